@@ -1,0 +1,112 @@
+"""Which kernels run: the compiled ones or their pure twins.  The only fork in the library.
+
+All kernels come from one backend.  The choice is made at the first use and kept:
+
+* ``BACKTEST_BACKEND=auto`` (or unset, or empty): compiled, or pure with one warning that says why;
+* ``BACKTEST_BACKEND=cython``: compiled, or :class:`BackendUnavailable`;
+* ``BACKTEST_BACKEND=python``: pure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import pkgutil
+import warnings
+from collections.abc import Iterator
+from types import ModuleType
+from typing import NamedTuple
+
+from backtest._checks import BackendUnavailable, FallbackWarning, InputError, choice
+
+BACKENDS = ("auto", "cython", "python")
+
+
+class Backend(NamedTuple):
+    """The kernels that run, and why these."""
+
+    name: str  # "cython" or "python"
+    reason: str  # why not the other one; empty if there is nothing to explain
+    simd: str  # instruction set level of the compiled kernels; empty for the pure twins
+    kernels: dict[str, ModuleType]
+
+
+_chosen: Backend | None = None
+
+
+def chosen() -> Backend:
+    """The backend of this process; chosen at the first call."""
+    global _chosen
+    if _chosen is None:
+        _chosen = _choose(os.environ.get("BACKTEST_BACKEND") or "auto")
+    return _chosen
+
+
+def kernel(name: str) -> ModuleType:
+    """The module of kernel ``name`` in the backend that runs."""
+    return chosen().kernels[name]
+
+
+def backend() -> str:
+    """Which kernels run, and why, in one line.
+
+    Returns
+    -------
+    str
+        For example ``cython (compiled kernels, x86-64, 2 threads)`` or
+        ``python (compiled kernels unavailable: <why>)``.
+    """
+    from backtest.compute.threads import default_threads
+
+    now = chosen()
+    if now.name == "cython":
+        count = default_threads()
+        return f"cython (compiled kernels, {now.simd}, {count} thread{'s' * (count != 1)})"
+    return f"python ({now.reason})"
+
+
+def require_compiled() -> None:
+    """Raise :class:`BackendUnavailable`, with the reason, unless the compiled kernels run."""
+    now = chosen()
+    if now.name != "cython":
+        raise BackendUnavailable(f"the compiled kernels do not run: {now.reason}")
+
+
+@contextlib.contextmanager
+def forced(name: str) -> Iterator[Backend]:
+    """Run the body on one backend; for tests and benchmarks, not thread-safe."""
+    global _chosen
+    before = _chosen
+    _chosen = _choose(choice("backend", name, BACKENDS))
+    try:
+        yield _chosen
+    finally:
+        _chosen = before
+
+
+def _choose(wish: str) -> Backend:
+    if wish not in BACKENDS:
+        raise InputError(f"BACKTEST_BACKEND must be one of {', '.join(BACKENDS)}, got {wish!r}")
+    if wish == "python":
+        return Backend("python", "asked for by BACKTEST_BACKEND=python", "", _load("_pure"))
+    try:
+        info = importlib.import_module("backtest._ext.buildinfo")
+        compiled = _load("_ext")
+    except ImportError as error:
+        why = f"compiled kernels unavailable: {error}"
+        if wish == "cython":
+            raise BackendUnavailable(f"BACKTEST_BACKEND=cython, but {why}") from error
+        warnings.warn(f"{why}; the pure Python kernels run, with equal results but far slower", FallbackWarning, stacklevel=4)
+        return Backend("python", why, "", _load("_pure"))
+    return Backend("cython", "", info.SIMD, compiled)
+
+
+def kernel_names() -> list[str]:
+    """Every kernel has a pure twin, so the twins' folder is the list."""
+    twins = importlib.import_module("backtest._pure")
+    return sorted(module.name for module in pkgutil.iter_modules(twins.__path__) if not module.name.startswith("_"))
+
+
+def _load(side: str) -> dict[str, ModuleType]:
+    return {name: importlib.import_module(f"backtest.{side}.{name}") for name in kernel_names()}

@@ -1,0 +1,162 @@
+"""Validation, its wording, and the error classes: once, above the fork between compiled and pure.
+
+A message reads *name, rule, what came*: ``fee_rate must be >= 0, got -0.1``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "BackendUnavailable",
+    "BacktestError",
+    "DataError",
+    "FallbackWarning",
+    "InputError",
+    "NumericsWarning",
+    "ObjectiveError",
+    "SpaceError",
+]
+
+
+class BacktestError(Exception):
+    """Base of every error this library raises on purpose."""
+
+
+class InputError(BacktestError, ValueError):
+    """An argument breaks a rule; the message names the argument, the rule and the value."""
+
+
+class DataError(InputError):
+    """Market data breaks a rule; the message names the column, the rule, the value and the row."""
+
+
+class SpaceError(InputError):
+    """A parameter space, or a candidate in it, breaks a rule."""
+
+
+class ObjectiveError(BacktestError):
+    """A user's function (a line, an objective) failed; ``params`` holds the candidate it failed on."""
+
+    def __init__(self, message: str, params: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.params = params or {}
+
+    def __reduce__(self) -> tuple[type[ObjectiveError], tuple[str, dict[str, Any]]]:
+        return type(self), (str(self), self.params)
+
+
+class BackendUnavailable(BacktestError, ImportError):
+    """The backend that was asked for cannot run here; the message says why."""
+
+
+class NumericsWarning(UserWarning):
+    """A number could not be computed as asked and is reported as undefined."""
+
+
+class FallbackWarning(UserWarning):
+    """Something slower, or another method, ran in place of what would normally run; the message says why."""
+
+
+def number(name: str, value: Any, *, low: float | None = None, high: float | None = None, open_low: bool = False,
+           infinite: bool = False, error: type[InputError] = InputError) -> float:
+    """``value`` as a float inside its bounds (``open_low``: the low bound itself is out)."""
+    rule = _rule(low, high, open_low)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise error(f"{name} must be a number{rule}, got {value!r}")
+    result = float(value)
+    if math.isnan(result) or (math.isinf(result) and not infinite):
+        raise error(f"{name} must be a finite number{rule}, got {value!r}")
+    if (low is not None and (result < low or (open_low and result == low))) or (high is not None and result > high):
+        raise error(f"{name} must be{rule}, got {value!r}")
+    return result
+
+
+def _rule(low: float | None, high: float | None, open_low: bool) -> str:
+    parts = []
+    if low is not None:
+        parts.append(f"{'>' if open_low else '>='} {low:g}")
+    if high is not None:
+        parts.append(f"<= {high:g}")
+    return " " + " and ".join(parts) if parts else ""
+
+
+def whole(name: str, value: Any, *, low: int | None = None, high: int | None = None, error: type[InputError] = InputError) -> int:
+    """``value`` as an int inside its bounds; 3.0 is refused, so that a unit mix-up shows."""
+    rule = _rule(low, high, False)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise error(f"{name} must be a whole number{rule}, got {value!r}")
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise error(f"{name} must be a whole number{rule}, got {value!r}")
+    return int(value)
+
+
+def choice(name: str, value: Any, allowed: Sequence[Any], error: type[InputError] = InputError) -> Any:
+    """``value`` if it is one of ``allowed``; otherwise an error that names the nearest."""
+    if any(value is each or (type(value) is type(each) and value == each) for each in allowed):
+        return value
+    raise error(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{did_you_mean(value, allowed)}")
+
+
+def flag(name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def did_you_mean(word: Any, known: Iterable[Any]) -> str:
+    """``; did you mean 'x'?`` or nothing."""
+    near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def known_names(what: str, names: Iterable[str], known: Iterable[str], error: type[InputError] = InputError) -> None:
+    """Refuse the first name that is not known, and name the nearest one."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known) if known else "none"
+            raise error(f"{what} {name!r} is not known (known: {listed}){did_you_mean(name, known)}")
+
+
+def vector(name: str, value: ArrayLike, *, length: int | None = None, finite: bool = True,
+           error: type[InputError] = InputError) -> NDArray[np.float64]:
+    """``value`` as a C-contiguous float64 vector; the caller's array is never changed."""
+    return _floats(name, value, 1, (length,), finite, error)
+
+
+def matrix(name: str, value: ArrayLike, *, shape: tuple[int | None, int | None] = (None, None), finite: bool = True,
+           error: type[InputError] = InputError) -> NDArray[np.float64]:
+    """``value`` as a C-contiguous float64 matrix."""
+    return _floats(name, value, 2, shape, finite, error)
+
+
+def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,
+            error: type[InputError]) -> NDArray[np.float64]:
+    array = np.asarray(value)
+    if array.dtype == bool or array.dtype.kind not in "iuf":
+        if array.dtype.kind == "O":
+            try:
+                array = array.astype(np.float64)
+            except (TypeError, ValueError):
+                raise error(f"{name} must hold numbers, got dtype {np.asarray(value).dtype}") from None
+        else:
+            raise error(f"{name} must hold numbers, got dtype {array.dtype}")
+    if array.ndim != rank:
+        raise error(f"{name} must have {rank} dimension{'s' * (rank > 1)}, got shape {array.shape}")
+    for axis, expected in enumerate(shape):
+        if expected is not None and array.shape[axis] != expected:
+            wanted = f"length {expected}" if rank == 1 else f"shape {tuple('any' if n is None else n for n in shape)}"
+            raise error(f"{name} must have {wanted}, got {array.shape[0] if rank == 1 else array.shape}")
+    result = np.ascontiguousarray(array, dtype=np.float64)
+    if finite and not np.isfinite(result).all():
+        where = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(result)))
+        at = f"row {where[0]}" if rank == 1 else f"row {where[0]}, column {where[1]}"
+        raise error(f"{name} must be finite, got {result[where]} ({at})")
+    return result

@@ -1,0 +1,1 @@
+"""Pure twins of the compiled kernels: the specification, in plain Python."""

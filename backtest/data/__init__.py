@@ -1,0 +1,1 @@
+"""Real daily bars that come with the library; ``SOURCE.md`` says whose they are."""

@@ -1,0 +1,1 @@
+"""Searches over any ``evaluate(batch) -> scores``; they minimise, as scipy does."""

@@ -1,0 +1,31 @@
+"""What the compiled kernels were built from, and by what."""
+
+cdef extern from *:
+    """
+    #ifndef BACKTEST_SOURCE_HASH
+    #define BACKTEST_SOURCE_HASH "unknown"
+    #endif
+    #if defined(_MSC_VER)
+    #define BACKTEST_STRINGIFY_(x) #x
+    #define BACKTEST_STRINGIFY(x) BACKTEST_STRINGIFY_(x)
+    #define BACKTEST_COMPILER "MSVC " BACKTEST_STRINGIFY(_MSC_VER)
+    #elif defined(__clang__)
+    #define BACKTEST_COMPILER __VERSION__
+    #else
+    #define BACKTEST_COMPILER "gcc " __VERSION__
+    #endif
+    #if defined(__x86_64__) || defined(_M_X64)
+    #define BACKTEST_SIMD "x86-64"
+    #elif defined(__aarch64__) || defined(_M_ARM64)
+    #define BACKTEST_SIMD "aarch64"
+    #else
+    #define BACKTEST_SIMD "generic"
+    #endif
+    """
+    const char *BACKTEST_SOURCE_HASH
+    const char *BACKTEST_COMPILER
+    const char *BACKTEST_SIMD
+
+SOURCE_HASH = BACKTEST_SOURCE_HASH.decode("ascii")
+COMPILER = BACKTEST_COMPILER.decode("ascii")
+SIMD = BACKTEST_SIMD.decode("ascii")

@@ -1,0 +1,56 @@
+"""Compile ``ext/*.pyx`` into ``backtest/_ext``.  Metadata lives in ``pyproject.toml``.
+
+``BACKTEST_BUILD`` says what may happen without a working C compiler:
+
+* ``auto`` (default): build what can be built; the library falls back to its pure twins and says so;
+* ``require``: fail loudly (wheels, CI);
+* ``pure``: compile nothing, make a ``py3-none-any`` wheel.
+"""
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+MODES = ("auto", "require", "pure")
+# Strict IEEE arithmetic, so that both twins agree to the last bit: no fused multiply-add, no fast-math.
+# -fno-trapping-math only drops floating-point exception flags; without it gcc leaves selects scalar.
+UNIX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+MSVC_FLAGS = ["/O2", "/fp:precise"]
+
+
+def source_hash(ext: Path) -> str:
+    """Hash of everything the kernels are compiled from; ``buildinfo`` carries it, the tests compare it."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in ext.iterdir() if p.suffix in {".pyx", ".pxd", ".h"}):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def extensions(mode: str) -> list:
+    if mode == "pure":
+        return []
+    from Cython.Build import cythonize
+    from setuptools import Extension
+
+    flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
+    modules = [
+        Extension(f"backtest._ext.{path.stem}", [f"ext/{path.name}"], extra_compile_args=flags,
+                  define_macros=[("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')] if path.stem == "buildinfo" else [])
+        for path in sorted(Path("ext").glob("*.pyx"))
+    ]
+    modules = cythonize(modules, include_path=["ext"], compiler_directives={
+        "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+        "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
+    for module in modules:  # cythonize() drops the flag, so it is set afterwards
+        module.optional = mode == "auto"
+    return modules
+
+
+if __name__ == "__main__":
+    from setuptools import setup
+
+    build = os.environ.get("BACKTEST_BUILD") or "auto"
+    if build not in MODES:
+        raise SystemExit(f"BACKTEST_BUILD must be one of {', '.join(MODES)}, got {build!r}")
+    setup(ext_modules=extensions(build))

@@ -1,0 +1,60 @@
+"""What every test shares: both backends, the refusal of stale builds, the refusal of skips in CI."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from backtest import _backend
+
+ROOT = Path(__file__).parent.parent
+settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("suite")
+
+
+def load_setup():
+    """The project's ``setup.py`` as a module (it does nothing unless run)."""
+    spec = importlib.util.spec_from_file_location("backtest_setup", ROOT / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI installs everything)")
+
+
+def pytest_configure(config):
+    """Refuse kernels that were not built from the sources beside these tests."""
+    info = sys.modules.get("backtest._ext.buildinfo") or _import_buildinfo()
+    if info is not None and (ROOT / "ext").is_dir():
+        expected = load_setup().source_hash(ROOT / "ext")
+        if expected != info.SOURCE_HASH:
+            raise pytest.UsageError(
+                f"stale build: the compiled kernels carry source hash {info.SOURCE_HASH}, ext/ has {expected}; install again")
+
+
+def _import_buildinfo():
+    try:
+        return importlib.import_module("backtest._ext.buildinfo")
+    except ImportError:
+        return None
+
+
+def pytest_sessionfinish(session, exitstatus):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# BACKTEST_BACKEND=python, or a pure wheel: the suite runs once, on the twins.
+BACKENDS = ["cython", "python"] if _backend.chosen().name == "cython" else ["python"]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """Run the test on each backend that this process may use."""
+    with _backend.forced(request.param) as now:
+        yield now
