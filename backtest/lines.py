@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -22,6 +22,8 @@ from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
 
 Array = NDArray[np.float64]
+#: Parameter values that a node has to be looked at with.
+Combinations = Callable[[Node], Iterable[dict[str, Any]]]
 
 open = Line("open", ())  # the field's name; the builtin is not used here
 high = Line("high", ())
@@ -295,26 +297,21 @@ class LineMemo:
                                  f"got shape {result.shape} at {settings}", dict(params))
         return result
 
-    def warm_up(self, node: Any, choices: Mapping[str, Sequence[Any]]) -> int:
-        """Longest warm-up of a line over all combinations of the given parameter values (its own parameters only)."""
+    def warm_up(self, node: Any, combinations: Combinations) -> int:
+        """Longest warm-up of a line over all combinations of its own parameters' values."""
         if not isinstance(node, Value) or isinstance(node, Param) or node.op in _PRICES:
             return 0
         if node.op in _ARITHMETIC:
-            return max(self.warm_up(arg, choices) for arg in node.args)
+            return max(self.warm_up(arg, combinations) for arg in node.args)
         if node.op == "custom":
-            longest = 0
-            for params in _combinations(node, choices):
-                longest = max(longest, self.entry(node, params)[1])
-            return longest
-        window, before = node.args[-1], self.warm_up(node.args[0], choices)
+            return max((self.entry(node, params)[1] for params in combinations(node)), default=0)
+        window, before = node.args[-1], self.warm_up(node.args[0], combinations)
         lookback = _INDICATORS[node.op].lookback
         if not isinstance(window, Node):
             return before + lookback(window)
-        if isinstance(window, Param):  # lookbacks grow with the window
-            values = [value for value in choices[window.name] if value is not None]
-            return before + (lookback(_whole_window(f"parameter {window.name!r}", max(values))) if values else 0)
-        return before + max(lookback(_whole_window(f"window of {node!r}", self.value(window, params)))
-                            for params in _combinations(window, choices))
+        # Lookbacks grow with the window, so the largest one decides.
+        windows = [self.value(window, params) for params in combinations(window)]
+        return before + lookback(max((_whole_window(f"window of {node!r}", n) for n in windows if n is not None), default=1))
 
 
 def memo_key(node: Node, params: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -339,9 +336,12 @@ def _settings(node: Node, params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {params[name]!r}" for name in node.params) or "no parameters"
 
 
-def _combinations(node: Node, choices: Mapping[str, Sequence[Any]]) -> Any:
-    lists = [choices[name] for name in node.params]
-    if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
-        raise InputError(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its parameters; "
-                         "give Execution(start=...)")
-    return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
+def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
+    """Every combination of the values of a node's parameters."""
+    def combinations(node: Node) -> Iterable[dict[str, Any]]:
+        lists = [choices[name] for name in node.params]
+        if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
+            raise InputError(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
+                             "parameters; give Execution(start=...)")
+        return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
+    return combinations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from backtest._checks import InputError
 from backtest.bars import Bars
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
-from backtest.lines import LineMemo, memo_key
+from backtest.lines import Combinations, LineMemo, memo_key
 
 Mask = NDArray[np.bool_]
 
@@ -233,11 +233,11 @@ class MaskMemo:
             raise InputError(f"column must be a whole number from 0 to {array.shape[1] - 1}, got {column!r}")
         return np.ascontiguousarray(array[:, int(column)])
 
-    def warm_up(self, condition: Condition | None, choices: Mapping[str, Sequence[Any]]) -> int:
-        """Longest warm-up over all combinations of the given parameter values, one bar more for a cross."""
+    def warm_up(self, condition: Condition | None, combinations: Combinations) -> int:
+        """Longest warm-up over all combinations of the condition's parameters, one bar more for a cross."""
         if condition is None or condition.op == "array":
             return 0
         if condition.op in ("~", "&", "|"):
-            return max(self.warm_up(arg, choices) for arg in condition.args)
-        longest = max(self.lines.warm_up(arg, choices) for arg in condition.args)
+            return max(self.warm_up(arg, combinations) for arg in condition.args)
+        longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
         return longest + (condition.op == "crosses_above")
