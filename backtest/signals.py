@@ -302,8 +302,8 @@ class Run:
                                                           self._equity, self._units)
         self._unfilled_reason = REASONS[exit_code]
         prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
-        self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar, last=self.last,
-                                     **prices)
+        self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar,
+                                     first=self.first, last=self.last, **prices)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())

@@ -74,10 +74,11 @@ class Trades:
         Per asset; ``side`` is 0 where nothing is open.
     """
 
-    def __init__(self, records: NDArray[Any], positions: NDArray[Any], close: NDArray[np.float64], times: Any, last: int,
-                 assets: tuple[Any, ...] | None) -> None:
+    def __init__(self, records: NDArray[Any], positions: NDArray[Any], close: NDArray[np.float64], times: Any,
+                 bars: tuple[int, int], assets: tuple[Any, ...] | None) -> None:
         self.records, self.positions = records, positions
-        self._close, self._times, self._last, self._assets = close, times, last, assets
+        self._close, self._times, self._assets = close, times, assets
+        self._first, self._last = bars
 
     def __len__(self) -> int:
         return len(self.records)
@@ -178,7 +179,7 @@ class Trades:
 
     def _months(self) -> float:
         nanos = self._nanos()
-        return np.nan if nanos is None else float(nanos[self._last - 1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_MONTH)
+        return np.nan if nanos is None else float(nanos[self._last - 1] - nanos[self._first]) / (NS_PER_DAY * DAYS_PER_MONTH)
 
 
 def _unit_nanos(times: Any) -> int:
@@ -187,15 +188,18 @@ def _unit_nanos(times: Any) -> int:
 
 def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open: NDArray[np.float64] | None = None,
           high: NDArray[np.float64] | None = None, low: NDArray[np.float64] | None = None, borrow_per_bar: float = 0.0,
-          last: int | None = None, assets: tuple[Any, ...] | None = None) -> Trades:
-    """Trades of a ledger that is known to be in order; prices are (n_assets, n_bars), ``times`` a pandas index."""
+          first: int = 0, last: int | None = None, assets: tuple[Any, ...] | None = None) -> Trades:
+    """Trades of a ledger that is known to be in order, traded on the bars ``first`` to ``last``.
+
+    Prices are (n_assets, n_bars), ``times`` a pandas index.
+    """
     nothing = np.empty((0, 0))
     last = close.shape[1] if last is None else last
     positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.zeros(max(len(ledger), 1), dtype=TRADE)
     n_trades = _backend.kernel("trades").track(
         ledger, nothing if open is None else open, nothing if high is None else high, nothing if low is None else low, close,
         borrow_per_bar, last, positions, trades)
-    return Trades(trades[:n_trades], positions, close, times, last, assets)
+    return Trades(trades[:n_trades], positions, close, times, (first, last), assets)
 
 
 def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None, high: ArrayLike | None = None,
