@@ -215,7 +215,7 @@ def _show_run(title: str, run: Any) -> None:
 
 
 def _show_trades(trades: pd.DataFrame, last: int = 20) -> None:
-    table = _table(f"Last {min(last, len(trades))} of {len(trades)} trades")
+    table = _table(f"Last {min(last, len(trades))} of {len(trades)} trades", is_tight=True)
     shown = ("side", "entry_time", "exit_time", "entry_price", "exit_price", "net_profit", "return", "exit_reason")
     for name in shown:
         table.add_column(name.replace("_", " "), justify="left" if name in ("side", "exit_reason") else "right")
