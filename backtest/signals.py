@@ -353,20 +353,24 @@ class Run:
         """Every order, in order of execution; a decision on the last bar that had no bar to fill on is ``unfilled``."""
         import pandas as pd
 
-        fills, times = self.ledger, self.bars.times()
-        reason = ["entry" if opens else REASONS[code] for opens, code in zip(fills["position_before"] == 0, fills["reason"], strict=True)]
-        frame = pd.DataFrame({
-            "decision_bar": fills["decision_bar"], "fill_bar": fills["fill_bar"], "time": times[fills["fill_bar"]],
-            "side": np.where(fills["units"] > 0, "buy", "sell"), "units": fills["units"], "price": fills["price"],
-            "value": fills["value"], "cost": fills["cost"], "reason": reason, "position_after": fills["position_after"],
-            "cash_after": fills["cash_after"], "status": "filled"})
-        missed = ([(self._unfilled_reason, -np.sign(self._units[-1]))] if self._unfilled_reason else []) + (
-            [("entry", self._unfilled_side)] if self._unfilled_side else [])
-        for why, side in missed:
-            row = len(frame)
-            frame.loc[row, ["decision_bar", "fill_bar"]] = self.last - 1, -1
-            frame.loc[row, ["side", "reason", "status"]] = "buy" if side > 0 else "sell", why, "unfilled"
-        return frame.astype({"decision_bar": np.int64, "fill_bar": np.int64})
+        missed = [(self._unfilled_reason, -np.sign(self._units[-1]))] if self._unfilled_reason else []
+        missed += [("entry", float(self._unfilled_side))] if self._unfilled_side else []
+        fills = np.zeros(len(self.ledger) + len(missed), dtype=FILL)
+        fills[: len(self.ledger)] = self.ledger
+        reason = ["entry" if opens else REASONS[code] for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"],
+                                                                             strict=True)]
+        for row, (why, side) in enumerate(missed, len(self.ledger)):
+            fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = self.last - 1, -1, side
+            for name in ("price", "value", "cost", "position_after", "cash_after"):  # what never happened has none
+                fills[row][name] = np.nan
+            reason.append(why)
+        is_filled = fills["fill_bar"] >= 0
+        return pd.DataFrame({
+            "decision_bar": fills["decision_bar"], "fill_bar": fills["fill_bar"],
+            "time": self.bars.times()[fills["fill_bar"]].where(is_filled), "side": np.where(fills["units"] > 0, "buy", "sell"),
+            "units": np.where(is_filled, fills["units"], np.nan), "price": fills["price"], "value": fills["value"],
+            "cost": fills["cost"], "reason": reason, "position_after": fills["position_after"], "cash_after": fills["cash_after"],
+            "status": np.where(is_filled, "filled", "unfilled")})
 
 
 def run(bars: Bars, strategy: Strategy, params: Mapping[str, Any] | None = None, *, costs: Costs, execution: Execution | None = None,
