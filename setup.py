@@ -28,6 +28,7 @@ def source_hash(ext: Path) -> str:
 
 
 def extensions(mode: str) -> list:
+    """What there is to compile."""
     if mode == "pure":
         return []
     from Cython.Build import cythonize

@@ -24,7 +24,7 @@ from backtest.lines import line
 from backtest.metrics import METRICS
 from backtest.optimize import Result, load, optimize
 from backtest.rules import Strategy
-from backtest.signals import Run, evaluate, run
+from backtest.runs import Run, evaluate, run
 from backtest.space import Space
 from backtest.trades import Trades, track_trades
 

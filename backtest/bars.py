@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,6 +56,7 @@ class Bars:
     index: NDArray[np.datetime64] | None
     tz: str | None
     symbol: str
+    _content: str | None
 
     def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
                  index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
@@ -173,8 +174,8 @@ class Bars:
         volume = table[columns["volume"]].to_numpy() if "volume" in columns else None
         times = nw.maybe_get_index(table)
         if times is None or not _is_time(times):
-            name = next((columns[each] for each in DATE_NAMES if each in columns), None)
-            times = None if name is None else table[name].to_native()
+            found = next((columns[each] for each in DATE_NAMES if each in columns), None)
+            times = None if found is None else table[found].to_native()
         index, tz = (None, None) if times is None else _times(times)
         return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
 
@@ -205,7 +206,7 @@ class Bars:
                 array = getattr(self, name)
                 digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
             object.__setattr__(self, "_content", digest.hexdigest())
-        return str(self._content)
+        return cast(str, self._content)
 
     def inferred_periods_per_year(self) -> float:
         """Bars in a year: 252 for business-daily bars, 365 for daily with weekends, else bars per calendar year of the span.
@@ -290,7 +291,9 @@ def _times(values: Any) -> tuple[NDArray[np.datetime64], str | None]:
     if hasattr(values, "to_pandas") and not isinstance(values, (pd.Index, pd.Series)):
         values = values.to_pandas()
     if pd.api.types.is_numeric_dtype(values.dtype):
-        raise DataError(f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)")
+        raise DataError(
+            f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)"
+        )
     try:
         index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values)))
     except (ValueError, TypeError) as error:

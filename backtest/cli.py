@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example on "
-         "real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted.")
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example "
+    "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted.",
+)
 console = Console()
 errors = Console(stderr=True)
 
@@ -39,10 +43,18 @@ BARS_OF_SPARKS = " ▁▂▃▄▅▆▇█"
 ConfigArgument = Annotated[Path | None, typer.Argument(
     metavar="[CONFIG.toml]", help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
     show_default=False)]
-OutOption = Annotated[Path | None, typer.Option(
-    "--out", metavar="DIR", help="Write candidates.parquet, trades.csv, equity.csv and result.json into this folder.", show_default=False)]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", help="Threads; all processors by default. Never changes a result.",
-                                                   show_default=False)]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Write candidates.parquet, trades.csv, equity.csv and result.json into this folder.",
+        show_default=False,
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="Threads; all processors by default. Never changes a result.", show_default=False)
+]
 
 
 def main() -> None:
@@ -73,11 +85,15 @@ def _escaped(text: str) -> str:
 def optimize(
     config_path: ConfigArgument = None,
     out: OutOption = None,
-    metric: Annotated[str | None, typer.Option(help="Metric to search for, in place of the configured one.", show_default=False)] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Metric to search for, in place of the configured one.", show_default=False)
+    ] = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 10,
     threads: ThreadsOption = None,
-    progress: Annotated[bool | None, typer.Option("--progress/--no-progress", help="Show a progress bar; by default on terminals only.",
-                                                  show_default=False)] = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Show a progress bar; by default on terminals only.", show_default=False),
+    ] = None,
 ) -> None:
     """Find the best parameters of a strategy.
 
@@ -87,7 +103,9 @@ def optimize(
         conf = config.read(config_path)
         if conf.space is None:
             raise InputError("section [space] must be there to optimize, got none; backtest run takes [params]")
-        settings = conf.search | ({} if metric is None else {"metric": metric}) | ({} if threads is None else {"n_threads": threads})
+        settings = (
+            conf.search | ({} if metric is None else {"metric": metric}) | ({} if threads is None else {"n_threads": threads})
+        )
         _show_data(conf)
         _show_space(conf.space)
         begun = time.perf_counter()
@@ -95,9 +113,13 @@ def optimize(
                                    progress=progress, **settings)
         seconds = time.perf_counter() - begun
         console.print(f"[bold]Search[/bold]  {result.search}", highlight=False)
-        bar = f"{result.n_evaluated / seconds:,.0f} candidates/s, {result.n_evaluated * (len(conf.bars) - result.start) / seconds / 1e6:,.0f} M candidate-bars/s"
-        console.print(f"        {seconds:.2f} s, {bar}; {backtest.backend()}", highlight=False)
-        console.print(f"        first decision on bar {result.start} for every candidate ({_time(conf.bars.times()[result.start])})\n", highlight=False)
+        rate, n_bars = result.n_evaluated / seconds, len(conf.bars) - result.start
+        speed = f"{rate:,.0f} candidates/s, {rate * n_bars / 1e6:,.0f} M candidate-bars/s"
+        console.print(f"        {seconds:.2f} s, {speed}; {backtest.backend()}", highlight=False)
+        console.print(
+            f"        first decision on bar {result.start} for every candidate ({_time(conf.bars.times()[result.start])})\n",
+            highlight=False,
+        )
         _show_best(result, top)
         _show_run("Best candidate", result.best)
         if out is not None:
@@ -108,9 +130,15 @@ def optimize(
 
 @app.command()
 def run(
-    config_path: Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="With a section \\[params]: one value per parameter.")],
-    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Write trades.csv, orders.csv and equity.csv into this folder.",
-                                             show_default=False)] = None,
+    config_path: Annotated[
+        Path, typer.Argument(metavar="CONFIG.toml", help="With a section \\[params]: one value per parameter.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Write trades.csv, orders.csv and equity.csv into this folder.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Replay one candidate: statistics and trades."""
     with _plain_errors():
@@ -147,7 +175,15 @@ def example(
 
 
 def _table(title: str, is_tight: bool = False) -> Table:
-    return Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False, padding=(0, 1 if is_tight else 2, 0, 0))
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1 if is_tight else 2, 0, 0),
+    )
 
 
 def _show_data(conf: config.Config) -> None:
@@ -175,7 +211,10 @@ def _show_space(space: Space) -> None:
 
 def _show_best(result: Any, top: int) -> None:
     shown = [result.metric, *(key for key in SHOWN if key != result.metric)]
-    table = _table(f"Best {min(top, len(result.table))} of {result.n_evaluated:,} candidates by {METRICS[result.metric].title}", is_tight=True)
+    table = _table(
+        f"Best {min(top, len(result.table))} of {result.n_evaluated:,} candidates by {METRICS[result.metric].title}",
+        is_tight=True,
+    )
     table.add_column("#", justify="right")
     names = [name for name in result.table.index.names if name is not None]
     for name in [*names, *(SHOWN.get(key, key) for key in shown)]:
@@ -197,7 +236,7 @@ def _show_run(title: str, run: Any) -> None:
     console.print(f"{(run.bars.symbol or 'close')[:12]:<13} {sparkline(close, width)}\n", highlight=False)
     table = _table("Statistics")
     for name in ("", "", "   ", ""):
-        table.add_column(name, justify="left" if name == "" else "left")
+        table.add_column(name)
     rows = [(METRICS[key].title, _metric(key, value)) for key, value in run.stats.items()]
     half = -(-len(rows) // 2)
     for left, right in zip(rows[:half], [*rows[half:], ("", "")][:half], strict=False):
@@ -210,8 +249,11 @@ def _show_run(title: str, run: Any) -> None:
         table.add_row(STATISTICS[key], *(_statistic(key, value) for value in row))
     console.print(table, "", sep="\n")
     for _, position in run.open_positions.iterrows():
-        console.print(f"open at the end: {position['side']} {position['units']:,.6g} units from {_time(position['entry_time'])} at "
-                      f"{position['entry_price']:,.6g}, gross profit {position['gross_profit']:,.2f}\n", highlight=False)
+        console.print(
+            f"open at the end: {position['side']} {position['units']:,.6g} units from {_time(position['entry_time'])} at "
+            f"{position['entry_price']:,.6g}, gross profit {position['gross_profit']:,.2f}\n",
+            highlight=False,
+        )
 
 
 def _show_trades(trades: pd.DataFrame, last: int = 20) -> None:

@@ -121,7 +121,9 @@ def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
     module_name, colon, attribute = name.partition(":")
     if not colon:
         if name not in READY:
-            raise InputError(f"strategy must be one of {', '.join(READY)} or 'package.module:name', got {name!r}{did_you_mean(name, READY)}")
+            raise InputError(
+                f"strategy must be one of {', '.join(READY)} or 'package.module:name', got {name!r}{did_you_mean(name, READY)}"
+            )
         return READY[name]
     if str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))

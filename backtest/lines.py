@@ -130,9 +130,10 @@ class CustomLine:
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...], version: str | None) -> None:
         self.function, self.names, self.version = function, names, version
         functools.update_wrapper(self, function)
-        self.name = function.__name__
+        self.name, self._path = function.__name__, (function.__module__, function.__qualname__)
 
     def __call__(self, *values: Any, **named: Any) -> Line:
+        """The line at these values, parameters or lines; a name that is left out becomes a parameter."""
         if len(values) > len(self.names):
             raise InputError(f"{self.name} takes {len(self.names)} values ({', '.join(self.names)}), got {len(values)}")
         given = dict(zip(self.names, values, strict=False))
@@ -140,13 +141,13 @@ class CustomLine:
             choice(f"parameter of {self.name}", name, [each for each in self.names if each not in given])
         args = tuple(_operand(name, (given | named).get(name, param(name))) for name in self.names)
         # Versioned code is named by its version; without one, only this very function object is known to be itself.
-        return Line("custom", (self, *args), identity=(self.__module__, self.__qualname__, self.version or id(self.function)))
+        return Line("custom", (self, *args), identity=(*self._path, self.version or id(self.function)))
 
     def __repr__(self) -> str:
         return self.name
 
     def __reduce__(self) -> str:
-        return self.__qualname__  # found again by name in its module, as functions are
+        return self._path[1]  # found again by name in its module, as functions are
 
 
 def _operand(name: str, value: Any) -> Any:
@@ -310,7 +311,7 @@ class LineMemo:
         if not isinstance(window, Node):
             return before + lookback(window)
         # Lookbacks grow with the window, so the largest one decides.
-        windows = [self.value(window, params) for params in combinations(window)]
+        windows = [self.value(cast(Value, window), params) for params in combinations(window)]
         return before + lookback(max((_whole_window(f"window of {node!r}", n) for n in windows if n is not None), default=1))
 
 

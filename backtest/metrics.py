@@ -66,7 +66,7 @@ def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> 
     mean = total / n
     variance = squares / n - mean * mean
     variance = np.where(variance > ZERO_VARIANCE * (squares / n), variance, np.nan)
-    return mean, np.sqrt(variance * (n / (n - ddof)))
+    return mean, np.asarray(np.sqrt(variance * (n / (n - ddof))))
 
 
 def _total_return(s: Any, c: Context) -> Floats:
@@ -80,12 +80,13 @@ def _cagr(s: Any, c: Context) -> Floats:
 
 
 def _volatility(s: Any, c: Context) -> Floats:
-    return mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)[1] * np.sqrt(c.periods_per_year)
+    deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)[1]
+    return np.asarray(deviation * np.sqrt(c.periods_per_year))
 
 
 def _sharpe(s: Any, c: Context) -> Floats:
     mean, deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)
-    return (mean - c.rf / c.periods_per_year) / deviation * np.sqrt(c.periods_per_year)
+    return np.asarray((mean - c.rf / c.periods_per_year) / deviation * np.sqrt(c.periods_per_year))
 
 
 def _sortino(s: Any, c: Context) -> Floats:
@@ -95,7 +96,7 @@ def _sortino(s: Any, c: Context) -> Floats:
 
 
 def _calmar(s: Any, c: Context) -> Floats:
-    return _cagr(s, c) / np.abs(s.max_drawdown)
+    return np.asarray(_cagr(s, c) / np.abs(s.max_drawdown))
 
 
 def _moments(s: Any) -> tuple[Floats, Floats, Floats]:
@@ -124,7 +125,7 @@ def _none_without_trades(values: Floats, s: Any) -> Floats:
 
 def _sqn(s: Any, c: Context) -> Floats:
     mean, deviation = mean_and_deviation(s.sum_trade_return, s.sum_trade_return_2, s.n_trades, 1)
-    return np.sqrt(s.n_trades) * mean / deviation
+    return np.asarray(np.sqrt(s.n_trades) * mean / deviation)
 
 
 def _breakeven(s: Any, c: Context) -> Floats:
@@ -155,30 +156,80 @@ _sweep("skew", "Skew of returns", "ratio", 1, "third central moment of r / std(r
 _sweep("kurtosis", "Excess kurtosis of returns", "ratio", -1, "fourth central moment of r / std(r, ddof=0)^4 - 3", _kurtosis)
 _sweep("n_trades", "Completed trades", "count", 1, "number of completed trades", lambda s, c: s.n_trades)
 _sweep("win_rate", "Win rate", "fraction", 1, "trades with net profit > 0 / trades", lambda s, c: s.n_winners / s.n_trades)
-_sweep("profit_factor", "Profit factor", "ratio", 1, "net profit of winners / |net profit of the others|", lambda s, c: s.won / s.lost)
+_sweep(
+    "profit_factor",
+    "Profit factor",
+    "ratio",
+    1,
+    "net profit of winners / |net profit of the others|",
+    lambda s, c: s.won / s.lost,
+)
 _sweep("expectancy", "Expectancy", "fraction", 1, "mean return of trades (net profit / entry value)",
        lambda s, c: s.sum_trade_return / s.n_trades)
 _sweep("best_trade", "Best trade", "fraction", 1, "largest return of a trade", lambda s, c: _none_without_trades(s.best_trade, s))
-_sweep("worst_trade", "Worst trade", "fraction", 1, "smallest return of a trade", lambda s, c: _none_without_trades(s.worst_trade, s))
+_sweep(
+    "worst_trade", "Worst trade", "fraction", 1, "smallest return of a trade", lambda s, c: _none_without_trades(s.worst_trade, s)
+)
 _sweep("sqn", "System quality number", "ratio", 1, "sqrt(n_trades) mean / std (ddof=1) of trade returns", _sqn)
-_sweep("exposure", "Exposure", "fraction", -1, "bars at whose close a position is held / bars", lambda s, c: s.bars_held / s.n_returns)
+_sweep(
+    "exposure",
+    "Exposure",
+    "fraction",
+    -1,
+    "bars at whose close a position is held / bars",
+    lambda s, c: s.bars_held / s.n_returns,
+)
 _sweep("turnover", "Turnover", "ratio", -1, "traded value / cash", lambda s, c: s.traded_value / c.cash)
-_sweep("costs_paid", "Costs paid", "fraction", -1, "fees and borrowing / cash (slippage is in the prices)", lambda s, c: s.costs / c.cash)
-_sweep("breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven)
+_sweep(
+    "costs_paid",
+    "Costs paid",
+    "fraction",
+    -1,
+    "fees and borrowing / cash (slippage is in the prices)",
+    lambda s, c: s.costs / c.cash,
+)
+_sweep(
+    "breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven
+)
 _sweep("n_ambiguous", "Ambiguous trades", "count", -1, "trades whose stop and target were touched in one bar",
        lambda s, c: s.n_ambiguous)
-_sweep("largest_trade_share", "Largest trade's share", "fraction", -1, "largest net profit of a trade / net profit of all, if that is > 0",
-       _largest_share)
+_sweep(
+    "largest_trade_share",
+    "Largest trade's share",
+    "fraction",
+    -1,
+    "largest net profit of a trade / net profit of all, if that is > 0",
+    _largest_share,
+)
 
-_WALK = {metric.key: metric for metric in (
-    Metric("tail_ratio", "Tail ratio", "ratio", 1, "walk", "|95 % quantile of r| / |5 % quantile of r|"),
-    Metric("max_drawdown_bars", "Longest drawdown", "bars", -1, "walk", "most bars in a row with equity below its running maximum"),
-    Metric("ulcer_index", "Ulcer index", "fraction", -1, "walk", "sqrt(mean(drawdown^2))"),
-    Metric("cvar_5", "Expected shortfall 5 %", "fraction", 1, "walk", "mean of the r at or below their 5 % quantile"),
-    Metric("buy_hold_return", "Buy and hold", "fraction", 1, "walk", "last close / close before the first r (or its own) - 1"),
-    Metric("alpha", "Alpha per year", "fraction", 1, "walk", "(mean(r - rf / ppy) - beta mean(b - rf / ppy)) ppy, b the benchmark's returns"),
-    Metric("beta", "Beta", "ratio", 1, "walk", "cov(r, b) / var(b), b the benchmark's returns"),
-)}
+_WALK = {
+    metric.key: metric
+    for metric in (
+        Metric("tail_ratio", "Tail ratio", "ratio", 1, "walk", "|95 % quantile of r| / |5 % quantile of r|"),
+        Metric(
+            "max_drawdown_bars",
+            "Longest drawdown",
+            "bars",
+            -1,
+            "walk",
+            "most bars in a row with equity below its running maximum",
+        ),
+        Metric("ulcer_index", "Ulcer index", "fraction", -1, "walk", "sqrt(mean(drawdown^2))"),
+        Metric("cvar_5", "Expected shortfall 5 %", "fraction", 1, "walk", "mean of the r at or below their 5 % quantile"),
+        Metric(
+            "buy_hold_return", "Buy and hold", "fraction", 1, "walk", "last close / close before the first r (or its own) - 1"
+        ),
+        Metric(
+            "alpha",
+            "Alpha per year",
+            "fraction",
+            1,
+            "walk",
+            "(mean(r - rf / ppy) - beta mean(b - rf / ppy)) ppy, b the benchmark's returns",
+        ),
+        Metric("beta", "Beta", "ratio", 1, "walk", "cov(r, b) / var(b), b the benchmark's returns"),
+    )
+}
 
 #: Every metric by key, sweep metrics first.
 METRICS: dict[str, Metric] = {key: metric for key, (metric, _) in _SWEEP.items()} | _WALK

@@ -23,7 +23,8 @@ from backtest.costs import Costs, Execution
 from backtest.lines import all_combinations
 from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, objective, warn_if_undated
 from backtest.rules import Strategy
-from backtest.signals import Evaluator, Run, metrics_table, run
+from backtest.runs import Run, metrics_table, run
+from backtest.signals import Evaluator
 from backtest.space import Space
 
 if TYPE_CHECKING:
@@ -96,14 +97,14 @@ class Result:
         DataFrame, shape (values of y, values of x)
         """
         for name in (x, y):
-            known_names("parameter", [name], self.table.index.names)
+            known_names("parameter", [name], [str(each) for each in self.table.index.names])
         metric = self.metric if metric is None else metric
         known_names("metric", [metric], self.table.columns)
         frame: pd.DataFrame = self.table[metric].groupby(level=[y, x], dropna=False).agg(agg).unstack(x)
         return frame
 
     def save(self, path: str | Path) -> Path:
-        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv`` and ``result.json`` into a folder; :func:`load` reads them."""
+        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv``, ``result.json`` into a folder; :func:`load` reads it."""
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"path must be a folder, got the file {str(folder)!r}")
@@ -143,10 +144,24 @@ def load(path: str | Path) -> Result:
     return Result(table, written["best_params"], written["provenance"])
 
 
-def optimize(bars: Bars, strategy: Strategy, space: Space | Mapping[str, Any], *, costs: Costs, execution: Execution | None = None,
-             metric: str = "sharpe", method: str = "auto", n_trials: int | None = None, min_trades: int = 1, keep: int = 10_000,
-             seed: int = 0, window: slice | None = None, n_threads: int | None = None, timeout: float | None = None,
-             progress: bool | None = None) -> Result:
+def optimize(
+    bars: Bars,
+    strategy: Strategy,
+    space: Space | Mapping[str, Any],
+    *,
+    costs: Costs,
+    execution: Execution | None = None,
+    metric: str = "sharpe",
+    method: str = "auto",
+    n_trials: int | None = None,
+    min_trades: int = 1,
+    keep: int = 10_000,
+    seed: int = 0,
+    window: slice | None = None,
+    n_threads: int | None = None,
+    timeout: float | None = None,
+    progress: bool | None = None,
+) -> Result:
     """Search a space for the best candidates of a strategy.
 
     Parameters
@@ -247,7 +262,9 @@ class _progress:
         self._bar.set_postfix_str(f"best {self._metric} {value:.4g}", refresh=False)
 
 
-def _provenance(evaluator: Evaluator, space: Space, metric: str, seed: int, window: slice | None, min_trades: int) -> dict[str, Any]:
+def _provenance(
+    evaluator: Evaluator, space: Space, metric: str, seed: int, window: slice | None, min_trades: int
+) -> dict[str, Any]:
     packages = ("backtest-kernels", "numpy", "scipy", "pandas", "TA-Lib")
     backend = _backend.chosen()
     strategy = evaluator.strategy

@@ -103,7 +103,9 @@ class Strategy:
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
-        parts = [f"{name}={getattr(self, name)!r}" for name in (*CONDITIONS, *LEVELS, "max_bars") if getattr(self, name) is not None]
+        parts = [
+            f"{name}={getattr(self, name)!r}" for name in (*CONDITIONS, *LEVELS, "max_bars") if getattr(self, name) is not None
+        ]
         return f"Strategy({self.name}: {', '.join(parts)})"
 
     @property
@@ -133,7 +135,11 @@ def from_arrays(entries: ArrayLike | None = None, exits: ArrayLike | None = None
     """
     arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
     conditions = {key: None if array is None else _array_condition(key, array) for key, array in arrays.items()}
-    widths = {condition.args[0].shape for condition in conditions.values() if condition is not None and condition.args[0].array.ndim == 2}
+    widths = {
+        condition.args[0].shape
+        for condition in conditions.values()
+        if condition is not None and condition.args[0].array.ndim == 2
+    }
     rows = {condition.args[0].shape[0] for condition in conditions.values() if condition is not None}
     if len(rows) > 1 or len({width[1] for width in widths}) > 1:
         shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
@@ -205,7 +211,8 @@ class MaskMemo:
             result = left & right if op == "&" else left | right
             result[:warm] = False
             return result, warm
-        values, warm = [], 0
+        values: list[Any] = []
+        warm = 0
         for arg in condition.args:
             value, leading = self.lines.entry(arg, params)
             if value is None or (not isinstance(value, np.ndarray) and value != value):

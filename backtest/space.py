@@ -36,7 +36,9 @@ class Grid:
         self.is_whole = all(isinstance(value, (int, np.integer)) for value in (low, high, step))
         for key, value in (("low", low), ("high", high), ("step", step)):
             number(f"{name}.{key}", value, error=SpaceError)
-        first, last, stride = (Decimal(repr(value.item() if isinstance(value, np.generic) else value)) for value in (low, high, step))
+        first, last, stride = (
+            Decimal(repr(value.item() if isinstance(value, np.generic) else value)) for value in (low, high, step)
+        )
         if stride <= 0:
             raise SpaceError(f"{name}.step must be > 0, got {step!r}")
         if first > last:
@@ -65,13 +67,16 @@ class Grid:
         return index.astype(np.int64)
 
     def decode(self, value: float) -> Any:
+        """The value of a batch's number, an int on a grid of whole numbers."""
         return int(value) if self.is_whole else float(value)
 
     def encode(self, name: str, value: Any) -> float:
+        """A batch's number for a value, snapped to the grid."""
         index = self.index(name, np.array([number(name, value, error=SpaceError)]))
         return float(self.at(index)[0])
 
     def values(self) -> list[Any]:
+        """Every value, in order."""
         return [self.decode(value) for value in self.at(np.arange(self.size))]
 
     def __repr__(self) -> str:
@@ -100,9 +105,11 @@ class Continuous:
         return (values + 0.0).view(np.int64)
 
     def decode(self, value: float) -> float:
+        """The value of a batch's number."""
         return float(value)
 
     def encode(self, name: str, value: Any) -> float:
+        """A batch's number for a value."""
         result = number(name, value, error=SpaceError)
         self.index(name, np.array([result]))
         return result
@@ -132,21 +139,26 @@ class Choice:
 
     @property
     def size(self) -> int:
+        """Number of choices."""
         return len(self.choices)
 
     def at(self, index: Ints) -> Floats:
+        """A batch's numbers for indices of choices: the indices."""
         return index.astype(np.float64)
 
     def index(self, name: str, values: Floats) -> Ints:
+        """Indices of choices, checked."""
         bad = ~((values >= 0) & (values < self.size) & (values == np.rint(values)))
         if bad.any():
             raise SpaceError(f"{name} must be the index of a choice (0 to {self.size - 1}), got {values[bad][0]:g}")
         return values.astype(np.int64)
 
     def decode(self, value: float) -> Any:
+        """The choice of a batch's index."""
         return self.choices[int(value)]
 
     def encode(self, name: str, value: Any) -> float:
+        """A batch's index for a choice."""
         value = value.item() if isinstance(value, np.generic) else value
         try:
             return float(self._known[type(value), value])
@@ -154,6 +166,7 @@ class Choice:
             raise SpaceError(f"{name} must be one of {self!r}, got {value!r}") from None
 
     def values(self) -> list[Any]:
+        """Every choice, in order."""
         return list(self.choices)
 
     def column(self, values: Floats) -> NDArray[Any]:
@@ -203,6 +216,8 @@ class Space:
     #: Number of candidates; ``math.inf`` with a continuous parameter; an upper bound unless ``is_exact``.
     size: int | float
     is_exact: bool
+    _feasible: Ints | None  # flat numbers of the feasible combinations of the parameters that ``where`` names
+    _free: list[str]  # the other parameters
 
     def __init__(self, parameters: Mapping[str, Any], where: str | None = None) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
@@ -214,7 +229,7 @@ class Space:
             self.parameters[name] = _parameter(name, given)
         self.where = None if where is None else Where(where, list(self.parameters))
         self.product = math.prod(parameter.size for parameter in self.parameters.values())
-        self._feasible, self._free, self.is_exact = None, None, True
+        self._feasible, self._free, self.is_exact = None, [], True
         self.size = self._count()
 
     def _count(self) -> int | float:
@@ -233,10 +248,11 @@ class Space:
             columns = {name: _seen(parameter, parameter.at(digit)) for name, parameter, digit
                        in zip(self.where.names, named, digits, strict=True) if not isinstance(parameter, Continuous)}
             found.append(flat[self.where(columns)])
-        self._feasible, self._free = np.concatenate(found), free
-        if not len(self._feasible):
+        feasible = np.concatenate(found)
+        if not len(feasible):
             raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
-        return len(self._feasible) * math.prod(self.parameters[name].size for name in free)
+        self._feasible, self._free = feasible, free
+        return len(feasible) * math.prod(self.parameters[name].size for name in free)
 
     def __len__(self) -> int:
         if self.size == math.inf:
@@ -293,7 +309,7 @@ class Space:
         return numbers, batch
 
     def _digits_at(self, positions: Ints, sizes: list[int]) -> list[Ints]:
-        if self._feasible is None or self._free is None or self.where is None:
+        if self._feasible is None or self.where is None:
             return _digits(positions, sizes)
         rest = math.prod(int(self.parameters[name].size) for name in self._free)
         named = _digits(self._feasible[positions // rest], [int(self.parameters[name].size) for name in self.where.names])

@@ -236,8 +236,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
 
     if index is None and isinstance(getattr(close, "index", None), pd.DatetimeIndex):
         index = close.index  # type: ignore[union-attr]
-    labels = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
-    prices = {name: _price_matrix(name, values) for name, values in
+    labels: tuple[Any, ...] | None = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
+    prices: dict[str, Any] = {name: _price_matrix(name, values) for name, values in
               (("close", close), ("open", open), ("high", high), ("low", low)) if values is not None}
     if ("high" in prices) != ("low" in prices):
         raise InputError("high and low must be given together, got one of them")
@@ -245,7 +245,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     for name, matrix in prices.items():
         if matrix.shape != shape:
             raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {matrix.shape[::-1]}")
-    labels = labels if labels is not None else tuple(range(shape[0])) if shape[0] > 1 else None
+    if labels is None and shape[0] > 1:
+        labels = tuple(range(shape[0]))
     times = pd.RangeIndex(shape[1]) if index is None else pd.DatetimeIndex(index)
     if len(times) != shape[1]:
         raise InputError(f"index must have one time per bar ({shape[1]}), got {len(times)}")
@@ -267,7 +268,20 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
                } if isinstance(given, (pd.DataFrame, Mapping)) else None
     if columns is None:
         raise InputError(f"ledger must be a DataFrame or a mapping of columns, got {type(given).__name__}")
-    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "reason", "ambiguous", "equity")
+    known = (
+        "fill_bar",
+        "units",
+        "price",
+        "asset",
+        "cost",
+        "decision_bar",
+        "moment",
+        "stop",
+        "target",
+        "reason",
+        "ambiguous",
+        "equity",
+    )
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
@@ -284,7 +298,9 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         elif name == "reason":
             ledger[name] = [REASONS.index(choice("reason", value, REASONS)) for value in values.tolist()]
         elif name == "asset" and labels is not None:
-            known_names("asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels])
+            known_names(
+                "asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels]
+            )
             ledger[name] = [labels.index(value) for value in values.tolist()]
         else:
             ledger[name] = values

@@ -54,7 +54,9 @@ class Where:
         self._check(self.tree, names)
         for name in names:
             if name not in known:
-                raise SpaceError(f"where must name parameters ({', '.join(known)}), got {name!r} in {text!r}{did_you_mean(name, known)}")
+                raise SpaceError(
+                    f"where must name parameters ({', '.join(known)}), got {name!r} in {text!r}{did_you_mean(name, known)}"
+                )
         if not names:
             raise SpaceError(f"where must name at least one parameter, got {text!r}")
         self.names = tuple(names)
@@ -76,8 +78,8 @@ class Where:
             return
         if isinstance(node, ast.Compare):
             pairs = zip(node.ops, node.comparators, strict=True)
-            allowed = all(isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List))
-                          or isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None
+            allowed = all((isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)))
+                          or (isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None)
                           or type(op) in _COMPARE for op, right in pairs)
         elif isinstance(node, ast.BinOp):
             allowed = type(node.op) in _ARITHMETIC
@@ -121,7 +123,13 @@ class Where:
             return combine.reduce(np.broadcast_arrays(*parts))
         if isinstance(node, ast.UnaryOp):
             value = self._evaluate(node.operand, columns)
-            return np.logical_not(_truth(value)) if isinstance(node.op, ast.Not) else -value if isinstance(node.op, ast.USub) else value
+            return (
+                np.logical_not(_truth(value))
+                if isinstance(node.op, ast.Not)
+                else -value
+                if isinstance(node.op, ast.USub)
+                else value
+            )
         if isinstance(node, ast.BinOp):
             return _ARITHMETIC[type(node.op)](self._evaluate(node.left, columns), self._evaluate(node.right, columns))
         assert isinstance(node, ast.Compare)

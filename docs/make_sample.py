@@ -17,6 +17,7 @@ TARGET = Path(__file__).parent.parent / "backtest" / "data" / "stocks.npz"
 
 
 def main() -> None:
+    """Write the file."""
     arrays = {}
     for symbol in SYMBOLS:
         frame = pd.DataFrame(getattr(stocks, symbol))

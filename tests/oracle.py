@@ -122,7 +122,8 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
                 position["borrow"] += paid
 
         def value(close=close):
-            return cash + (position["side"] * position["units"] * close if position else 0.0)
+            held = position["side"] * position["units"] * close if position else 0.0
+            return cash + held  # noqa: B023 - called in this turn of the loop only
 
         if value() > 0:
             decision = decide(signals, bar, position, execution.sides, max_bars)
@@ -190,12 +191,16 @@ def metrics_of(equity, trades, cash, ppy, rf=0.0):
     returns = [trade["return"] for trade in trades]
     nets = [trade["net"] for trade in trades]
     result = {
-        "total_return": equity[-1] / cash - 1, "max_drawdown": worst, "n_trades": len(trades),
-        "volatility": deviation * math.sqrt(ppy), "sharpe": (mean - rf / ppy) / deviation * math.sqrt(ppy) if deviation else math.nan,
+        "total_return": equity[-1] / cash - 1,
+        "max_drawdown": worst,
+        "n_trades": len(trades),
+        "volatility": deviation * math.sqrt(ppy),
+        "sharpe": (mean - rf / ppy) / deviation * math.sqrt(ppy) if deviation else math.nan,
         "sortino": (mean - rf / ppy) / down * math.sqrt(ppy) if down else math.nan,
         "skew": math.fsum((x - mean) ** 3 for x in r) / n / population**3 if population else math.nan,
         "kurtosis": math.fsum((x - mean) ** 4 for x in r) / n / population**4 - 3 if population else math.nan,
-        "n_ambiguous": sum(trade["ambiguous"] for trade in trades)}
+        "n_ambiguous": sum(trade["ambiguous"] for trade in trades),
+    }
     if returns:
         result |= {"win_rate": sum(net > 0 for net in nets) / len(nets), "expectancy": math.fsum(returns) / len(returns),
                    "best_trade": max(returns), "worst_trade": min(returns)}

@@ -133,7 +133,9 @@ def test_the_pool_is_rebuilt_after_a_fork():
 
 
 def test_default_threads_respect_affinity():
-    done = python("import os; os.sched_setaffinity(0, {0}); from backtest.compute.threads import default_threads; print(default_threads())")
+    done = python(
+        "import os; os.sched_setaffinity(0, {0}); from backtest.compute.threads import default_threads; print(default_threads())"
+    )
     assert done.stdout == "1\n"
 
 
@@ -142,5 +144,8 @@ def test_many_callers_at_once():
     bars, params = bt.Bars.sample(), {"fast": [5, 6, 7], "slow": [20, 30, 40]}
     expected = bt.evaluate(bars, bt.strategies.sma_cross, params, costs=bt.Costs.zero(), n_threads=2)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        futures = [pool.submit(bt.evaluate, bars, bt.strategies.sma_cross, params, costs=bt.Costs.zero(), n_threads=1 + i % 3) for i in range(12)]
+        futures = [
+            pool.submit(bt.evaluate, bars, bt.strategies.sma_cross, params, costs=bt.Costs.zero(), n_threads=1 + i % 3)
+            for i in range(12)
+        ]
         assert all(future.result().equals(expected) for future in futures)

@@ -17,6 +17,7 @@ LAYERS = [
     ["cli"],
     ["optimize", "config", "strategies"],
     ["levels", "gpu"],
+    ["runs"],
     ["signals"],
     ["trades"],
     ["search", "compute"],

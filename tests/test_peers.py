@@ -55,7 +55,9 @@ def test_vectorbt_on_random_signals(vbt):
         assert run.stats["n_trades"] == len(trades) == len(records)
         for mine, other in (("entry_bar", "entry_idx"), ("exit_bar", "exit_idx"), ("entry_price", "entry_price"),
                             ("exit_price", "exit_price"), ("units", "size"), ("return", "return")):
-            np.testing.assert_allclose(trades[mine].abs() if mine == "units" else trades[mine], records[other], rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(
+                trades[mine].abs() if mine == "units" else trades[mine], records[other], rtol=1e-9, atol=1e-12
+            )
         np.testing.assert_allclose(trades["net_profit"], records["pnl"], rtol=1e-9, atol=1e-9 * CASH)
         n_cases += 1
         n_trades += len(trades)

@@ -27,8 +27,12 @@ def at(n, *bars):
 
 def replay(bars, enter_long=(), exit_long=(), enter_short=(), exit_short=(), *, costs=FREE, levels=None, **execution):
     n = len(bars)
-    strategy = bt.rules.from_arrays(at(n, *enter_long), at(n, *exit_long), at(n, *enter_short), at(n, *exit_short), **(levels or {}))
-    return bt.run(bars, strategy, costs=costs, execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution)))
+    strategy = bt.rules.from_arrays(
+        at(n, *enter_long), at(n, *exit_long), at(n, *enter_short), at(n, *exit_short), **(levels or {})
+    )
+    return bt.run(
+        bars, strategy, costs=costs, execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution))
+    )
 
 
 QUIET = (100, 101, 99, 100)
@@ -108,7 +112,9 @@ class TestConflicts:
 
     def test_max_bars_counts_closes_held(self):
         assert replay(self.bars, [0], levels={"max_bars": 1}).trades.iloc[0][["entry_bar", "exit_bar"]].tolist() == [1, 2]
-        assert replay(self.bars, [0], levels={"max_bars": 1}, fill="close").trades.iloc[0][["entry_bar", "exit_bar"]].tolist() == [0, 1]
+        assert replay(self.bars, [0], levels={"max_bars": 1}, fill="close").trades.iloc[0][
+            ["entry_bar", "exit_bar"]
+        ].tolist() == [0, 1]
 
 
 @pytest.mark.usefixtures("backend")
@@ -118,7 +124,9 @@ class TestLevels:
         assert run.trades.iloc[0][["exit_bar", "exit_price", "exit_reason"]].tolist() == [2, 90, "stop"]
 
     def test_a_gap_beyond_the_target_exits_at_the_open_without_slippage(self):
-        run = replay(flat(QUIET, QUIET, (120, 121, 119, 120)), [0], levels={"take_profit": 0.05}, costs=bt.Costs(fee_rate=0, slippage=0.01))
+        run = replay(
+            flat(QUIET, QUIET, (120, 121, 119, 120)), [0], levels={"take_profit": 0.05}, costs=bt.Costs(fee_rate=0, slippage=0.01)
+        )
         assert run.trades.iloc[0][["exit_price", "exit_reason"]].tolist() == [120, "target"]
 
     def test_the_open_comes_before_the_rest_of_the_bar(self):
@@ -133,15 +141,26 @@ class TestLevels:
         assert run.trades.iloc[0][["exit_price", "exit_reason"]].tolist() == [105, "target"]
 
     def test_levels_start_from_the_entry_price_with_slippage(self):
-        run = replay(flat(QUIET, QUIET, (100, 100, 90, 95)), [0], levels={"stop_loss": 0.05}, costs=bt.Costs(fee_rate=0, slippage=0.02))
+        run = replay(
+            flat(QUIET, QUIET, (100, 100, 90, 95)), [0], levels={"stop_loss": 0.05}, costs=bt.Costs(fee_rate=0, slippage=0.02)
+        )
         trade = run.trades.iloc[0]
         assert trade.stop == 102 * 0.95
         assert trade.exit_price == 102 * 0.95 * (1 - 0.02)
 
     def test_on_the_entry_bar_a_stop_above_the_open_fills_at_the_open(self):
-        run = replay(flat(QUIET, (100, 101, 99, 100), QUIET), [0], levels={"stop_loss": 0.005}, costs=bt.Costs(fee_rate=0, slippage=0.02))
+        run = replay(
+            flat(QUIET, (100, 101, 99, 100), QUIET), [0], levels={"stop_loss": 0.005}, costs=bt.Costs(fee_rate=0, slippage=0.02)
+        )
         assert run.trades.iloc[0][["entry_bar", "exit_bar", "exit_price"]].tolist() == [1, 1, 98]
-        run = replay(flat(QUIET, (100, 101, 99, 100), QUIET), (), (), [0], levels={"stop_loss": 0.005}, costs=bt.Costs(fee_rate=0, slippage=0.02))
+        run = replay(
+            flat(QUIET, (100, 101, 99, 100), QUIET),
+            (),
+            (),
+            [0],
+            levels={"stop_loss": 0.005},
+            costs=bt.Costs(fee_rate=0, slippage=0.02),
+        )
         assert run.trades.iloc[0][["entry_bar", "exit_bar", "exit_price"]].tolist() == [1, 1, 102]
 
     def test_a_position_opened_at_the_close_is_tested_from_the_next_bar(self):
@@ -151,7 +170,9 @@ class TestLevels:
 
     @pytest.mark.parametrize(("intrabar", "price", "reason"), [("pessimistic", 95, "stop"), ("optimistic", 105, "target")])
     def test_stop_and_target_in_one_bar_are_ambiguous(self, intrabar, price, reason):
-        run = replay(flat(QUIET, QUIET, (100, 110, 90, 100)), [0], levels={"stop_loss": 0.05, "take_profit": 0.05}, intrabar=intrabar)
+        run = replay(
+            flat(QUIET, QUIET, (100, 110, 90, 100)), [0], levels={"stop_loss": 0.05, "take_profit": 0.05}, intrabar=intrabar
+        )
         assert run.trades.iloc[0][["exit_price", "exit_reason", "ambiguous"]].tolist() == [price, reason, True]
         assert run.stats["n_ambiguous"] == 1
 
@@ -168,8 +189,11 @@ class TestLevels:
 
     def test_the_nearer_of_stop_and_trail_acts_and_equal_is_the_stop(self):
         bars = flat(QUIET, QUIET, (100, 100, 80, 90))
-        for levels, reason in (({"stop_loss": 0.05, "trailing_stop": 0.05}, "stop"), ({"stop_loss": 0.1, "trailing_stop": 0.05}, "trail"),
-                               ({"stop_loss": 0.02, "trailing_stop": 0.05}, "stop")):
+        for levels, reason in (
+            ({"stop_loss": 0.05, "trailing_stop": 0.05}, "stop"),
+            ({"stop_loss": 0.1, "trailing_stop": 0.05}, "trail"),
+            ({"stop_loss": 0.02, "trailing_stop": 0.05}, "stop"),
+        ):
             assert replay(bars, [0], levels=levels).trades.iloc[0].exit_reason == reason
 
     def test_after_an_exit_by_levels_a_close_fill_allows_no_entry_on_that_bar(self):
@@ -182,7 +206,9 @@ class TestLevels:
 
     def test_a_line_is_sampled_at_the_decision_bar(self):
         bars = flat(*[QUIET] * 6)
-        strategy = bt.rules.Strategy(enter_long=bt.lines.previous(bt.lines.close, 1) > 0, stop_loss=bt.param("k") * bt.lines.atr(2) / bt.lines.close)
+        strategy = bt.rules.Strategy(
+            enter_long=bt.lines.previous(bt.lines.close, 1) > 0, stop_loss=bt.param("k") * bt.lines.atr(2) / bt.lines.close
+        )
         run = bt.run(bars, strategy, {"k": 2.0}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
         assert run.start == 2
         assert run.orders.iloc[0].fill_bar == 3
@@ -199,8 +225,12 @@ class TestLevels:
 
     def test_a_level_line_is_checked_from_the_start_on(self):
         bars = flat(QUIET, QUIET, (100, 100, 100, 100), QUIET)
-        strategy = bt.rules.Strategy(enter_long=bt.lines.close > 0, stop_loss=bt.param("k") * (bt.lines.high - bt.lines.low) / bt.lines.close)
-        with pytest.raises(bt.InputError, match=r"stop_loss = .* \(k = 1.0\) must be finite and > 0 from the start on, got 0.0 \(row 2\)"):
+        strategy = bt.rules.Strategy(
+            enter_long=bt.lines.close > 0, stop_loss=bt.param("k") * (bt.lines.high - bt.lines.low) / bt.lines.close
+        )
+        with pytest.raises(
+            bt.InputError, match=r"stop_loss = .* \(k = 1.0\) must be finite and > 0 from the start on, got 0.0 \(row 2\)"
+        ):
             bt.run(bars, strategy, {"k": 1.0}, costs=FREE)
 
 
@@ -338,7 +368,12 @@ def against_oracle(bars, signals, levels, costs, execution):
         row = mine.iloc[index]
         assert (row.entry_bar, row.exit_bar, row.exit_reason, row.ambiguous) == (
             trade["entry_bar"], trade["exit_bar"], trade["reason"], trade["ambiguous"])
-        for name, key in (("entry_price", "entry_price"), ("exit_price", "exit_price"), ("net_profit", "net"), ("written_off", "written_off")):
+        for name, key in (
+            ("entry_price", "entry_price"),
+            ("exit_price", "exit_price"),
+            ("net_profit", "net"),
+            ("written_off", "written_off"),
+        ):
             assert row[name] == pytest.approx(trade[key], rel=1e-9, abs=1e-6)
     assert len(run.open_positions) == (position is not None)
     if run.stats["max_drawdown"] > -1:  # after a bust, returns of nothing are a convention
@@ -365,10 +400,19 @@ def test_oracle_on_everything_that_can_happen(case):
 def test_oracle_on_random_walks(seed):
     rng = np.random.default_rng(seed)
     bars = random_bars(rng, 300, 0.02)
-    levels = {"stop_loss": (None, 0.03)[seed % 2], "take_profit": (None, 0.04)[seed // 2 % 2], "trailing_stop": (None, 0.05)[seed // 4 % 2],
-              "max_bars": (None, 7)[seed % 3 == 0]}
-    n_trades = against_oracle(bars, random_signals(rng, 300, 0.05), levels, bt.Costs(fee_rate=0.001, slippage=0.0005, borrow_rate=0.05),
-                              bt.Execution(fill=("next_open", "close")[seed % 2], start=3, periods_per_year=252.0, rf=0.02))
+    levels = {
+        "stop_loss": (None, 0.03)[seed % 2],
+        "take_profit": (None, 0.04)[seed // 2 % 2],
+        "trailing_stop": (None, 0.05)[seed // 4 % 2],
+        "max_bars": (None, 7)[seed % 3 == 0],
+    }
+    n_trades = against_oracle(
+        bars,
+        random_signals(rng, 300, 0.05),
+        levels,
+        bt.Costs(fee_rate=0.001, slippage=0.0005, borrow_rate=0.05),
+        bt.Execution(fill=("next_open", "close")[seed % 2], start=3, periods_per_year=252.0, rf=0.02),
+    )
     assert n_trades > 5
 
 
@@ -379,9 +423,16 @@ def test_sums_of_a_batch_equal_those_of_the_trades():
         run = bt.run(bars, strategy_of(random_signals(rng, 400, density), {"stop_loss": 0.05}),
                      costs=bt.Costs(fee_rate=0.001, borrow_rate=0.1), execution=bt.Execution(periods_per_year=252.0))
         trades, sums = run.tracked.sums()[0], run.sums[0]
-        for mine, theirs in (("n_trades", "n_trades"), ("n_winners", "n_winners"), ("won", "won"), ("net_profit", "net_profit"),
-                             ("largest_profit", "largest_profit"), ("sum_trade_return", "sum_return"), ("n_ambiguous", "n_ambiguous"),
-                             ("sum_trade_return_2", "sum_return_2")):
+        for mine, theirs in (
+            ("n_trades", "n_trades"),
+            ("n_winners", "n_winners"),
+            ("won", "won"),
+            ("net_profit", "net_profit"),
+            ("largest_profit", "largest_profit"),
+            ("sum_trade_return", "sum_return"),
+            ("n_ambiguous", "n_ambiguous"),
+            ("sum_trade_return_2", "sum_return_2"),
+        ):
             assert sums[mine] == trades[theirs], mine
         assert run.stats["win_rate"] == run.trade_statistics().loc["win_rate", "All"]
 
@@ -443,9 +494,13 @@ def test_long_and_short_mirror():
 @pytest.mark.usefixtures("backend")
 def test_appended_future_bars_leave_earlier_trades_alone():
     bars = bt.Bars.sample()
-    cut = bt.Bars(open=bars.open[:1000], high=bars.high[:1000], low=bars.low[:1000], close=bars.close[:1000], index=bars.index[:1000])
+    cut = bt.Bars(
+        open=bars.open[:1000], high=bars.high[:1000], low=bars.low[:1000], close=bars.close[:1000], index=bars.index[:1000]
+    )
     params = {"fast": 7, "slow": 40, "stop_loss": 0.04, "trailing_stop": 0.06}
-    before, after = (bt.run(each, bt.strategies.sma_cross, params, costs=bt.Costs(fee_rate=0.001)).tracked.records for each in (cut, bars))
+    before, after = (
+        bt.run(each, bt.strategies.sma_cross, params, costs=bt.Costs(fee_rate=0.001)).tracked.records for each in (cut, bars)
+    )
     assert len(before) > 10
     assert after[: len(before)].tobytes() == before.tobytes()
 
@@ -468,24 +523,57 @@ def test_inputs_are_never_changed():
 # --- what the door refuses -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda b, s: bt.run(b, s, {"fast": 5}, costs=FREE), r"parameter 'slow' must have a value, got none \(given: fast\)"),
-    (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9, "stoploss": 1}, costs=FREE), r"parameter 'stoploss' is not known .*did you mean 'stop_loss'"),
-    (lambda b, s: bt.run(b, s, {"fast": 5.5, "slow": 9}, costs=FREE), r"window of sma\(close, fast\) must be a whole number >= 1, got 5.5"),
-    (lambda b, s: bt.run(b, s, {"fast": None, "slow": 9}, costs=FREE), "must have numbers for its parameters"),
-    (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9, "max_bars": 0}, costs=FREE), r"max_bars \(max_bars = 0\) must be a whole number >= 1, got 0"),
-    (lambda b, s: bt.run(b.to_frame(), s, {"fast": 5, "slow": 9}, costs=FREE), "bars must be a Bars, got"),
-    (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9}, costs=0.001), "costs must be a Costs, got 0.001"),
-    (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9}, costs=FREE, execution=bt.Execution(size=bt.param("size"))),
-     "parameter 'size' must have a value"),
-    (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9, "size": 1.5}, costs=FREE, execution=bt.Execution(size=bt.param("size"))),
-     r"size \(size = 1.5\) must be > 0 and <= 1, got 1.5"),
-    (lambda b, s: bt.evaluate(b, s, {"fast": [5, 6], "slow": [9]}, costs=FREE), "candidates must have columns of equal length, got fast: 2, slow: 1"),
-    (lambda b, s: bt.evaluate(b, s, np.ones((2, 2)), costs=FREE), r"candidates must be a DataFrame, a dict of sequences, or a matrix with columns="),
-    (lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, metrics=["sharp"]), "metric 'sharp' is not known .* did you mean 'sharpe'"),
-    (lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, metrics=["beta"]), "metric must be one that every candidate has"),
-    (lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, n_threads=0), "n_threads must be a whole number >= 1, got 0"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda b, s: bt.run(b, s, {"fast": 5}, costs=FREE), r"parameter 'slow' must have a value, got none \(given: fast\)"),
+        (
+            lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9, "stoploss": 1}, costs=FREE),
+            r"parameter 'stoploss' is not known .*did you mean 'stop_loss'",
+        ),
+        (
+            lambda b, s: bt.run(b, s, {"fast": 5.5, "slow": 9}, costs=FREE),
+            r"window of sma\(close, fast\) must be a whole number >= 1, got 5.5",
+        ),
+        (lambda b, s: bt.run(b, s, {"fast": None, "slow": 9}, costs=FREE), "must have numbers for its parameters"),
+        (
+            lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9, "max_bars": 0}, costs=FREE),
+            r"max_bars \(max_bars = 0\) must be a whole number >= 1, got 0",
+        ),
+        (lambda b, s: bt.run(b.to_frame(), s, {"fast": 5, "slow": 9}, costs=FREE), "bars must be a Bars, got"),
+        (lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9}, costs=0.001), "costs must be a Costs, got 0.001"),
+        (
+            lambda b, s: bt.run(b, s, {"fast": 5, "slow": 9}, costs=FREE, execution=bt.Execution(size=bt.param("size"))),
+            "parameter 'size' must have a value",
+        ),
+        (
+            lambda b, s: bt.run(
+                b, s, {"fast": 5, "slow": 9, "size": 1.5}, costs=FREE, execution=bt.Execution(size=bt.param("size"))
+            ),
+            r"size \(size = 1.5\) must be > 0 and <= 1, got 1.5",
+        ),
+        (
+            lambda b, s: bt.evaluate(b, s, {"fast": [5, 6], "slow": [9]}, costs=FREE),
+            "candidates must have columns of equal length, got fast: 2, slow: 1",
+        ),
+        (
+            lambda b, s: bt.evaluate(b, s, np.ones((2, 2)), costs=FREE),
+            r"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=",
+        ),
+        (
+            lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, metrics=["sharp"]),
+            "metric 'sharp' is not known .* did you mean 'sharpe'",
+        ),
+        (
+            lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, metrics=["beta"]),
+            "metric must be one that every candidate has",
+        ),
+        (
+            lambda b, s: bt.evaluate(b, s, {"fast": [5], "slow": [9]}, costs=FREE, n_threads=0),
+            "n_threads must be a whole number >= 1, got 0",
+        ),
+    ],
+)
 def test_bad_input_names_argument_rule_and_value(call, message):
     with pytest.raises(bt.InputError, match=message):
         call(bt.Bars.sample(), bt.strategies.sma_cross)
@@ -501,7 +589,9 @@ def test_size_may_be_a_parameter_or_a_line():
     bars = flat(*[QUIET] * 4)
     strategy = bt.rules.Strategy(enter_long=bt.lines.close > 0)
     for size in (bt.param("size"), bt.param("size") * bt.lines.close / 100):
-        run = bt.run(bars, strategy, {"size": 0.5}, costs=FREE, execution=bt.Execution(size=size, cash=1000.0, periods_per_year=1.0))
+        run = bt.run(
+            bars, strategy, {"size": 0.5}, costs=FREE, execution=bt.Execution(size=size, cash=1000.0, periods_per_year=1.0)
+        )
         assert run.orders.iloc[0].units == 5.0
 
 

@@ -88,7 +88,9 @@ def test_net_profit_of_closed_and_open_is_the_change_of_value():
         cash = -(ledger["units"] * ledger["price"] + ledger["cost"]).sum()
         still = tracked.open_positions
         value = cash + ledger["units"].sum() * 100.0
-        np.testing.assert_allclose(tracked.table["net_profit"].sum() + (still["gross_profit"] - still["entry_cost"]).sum(), value, atol=1e-9)
+        np.testing.assert_allclose(
+            tracked.table["net_profit"].sum() + (still["gross_profit"] - still["entry_cost"]).sum(), value, atol=1e-9
+        )
 
 
 # --- excursions -------------------------------------------------------------------------------------------------------------
@@ -186,7 +188,9 @@ def test_statistics_all_long_short():
 
 def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
     s = track([]).statistics()
-    assert (s.loc[["n_trades", "n_winners", "n_losers", "longest_winning_streak", "costs_paid", "net_profit"]] == 0).all(axis=None)
+    assert (s.loc[["n_trades", "n_winners", "n_losers", "longest_winning_streak", "costs_paid", "net_profit"]] == 0).all(
+        axis=None
+    )
     assert s.loc[["win_rate", "mean_profit", "mean_loss", "expectancy", "sqn", "profit_factor", "mean_mfe", "mean_bars_held",
                   "largest_profit", "min_bars_held"]].isna().all(axis=None)
     one = track([(0, 1, 100, 0), (1, -1, 110, 0)]).statistics()["All"]
@@ -195,7 +199,7 @@ def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
     assert one["profit_factor"] == np.inf
 
 
-# --- bad ledgers -----------------------------------------------------------------------------------------------------------------
+# --- bad ledgers ------------------------------------------------------------------------------------------------------
 
 GOOD = {"fill_bar": [0, 1], "units": [1.0, -1.0], "price": [100.0, 100.0]}
 

@@ -80,8 +80,14 @@ def test_batches_agree_to_the_last_bit(seed):
     rng = np.random.default_rng(seed)
     bars = random_bars(rng, 120, 0.03)
     arrays = [rng.random((120, 7)) < (0.02, 0.2, 0.6)[seed % 3] for _ in range(4)]
-    strategy = bt.rules.from_arrays(*arrays, stop_loss=bt.param("stop"), take_profit=bt.param("k") * bt.lines.atr(5) / bt.lines.close)
-    candidates = {"column": list(range(7)), "stop": [None, 0.01, 0.02, 0.05, 0.1, 0.2, None], "k": [None, 1, 2, 3.0, 4, None, 0.5]}
+    strategy = bt.rules.from_arrays(
+        *arrays, stop_loss=bt.param("stop"), take_profit=bt.param("k") * bt.lines.atr(5) / bt.lines.close
+    )
+    candidates = {
+        "column": list(range(7)),
+        "stop": [None, 0.01, 0.02, 0.05, 0.1, 0.2, None],
+        "k": [None, 1, 2, 3.0, 4, None, 0.5],
+    }
     left, right = both(lambda: bt.evaluate(bars, strategy, candidates, costs=bt.Costs(fee_rate=0.001, slippage=0.001),
                                            execution=bt.Execution(periods_per_year=252.0)))
     same_bits(left.to_numpy(), right.to_numpy())

@@ -43,7 +43,9 @@ def evaluate(bars: Any, program: Any, settings: Any, start: int, stop: int, sums
         book.write(sums[row])
 
 
-def replay(bars: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any) -> tuple[int, int, int]:
+def replay(
+    bars: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any
+) -> tuple[int, int, int]:
     """Replay one candidate and record what it did.
 
     Parameters

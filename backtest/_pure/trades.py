@@ -18,7 +18,9 @@ START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 DUST = 1e-12
 
 
-def track(ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any) -> int:
+def track(
+    ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any
+) -> int:
     """Replay a ledger.
 
     Parameters
@@ -213,7 +215,11 @@ def _complete(position: Any, fill: Any, closed: float, held: float, exit_cost: f
         best, worst = closed * (float(prices[1][asset, bar]) - entry_price), closed * (float(prices[2][asset, bar]) - entry_price)
         is_uncertain = int(best > mfe or best < mae or worst > mfe or worst < mae)
     trade["asset"], trade["side"] = fill["asset"], position["side"]
-    trade["decision_bar"], trade["entry_bar"], trade["exit_bar"] = position["decision_bar"], position["entry_bar"], fill["fill_bar"]
+    trade["decision_bar"], trade["entry_bar"], trade["exit_bar"] = (
+        position["decision_bar"],
+        position["entry_bar"],
+        fill["fill_bar"],
+    )
     trade["units"], trade["entry_price"], trade["exit_price"] = closed, entry_price, exit_price
     trade["stop"], trade["target"], trade["entry_value"] = position["stop"], position["target"], entry_value
     trade["entry_cost"], trade["exit_cost"], trade["borrow_cost"] = entry_cost, exit_cost, borrow_cost

@@ -85,7 +85,9 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
                 raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
             if np.isnan(objective).any():
                 row = int(np.isnan(objective).argmax())
-                raise ObjectiveError(f"evaluate must not return NaN, got it at {space.decode(batch[row])}", space.decode(batch[row]))
+                raise ObjectiveError(
+                    f"evaluate must not return NaN, got it at {space.decode(batch[row])}", space.decode(batch[row])
+                )
             best.add(numbers, batch, scores, objective)
             result.nfev += len(batch)
             if callback is not None:
