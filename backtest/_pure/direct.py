@@ -25,14 +25,15 @@ J. Global Optim. 21 (2001) 27-37.  M. L. Fredman et al., The pairing heap, Algor
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: ``update`` met NaN and changed nothing.
 NAN = -1
-#: Members of a class that the original variant divides along with its head: scores within this of the head's.
-SAME_SCORE = 1e-13
+#: The original variant divides along with the head of a class all whose scores are within this of the head's.
+_SAME_SCORE = 1e-13
 
 
 class State:
@@ -90,12 +91,12 @@ class State:
         least, order, side : float64 (least) and intp (n_params,)
             Scratch for one division.
         """
-        # Memoryviews read as plain floats: no NumPy scalars, no warnings about infinities, and the speed of a list.
-        self.ratio, self.width, self.centre, self.exponent = map(memoryview, (ratio, width, centre, exponent))
-        self.value, self.rank, self.child, self.sibling = map(memoryview, (value, rank, child, sibling))
-        self.chosen, self.head, self.waiting = map(memoryview, (chosen, head, waiting))
-        self.third, self.size, self.least = map(memoryview, (third, size, least))
-        self.order, self.side = map(memoryview, (order, side))
+        self.ratio, self.width, self.centre = _floats(ratio), _floats(width), _floats(centre)
+        self.exponent, self.value, self.rank = _wholes(exponent), _floats(value), _wholes(rank)
+        self.child, self.sibling, self.chosen = _wholes(child), _wholes(sibling), _wholes(chosen)
+        self.head, self.waiting = _wholes(head), _wholes(waiting)
+        self.third, self.size, self.least = _floats(third), _floats(size), _floats(least)
+        self.order, self.side = _wholes(order), _wholes(side)
         self.capacity, self.n_levels = len(value), len(head)
         _fill_tables(self)
 
@@ -172,7 +173,7 @@ def sample(state: State, batch: NDArray[np.float64]) -> None:
     batch : float64 (n_new, n_params)
         Filled: chosen rectangles in order, their longest sides ascending, plus before minus.
     """
-    points = memoryview(batch)
+    points = _floats(batch)
     born = state.n_points
     for index in range(state.n_chosen):
         born = _sample_one(state, state.chosen[index], born)
@@ -196,7 +197,7 @@ def update(state: State, scores: NDArray[np.float64]) -> int:
         0 to go on; 1 budget spent, 2 iterations done, 3 ``f_min`` reached, 4 ``vol_tol``, 5 ``len_tol``; ``NAN`` if a
         score is NaN, and then nothing has changed.
     """
-    came = memoryview(scores)
+    came = _floats(scores)
     for row in range(state.n_new):
         if came[row] != came[row]:
             return NAN
@@ -212,6 +213,15 @@ def update(state: State, scores: NDArray[np.float64]) -> int:
     state.n_points = born
     state.iteration += 1
     return _verdict(state)
+
+
+def _floats(array: Any) -> memoryview[float]:
+    # Memoryviews read as plain floats: no NumPy scalars, no warnings about infinities, and the speed of a list.
+    return cast("memoryview[float]", memoryview(array))
+
+
+def _wholes(array: Any) -> memoryview[int]:
+    return cast("memoryview[int]", memoryview(array))
 
 
 def _fill_tables(state: State) -> None:
@@ -289,7 +299,7 @@ def _add_equals(state: State) -> None:
         last = state.chosen[index]
         score = state.value[last]
         level = _level(state, _depth(state, last))
-        while state.head[level] >= 0 and state.value[state.head[level]] - score <= SAME_SCORE:
+        while state.head[level] >= 0 and state.value[state.head[level]] - score <= _SAME_SCORE:
             state.sibling[last] = _pop(state, level)
             last = state.sibling[last]
             state.chosen[state.n_chosen] = last

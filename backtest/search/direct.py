@@ -125,24 +125,22 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
         raise InputError(f"callback must be callable or None, got {callback!r}")
     low, width = _box(bounds)
     n_params = len(low)
-    limits = {
-        "maxfun": MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT),
-        "maxiter": whole("maxiter", maxiter, low=1, high=MAX_COUNT),
-        "f_min_rtol": number("f_min_rtol", f_min_rtol, low=0.0, high=1.0),
-        "vol_tol": number("vol_tol", vol_tol, low=0.0, high=1.0),
-        "len_tol": number("len_tol", len_tol, low=0.0, high=1.0),
-    }
+    maxfun = MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
+    maxiter = whole("maxiter", maxiter, low=1, high=MAX_COUNT)
+    f_min_rtol = number("f_min_rtol", f_min_rtol, low=0.0, high=1.0)
+    vol_tol = number("vol_tol", vol_tol, low=0.0, high=1.0)
+    len_tol = number("len_tol", len_tol, low=0.0, high=1.0)
     f_min = number("f_min", f_min, infinite=True)
     if f_min == math.inf:
         raise InputError(f"f_min must be < inf, got {f_min!r}")
     nan_raises = choice("nan", nan, ("raise", "inf")) == "raise"
     is_strict = choice("selection", selection, ("relaxed", "strict")) == "strict"
-    budget = 2 * (limits["maxfun"] + limits["maxfun"] // 2) // 3  # scipy's, from the size of its buffers
+    budget = 2 * (maxfun + maxfun // 2) // 3  # scipy's, from the size of its buffers
 
     kernel = _backend.kernel("direct")
-    state = kernel.State(n_params, number("eps", eps, low=0.0), budget, limits["maxiter"],
-                         flag("locally_biased", locally_biased), is_strict, f_min, limits["f_min_rtol"],
-                         limits["vol_tol"] or -1.0, limits["len_tol"] or -1.0)
+    state = kernel.State(n_params, number("eps", eps, low=0.0), budget, maxiter,
+                         flag("locally_biased", locally_biased), is_strict, f_min, f_min_rtol, vol_tol or -1.0,
+                         len_tol or -1.0)
     ratio = low / width
     # The last iteration may overshoot the budget; how far is not known before it is chosen.
     arrays = _room(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
@@ -171,6 +169,7 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
             break
         n_new = kernel.select(state)
     centre = arrays["centre"][state.best]
+    limits = {"maxfun": maxfun, "maxiter": maxiter, "f_min_rtol": f_min_rtol, "vol_tol": vol_tol, "len_tol": len_tol}
     # scipy's loop counter has moved on when the loop runs out.
     nit = state.iteration + 1 if status == 2 else state.iteration
     return OptimizeResult(x=(centre + ratio) * width, x_scipy=centre * width + width * ratio, fun=state.fun,
