@@ -243,5 +243,5 @@ def _refuse_nan(kernel: Any, state: Any, scores: NDArray[np.float64]) -> None:
     batch = np.empty((len(scores), state.n_params))
     kernel.sample(state, batch)  # again: evaluate may have written into the one it was given
     point = batch[row].tolist()
-    raise ObjectiveError(f"scores must not be NaN, got nan at x = {point} (point {state.n_points + row} of the run; "
-                         "nan='inf' counts NaN as infinitely bad)", {"x": point})
+    raise ObjectiveError(f"scores must not be NaN, got nan at x = {point} (row {row} of batch {state.iteration}); "
+                         "nan='inf' counts NaN as infinitely bad", {"x": point})
