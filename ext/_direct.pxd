@@ -247,7 +247,7 @@ cdef inline Py_ssize_t direct_pop(Direct *d, Py_ssize_t level) noexcept nogil:
 cdef inline bint direct_keeps(const Direct *d, Py_ssize_t n_heads, Py_ssize_t index) noexcept nogil:
     cdef Py_ssize_t other, larger, smaller, level = d.chosen[index]
     cdef double score = d.value[d.head[level]], size = d.size[level]
-    cdef double slope, bar, low = INFINITY, high = 0.0
+    cdef double slope, low = INFINITY, high = 0.0
     for other in range(index):
         larger = d.chosen[other]
         slope = (d.value[d.head[larger]] - score) / (d.size[larger] - size)
@@ -265,10 +265,8 @@ cdef inline bint direct_keeps(const Direct *d, Py_ssize_t n_heads, Py_ssize_t in
                 high = slope
     if high > low:  # above the lower hull
         return not d.strict
-    bar = d.fun - d.eps * fabs(d.fun)
-    if not bar < d.fun:  # also where fun is infinite and bar is NaN
-        bar = d.fun
-    return not score - low * size > bar
+    # Infinite scores make this NaN in places, and NaN keeps.
+    return not score - low * size > d.fun - d.eps * fabs(d.fun)
 
 
 cdef inline void direct_add_equals(Direct *d) noexcept nogil:

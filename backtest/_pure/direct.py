@@ -288,10 +288,8 @@ def _keeps(state: State, n_heads: int, index: int) -> bool:
                 high = slope
     if high > low:  # above the lower hull
         return not state.strict
-    bar = state.fun - state.eps * abs(state.fun)
-    if not bar < state.fun:  # also where fun is infinite and bar is NaN
-        bar = state.fun
-    return not score - low * size > bar
+    # Infinite scores make this NaN in places, and NaN keeps.
+    return not score - low * size > state.fun - state.eps * abs(state.fun)
 
 
 def _add_equals(state: State) -> None:

@@ -58,8 +58,8 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
         How much better than the best, as a fraction of its absolute score, a rectangle must promise to be in order to be
         divided. Smaller is more local.
     maxfun : int, optional
-        Evaluations, 1000 for each parameter by default. Soft, as in scipy: checked after an iteration, against
-        ``2 * (maxfun + maxfun // 2) // 3``, never before the first two batches.
+        Evaluations, 1000 for each parameter by default. Soft, as in scipy: after the first two batches and
+        every one that follows, the run ends if more than ``maxfun``, rounded down to even, are done.
     maxiter : int
         As in scipy: the first batch, and ``maxiter - 2`` iterations after it.
     locally_biased : bool
@@ -135,7 +135,7 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
         raise InputError(f"f_min must be < inf, got {f_min!r}")
     nan_raises = choice("nan", nan, ("raise", "inf")) == "raise"
     is_strict = choice("selection", selection, ("relaxed", "strict")) == "strict"
-    budget = 2 * (maxfun + maxfun // 2) // 3  # scipy's, from the size of its buffers
+    budget = maxfun - maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
 
     kernel = _backend.kernel("direct")
     state = kernel.State(n_params, number("eps", eps, low=0.0), budget, maxiter,
