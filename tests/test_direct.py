@@ -7,6 +7,7 @@ import math
 import platform
 import types
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -364,3 +365,12 @@ def test_runs_in_threads_do_not_meet(backend):
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda seed: search.direct(Problem(seed), Problem(seed).bounds, maxfun=500), range(8)))
     assert [each.x.tobytes() for each in together] == [each.x.tobytes() for each in alone]
+
+
+def test_the_page_runs_as_it_stands(backend, capsys):
+    page = Path(__file__).parent.parent / "docs" / "direct.md"
+    blocks = page.read_text(encoding="utf-8").split("```python\n")[1:]
+    assert blocks
+    for block in blocks:
+        exec(compile(block.split("```")[0], str(page), "exec"), {})
+    assert "3." in capsys.readouterr().out
