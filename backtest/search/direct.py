@@ -102,7 +102,8 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
     Notes
     -----
     Where scipy aborts for lack of room (status -4, one iteration larger than its slack; -6, more than 5,000 rectangles
-    chosen) or caps ``maxfun`` to stay below 1 GiB, this goes on. Memory is about ``48 + 12 * n_params`` bytes a point.
+    chosen) or caps ``maxfun`` to stay below 1 GiB, this goes on. Memory is ``40 + 12 * n_params`` bytes a point, up to
+    three times that while the arrays grow.
 
     References
     ----------
