@@ -19,10 +19,15 @@ UNIX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math
 MSVC_FLAGS = ["/O2", "/fp:precise"]
 
 
+def sources_of(ext: Path) -> list[Path]:
+    """Everything the kernels are compiled from."""
+    return sorted(path for path in ext.iterdir() if path.suffix in {".pyx", ".pxd", ".h"})
+
+
 def source_hash(ext: Path) -> str:
-    """Hash of everything the kernels are compiled from; ``buildinfo`` carries it, the tests compare it."""
+    """Hash of the sources; ``buildinfo`` carries it, the tests compare it."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in ext.iterdir() if p.suffix in {".pyx", ".pxd", ".h"}):
+    for path in sources_of(ext):
         digest.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()[:16]
 
@@ -35,11 +40,15 @@ def extensions(mode: str) -> list:
     from setuptools import Extension
 
     flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
+    sources = sources_of(Path("ext"))
     modules = [
-        Extension(f"backtest._ext.{path.stem}", [f"ext/{path.name}"], extra_compile_args=flags,
-                  define_macros=[("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')] if path.stem == "buildinfo" else [])
-        for path in sorted(Path("ext").glob("*.pyx"))
+        Extension(f"backtest._ext.{path.stem}", [f"ext/{path.name}"], extra_compile_args=flags)
+        for path in sources if path.suffix == ".pyx"
     ]
+    for module in modules:
+        if module.name.endswith(".buildinfo"):  # carries the hash of all sources, so it depends on all of them
+            module.define_macros = [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')]
+            module.depends = [f"ext/{path.name}" for path in sources]
     modules = cythonize(modules, include_path=["ext"], compiler_directives={
         "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
         "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
