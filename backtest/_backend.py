@@ -15,6 +15,7 @@ import os
 import pkgutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -94,12 +95,18 @@ def _choose(wish: str) -> Backend:
         info = importlib.import_module("backtest._ext.buildinfo")
         compiled = _load("_ext")
     except ImportError as error:
-        why = f"compiled kernels unavailable: {error}"
+        why = f"compiled kernels unavailable: {error}{_source_tree()}"
         if wish == "cython":
             raise BackendUnavailable(f"BACKTEST_BACKEND=cython, but {why}") from error
         warnings.warn(f"{why}; the pure Python kernels run, with equal results but far slower", FallbackWarning, stacklevel=4)
         return Backend("python", why, "", _load("_pure"))
     return Backend("cython", "", info.SIMD, compiled)
+
+
+def _source_tree() -> str:
+    """The usual reason, if it is one: the sources were imported, not what was installed from them."""
+    here = Path(__file__).parent
+    return f"; {here} is the source tree, run elsewhere or pip install -e it" if (here.parent / "ext").is_dir() else ""
 
 
 def kernel_names() -> list[str]:

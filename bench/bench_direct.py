@@ -5,11 +5,11 @@ of two minima taken in turns in one run, so a busy machine moves both.
 """
 
 import operator
-import time
 
 import numpy as np
 import pytest
 import scipy.optimize
+from ratio import minima
 
 from backtest import _backend, search
 
@@ -51,17 +51,6 @@ def runs(objective, n, variant):
     bounds = [(-1.0, 1.2)] * n
     options = {"maxfun": BUDGETS[n], "locally_biased": VARIANTS[variant], "vol_tol": 0.0, "len_tol": 0.0}
     return (lambda: search.direct(batch, bounds, **options)), (lambda: scipy.optimize.direct(point, bounds, **options))
-
-
-def minima(*works, repeats=7):
-    """Least seconds of each, measured in turns."""
-    least = [float("inf")] * len(works)
-    for _ in range(repeats):
-        for index, work in enumerate(works):
-            start = time.perf_counter()
-            work()
-            least[index] = min(least[index], time.perf_counter() - start)
-    return least
 
 
 def assert_parity(ours, theirs):
