@@ -32,7 +32,7 @@ MEMO_BYTES = 32 << 20
 BLOCK_BYTES = 32 << 20
 MAX_BLOCK = 8192
 #: Measured: microseconds per bar of a candidate that trades now and then.
-BAR_US = 0.003
+BAR_US = 0.01
 
 _SAMPLED = (*LEVELS, "size")
 

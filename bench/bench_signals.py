@@ -17,7 +17,8 @@ from backtest.signals import Evaluator
 MOST_OF_PURE = 0.05
 SPACES = {
     "pairs": {"fast": range(5, 51), "slow": range(20, 201, 5)},
-    "stops": {"fast": range(5, 51, 5), "slow": range(60, 201, 20), "stop_loss": [0.02, 0.05, 0.1], "take_profit": [0.05, 0.2, 0.4]},
+    "stops": {"fast": range(5, 51, 5), "slow": range(60, 201, 20), "stop_loss": [0.02, 0.05, 0.1],
+              "take_profit": [0.05, 0.2, 0.4]},
 }
 COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 
