@@ -13,7 +13,7 @@ from backtest.compute.threads import default_threads
 from backtest.metrics import SUMS
 from backtest.signals import Evaluator
 
-#: Compiled time over pure; measured 0.002 to 0.004.
+#: Compiled time over pure; measured 0.01 to 0.02.
 MOST_OF_PURE = 0.05
 SPACES = {
     "pairs": {"fast": range(5, 51), "slow": range(20, 201, 5)},
