@@ -32,6 +32,7 @@ class Node:
     """
 
     __slots__ = ("args", "key", "op", "params")
+    __array_ufunc__ = None  # NumPy numbers on the left leave the operators to us
 
     op: str
     args: tuple[Any, ...]

@@ -269,6 +269,8 @@ class LineMemo:
                 return None
             raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
         if node.op in _ARITHMETIC:
+            if any(isinstance(arg, str) for arg in args):
+                raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
             with np.errstate(all="ignore"):  # infinities are values; a NaN is refused with its row
                 result = _ARITHMETIC[node.op](*args)
             return result if isinstance(result, np.ndarray) else float(result)
