@@ -57,12 +57,13 @@ class Grid:
 
     def index(self, name: str, values: Floats) -> Ints:
         """Grid indices of values; one off the grid by more than ``SNAP`` of a step is refused."""
-        position = (values - self.low) / self.step
-        index = np.rint(position)
-        bad = ~((np.abs(position - index) <= SNAP) & (index >= 0) & (index < self.size))
+        inside = (values >= self.low - self.step) & (values <= self.high + self.step)  # no NaN, nothing infinite
+        index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
+        # Against the exact grid value: on a long grid the division alone is off by more than SNAP.
+        bad = ~inside | (np.abs(values - self.at(index)) > SNAP * self.step) | (index < 0) | (index >= self.size)
         if bad.any():
             raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
-        return index.astype(np.int64)
+        return index
 
     def decode(self, value: float) -> Any:
         return int(value) if self.is_whole else float(value)
