@@ -203,7 +203,7 @@ def optimize(bars: Bars, strategy: Strategy, space: Space | Mapping[str, Any], *
     context = evaluator.context(window)
     warn_if_undated(context)
     at, trades_at = SWEEP.index(metric), SWEEP.index("n_trades")
-    total = len(space) if n_trials is None else min(n_trials, len(space))
+    total = len(space) if n_trials is None else min(whole("n_trials", n_trials, low=1), len(space))
     logger.info("search: grid over %s of %s candidates, because the space is finite", f"{total:,}", f"{len(space):,}")
     with _progress(total, metric, progress) as bar:
         found = search.grid(functools.partial(evaluator, window=window), space, n_trials=n_trials, keep=keep, seed=seed,
@@ -222,7 +222,7 @@ def optimize(bars: Bars, strategy: Strategy, space: Space | Mapping[str, Any], *
         "search": f"grid, because the space is finite; {found.message}"}
     replayed = execution.replace(start=evaluator.fixed_start)
     return Result(metrics_table(evaluator, columns, found.scores), best_params, provenance,
-                  lambda: run(bars, strategy, best_params, costs=costs, execution=replayed, window=window))
+                  functools.partial(run, bars, strategy, best_params, costs=costs, execution=replayed, window=window))
 
 
 class _progress:

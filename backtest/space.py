@@ -6,6 +6,7 @@ A batch is a float64 matrix (n_candidates, n_params): the value of a number, the
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -242,6 +243,8 @@ class Space:
     def __len__(self) -> int:
         if self.size == math.inf:
             raise SpaceError(f"a space with a continuous parameter ({', '.join(self.continuous)}) has no length")
+        if self.size > sys.maxsize:
+            raise SpaceError(f"a space of {self.size:.3g} candidates is longer than len() can say; space.size can")
         return int(self.size)
 
     def __repr__(self) -> str:
