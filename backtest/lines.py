@@ -139,8 +139,18 @@ class CustomLine:
         for name in named:
             choice(f"parameter of {self.name}", name, [each for each in self.names if each not in given])
         args = tuple(_operand(name, (given | named).get(name, param(name))) for name in self.names)
-        # Versioned code is named by its version; without one, only this very function object is known to be itself.
-        return Line("custom", (self, *args), identity=(self.__module__, self.__qualname__, self.version or id(self.function)))
+        return Line("custom", (self, *args), identity=tuple(type(arg).__name__ for arg in args))  # 5 and 5.0 may differ to it
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Versioned code is named by its version; without one, only this very function object is known to be itself."""
+        return self.__module__, self.__qualname__, self.version or id(self.function)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CustomLine) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
 
     def __repr__(self) -> str:
         return self.name
