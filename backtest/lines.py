@@ -222,6 +222,10 @@ _PRICES = ("open", "high", "low", "close", "volume")
 _ARITHMETIC: dict[str, Any] = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
 
 
+class WarmUpUnknown(InputError):
+    """The longest warm-up of a space takes too many combinations to find; a start that is given needs none."""
+
+
 class LineMemo:
     """Values of lines over one set of bars, each computed once per distinct parameter value while memory lasts.
 
@@ -353,7 +357,7 @@ def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
         lists = [choices[name] for name in node.params]
         if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
-            raise InputError(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
+            raise WarmUpUnknown(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
                              "parameters; give Execution(start=...)")
         return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
     return combinations

@@ -16,7 +16,7 @@ from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Node, Param, Value, merged_params
-from backtest.lines import Combinations, LineMemo
+from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.rules import CONDITIONS, LEVELS, MaskMemo, Strategy
 from backtest.space import Choice, Parameter
@@ -127,7 +127,12 @@ class Evaluator:
 
     def fix_start(self, combinations: Combinations) -> int:
         """Set the start: the one that was asked for, if it leaves the warm-up alone, else the longest warm-up."""
-        longest = self.warm_up(combinations)
+        try:
+            longest = self.warm_up(combinations)
+        except WarmUpUnknown:
+            if self.execution.start is None:
+                raise
+            return self.fixed_start  # every batch is checked against it anyway
         if self.execution.start is None:
             self.start = longest
         elif self.execution.start < longest:
