@@ -289,7 +289,7 @@ def _refuse(bad: NDArray[np.bool_], name: str, rule: str, values: NDArray[np.flo
         raise DataError(f"{name} must be {rule}, got {values[row]} against {other[row]} (row {row})")
 
 
-def _zone(tz: str) -> str:
+def _zone(tz: Any) -> str:
     """``tz`` if pandas knows a time zone of that name."""
     import pandas as pd
 

@@ -322,6 +322,8 @@ strategy = rules.Strategy(enter_long=level() > 1, exit_long=level() < 1)
 def test_ctrl_c_prints_and_saves_what_was_done_and_exits_with_130(folder):
     (folder / "cli_slow.py").write_text(SLOW)
     custom(folder, "cli_slow:strategy", "[space]\nn = { low = 100, high = 190, step = 0.01 }\n")
+    with (folder / "c.toml").open("a") as file:
+        file.write("window = [2000, 2148]\n")
     child = subprocess.Popen([sys.executable, "-m", "backtest", "optimize", "c.toml", "--out", "partial"], cwd=folder, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"})
     deadline = time.monotonic() + 50
@@ -427,6 +429,7 @@ def test_module_and_script_are_the_same_program():
 
 
 @pytest.mark.parametrize(("values", "width", "line"), [
-    ([1, 2, 4, 8], 4, "▁▃▆█"), ([5, 5, 5], 3, "▁▁▁"), ([0, 1, 3, 7], 4, "▁▂▄█"), ([-7, -6, -4, 0], 10, "▁▂▄█"), (range(1, 1001), 1, "▁")])
+    ([1, 2, 4, 8], 4, "▁▃▆█"), ([5, 5, 5], 3, "▁▁▁"), ([0, 1, 3, 7], 4, "▁▂▄█"),
+    ([-7, -6, -4, 0], 10, "▁▂▄█"), (range(1, 1001), 1, "▁")])
 def test_sparkline(values, width, line):
     assert cli.sparkline(list(values), width) == line

@@ -23,11 +23,19 @@ symbol="G")
 COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 SPACE = Space({"fast": [3, 5, 8], "slow": range(6, 25, 6), "stop_loss": [None, 0.03]}, where="fast < slow")
 CROSS = bt.strategies.sma_cross
-BLOCKS = Space({"fast": range(2, 18), "slow": range(30, 798)})  # three batches of a grid search
+BLOCKS = Space({"fast": range(2, 8), "slow": range(20, 36)})  # three batches of 32
 
 
 def optimize(space=SPACE, strategy=CROSS, bars=SHORT, costs=COSTS, **more):
     return bt.optimize(bars, strategy, space, costs=costs, **more)
+
+
+@pytest.fixture
+def batches_of(monkeypatch):
+    """Set the batch size of a grid search."""
+    def set_size(batch_size):
+        monkeypatch.setattr(search.grid, "__kwdefaults__", search.grid.__kwdefaults__ | {"batch_size": batch_size})
+    return set_size
 
 
 def params_of(result):
@@ -214,13 +222,14 @@ def test_n_trials_is_a_seeded_subset():
     assert optimize(n_trials=10**9).n_evaluated == len(SPACE)
 
 
-def test_timeout_returns_what_was_done(monkeypatch):
+def test_timeout_returns_what_was_done(monkeypatch, batches_of):
+    batches_of(32)
     clock = itertools.count()
     monkeypatch.setattr(search.grid.__globals__["time"], "monotonic", lambda: next(clock))
-    result = optimize(BLOCKS, bars=GOOG, timeout=1.5)
+    result = optimize(BLOCKS, timeout=1.5)
     assert result.is_interrupted
-    assert result.n_evaluated == 4096
-    assert "timed out: 4,096 of 12,288 candidates evaluated" in result.search
+    assert result.n_evaluated == 32
+    assert "timed out: 32 of 96 candidates evaluated" in result.search
     assert result.provenance["is_interrupted"] is True
     with pytest.raises(bt.InputError, match=r"timeout must leave time for one batch, got 0\.5"):
         optimize(timeout=0.5)
@@ -257,9 +266,10 @@ def test_ctrl_c_in_a_callback_returns_what_was_done():
     assert found.fun == -found.batch[:, 0].max()
 
 
-def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch):
+def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of):
     from backtest import signals
 
+    batches_of(32)
     original, calls = signals.Evaluator.sums, itertools.count()
 
     def sums(self, batch, window=None):
@@ -267,10 +277,10 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch):
             raise KeyboardInterrupt
         return original(self, batch, window)
     monkeypatch.setattr(signals.Evaluator, "sums", sums)
-    result = optimize(BLOCKS, bars=GOOG)
+    result = optimize(BLOCKS)
     assert result.is_interrupted
-    assert result.n_evaluated == 2 * 4096
-    assert "interrupted: 8,192 of 12,288 candidates evaluated" in result.search
+    assert result.n_evaluated == 2 * 32
+    assert "interrupted: 64 of 96 candidates evaluated" in result.search
     monkeypatch.undo()
     assert result.best.stats["sharpe"] == result.best_value
 
@@ -299,17 +309,17 @@ def test_progress_is_silent_unless_on_a_terminal(capsys):
 
 @pytest.mark.parametrize("n_threads", [2, 3, 4])
 def test_threads_change_no_bit(n_threads):
-    space = {"fast": range(3, 15), "slow": range(16, 60), "stop_loss": [None, 0.02], "take_profit": [None, 0.1]}
-    one = optimize(space, bars=GOOG, n_threads=1, keep=5000)
-    more = optimize(space, bars=GOOG, n_threads=n_threads, keep=5000)
+    # 264 candidates of 2,148 bars: enough work for several threads.
+    space = {"fast": range(3, 9), "slow": range(16, 60, 4), "stop_loss": [None, 0.02], "take_profit": [None, 0.1]}
+    one, more = (optimize(space, bars=GOOG, n_threads=count) for count in (1, n_threads))
     assert one.table.to_numpy().tobytes() == more.table.to_numpy().tobytes()
     assert one.table.index.equals(more.table.index)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_cuts_change_no_bit(monkeypatch, batch_size):
+def test_cuts_change_no_bit(batches_of, batch_size):
     whole = optimize()
-    monkeypatch.setattr(search.grid, "__kwdefaults__", search.grid.__kwdefaults__ | {"batch_size": batch_size})
+    batches_of(batch_size)
     cut = optimize()
     assert cut.table.to_numpy().tobytes() == whole.table.to_numpy().tobytes()
     assert params_of(cut) == params_of(whole)
