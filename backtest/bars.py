@@ -19,6 +19,8 @@ PRICES = ("open", "high", "low", "close")
 DATE_NAMES = ("date", "datetime", "time", "timestamp", "index")
 NS_PER_DAY = 86_400_000_000_000
 DAYS_PER_YEAR = 365.25
+#: What nanoseconds since 1970 reach, to the whole year.
+EARLIEST, LATEST = np.datetime64("1678-01-01T00:00:00"), np.datetime64("2261-12-31T23:59:59")
 
 
 class Bars:
@@ -76,7 +78,7 @@ class Bars:
             object.__setattr__(self, name, _frozen(values))
         object.__setattr__(self, "volume", None if volume is None else _frozen(_volume(volume, n_bars)))
         object.__setattr__(self, "index", None if index is None else _frozen(_index(index, n_bars)))
-        object.__setattr__(self, "tz", tz)
+        object.__setattr__(self, "tz", None if tz is None else _zone(tz))
         object.__setattr__(self, "symbol", str(symbol))
         object.__setattr__(self, "_content", None)
 
@@ -131,16 +133,20 @@ class Bars:
         name = path.name.lower()
         if not path.exists():
             raise InputError(f"path must be an existing file, got {str(path)!r}")
-        if name.endswith((".csv", ".csv.gz")):
-            frame = pd.read_csv(path)
+        is_csv, is_parquet = name.endswith((".csv", ".csv.gz")), name.endswith((".parquet", ".pq"))
+        if not is_csv and not is_parquet:
+            raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
+        try:
+            frame = pd.read_csv(path) if is_csv else pd.read_parquet(path)
+        except (ValueError, OSError, EOFError) as error:  # what parsers raise for bytes they cannot read
+            raise DataError(
+                f"path must be a readable {'CSV' if is_csv else 'Parquet'} file, got {str(path)!r}: {error}"
+            ) from None
+        if is_csv:
             first = frame.columns[0] if len(frame.columns) else ""
             if str(first).startswith("Unnamed:"):  # a written index: dates, or row numbers of no interest
                 numbered = pd.api.types.is_numeric_dtype(frame[first])
                 frame = frame.drop(columns=first) if numbered else frame.rename(columns={first: "index"})
-        elif name.endswith((".parquet", ".pq")):
-            frame = pd.read_parquet(path)
-        else:
-            raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
         return cls.from_frame(frame, symbol=path.name.partition(".")[0] if symbol is None else symbol)
 
     @classmethod
@@ -157,7 +163,10 @@ class Bars:
         """
         import narwhals as nw
 
-        table: Any = nw.from_native(frame, eager_only=True, pass_through=True)
+        try:
+            table: Any = nw.from_native(frame, eager_only=True, pass_through=True)
+        except nw.exceptions.DuplicateError as error:
+            raise DataError(f"frame must have unique column names, got a duplicate: {error}") from None
         if not isinstance(table, nw.DataFrame):
             raise DataError(f"frame must be a pandas, polars or pyarrow table, got {type(frame).__name__}")
         columns: dict[str, str] = {}
@@ -175,7 +184,10 @@ class Bars:
         times = nw.maybe_get_index(table)
         if times is None or not _is_time(times):
             found = next((columns[each] for each in DATE_NAMES if each in columns), None)
-            times = None if found is None else table[found].to_native()
+            if found is not None:
+                times = table[found].to_native()
+            elif times is not None and (times.dtype.kind in "iuf" or not len(times)):
+                times = None  # row numbers; anything else that labels the rows has to be dates
         index, tz = (None, None) if times is None else _times(times)
         return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
 
@@ -280,6 +292,19 @@ def _refuse(bad: NDArray[np.bool_], name: str, rule: str, values: NDArray[np.flo
         raise DataError(f"{name} must be {rule}, got {values[row]} against {other[row]} (row {row})")
 
 
+def _zone(tz: Any) -> str:
+    """``tz`` if pandas knows a time zone of that name."""
+    import pandas as pd
+
+    try:
+        if isinstance(tz, str):
+            pd.Timestamp(0, tz=tz)
+            return tz
+    except (KeyError, ValueError, OSError):
+        pass
+    raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {tz!r}")
+
+
 def _is_time(index: Any) -> bool:
     return getattr(getattr(index, "dtype", None), "kind", "") == "M"
 
@@ -290,7 +315,8 @@ def _times(values: Any) -> tuple[NDArray[np.datetime64], str | None]:
 
     if hasattr(values, "to_pandas") and not isinstance(values, (pd.Index, pd.Series)):
         values = values.to_pandas()
-    if pd.api.types.is_numeric_dtype(values.dtype):
+    kinds = ("integer", "floating", "mixed-integer-float")
+    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.infer_dtype(values) in kinds:
         raise DataError(
             f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)"
         )
@@ -313,6 +339,10 @@ def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
         raise DataError(f"index must have as many rows as close ({n_bars}), got shape {index.shape}")
     if np.isnat(index).any():
         raise DataError(f"index must have no missing date, got NaT (row {int(np.isnat(index).argmax())})")
+    seconds = index.astype("datetime64[s]")
+    far = (seconds < EARLIEST) | (seconds > LATEST)
+    if far.any():  # NumPy would wrap around silently
+        raise DataError(f"index must be between {EARLIEST} and {LATEST}, got {index[far][0]} (row {int(far.argmax())})")
     index = index.astype("datetime64[ns]")
     steps = np.diff(index.astype(np.int64))
     if (steps <= 0).any():

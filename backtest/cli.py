@@ -67,7 +67,7 @@ def _plain_errors() -> Iterator[None]:
     """Bad input ends in one clear line and exit code 2, an interruption in 130."""
     try:
         yield
-    except BacktestError as error:
+    except (BacktestError, OSError) as error:  # a folder that cannot be written, a full disk
         errors.print(f"[bold red]error:[/bold red] {_escaped(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -106,13 +106,15 @@ def optimize(
         settings = (
             conf.search | ({} if metric is None else {"metric": metric}) | ({} if threads is None else {"n_threads": threads})
         )
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)  # a wish that cannot be met is refused before the search, not after it
         _show_data(conf)
         _show_space(conf.space)
         begun = time.perf_counter()
         result = backtest.optimize(conf.bars, conf.strategy, conf.space, costs=conf.costs, execution=conf.execution,
                                    progress=progress, **settings)
         seconds = time.perf_counter() - begun
-        console.print(f"[bold]Search[/bold]  {result.search}", highlight=False)
+        console.print(f"[bold]Search[/bold]  {_escaped(result.search)}", highlight=False)
         rate, n_bars = result.n_evaluated / seconds, len(conf.bars) - result.start
         speed = f"{rate:,.0f} candidates/s, {rate * n_bars / 1e6:,.0f} M candidate-bars/s"
         console.print(f"        {seconds:.2f} s, {speed}; {backtest.backend()}", highlight=False)
@@ -123,7 +125,7 @@ def optimize(
         _show_best(result, top)
         _show_run("Best candidate", result.best)
         if out is not None:
-            console.print(f"written to {result.save(out)}", highlight=False)
+            console.print(f"written to {_escaped(str(result.save(out)))}", highlight=False)
         if result.is_interrupted and "interrupted" in result.search:
             raise typer.Exit(130)
 
@@ -154,7 +156,7 @@ def run(
             out.mkdir(parents=True, exist_ok=True)
             for name in ("trades", "orders", "equity"):
                 getattr(replayed, name).to_csv(out / f"{name}.csv", index=name == "equity")
-            console.print(f"written to {out}", highlight=False)
+            console.print(f"written to {_escaped(str(out))}", highlight=False)
 
 
 @app.command()
@@ -192,8 +194,8 @@ def _show_data(conf: config.Config) -> None:
     for name in ("symbol", "bars", "first", "last", "bars a year", "buy and hold", "source"):
         table.add_column(name)
     per_year = conf.execution.periods_per_year or bars.inferred_periods_per_year()
-    table.add_row(bars.symbol or "-", f"{len(bars):,}", _time(times[0]), _time(times[-1]), f"{per_year:.6g}",
-                  f"{bars.close[-1] / bars.close[0] - 1:.1%}", conf.source)
+    table.add_row(_escaped(bars.symbol) or "-", f"{len(bars):,}", _time(times[0]), _time(times[-1]), f"{per_year:.6g}",
+                  f"{bars.close[-1] / bars.close[0] - 1:.1%}", _escaped(conf.source))
     console.print(table, "", sep="\n")
 
 
@@ -205,7 +207,7 @@ def _show_space(space: Space) -> None:
         table.add_row(name, f"{parameter.size:,}", _escaped(repr(parameter)))
     console.print(table)
     bound = "" if space.is_exact else "at most "
-    where = f" of {space.product:,} combinations, where {space.where.text}" if space.where else " combinations"
+    where = f" of {space.product:,} combinations, where {_escaped(space.where.text)}" if space.where else " combinations"
     console.print(f"{bound}{space.size:,} candidates{where}\n", highlight=False)
 
 
@@ -222,7 +224,7 @@ def _show_best(result: Any, top: int) -> None:
     head = result.table.head(top)
     params = head.index.to_frame(index=False)
     for rank, (_, row) in enumerate(head.iterrows(), 1):
-        values = [_parameter(params[name].iloc[rank - 1]) for name in names]
+        values = [_escaped(_parameter(params[name].iloc[rank - 1])) for name in names]
         table.add_row(str(rank), *values, *(_metric(key, row[key]) for key in shown), style="bold green" if rank == 1 else None)
     console.print(table, "", sep="\n")
 
@@ -233,7 +235,7 @@ def _show_run(title: str, run: Any) -> None:
     close = run.bars.close[run.first : run.last]
     width = max(20, min(100, console.width - 16))
     console.print(f"equity        {sparkline(run.equity.to_numpy(), width)}", highlight=False)
-    console.print(f"{(run.bars.symbol or 'close')[:12]:<13} {sparkline(close, width)}\n", highlight=False)
+    console.print(f"{(run.bars.symbol or 'close')[:12]:<13} {sparkline(close, width)}\n", highlight=False, markup=False)
     table = _table("Statistics")
     for name in ("", "", "   ", ""):
         table.add_column(name)

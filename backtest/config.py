@@ -107,7 +107,12 @@ def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars, str]:
     known_names("key of [data]", table, DATA)
     if ("sample" in table) == ("file" in table):
         raise InputError(f"[data] must have either sample or file, got {dict(table)!r}")
+    for key, value in table.items():
+        if not isinstance(value, str):
+            raise InputError(f"{key} of [data] must be text, got {value!r}")
     if "sample" in table:
+        if "symbol" in table:
+            raise InputError(f"symbol of [data] must go with file, got sample = {table['sample']!r}")
         return Bars.sample(table["sample"]), "embedded daily bars"
     path = folder / table["file"]
     return Bars.read(path, symbol=table.get("symbol")), str(table["file"])
@@ -119,6 +124,8 @@ def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
     if not isinstance(name, str):
         raise InputError(f"[strategy] must have a name, one of {', '.join(READY)} or 'package.module:name', got {name!r}")
     module_name, colon, attribute = name.partition(":")
+    if colon and not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        raise InputError(f"strategy must be 'package.module:name', got {name!r}")
     if not colon:
         if name not in READY:
             raise InputError(

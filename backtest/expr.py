@@ -32,6 +32,7 @@ class Node:
     """
 
     __slots__ = ("args", "key", "op", "params")
+    __array_ufunc__ = None  # NumPy numbers on the left leave the operators to us
 
     op: str
     args: tuple[Any, ...]
@@ -151,6 +152,8 @@ class Line(Value):
         if self.op in _SIGNS:
             left, right = (f"({arg!r})" if isinstance(arg, Line) and arg.op in _SIGNS else _text(arg) for arg in self.args)
             return f"{left} {self.op} {right}"
+        if self.op == "custom":
+            return f"{self.args[0]!r}({', '.join(map(_text, self.args[1:]))})"
         return f"{self.op}({', '.join(map(_text, self.args))})" if self.args else self.op
 
 

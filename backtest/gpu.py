@@ -151,7 +151,9 @@ def _device(torch: Any, device: Any) -> Any:
     except (RuntimeError, TypeError) as error:
         raise InputError(f"device must be a torch device such as 'cpu' or 'cuda', got {device!r}: {error}") from None
     if where.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable(f"device {device!r} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'")
+        raise BackendUnavailable(
+            f"device {device!r} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'"
+        )
     return where
 
 

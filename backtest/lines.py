@@ -140,8 +140,18 @@ class CustomLine:
         for name in named:
             choice(f"parameter of {self.name}", name, [each for each in self.names if each not in given])
         args = tuple(_operand(name, (given | named).get(name, param(name))) for name in self.names)
-        # Versioned code is named by its version; without one, only this very function object is known to be itself.
-        return Line("custom", (self, *args), identity=(*self._path, self.version or id(self.function)))
+        return Line("custom", (self, *args), identity=tuple(type(arg).__name__ for arg in args))  # 5 and 5.0 may differ to it
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Versioned code is named by its version; without one, only this very function object is known to be itself."""
+        return *self._path, self.version or id(self.function)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CustomLine) and self.identity == other.identity
+
+    def __hash__(self) -> int:
+        return hash(self.identity)
 
     def __repr__(self) -> str:
         return self.name
@@ -213,6 +223,10 @@ _PRICES = ("open", "high", "low", "close", "volume")
 _ARITHMETIC: dict[str, Any] = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
 
 
+class WarmUpUnknown(InputError):
+    """The longest warm-up of a space takes too many combinations to find; a start that is given needs none."""
+
+
 class LineMemo:
     """Values of lines over one set of bars, each computed once per distinct parameter value while memory lasts.
 
@@ -270,6 +284,8 @@ class LineMemo:
                 return None
             raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
         if node.op in _ARITHMETIC:
+            if any(isinstance(arg, str) for arg in args):
+                raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
             with np.errstate(all="ignore"):  # infinities are values; a NaN is refused with its row
                 result = _ARITHMETIC[node.op](*args)
             return result if isinstance(result, np.ndarray) else float(result)
@@ -342,7 +358,7 @@ def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
         lists = [choices[name] for name in node.params]
         if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
-            raise InputError(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
+            raise WarmUpUnknown(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
                              "parameters; give Execution(start=...)")
         return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
     return combinations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import json
@@ -111,17 +112,16 @@ class Result:
         folder.mkdir(parents=True, exist_ok=True)
         frame = self.table.reset_index()
         parameters = [name for name in self.table.index.names if name is not None]
-        for name in parameters:
-            values = frame[name].dropna()
-            if values.map(type).nunique() > 1:  # a choice of several kinds has no Parquet type
-                frame[name] = frame[name].map(repr)
+        mixed = [name for name in parameters if frame[name].dropna().map(type).nunique() > 1]
+        for name in mixed:  # a choice of several kinds has no Parquet type
+            frame[name] = frame[name].map(repr, na_action="ignore")
         frame.columns = frame.columns.rename(None)
         frame.to_parquet(folder / "candidates.parquet", index=False)
         self.best.trades.to_csv(folder / "trades.csv", index=False)
         self.best.equity.to_csv(folder / "equity.csv")
         written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
                    "statistics": self.best.stats.to_dict(), "trade_statistics": self.best.trade_statistics().to_dict(),
-                   "parameters": parameters, "provenance": self.provenance}
+                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance}
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -139,7 +139,10 @@ def load(path: str | Path) -> Result:
     written = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     if written.get("schema_version") != SCHEMA_VERSION:
         raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(folder)!r}")
-    table = pd.read_parquet(folder / "candidates.parquet").set_index(written["parameters"])
+    table = pd.read_parquet(folder / "candidates.parquet")
+    for name in written["mixed"]:
+        table[name] = table[name].map(ast.literal_eval, na_action="ignore")
+    table = table.set_index(written["parameters"])
     table.columns = table.columns.rename("metric")
     return Result(table, written["best_params"], written["provenance"])
 
@@ -218,7 +221,7 @@ def optimize(
     context = evaluator.context(window)
     warn_if_undated(context)
     at, trades_at = SWEEP.index(metric), SWEEP.index("n_trades")
-    total = len(space) if n_trials is None else min(n_trials, len(space))
+    total = len(space) if n_trials is None else min(whole("n_trials", n_trials, low=1), len(space))
     logger.info("search: grid over %s of %s candidates, because the space is finite", f"{total:,}", f"{len(space):,}")
     with _progress(total, metric, progress) as bar:
         found = search.grid(functools.partial(evaluator, window=window), space, n_trials=n_trials, keep=keep, seed=seed,
@@ -237,7 +240,7 @@ def optimize(
         "search": f"grid, because the space is finite; {found.message}"}
     replayed = execution.replace(start=evaluator.fixed_start)
     return Result(metrics_table(evaluator, columns, found.scores), best_params, provenance,
-                  lambda: run(bars, strategy, best_params, costs=costs, execution=replayed, window=window))
+                  functools.partial(run, bars, strategy, best_params, costs=costs, execution=replayed, window=window))
 
 
 class _progress:

@@ -154,12 +154,22 @@ class _Signals:
     __slots__ = ("array", "digest")
 
     def __init__(self, array: Mask) -> None:
+        array.flags.writeable = False
         self.array = array
         self.digest = hashlib.blake2b(array.tobytes(), digest_size=16, person=str(array.shape)[:16].encode()).hexdigest()
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Signals) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce__(self) -> tuple[type[_Signals], tuple[Mask]]:
+        return _Signals, (self.array,)
 
     def __repr__(self) -> str:
         return f"array{self.shape}"
@@ -171,7 +181,6 @@ def _array_condition(name: str, values: ArrayLike) -> Condition:
         raise InputError(f"{name} must be boolean, got dtype {array.dtype}")
     if array.ndim not in (1, 2):
         raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
-    array.flags.writeable = False
     signals = _Signals(array)
     return Condition("array", (signals, *([param("column")] if array.ndim == 2 else [])), identity=signals.digest)
 
@@ -215,7 +224,7 @@ class MaskMemo:
         warm = 0
         for arg in condition.args:
             value, leading = self.lines.entry(arg, params)
-            if value is None or (not isinstance(value, np.ndarray) and value != value):
+            if not isinstance(value, np.ndarray) and (not isinstance(value, (int, float)) or value != value):
                 raise InputError(f"{condition!r} must have numbers for its parameters, got {value!r}")
             warm = max(warm, leading)
             values.append(value)
@@ -236,7 +245,7 @@ class MaskMemo:
         if array.ndim == 1:
             return np.ascontiguousarray(array)
         column = params["column"]
-        if not 0 <= column < array.shape[1] or column != int(column):
+        if not isinstance(column, (int, float)) or not 0 <= column < array.shape[1] or column != int(column):
             raise InputError(f"column must be a whole number from 0 to {array.shape[1] - 1}, got {column!r}")
         return np.ascontiguousarray(array[:, int(column)])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,10 @@ from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Node, Param, Value, merged_params
-from backtest.lines import Combinations, LineMemo
+from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
 from backtest.rules import CONDITIONS, LEVELS, MaskMemo, Strategy
 from backtest.space import Parameter
-
-if TYPE_CHECKING:
-    pass
 
 Floats = NDArray[np.float64]
 
@@ -126,7 +123,12 @@ class Evaluator:
 
     def fix_start(self, combinations: Combinations) -> int:
         """Set the start: the one that was asked for, if it leaves the warm-up alone, else the longest warm-up."""
-        longest = self.warm_up(combinations)
+        try:
+            longest = self.warm_up(combinations)
+        except WarmUpUnknown:
+            if self.execution.start is None:
+                raise
+            return self.fixed_start  # every batch is checked against it anyway
         if self.execution.start is None:
             self.start = longest
         elif self.execution.start < longest:

@@ -6,6 +6,7 @@ A batch is a float64 matrix (n_candidates, n_params): the value of a number, the
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -59,12 +60,13 @@ class Grid:
 
     def index(self, name: str, values: Floats) -> Ints:
         """Grid indices of values; one off the grid by more than ``SNAP`` of a step is refused."""
-        position = (values - self.low) / self.step
-        index = np.rint(position)
-        bad = ~((np.abs(position - index) <= SNAP) & (index >= 0) & (index < self.size))
+        inside = (values >= self.low - self.step) & (values <= self.high + self.step)  # no NaN, nothing infinite
+        index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
+        # Against the exact grid value: on a long grid the division alone is off by more than SNAP.
+        bad = ~inside | (np.abs(values - self.at(index)) > SNAP * self.step) | (index < 0) | (index >= self.size)
         if bad.any():
             raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
-        return index.astype(np.int64)
+        return index
 
     def decode(self, value: float) -> Any:
         """The value of a batch's number, an int on a grid of whole numbers."""
@@ -257,6 +259,8 @@ class Space:
     def __len__(self) -> int:
         if self.size == math.inf:
             raise SpaceError(f"a space with a continuous parameter ({', '.join(self.continuous)}) has no length")
+        if self.size > sys.maxsize:
+            raise SpaceError(f"a space of {self.size:.3g} candidates is longer than len() can say; space.size can")
         return int(self.size)
 
     def __repr__(self) -> str:

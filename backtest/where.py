@@ -20,6 +20,8 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.FloorDiv: np.floor_divide, ast.Mod: np.mod, ast.Pow: np.power,
 }
 
+_LARGEST = 10**300
+
 
 class Where:
     """A condition on candidates, such as ``"fast < slow and (stop_loss is None or stop_loss < 0.1)"``.
@@ -48,10 +50,12 @@ class Where:
         self.text = text
         try:
             self.tree = ast.parse(text.strip(), mode="eval").body
+            names: dict[str, None] = {}
+            self._check(self.tree, names)
         except SyntaxError as error:
             raise SpaceError(f"where must be an expression over parameters, got {text!r}: {error.msg}") from None
-        names: dict[str, None] = {}
-        self._check(self.tree, names)
+        except (RecursionError, MemoryError):
+            raise SpaceError(f"where must be simpler, got {len(text):,} characters, too deeply nested") from None
         for name in names:
             if name not in known:
                 raise SpaceError(
@@ -71,7 +75,7 @@ class Where:
         self.text, self.names = state
         self.tree = ast.parse(self.text.strip(), mode="eval").body
 
-    def _check(self, node: ast.AST, names: dict[str, None]) -> None:
+    def _check(self, node: ast.AST, names: dict[str, None], is_list: bool = False) -> None:
         dotted = _dotted(node)
         if dotted is not None:
             names[dotted] = None
@@ -85,15 +89,22 @@ class Where:
             allowed = type(node.op) in _ARITHMETIC
         elif isinstance(node, ast.Constant):
             allowed = node.value is None or isinstance(node.value, (bool, int, float, str))
+            if isinstance(node.value, int) and abs(node.value) > _LARGEST:
+                raise SpaceError(f"where must hold numbers up to {_LARGEST:g}, got {ast.unparse(node)[:40]!r}")
         else:
-            allowed = isinstance(node, (ast.BoolOp, ast.Tuple, ast.List)) or (
+            allowed = isinstance(node, ast.BoolOp) or (is_list and isinstance(node, (ast.Tuple, ast.List))) or (
                 isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub, ast.UAdd)))
         if not allowed:
             raise SpaceError(f"where may hold parameters, numbers, + - * / // % **, comparisons, in, and, or, not; "
                              f"got {ast.unparse(node)!r} in {self.text!r}")
+        lists = (
+            [right for op, right in zip(node.ops, node.comparators, strict=True) if isinstance(op, (ast.In, ast.NotIn))]
+            if isinstance(node, ast.Compare)
+            else []
+        )
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
-                self._check(child, names)
+                self._check(child, names, child in lists)
 
     def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Which candidates satisfy the condition.
@@ -116,22 +127,21 @@ class Where:
         if dotted is not None:
             return columns[dotted]
         if isinstance(node, ast.Constant):
-            return np.nan if node.value is None else node.value
+            # Floats throughout: whole numbers of NumPy overflow silently and know no 2 ** -1.
+            return np.nan if node.value is None else float(node.value) if type(node.value) is int else node.value
         if isinstance(node, ast.BoolOp):
             parts = [_truth(self._evaluate(value, columns)) for value in node.values]
             combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return combine.reduce(np.broadcast_arrays(*parts))
         if isinstance(node, ast.UnaryOp):
             value = self._evaluate(node.operand, columns)
-            return (
-                np.logical_not(_truth(value))
-                if isinstance(node.op, ast.Not)
-                else -value
-                if isinstance(node.op, ast.USub)
-                else value
-            )
+            if isinstance(node.op, ast.Not):
+                return np.logical_not(_truth(value))
+            return np.multiply(-1.0 if isinstance(node.op, ast.USub) else 1.0, _counted(value))
         if isinstance(node, ast.BinOp):
-            return _ARITHMETIC[type(node.op)](self._evaluate(node.left, columns), self._evaluate(node.right, columns))
+            return _ARITHMETIC[type(node.op)](
+                _counted(self._evaluate(node.left, columns)), _counted(self._evaluate(node.right, columns))
+            )
         assert isinstance(node, ast.Compare)
         result: Any = True
         left = self._evaluate(node.left, columns)
@@ -157,20 +167,19 @@ class Where:
 
 def _equal(left: Any, right: Any) -> Any:
     """Equality in which None (NaN here) equals itself, and kinds that differ are unequal."""
-    if _is_missing(right):
-        return _missing(left)
-    return np.asarray(left == right, dtype=bool)
-
-
-def _is_missing(value: Any) -> bool:
-    return isinstance(value, float) and value != value
+    return np.asarray(left == right, dtype=bool) | (_missing(left) & _missing(right))
 
 
 def _missing(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype == object:
         return np.array([each is None for each in array.ravel()], dtype=bool).reshape(array.shape)
-    return array != array
+    return np.asarray(array != array)
+
+
+def _counted(value: Any) -> Any:
+    """True and False as 1 and 0, as in Python; NumPy's booleans add up to a boolean."""
+    return np.asarray(value, dtype=np.float64) if np.asarray(value).dtype == bool else value
 
 
 def _truth(value: Any) -> Any:

@@ -87,8 +87,16 @@ def check(arrays, problem):
 
 def per_candidate(console, repeats=5):
     """Time per candidate of a batch of 4,096, against one torch call."""
-    table = Table("bars", "torch, a call (us)", "ours, a candidate (us)", "ratio", "candidate-bars/s", title="one candidate, one core",
-                  title_justify="left", box=None)
+    table = Table(
+        "bars",
+        "torch, a call (us)",
+        "ours, a candidate (us)",
+        "ratio",
+        "candidate-bars/s",
+        title="one candidate, one core",
+        title_justify="left",
+        box=None,
+    )
     for n in (200, 2000):
         arrays = series(n, seed=n) | {"close_at_eod": False}
         problem, scorer = bt.Levels(**arrays, fee_rate=FEE), OneByOne(arrays)
@@ -134,24 +142,52 @@ def main():
     some = keys[: options.evolution]
     timed("torch + scipy.direct(500)", lambda: {key: ours[key].profit(
         [scipy_direct(scorers[key].loss, BOUNDS, maxfun=BUDGET).x])[0] for key in keys}, keys, 1)
-    timed("torch + differential_evolution", lambda: {key: ours[key].profit(
-        [differential_evolution(scorers[key].loss, BOUNDS, seed=0, polish=False, maxiter=16, tol=0).x])[0] for key in some}, some, 1)
+    timed(
+        "torch + differential_evolution",
+        lambda: {
+            key: ours[key].profit([differential_evolution(scorers[key].loss, BOUNDS, seed=0, polish=False, maxiter=16, tol=0).x])[
+                0
+            ]
+            for key in some
+        },
+        some,
+        1,
+    )
     for method in ("exact", "direct"):
-        timed(f"ours, {method}", lambda method=method: bt.optimize_many(ours, method, progress=False)["profit"].to_dict(), keys, 5)
-    timed("ours, exact, 1 thread", lambda: bt.optimize_many(ours, "exact", n_threads=1, progress=False)["profit"].to_dict(), keys, 5)
-    timed("ours, direct, 1 thread", lambda: bt.optimize_many(ours, "direct", n_threads=1, progress=False)["profit"].to_dict(), keys, 5)
+        timed(
+            f"ours, {method}", lambda method=method: bt.optimize_many(ours, method, progress=False)["profit"].to_dict(), keys, 5
+        )
+    timed(
+        "ours, exact, 1 thread", lambda: bt.optimize_many(ours, "exact", n_threads=1, progress=False)["profit"].to_dict(), keys, 5
+    )
+    timed(
+        "ours, direct, 1 thread",
+        lambda: bt.optimize_many(ours, "direct", n_threads=1, progress=False)["profit"].to_dict(),
+        keys,
+        5,
+    )
 
     best = found["ours, exact"]
     base = rows[0][1] / rows[0][2]
-    table = Table("way", "a problem (ms)", "against the first", "share of the optimum", "below exact on", title=f"{len(keys)} problems",
-                  title_justify="left", box=None)
+    table = Table(
+        "way",
+        "a problem (ms)",
+        "against the first",
+        "share of the optimum",
+        "below exact on",
+        title=f"{len(keys)} problems",
+        title_justify="left",
+        box=None,
+    )
     for name, seconds, count in rows:
         each = found[name]
         share = sum(each.values()) / sum(best[key] for key in each)
         below = sum(each[key] < best[key] - 1e-12 for key in each)
         above = sum(each[key] > best[key] + 1e-12 for key in each)
         assert not above, f"{name} beats the exact optimum on {above} problems"
-        table.add_row(name, f"{seconds / count * 1e3:.3f}", f"{base / (seconds / count):,.1f}x", f"{share:.4%}", f"{below} of {count}")
+        table.add_row(
+            name, f"{seconds / count * 1e3:.3f}", f"{base / (seconds / count):,.1f}x", f"{share:.4%}", f"{below} of {count}"
+        )
     console.print(table)
 
 

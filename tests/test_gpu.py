@@ -66,8 +66,10 @@ def test_soft_profit_goes_to_the_profit_as_the_temperature_goes_to_nothing():
     rng = np.random.default_rng(3)
     offsets = rng.uniform(-0.02, 0.02, (20, 2))
     for problem in problems():
-        distance = [np.abs(gpu.soft_profit(problem, torch.as_tensor(offsets), temperature).numpy() - problem.profit(offsets)).max()
-                    for temperature in (1e-2, 1e-4, 1e-9)]
+        distance = [
+            np.abs(gpu.soft_profit(problem, torch.as_tensor(offsets), temperature).numpy() - problem.profit(offsets)).max()
+            for temperature in (1e-2, 1e-4, 1e-9)
+        ]
         assert distance[0] > distance[2]
         assert distance[2] < 1e-6
 
@@ -92,17 +94,32 @@ def test_a_few_steps_along_the_gradient_earn_more():
     assert problem.profit(offsets.detach().numpy())[0] > problem.profit([[0.0, 0.0]])[0]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda p: gpu.profit(p, [[0.0, np.nan]], device="cpu"), bt.InputError, r"offsets must be finite, got nan \(row 0, column 1\)"),
-    (lambda p: gpu.profit(p, [[0.0]], device="cpu"), bt.InputError, r"offsets must have shape"),
-    (lambda p: gpu.profit(p, torch.full((1, 2), torch.nan), device="cpu"), bt.InputError, "offsets must be finite"),
-    (lambda p: gpu.profit(p, torch.zeros(2), device="cpu"), bt.InputError, r"offsets must have shape \(n_candidates, 2\), got \(2,\)"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], device="cpu", dtype="float16"), bt.InputError, "dtype must be one of 'float64', 'float32'"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], device="abacus"), bt.InputError, "device must be a torch device"),
-    (lambda p: gpu.profit("p", [[0.0, 0.0]], device="cpu"), bt.InputError, "problem must be Levels or AlwaysOn, got str"),
-    (lambda p: gpu.soft_profit(p, torch.zeros((1, 2)), 0.0), bt.InputError, "temperature must be > 0, got 0.0"),
-    (lambda p: gpu.soft_profit(p, np.zeros((1, 2)), 0.1), bt.InputError, "offsets must be a float tensor"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda p: gpu.profit(p, [[0.0, np.nan]], device="cpu"),
+            bt.InputError,
+            r"offsets must be finite, got nan \(row 0, column 1\)",
+        ),
+        (lambda p: gpu.profit(p, [[0.0]], device="cpu"), bt.InputError, r"offsets must have shape"),
+        (lambda p: gpu.profit(p, torch.full((1, 2), torch.nan), device="cpu"), bt.InputError, "offsets must be finite"),
+        (
+            lambda p: gpu.profit(p, torch.zeros(2), device="cpu"),
+            bt.InputError,
+            r"offsets must have shape \(n_candidates, 2\), got \(2,\)",
+        ),
+        (
+            lambda p: gpu.profit(p, [[0.0, 0.0]], device="cpu", dtype="float16"),
+            bt.InputError,
+            "dtype must be one of 'float64', 'float32'",
+        ),
+        (lambda p: gpu.profit(p, [[0.0, 0.0]], device="abacus"), bt.InputError, "device must be a torch device"),
+        (lambda p: gpu.profit("p", [[0.0, 0.0]], device="cpu"), bt.InputError, "problem must be Levels or AlwaysOn, got str"),
+        (lambda p: gpu.soft_profit(p, torch.zeros((1, 2)), 0.0), bt.InputError, "temperature must be > 0, got 0.0"),
+        (lambda p: gpu.soft_profit(p, np.zeros((1, 2)), 0.1), bt.InputError, "offsets must be a float tensor"),
+    ],
+)
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(next(problems(n=5)))

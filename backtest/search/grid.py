@@ -65,6 +65,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     from scipy.optimize import OptimizeResult
 
     size, keep, batch_size = len(space), whole("keep", keep, low=1), whole("batch_size", batch_size, low=1)
+    whole("seed", seed, low=0)
     if timeout is not None:
         number("timeout", timeout, low=0.0, open_low=True)
     total = size if n_trials is None else min(whole("n_trials", n_trials, low=1), size)
@@ -77,6 +78,9 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
                 result.status = TIMED_OUT
                 break
             numbers, batch = space.candidates(positions)
+            drawn = slice(total - result.nfev)  # by draw, so that the sample does not depend on how it is cut
+            nearby = np.argsort(numbers[drawn])  # neighbours side by side
+            numbers, batch = numbers[drawn][nearby], batch[drawn][nearby]
             if not len(batch):
                 continue
             scores = np.asarray(evaluate(batch), dtype=np.float64)
@@ -92,6 +96,8 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
             result.nfev += len(batch)
             if callback is not None:
                 callback(best.fill(result))
+            if result.nfev == total:
+                break
     except KeyboardInterrupt:
         result.status = INTERRUPTED
     if not result.nfev:
@@ -107,10 +113,10 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
 
 
 def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
-    if total < size:  # a sample: scattered, but neighbours within a batch lie side by side
+    if total < size:  # a sample; more positions than candidates may be needed where only an upper bound is known
         order = Order(size, seed)
-        for start in range(0, total, batch_size):
-            yield np.sort(order(start, min(start + batch_size, total)))
+        for start in range(0, size, batch_size):
+            yield order(start, min(start + batch_size, size))
         return
     n_blocks = -(-size // batch_size)
     order = Order(n_blocks, seed)

@@ -1,0 +1,127 @@
+"""Costs and Execution: defaults, bounds, wording."""
+
+import dataclasses
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import backtest as bt
+from backtest import lines
+
+nan, inf = math.nan, math.inf
+RATES = ("fee_rate", "slippage", "fixed", "per_unit", "minimum", "borrow_rate")
+
+
+def test_costs_without_costs():
+    assert bt.Costs.zero() == bt.Costs(fee_rate=0.0)
+    assert bt.Costs.zero().to_dict() == dict.fromkeys(RATES, 0.0) | {"maximum": inf}
+
+
+def test_fee_rate_has_no_default():
+    with pytest.raises(TypeError, match="fee_rate"):
+        bt.Costs()
+    with pytest.raises(TypeError):
+        bt.Costs(0.001)
+
+
+@pytest.mark.parametrize("name", [*RATES, "maximum"])
+@pytest.mark.parametrize(("value", "message"), [
+    (-0.1, r" must be >= 0, got -0\.1"), (nan, " must be a finite number >= 0, got nan"), ("1",
+    " must be a number >= 0, got '1'"),
+    (None, " must be a number >= 0, got None"), (True, " must be a number >= 0, got True"), (-inf, " must be .*>= 0, got -inf")])
+def test_every_cost_is_a_number_from_zero_up(name, value, message):
+    with pytest.raises(bt.InputError, match=f"^{name}{message}"):
+        bt.Costs(**({"fee_rate": 0.0} | {name: value}))
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_only_the_maximum_may_be_infinite(name):
+    with pytest.raises(bt.InputError, match=f"^{name} must be a finite number >= 0, got inf"):
+        bt.Costs(**({"fee_rate": 0.0} | {name: inf}))
+    assert bt.Costs(fee_rate=0, maximum=inf).maximum == inf
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"slippage": 1}, r"slippage must be < 1, got 1\.0"), ({"slippage": 1.5}, r"slippage must be < 1, got 1\.5"),
+    ({"minimum": 3, "maximum": 2}, r"minimum must be <= maximum \(2\), got 3\.0")])
+def test_costs_that_contradict_themselves(arguments, message):
+    with pytest.raises(bt.InputError, match=message):
+        bt.Costs(fee_rate=0, **arguments)
+
+
+def test_bounds_may_be_equal():
+    assert bt.Costs(fee_rate=0, minimum=2, maximum=2).minimum == 2.0
+
+
+def test_unknown_costs_are_refused():
+    with pytest.raises(TypeError, match="fee"):
+        bt.Costs(fee=0.001)
+
+
+@pytest.mark.parametrize("given", [1, np.float64(1), np.int64(1), np.float32(1)])
+def test_costs_become_plain_floats(given):
+    costs = bt.Costs(fee_rate=given)
+    assert type(costs.fee_rate) is float
+    assert json.loads(json.dumps(costs.to_dict()))["fee_rate"] == 1.0
+
+
+def test_execution_defaults():
+    assert bt.Execution().to_dict() == {
+        "fill": "next_open", "intrabar": "pessimistic", "sides": "both", "size": 1.0, "size_type": "equity", "cash": 100_000.0,
+        "whole_units": False, "close_at_end": False, "start": None, "rf": 0.0, "periods_per_year": None, "profile": None}
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("fill", "open", r"fill must be one of 'next_open', 'close', got 'open'; did you mean 'next_open'\?"),
+    ("fill", None, "fill must be one of 'next_open', 'close', got None"),
+    ("intrabar", "pesimistic", r"got 'pesimistic'; did you mean 'pessimistic'\?"),
+    ("sides", "Long", r"sides must be one of 'both', 'long', 'short', got 'Long'; did you mean 'long'\?"),
+    ("size_type", "units", "size_type must be one of 'equity', 'cash', got 'units'"),
+    ("profile", "vectorbt", "profile must be one of None, got 'vectorbt'"),
+    ("size", 0, "size must be > 0 and <= 1, got 0"), ("size", 1.01, r"size must be > 0 and <= 1, got 1\.01"),
+    ("size", -1, "size must be > 0 and <= 1, got -1"), ("size", nan, "size must be a finite number > 0 and <= 1, got nan"),
+    ("size", "all", "size must be a number > 0 and <= 1, got 'all'"),
+    ("size", None, "size must be a number > 0 and <= 1, got None"),
+    ("cash", 0, "cash must be > 0, got 0"), ("cash", inf, "cash must be a finite number > 0, got inf"),
+    ("cash", "1", "cash must be a number > 0, got '1'"),
+    ("whole_units", 1, "whole_units must be True or False, got 1"),
+    ("close_at_end", None, "close_at_end must be True or False, got None"),
+    ("start", -1, "start must be a whole number >= 0, got -1"), ("start", 2.0, r"start must be a whole number >= 0, got 2\.0"),
+    ("start", True, "start must be a whole number >= 0, got True"), ("rf", nan, "rf must be a finite number, got nan"),
+    ("rf", "2%", "rf must be a number, got '2%'"), ("periods_per_year", 0, "periods_per_year must be > 0, got 0"),
+    ("periods_per_year", inf, "periods_per_year must be a finite number > 0, got inf")])
+def test_execution_refuses(name, value, message):
+    with pytest.raises(bt.InputError, match=message):
+        bt.Execution(**{name: value})
+
+
+def test_amounts_of_currency_have_no_upper_bound():
+    assert bt.Execution(size=5000, size_type="cash").size == 5000.0
+    with pytest.raises(bt.InputError, match="size must be > 0, got 0"):
+        bt.Execution(size=0, size_type="cash")
+
+
+def test_replace_checks_again():
+    execution = bt.Execution(size=5000, size_type="cash", start=np.int64(7))
+    assert type(execution.start) is int
+    assert execution.replace(start=9).start == 9
+    assert execution.start == 7
+    with pytest.raises(bt.InputError, match="size must be > 0 and <= 1, got 5000"):
+        execution.replace(size_type="equity")
+
+
+@pytest.mark.parametrize("size", [bt.param("size"), 1000 / lines.close, bt.param("risk", 0.1) / lines.atr(14)])
+def test_size_may_be_a_parameter_or_a_line(size):
+    execution = bt.Execution(size=size)
+    assert execution.to_dict()["size"] == repr(size)
+
+
+@pytest.mark.parametrize(("record", "name"), [(bt.Costs.zero(), "fee_rate"), (bt.Execution(), "start")])
+def test_records_are_immutable_and_survive_a_pickle(record, name):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(record, name, 1)
+    assert pickle.loads(pickle.dumps(record)) == record
+    assert hash(record) == hash(pickle.loads(pickle.dumps(record)))
