@@ -18,6 +18,7 @@ __all__ = [
     "BacktestError",
     "DataError",
     "FallbackWarning",
+    "Frozen",
     "InputError",
     "NumericsWarning",
     "ObjectiveError",
@@ -62,6 +63,33 @@ class NumericsWarning(UserWarning):
 
 class FallbackWarning(UserWarning):
     """Something slower, or another method, ran in place of what would normally run; the message says why."""
+
+
+class Frozen:
+    """Base of immutable objects: an attribute is set once, by the constructor, and never changed or deleted.
+
+    Arrays stay read-only through a pickle.
+    """
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(self, name) or not hasattr(type(self), name):
+            raise AttributeError(f"{type(self).__name__} is immutable; cannot set {name!r}")
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; cannot delete {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        slots = (name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ()))
+        return {name: getattr(self, name) for name in slots if hasattr(self, name)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            if isinstance(value, np.ndarray):
+                value.flags.writeable = False
+            setattr(self, name, value)
 
 
 def number(name: str, value: Any, *, low: float | None = None, high: float | None = None, open_low: bool = False,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import DataError, InputError, did_you_mean
+from backtest._checks import DataError, Frozen, InputError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +22,7 @@ DAYS_PER_YEAR = 365.25
 EARLIEST, LATEST = np.datetime64("1678-01-01T00:00:00"), np.datetime64("2261-12-31T23:59:59")
 
 
-class Bars:
+class Bars(Frozen):
     """Price bars of one instrument, oldest first.
 
     Immutable, picklable and safe to share between threads; every array is read-only.
@@ -58,7 +57,7 @@ class Bars:
     index: NDArray[np.datetime64] | None
     tz: str | None
     symbol: str
-    _content: str | None
+    _content: str
 
     def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
                  index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
@@ -75,19 +74,11 @@ class Bars:
         for name in ("open", "close"):
             _refuse(columns["low"] > columns[name], "low", f"<= {name}", columns["low"], columns[name])
         for name, values in columns.items():
-            object.__setattr__(self, name, _frozen(values))
-        object.__setattr__(self, "volume", None if volume is None else _frozen(_volume(volume, n_bars)))
-        object.__setattr__(self, "index", None if index is None else _frozen(_index(index, n_bars)))
-        object.__setattr__(self, "tz", None if tz is None else _zone(tz))
-        object.__setattr__(self, "symbol", str(symbol))
-        object.__setattr__(self, "_content", None)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"Bars are immutable; cannot set {name!r}")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: getattr(self, name) for name in (*PRICES, "volume", "index", "tz", "symbol")}
-        return functools.partial(Bars, **state), ()
+            setattr(self, name, _frozen(values))
+        self.volume = None if volume is None else _frozen(_volume(volume, n_bars))
+        self.index = None if index is None else _frozen(_index(index, n_bars))
+        self.tz = None if tz is None else _zone(tz)
+        self.symbol = str(symbol)
 
     def __len__(self) -> int:
         return int(self.close.shape[0])
@@ -212,26 +203,30 @@ class Bars:
     @property
     def content_hash(self) -> str:
         """Hash of the prices, volume and times: equal content, equal hash, whatever it was read from."""
-        if self._content is None:
+        if not hasattr(self, "_content"):
             digest = hashlib.blake2b(digest_size=16)
             for name in (*PRICES, "volume", "index"):
                 array = getattr(self, name)
                 digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
-            object.__setattr__(self, "_content", digest.hexdigest())
-        return cast(str, self._content)
+            self._content = digest.hexdigest()
+        return self._content
 
     def inferred_periods_per_year(self) -> float:
         """Bars in a year: 252 for business-daily bars, 365 for daily with weekends, else bars per calendar year of the span.
 
-        NaN without an index or with a single bar.
+        Daily bars on both Saturdays and Sundays have weekends; on neither, or on five days of which one is a weekend
+        day (dates that lost their time zone), they are business-daily.  NaN without an index or with a single bar.
         """
         if self.index is None or len(self) < 2:
             return float("nan")
         nanos = self._local_nanos()
         days = nanos // NS_PER_DAY
         if bool((np.diff(days) > 0).all()) and float(np.median(np.diff(days))) == 1.0:
-            weekday = (days + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
-            return 365.0 if bool((weekday >= 5).any()) else 252.0
+            weekdays = set(((days + 3) % 7).tolist())  # 1970-01-01 was a Thursday; Monday is 0
+            if {5, 6} <= weekdays:
+                return 365.0
+            if not weekdays & {5, 6} or len(weekdays) <= 5:
+                return 252.0
         return (len(self) - 1) / (float(nanos[-1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR))
 
     def _local_nanos(self) -> NDArray[np.int64]:
@@ -275,7 +270,7 @@ def _volume(values: ArrayLike, n_bars: int) -> NDArray[np.float64]:
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(values)
+    array = np.ma.filled(values.astype(np.float64), np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if array.ndim != 1:
         raise DataError(f"{name} must have 1 dimension, got shape {array.shape}")
     if array.dtype.kind not in "iufO":
@@ -321,7 +316,13 @@ def _times(values: Any) -> tuple[NDArray[np.datetime64], str | None]:
             f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)"
         )
     try:
-        index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values)))
+        try:
+            index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values)))
+        except ValueError as error:
+            if "utc=True" not in str(error):
+                raise
+            # Offsets that change with daylight saving: the instants are known, the zone's name is not.
+            index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values), utc=True))
     except (ValueError, TypeError) as error:
         raise DataError(f"the time column must hold dates, got {values[:1]!r}: {error}") from None
     if index.hasnans:

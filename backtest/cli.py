@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,6 +60,7 @@ ThreadsOption = Annotated[
 
 def main() -> None:
     """Run the command line."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # reads the message alone
     app()
 
 
@@ -73,6 +75,11 @@ def _plain_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("interrupted")
         raise typer.Exit(130) from None
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """One line, without the path and source line that help nobody here."""
+    errors.print(f"[bold yellow]warning:[/bold yellow] {_escaped(str(message))}", soft_wrap=True, highlight=False)
 
 
 def _escaped(text: str) -> str:

@@ -6,17 +6,17 @@ serves every equal one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from backtest._checks import InputError, number
+from backtest._checks import Frozen, InputError, number
 
 
 class REQUIRED:
     """Marks a parameter without a default: every candidate must give it a value (a class, so that it survives pickling)."""
 
 
-class Node:
+class Node(Frozen):
     """One operation and its arguments (nodes, numbers or strings).
 
     Attributes
@@ -40,25 +40,8 @@ class Node:
     params: dict[str, Any]
 
     def __init__(self, op: str, args: tuple[Any, ...], *, identity: Any = None) -> None:
-        params: dict[str, Any] = {}
-        for arg in args:
-            if isinstance(arg, Node):
-                _merge(params, arg.params)
-        self._fill(op=op, args=args, params=params,
-                   key=(op, identity, *(arg.key if isinstance(arg, Node) else arg for arg in args)))
-
-    def _fill(self, **attributes: Any) -> None:
-        for name, value in attributes.items():
-            object.__setattr__(self, name, value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{type(self).__name__} is immutable; cannot set {name!r}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ())}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self._fill(**state)
+        self.op, self.args, self.params = op, args, merged_params(args)
+        self.key = (op, identity, *(arg.key if isinstance(arg, Node) else arg for arg in args))
 
     def __bool__(self) -> bool:
         raise TypeError(f"{self!r} has no truth value before bars are known; combine conditions with & | ~, not and/or/not")
@@ -123,8 +106,8 @@ class Param(Value):
         if default is not REQUIRED and default is not None:
             default = number("default", default)
         # The default is part of the key: two strategies that differ only there differ.
-        self._fill(op="param", args=(), name=name, default=default, params={name: default},
-                   key=("param", name, "required" if default is REQUIRED else default))
+        self.op, self.args, self.name, self.default, self.params = "param", (), name, default, {name: default}
+        self.key = ("param", name, "required" if default is REQUIRED else default)
 
     def __repr__(self) -> str:
         return self.name
@@ -222,7 +205,7 @@ def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
         into[name] = default
 
 
-def merged_params(nodes: Iterator[Any] | list[Any]) -> dict[str, Any]:
+def merged_params(nodes: Iterable[Any]) -> dict[str, Any]:
     """Parameter names of several nodes (others are skipped), each with its default or ``REQUIRED``."""
     params: dict[str, Any] = {}
     for node in nodes:

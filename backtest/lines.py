@@ -46,7 +46,10 @@ def ema(source: Value, n: Value | int) -> Line:
 
 
 def rsi(source: Value, n: Value | int = 14) -> Line:
-    """Relative strength index, 0 to 100, in Wilder's smoothing (weight 1 / n); first value after ``n`` changes (TA-Lib RSI)."""
+    """Relative strength index, 0 to 100, in Wilder's smoothing (weight 1 / n); first value after ``n`` changes.
+
+    TA-Lib's RSI, which is 0 where nothing changed for long.
+    """
     return _windowed("rsi", source, n)
 
 

@@ -212,6 +212,9 @@ def optimize(
     check_metrics([metric], "sweep")
     choice("method", method, METHODS)
     whole("min_trades", min_trades, low=0)
+    for name in space.names:
+        if name in METRICS:  # a table of results has both as columns
+            raise SpaceError(f"parameter names must not be metrics, got {name!r}")
     execution = execution or Execution()
     evaluator = Evaluator(bars, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads)
     if space.continuous:

@@ -10,7 +10,7 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError
+from backtest._checks import Frozen, InputError
 from backtest.bars import Bars
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
 from backtest.lines import Combinations, LineMemo, memo_key
@@ -44,7 +44,7 @@ def below(a: Value | float, b: Value | float) -> Condition:
     return compare("<", a, b)
 
 
-class Strategy:
+class Strategy(Frozen):
     """Entries, exits and levels of a trade, as data.
 
     Parameters
@@ -89,18 +89,8 @@ class Strategy:
             if level is not None:
                 levels[key] = operand(key, level)
         for key, value in (given | levels | {"name": str(name)}).items():
-            object.__setattr__(self, key, value)
-        object.__setattr__(self, "params", merged_params([*given.values(), *levels.values()]))
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"Strategy is immutable; cannot set {name!r}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
+            setattr(self, key, value)
+        self.params = merged_params([*given.values(), *levels.values()])
 
     def __repr__(self) -> str:
         parts = [

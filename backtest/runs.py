@@ -196,7 +196,10 @@ def evaluate(bars: Bars, strategy: Strategy, candidates: Any = None, *, costs: C
     kinds, batch = {}, np.empty((len(next(iter(table.values()), [None])), len(table)))
     for column, (name, values) in enumerate(table.items()):
         distinct: dict[Any, int] = {}
-        batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
+        try:
+            batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
+        except TypeError:
+            raise InputError(f"candidates must hold numbers, strings, booleans or None, got others in column {name!r}") from None
         kinds[name] = Choice(name, [value for _, value in distinct])
     metrics = list(SWEEP if metrics is None else metrics)
     evaluator = Evaluator(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import SpaceError, known_names, number
+from backtest._checks import Frozen, SpaceError, known_names, number
 from backtest.where import Where
 
 Floats = NDArray[np.float64]
@@ -28,7 +28,7 @@ _CHUNK = 1_000_000  # combinations looked at in one go while counting
 _MAX_EXACT = 2**53  # whole numbers up to here are float64s
 
 
-class Grid:
+class Grid(Frozen):
     """A stepped range: whole numbers or decimals ``low, low + step, ..., <= high``; sizes are exact decimal arithmetic."""
 
     __slots__ = ("_first", "_scale", "_stride", "high", "is_whole", "low", "size", "step")
@@ -85,7 +85,7 @@ class Grid:
         return f"{self.decode(self.low)}..{self.decode(self.high)} step {self.decode(self.step)}"
 
 
-class Continuous:
+class Continuous(Frozen):
     """A continuous range of floats; it has no finite size."""
 
     __slots__ = ("high", "is_log", "low")
@@ -120,7 +120,7 @@ class Continuous:
         return f"{self.low:g}..{self.high:g}{' log' if self.is_log else ''}"
 
 
-class Choice:
+class Choice(Frozen):
     """A list of values, told apart by type too: True, 1 and 1.0 differ."""
 
     __slots__ = ("_known", "choices")
@@ -185,7 +185,7 @@ class Choice:
 Parameter = Grid | Continuous | Choice
 
 
-class Space:
+class Space(Frozen):
     """What a search may choose from.
 
     Parameters
@@ -218,31 +218,32 @@ class Space:
     #: Number of candidates; ``math.inf`` with a continuous parameter; an upper bound unless ``is_exact``.
     size: int | float
     is_exact: bool
-    _feasible: Ints | None  # flat numbers of the feasible combinations of the parameters that ``where`` names
-    _free: list[str]  # the other parameters
+    _feasible: Ints | None
+    _free: list[str]  # parameters that ``where`` does not name
 
     def __init__(self, parameters: Mapping[str, Any], where: str | None = None) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {parameters!r}")
-        self.parameters = {}
-        for name, given in parameters.items():
+        for name in parameters:
             if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
                 raise SpaceError(f"parameter name must be an identifier (dots allowed), got {name!r}")
-            self.parameters[name] = _parameter(name, given)
+        self.parameters = {name: _parameter(name, given) for name, given in parameters.items()}
         self.where = None if where is None else Where(where, list(self.parameters))
         self.product = math.prod(parameter.size for parameter in self.parameters.values())
-        self._feasible, self._free, self.is_exact = None, [], True
-        self.size = self._count()
+        self._free = [name for name in self.parameters if self.where is None or name not in self.where.names]
+        self._feasible = self._counted()
+        self.is_exact = self.where is None or self.product == math.inf or self._feasible is not None
+        free = math.prod(self.parameters[name].size for name in self._free)
+        self.size = self.product if self._feasible is None else len(self._feasible) * free
 
-    def _count(self) -> int | float:
+    def _counted(self) -> Ints | None:
+        """Flat numbers of the feasible combinations of the parameters that ``where`` names; None if there are too many."""
         if self.where is None or self.product == math.inf:
-            return self.product
+            return None
         named = [self.parameters[name] for name in self.where.names]
         combinations = math.prod(parameter.size for parameter in named)
         if combinations > MAX_COUNTED:
-            self.is_exact = False
-            return self.product
-        free = [name for name in self.parameters if name not in self.where.names]
+            return None
         found = []
         for start in range(0, int(combinations), _CHUNK):
             flat = np.arange(start, min(start + _CHUNK, int(combinations)), dtype=np.int64)
@@ -253,8 +254,7 @@ class Space:
         feasible = np.concatenate(found)
         if not len(feasible):
             raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
-        self._feasible, self._free = feasible, free
-        return len(feasible) * math.prod(self.parameters[name].size for name in free)
+        return feasible
 
     def __len__(self) -> int:
         if self.size == math.inf:

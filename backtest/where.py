@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import SpaceError, did_you_mean
+from backtest._checks import Frozen, SpaceError, did_you_mean
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal,
@@ -23,12 +23,12 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 _LARGEST = 10**300
 
 
-class Where:
+class Where(Frozen):
     """A condition on candidates, such as ``"fast < slow and (stop_loss is None or stop_loss < 0.1)"``.
 
     Allowed: parameter names, numbers, strings, ``None``, ``True``, ``False``, ``+ - * / // % **``, comparisons (also
     chained), ``in`` and ``not in`` a tuple, ``is None`` and ``is not None``, ``and or not`` and parentheses.
-    An order comparison with None is false.
+    An order comparison of a number with None is false; ``and`` and ``or`` give true or false.
 
     Parameters
     ----------
@@ -68,12 +68,8 @@ class Where:
     def __repr__(self) -> str:
         return repr(self.text)
 
-    def __getstate__(self) -> tuple[str, tuple[str, ...]]:
-        return self.text, self.names
-
-    def __setstate__(self, state: tuple[str, tuple[str, ...]]) -> None:
-        self.text, self.names = state
-        self.tree = ast.parse(self.text.strip(), mode="eval").body
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Where, (self.text, self.names)
 
     def _check(self, node: ast.AST, names: dict[str, None], is_list: bool = False) -> None:
         dotted = _dotted(node)

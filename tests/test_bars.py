@@ -290,7 +290,7 @@ def test_arrays_are_read_only(name):
 
 @pytest.mark.parametrize("name", ["close", "symbol", "anything"])
 def test_attributes_cannot_be_set(name):
-    with pytest.raises(AttributeError, match=f"Bars are immutable; cannot set '{name}'"):
+    with pytest.raises(AttributeError, match=f"Bars is immutable; cannot set '{name}'"):
         setattr(make(), name, 1)
 
 
