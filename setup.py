@@ -10,6 +10,7 @@
 import hashlib
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 MODES = ("auto", "require", "pure")
@@ -17,6 +18,11 @@ MODES = ("auto", "require", "pure")
 # -fno-trapping-math only drops floating-point exception flags; without it gcc leaves selects scalar.
 UNIX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
+# One wheel carries every kernel once more per level (``backtest/_ext/v3``, ``v4``); ``_backend.py`` takes the highest that runs.
+SIMD_FLAGS = {
+    "linux-x86_64": {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"]},
+    "win-amd64": {"v3": ["/arch:AVX2"], "v4": ["/arch:AVX512"]},
+}
 
 
 def source_hash(ext: Path) -> str:
@@ -34,14 +40,19 @@ def extensions(mode: str) -> list:
     from setuptools import Extension
 
     flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
-    modules = [
-        Extension(f"backtest._ext.{path.stem}", [f"ext/{path.name}"], extra_compile_args=flags,
-                  define_macros=[("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')] if path.stem == "buildinfo" else [])
-        for path in sorted(Path("ext").glob("*.pyx"))
-    ]
-    modules = cythonize(modules, include_path=["ext"], compiler_directives={
-        "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
-        "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
+    sources = sorted(Path("ext").glob("*.pyx"))
+    macro = [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')]
+    modules = []
+    for level, level_flags in {"": [], **SIMD_FLAGS.get(sysconfig.get_platform(), {})}.items():
+        # Each level has its own C files: Cython enters a module into sys.modules under the name that is written in them.
+        modules += cythonize([
+            Extension(".".join(filter(None, ["backtest._ext", level, path.stem])), [f"ext/{path.name}"],
+                      extra_compile_args=flags + level_flags, include_dirs=["ext"],
+                      define_macros=macro if path.stem == "buildinfo" else [])
+            for path in sources if not (level and path.stem == "buildinfo")
+        ], include_path=["ext"], build_dir=f"build/cython{level}", compiler_directives={
+            "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+            "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
     for module in modules:  # cythonize() drops the flag, so it is set afterwards
         module.optional = mode == "auto"
     return modules

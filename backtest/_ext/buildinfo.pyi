@@ -1,3 +1,4 @@
 SOURCE_HASH: str
 COMPILER: str
 SIMD: str
+CPU_LEVEL: int
