@@ -16,7 +16,7 @@ cdef struct Sides:
 
 
 cdef inline void _profit(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
-                  const double *offsets, Py_ssize_t start, Py_ssize_t stop, double *out) noexcept nogil:
+                         const double *offsets, Py_ssize_t start, Py_ssize_t stop, double *out) noexcept nogil:
     cdef Sides sides
     cdef double first[LANES]
     cdef double second[LANES]
@@ -38,15 +38,15 @@ cdef inline void _profit(const double *rows, Py_ssize_t n_rows, Py_ssize_t split
 
 
 cdef inline void _leg(const double *row, Py_ssize_t n_rows, double fee_rate, int level, Sides *sides,
-               double *out) noexcept nogil:
+                      double *out) noexcept nogil:
     cdef double total[LANES]
     cdef const double *entry_offset
     cdef const double *exit_offset
     cdef double entry, exit_, gain, floor, cap, entry_pred, exit_pred, entry_level, exit_level, close, weight
-    cdef Py_ssize_t bar, lane
+    cdef Py_ssize_t _bar, lane
     for lane in range(LANES):
         total[lane] = 0.0
-    for bar in range(n_rows):
+    for _bar in range(n_rows):
         entry_pred = row[ENTRY_PRED]
         exit_pred = row[EXIT_PRED]
         entry_level = row[ENTRY_LEVEL]

@@ -42,8 +42,8 @@ cdef struct Event:
 
 cdef struct Cell:
     double value
-    double h
-    double l
+    double at_h
+    double at_l
 
 
 cdef struct Cells:
@@ -56,8 +56,8 @@ cdef struct Cells:
     double tolerance
 
 
-cdef inline void _exact(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic, const double *bounds,
-                 double *floats, int64_t *ints, double *out) noexcept nogil:
+cdef inline void _exact(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
+                        const double *bounds, double *floats, int64_t *ints, double *out) noexcept nogil:
     cdef Event *events = <Event *> floats
     cdef double *high = floats + 4 * EVENTS_PER_ROW * n_rows
     cdef double *low = high + n_rows + 3
@@ -102,19 +102,19 @@ cdef inline void _exact(const double *rows, Py_ssize_t n_rows, Py_ssize_t split,
         column += WIDTH
     _tidy(&cells)
     for index in range(cells.n):
-        offsets[2 * index] = cells.rows[index].h
-        offsets[2 * index + 1] = cells.rows[index].l
+        offsets[2 * index] = cells.rows[index].at_h
+        offsets[2 * index + 1] = cells.rows[index].at_l
     _profit(rows, n_rows, split, fee_rate, pessimistic, offsets, 0, cells.n, scores)
     for index in range(cells.n):
         cells.rows[index].value = scores[index]
         if _ranked(&cells.rows[index], &cells.rows[0]) < 0:
             cells.rows[0] = cells.rows[index]
-    out[0], out[1], out[2] = cells.rows[0].h, cells.rows[0].l, cells.rows[0].value
+    out[0], out[1], out[2] = cells.rows[0].at_h, cells.rows[0].at_l, cells.rows[0].value
     out[3], out[4], out[5] = cells.tolerance, 1.0 if cells.dropped >= cells.best - cells.tolerance else 0.0, cells.n
 
 
 cdef inline void _thresholds(const double *rows, Py_ssize_t n_rows, int level, const int64_t *limits, int64_t *top,
-                      int64_t *bottom) noexcept nogil:
+                             int64_t *bottom) noexcept nogil:
     cdef int64_t entry[LANES]
     cdef int64_t entry_stop[LANES]
     cdef int64_t exit_[LANES]
@@ -125,7 +125,7 @@ cdef inline void _thresholds(const double *rows, Py_ssize_t n_rows, int level, c
     cdef Py_ssize_t block = 0, lane, column, n_lanes, row
     cdef int64_t middle
     cdef double price
-    cdef int halving
+    cdef int _halving
     while block < n_rows:
         n_lanes = n_rows - block if n_rows - block < LANES else LANES
         for lane in range(LANES):
@@ -138,7 +138,7 @@ cdef inline void _thresholds(const double *rows, Py_ssize_t n_rows, int level, c
             else:
                 entry[lane], entry_stop[lane], exit_[lane], exit_stop[lane] = -limits[1], 1 - limits[0], -limits[3], 1 - limits[2]
                 floor[lane], cap[lane] = -10.0, 1.0
-        for halving in range(64):
+        for _halving in range(64):
             for lane in range(LANES):
                 middle = (entry[lane] >> 1) + (entry_stop[lane] >> 1) + (entry[lane] & entry_stop[lane] & 1)
                 price = field[ENTRY_PRED][lane] + _value(middle)
@@ -164,7 +164,7 @@ cdef inline void _thresholds(const double *rows, Py_ssize_t n_rows, int level, c
 
 
 cdef inline Py_ssize_t _grid(const int64_t *keys, Py_ssize_t n_keys, int64_t lowest, int64_t highest, int64_t *grid,
-                      int64_t *spare) noexcept nogil:
+                             int64_t *spare) noexcept nogil:
     cdef Py_ssize_t index, n = 0, n_distinct = 1
     for index in range(n_keys):
         grid[n] = keys[index]
@@ -200,7 +200,8 @@ cdef inline void _sort(int64_t *keys, Py_ssize_t n, int64_t *spare) noexcept nog
             keys[place] = source[place]
 
 
-cdef inline void _merge(const int64_t *source, int64_t *target, Py_ssize_t left, Py_ssize_t middle, Py_ssize_t stop) noexcept nogil:
+cdef inline void _merge(const int64_t *source, int64_t *target, Py_ssize_t left, Py_ssize_t middle,
+                        Py_ssize_t stop) noexcept nogil:
     cdef Py_ssize_t place = left, right = middle
     cdef bint takes_left
     while left < middle and right < stop:
@@ -238,8 +239,8 @@ cdef inline Py_ssize_t _values_below(const double *values, Py_ssize_t n, double 
 
 
 cdef inline Py_ssize_t _events(const double *rows, Py_ssize_t n_rows, double fee_rate, const double *high, Py_ssize_t n_high,
-                        const double *low, Py_ssize_t n_low, const int64_t *ends, const int64_t *steps, int64_t *first,
-                        int64_t *spare, Event *events, double *size) noexcept nogil:
+                               const double *low, Py_ssize_t n_low, const int64_t *ends, const int64_t *steps, int64_t *first,
+                               int64_t *spare, Event *events, double *size) noexcept nogil:
     """Events in order of their step, where each step's begin, and the sum of their largest absolute values."""
     cdef Event slots[EVENTS_PER_ROW]
     cdef int64_t when[EVENTS_PER_ROW]
@@ -318,7 +319,7 @@ cdef inline void _slots(const double *row, double fee_rate, Py_ssize_t n_high, P
 
 
 cdef inline void _sweep(const int64_t *first, const Event *events, const double *high, Py_ssize_t n_high, const double *low,
-                 Py_ssize_t n_low, Py_ssize_t column, int shift, Cells *cells, bint keep) noexcept nogil:
+                        Py_ssize_t n_low, Py_ssize_t column, int shift, Cells *cells, bint keep) noexcept nogil:
     """Take WIDTH columns, every 2^shift-th from ``column``, through all l-candidates."""
     cdef double h[WIDTH]
     cdef double sums[WIDTH]
@@ -327,18 +328,19 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
     cdef double highest[CHUNK]
     cdef double steepest_of[CHUNK]
     cdef Event event
-    cdef double base = 0.0, per_h = 0.0, per_l = 0.0, line, offset, turn, edge, bound, l
-    cdef double peak = 0.0, steepest = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0, l_then = 0.0
-    cdef Py_ssize_t round_up = (1 << shift) - 1, width = (n_high - column + round_up) >> shift, n_chunks, step, index, lane, chunk, end
+    cdef double base = 0.0, per_h = 0.0, per_l = 0.0, line, offset, turn, edge, bound, now
+    cdef double peak = 0.0, steepest = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0, then = 0.0
+    cdef Py_ssize_t round_up = (1 << shift) - 1, width = (n_high - column + round_up) >> shift
+    cdef Py_ssize_t n_chunks, step, index, lane, chunk, end
     cdef bint is_touched
     width = WIDTH if width > WIDTH else width
     n_chunks = (width + CHUNK - 1) // CHUNK
-    for lane in range(n_chunks * CHUNK):  # no event ends at the last column, so repeats of it fill the last registers and change no maximum
+    for lane in range(n_chunks * CHUNK):  # no event ends at the last column: repeats of it fill registers and change no maximum
         h[lane] = high[column + ((lane if lane < width else width - 1) << shift)]
         sums[lane] = 0.0
         slopes[lane] = 0.0
     for step in range(n_low):
-        l = low[step]
+        now = low[step]
         is_touched = step == 0
         for index in range(first[step], first[step + 1]):
             event = events[index]
@@ -352,11 +354,11 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
                     sums[lane] += event.base + event.per_h * h[lane] if lane < end else 0.0
                     slopes[lane] += event.per_l if lane < end else 0.0
                 is_touched = True
-        line = per_l * l
+        line = per_l * now
         if not is_touched:
             turn = per_h - per_h_then
             edge = turn * h[width - 1] if turn > 0.0 else turn * h[0]
-            bound = (((peak + (base - base_then)) + edge) + (line - line_then)) + steepest * (l - l_then)
+            bound = (((peak + (base - base_then)) + edge) + (line - line_then)) + steepest * (now - then)
             if bound < cells.floor:
                 continue
         offset = base + line
@@ -366,7 +368,7 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
         for chunk in range(n_chunks):
             for lane in range(CHUNK):
                 index = chunk * CHUNK + lane
-                values[index] = ((sums[index] + per_h * h[index]) + slopes[index] * l) + offset
+                values[index] = ((sums[index] + per_h * h[index]) + slopes[index] * now) + offset
                 highest[lane] = values[index] if values[index] > highest[lane] else highest[lane]
                 steepest_of[lane] = slopes[index] if slopes[index] > steepest_of[lane] else steepest_of[lane]
         peak = highest[0]
@@ -374,20 +376,20 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
         for lane in range(1, CHUNK):
             peak = highest[lane] if highest[lane] > peak else peak
             steepest = steepest_of[lane] if steepest_of[lane] > steepest else steepest
-        base_then, per_h_then, line_then, l_then = base, per_h, line, l
+        base_then, per_h_then, line_then, then = base, per_h, line, now
         if peak > cells.best:
             cells.best = peak
             cells.floor = peak - 1.5 * cells.tolerance  # half the tolerance is room for the rounding of the bound itself
         if keep and peak >= cells.best - cells.tolerance:
             for lane in range(width):
                 if values[lane] >= cells.best - cells.tolerance:
-                    _add(cells, values[lane], h[lane], l)
+                    _add(cells, values[lane], h[lane], now)
 
 
-cdef inline void _add(Cells *cells, double value, double h, double l) noexcept nogil:
+cdef inline void _add(Cells *cells, double value, double at_h, double at_l) noexcept nogil:
     if cells.n == 2 * KEPT:
         _tidy(cells)
-    cells.rows[cells.n].value, cells.rows[cells.n].h, cells.rows[cells.n].l = value, h, l
+    cells.rows[cells.n].value, cells.rows[cells.n].at_h, cells.rows[cells.n].at_l = value, at_h, at_l
     cells.n += 1
 
 
@@ -410,10 +412,10 @@ cdef inline int _ranked(const void *first, const void *second) noexcept nogil:
     cdef const Cell *b = <const Cell *> second
     if a.value != b.value:
         return -1 if a.value > b.value else 1
-    if fabs(a.h) + fabs(a.l) != fabs(b.h) + fabs(b.l):
-        return -1 if fabs(a.h) + fabs(a.l) < fabs(b.h) + fabs(b.l) else 1
-    if fabs(a.h) != fabs(b.h):
-        return -1 if fabs(a.h) < fabs(b.h) else 1
-    if a.h != b.h:
-        return -1 if a.h < b.h else 1
-    return (a.l > b.l) - (a.l < b.l)
+    if fabs(a.at_h) + fabs(a.at_l) != fabs(b.at_h) + fabs(b.at_l):
+        return -1 if fabs(a.at_h) + fabs(a.at_l) < fabs(b.at_h) + fabs(b.at_l) else 1
+    if fabs(a.at_h) != fabs(b.at_h):
+        return -1 if fabs(a.at_h) < fabs(b.at_h) else 1
+    if a.at_h != b.at_h:
+        return -1 if a.at_h < b.at_h else 1
+    return (a.at_l > b.at_l) - (a.at_l < b.at_l)

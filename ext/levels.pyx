@@ -131,8 +131,8 @@ cdef void _count(const double *row, Py_ssize_t n_rows, double high, double low, 
     cdef int64_t fills = 0, ambiguous = 0
     cdef double entry, exit_
     cdef bint filled
-    cdef Py_ssize_t bar
-    for bar in range(n_rows):
+    cdef Py_ssize_t _bar
+    for _bar in range(n_rows):
         entry = _entry(row, low if row[SIDE] > 0.0 else -high)
         exit_ = _exit(row, high if row[SIDE] > 0.0 else -low)
         filled = entry > row[ENTRY_LEVEL]

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Event = tuple[int, float, float, float]  # end, base, per_h, per_l
 
 #: Columns of a row: eight numbers, one cache line.
 ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
@@ -245,7 +246,7 @@ def _grid(keys: Ints, lowest: int, highest: int) -> Ints:
 
 
 def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints,
-            steps: Ints) -> tuple[Ints, list[tuple[float, ...]], float]:
+            steps: Ints) -> tuple[Ints, list[Event], float]:
     """Events in order of ``step``, where each step's begin, and the sum of their largest absolute values."""
     side, weight = rows[:, SIDE], rows[:, WEIGHT]
     is_long = side > 0.0
@@ -261,7 +262,7 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
     is_floor = floor_step > steps
     nothing, everything = np.zeros(len(rows)), np.full(len(rows), len(high))
 
-    def slot(step: Ints, end: Ints, base: Floats, per_h: Floats, per_l: Floats) -> tuple:
+    def slot(step: Ints, end: Ints, base: Floats, per_h: Floats, per_l: Floats) -> tuple[Ints | Floats, ...]:
         return np.where(end > 0, step, never), end, base, per_h, per_l
 
     entry_part = np.where(is_linear, low_pred, 0.0)
@@ -289,7 +290,7 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
     return first, events, size
 
 
-def _sweep(first: Ints, events: list[tuple[float, ...]], high: Floats, low: Floats, column: int, shift: int, cells: _Cells,
+def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: int, shift: int, cells: _Cells,
            keep: bool) -> None:
     """Take WIDTH columns, every 2^shift-th from ``column``, through all l-candidates."""
     h = high[column::1 << shift][:WIDTH]
