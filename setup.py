@@ -41,6 +41,7 @@ def extensions(mode: str) -> list:
 
     flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
     sources = sorted(Path("ext").glob("*.pyx"))
+    everything = [str(path) for path in Path("ext").iterdir() if path.suffix in {".pyx", ".pxd", ".h"}]
     macro = [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')]
     modules = []
     for level, level_flags in {"": [], **SIMD_FLAGS.get(sysconfig.get_platform(), {})}.items():
@@ -48,7 +49,7 @@ def extensions(mode: str) -> list:
         modules += cythonize([
             Extension(".".join(filter(None, ["backtest._ext", level, path.stem])), [f"ext/{path.name}"],
                       extra_compile_args=flags + level_flags, include_dirs=["ext"],
-                      define_macros=macro if path.stem == "buildinfo" else [])
+                      define_macros=macro if path.stem == "buildinfo" else [], depends=everything)
             for path in sources if not (level and path.stem == "buildinfo")
         ], include_path=["ext"], build_dir=f"build/cython{level}", compiler_directives={
             "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,

@@ -89,7 +89,7 @@ def report(problem: _LevelProblem, method: str, found: dict[str, Any]) -> Any:
     mine = pessimistic if problem._pessimistic else optimistic
     fills, ambiguous = np.empty(1, dtype=np.int64), np.empty(1, dtype=np.int64)
     _backend.kernel("levels").count(problem._rows, points, 0, 1, fills, ambiguous)
-    return OptimizeResult(x=found["x"], fun=-mine[0], profit=mine[0], profit_low=pessimistic[0], profit_high=optimistic[0],
+    return OptimizeResult(x=found["x"], fun=0.0 - mine[0], profit=mine[0], profit_low=pessimistic[0], profit_high=optimistic[0],
                           n_fills=int(fills[0]), n_ambiguous=int(ambiguous[0]), baseline=mine[1], tolerance=found["tolerance"],
                           truncated=found["truncated"], fallback=found["fallback"], nfev=found["nfev"], method=method,
                           success=found["success"], status=found["status"], message=found["message"])

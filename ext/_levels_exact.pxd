@@ -1,7 +1,7 @@
 # The exact optimum of level profit; the notes (a) to (e) of backtest/_pure/levels.py say why each step is right.
 
 from libc.math cimport INFINITY, fabs
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport qsort
 
 from _levels cimport (CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, FIELDS, LANES, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE,
@@ -37,7 +37,8 @@ cdef struct Event:
     double base
     double per_h
     double per_l
-    int64_t end
+    int32_t end
+    int32_t moves_with_l
 
 
 cdef struct Cell:
@@ -311,11 +312,13 @@ cdef inline void _slots(const double *row, double fee_rate, Py_ssize_t n_high, P
     slots[2].base, slots[2].per_h, slots[2].per_l = -(weight * high_pred), -weight, 0.0
     slots[3].base, slots[3].per_h, slots[3].per_l = weight * (-1.0 - low_pred), 0.0, -weight
     slots[4].base, slots[4].per_h, slots[4].per_l = weight * low_pred, 0.0, weight
-    slots[0].end, slots[1].end, slots[2].end, slots[3].end, slots[4].end = every, end, zero_end, end, every
+    slots[0].end, slots[1].end, slots[2].end, slots[3].end, slots[4].end = (<int32_t> every, <int32_t> end, <int32_t> zero_end,
+                                                                            <int32_t> end, <int32_t> every)
     when[0], when[1], when[2], when[3] = start, step, start, floor_step if is_floor else never
     when[4] = zero_step if is_linear and step < never else never
     for slot in range(EVENTS_PER_ROW):
         when[slot] = when[slot] if slots[slot].end > 0 else never
+        slots[slot].moves_with_l = is_floor or slots[slot].per_l != 0.0
 
 
 cdef inline void _sweep(const int64_t *first, const Event *events, const double *high, Py_ssize_t n_high, const double *low,
@@ -331,17 +334,24 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
     cdef double base = 0.0, per_h = 0.0, per_l = 0.0, line, offset, turn, edge, bound, now
     cdef double peak = 0.0, steepest = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0, then = 0.0
     cdef Py_ssize_t round_up = (1 << shift) - 1, width = (n_high - column + round_up) >> shift
-    cdef Py_ssize_t n_chunks, step, index, lane, chunk, end
-    cdef bint is_touched
+    cdef Py_ssize_t n_chunks, step, index, lane, chunk, end, start, place
+    cdef Py_ssize_t h_end = 0, l_end = 0  # columns from h_end (l_end) on do not depend on h (l)
+    cdef bint is_edge[WIDTH]  # where events ended
+    cdef Py_ssize_t slots[WIDTH]  # where the cell of the plateau that begins at a column is kept
+    cdef Cell cell
+    cdef bint is_touched, is_quiet, is_stale = False
     width = WIDTH if width > WIDTH else width
     n_chunks = (width + CHUNK - 1) // CHUNK
     for lane in range(n_chunks * CHUNK):  # no event ends at the last column: repeats of it fill registers and change no maximum
         h[lane] = high[column + ((lane if lane < width else width - 1) << shift)]
         sums[lane] = 0.0
         slopes[lane] = 0.0
+        is_edge[lane] = False
+        slots[lane] = -1
     for step in range(n_low):
         now = low[step]
         is_touched = step == 0
+        is_quiet = step > 0
         for index in range(first[step], first[step + 1]):
             event = events[index]
             end = (event.end - column + round_up) >> shift
@@ -353,7 +363,13 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
                 for lane in range((end + CHUNK - 1) // CHUNK * CHUNK):
                     sums[lane] += event.base + event.per_h * h[lane] if lane < end else 0.0
                     slopes[lane] += event.per_l if lane < end else 0.0
-                is_touched = True
+                is_edge[end] = is_touched = True
+            else:
+                continue
+            is_quiet = False
+            h_end = end if event.per_h != 0.0 and end > h_end else h_end
+            l_end = end if event.moves_with_l and end > l_end else l_end
+        is_stale = is_stale or not is_quiet
         line = per_l * now
         if not is_touched:
             turn = per_h - per_h_then
@@ -381,16 +397,28 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
             cells.best = peak
             cells.floor = peak - 1.5 * cells.tolerance  # half the tolerance is room for the rounding of the bound itself
         if keep and peak >= cells.best - cells.tolerance:
+            start = place = -1
+            if is_stale:
+                for lane in range(width):
+                    slots[lane] = -1
+                is_stale = False
             for lane in range(width):
-                if values[lane] >= cells.best - cells.tolerance:
-                    _add(cells, values[lane], h[lane], now)
-
-
-cdef inline void _add(Cells *cells, double value, double at_h, double at_l) noexcept nogil:
-    if cells.n == 2 * KEPT:
-        _tidy(cells)
-    cells.rows[cells.n].value, cells.rows[cells.n].at_h, cells.rows[cells.n].at_l = value, at_h, at_l
-    cells.n += 1
+                if not values[lane] >= cells.best - cells.tolerance:
+                    continue
+                if start < 0 or lane <= h_end or is_edge[lane]:
+                    start, place = lane, slots[lane] if lane >= l_end else -1
+                cell.value, cell.at_h, cell.at_l = values[lane], h[lane], now
+                if place >= 0:
+                    if _ranked(&cell, &cells.rows[place]) < 0:
+                        cells.rows[place] = cell
+                    continue
+                if cells.n == 2 * KEPT:
+                    _tidy(cells)
+                    for index in range(width):
+                        slots[index] = -1
+                cells.rows[cells.n] = cell
+                place = slots[start] = cells.n
+                cells.n += 1
 
 
 cdef inline void _tidy(Cells *cells) noexcept nogil:

@@ -34,10 +34,22 @@ def bar(side, close, high, low, high_pred, low_pred, weight, h, l, *, fee_rate, 
     return True, hp, exit_, "limit" if at_limit else "close", weight * ((hp - exit_) - fee_rate)
 
 
+def counts(side, close, high, low, high_pred, low_pred, h, l, *, close_at_eod, intrabar, fill_margin, **_):  # noqa: E741
+    """Would the limit exit count, if the entry had filled?"""
+    if close_at_eod:
+        return False
+    if side == "long":
+        limit = high - fill_margin
+        return clamp(high_pred + h, 0.0, 10.0) <= (min(limit, close) if intrabar == "pessimistic" else limit)
+    limit = low + fill_margin
+    return clamp(low_pred + l, -1.0, 0.0) >= (max(limit, close) if intrabar == "pessimistic" else limit)
+
+
 def profit(data, h, l, **rules):  # noqa: E741
     """Entry/exit: one sum over bars.  ``data``: dict of lists, with ``position``."""
     total = 0.0
-    for c, hi, lo, hp, lp, p in zip(*(data[k] for k in ("close", "high", "low", "high_pred", "low_pred", "position")), strict=True):
+    columns = ("close", "high", "low", "high_pred", "low_pred", "position")
+    for c, hi, lo, hp, lp, p in zip(*(data[name] for name in columns), strict=True):
         if p > 0:
             total += bar("long", c, hi, lo, hp, lp, p, h, l, **rules)[4]
         elif p < 0:
@@ -58,11 +70,20 @@ def always_on(data, h, l, *, allow_short=True, **rules):  # noqa: E741
     return long_sum + short_sum
 
 
-def ulps(value, step):
-    """The double ``step`` places away from ``value``."""
+def order(value):
+    """A whole number in the order of the doubles."""
     bits = struct.unpack("<q", struct.pack("<d", value + 0.0))[0]
-    bits = bits if bits >= 0 else -(2**63) - bits
-    bits += step
+    return bits if bits >= 0 else -(2**63) - bits
+
+
+def places(low, high):
+    """How many doubles lie from ``low`` to ``high``."""
+    return order(high) - order(low)
+
+
+def ulps(value, step):
+    """The double ``step`` places above ``value``."""
+    bits = order(value) + step
     return struct.unpack("<d", struct.pack("<q", bits if bits >= 0 else -(2**63) - bits))[0]
 
 

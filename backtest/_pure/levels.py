@@ -27,6 +27,8 @@ The exact optimum:
 (e) Running sums round differently from the kernel.  With N events and S the sum of their largest absolute values, a
     running sum is within E = (N + 32) (eps / 2) S of the truth, the kernel's too, so no cell below best - 4 E can be
     the kernel's best: cells within B = 4 E are scored again by the kernel, which decides.
+(f) Where no filled row depends on h (or l), neighbouring cells have one value to the last bit; the sweep keeps the first
+    of them in tie order.  Without it a high fee on many bars, which leaves a few fills, gives thousands of equal cells.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Event = tuple[int, float, float, float]  # end, base, per_h, per_l
+Event = tuple[int, float, float, float, bool]  # end, base, per_h, per_l, whether it depends on l
 
 #: Columns of a row: eight numbers, one cache line.
 ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
@@ -263,7 +265,7 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
     nothing, everything = np.zeros(len(rows)), np.full(len(rows), len(high))
 
     def slot(step: Ints, end: Ints, base: Floats, per_h: Floats, per_l: Floats) -> tuple[Ints | Floats, ...]:
-        return np.where(end > 0, step, never), end, base, per_h, per_l
+        return np.where(end > 0, step, never), end, base, per_h, per_l, is_floor | (per_l != 0.0)
 
     entry_part = np.where(is_linear, low_pred, 0.0)
     exit_part = np.where(is_floor, -1.0, entry_part)
@@ -279,14 +281,14 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
         slot(np.where(is_linear & (steps < never), zero_step, never), np.where(is_long, everything, ends), weight * low_pred,
              nothing, weight),
     ]
-    step, end, base, per_h, per_l = (np.stack(field, axis=1).ravel() for field in zip(*slots, strict=True))
+    step, end, base, per_h, per_l, moves_with_l = (np.stack(field, axis=1).ravel() for field in zip(*slots, strict=True))
     order = np.argsort(step, kind="stable")
     order = order[step[order] < never]
     first = np.searchsorted(step[order], np.arange(never + 1), side="left")
     largest_h, largest_l = max(abs(high[0]), abs(high[-1])), max(abs(low[0]), abs(low[-1]))
     sizes = (np.abs(base[order]) + np.abs(per_h[order]) * largest_h) + np.abs(per_l[order]) * largest_l
     size = float(np.cumsum(sizes)[-1]) if len(sizes) else 0.0
-    events = list(zip(end[order].tolist(), base[order].tolist(), per_h[order].tolist(), per_l[order].tolist(), strict=True))
+    events = list(zip(*(field[order].tolist() for field in (end, base, per_h, per_l, moves_with_l)), strict=True))
     return first, events, size
 
 
@@ -300,9 +302,12 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
     base = per_h = per_l = 0.0
     peak = steepest = base_then = per_h_then = line_then = l_then = 0.0
     starts = first.tolist()
+    is_edge, h_end, l_end = [False] * width, 0, 0  # where events ended; columns from h_end (l_end) on do not depend on h (l)
+    is_stale, slots = False, [-1] * width  # where the cell of the plateau that begins at a column is kept
     for step, l in enumerate(low.tolist()):  # noqa: E741 - the offset's name
         is_touched = step == 0
-        for end, event_base, event_h, event_l in events[starts[step]:starts[step + 1]]:
+        is_quiet = step > 0
+        for end, event_base, event_h, event_l, moves_with_l in events[starts[step]:starts[step + 1]]:
             end = (end - column + round_up) >> shift
             if end >= width:
                 base += event_base
@@ -311,7 +316,15 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
             elif end > 0:
                 sums[:end] += event_base + event_h * h[:end]
                 slopes[:end] += event_l
-                is_touched = True
+                is_edge[end] = is_touched = True
+            else:
+                continue
+            is_quiet = False
+            if event_h != 0.0:
+                h_end = max(h_end, end)
+            if moves_with_l:
+                l_end = max(l_end, end)
+        is_stale = is_stale or not is_quiet
         line = per_l * l
         if not is_touched:
             turn = per_h - per_h_then
@@ -325,8 +338,22 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
         if peak > cells.best:
             cells.raise_best(peak)
         if keep and peak >= cells.best - cells.tolerance:
-            for lane in np.nonzero(values >= cells.best - cells.tolerance)[0]:
-                cells.add(float(values[lane]), float(h[lane]), l)
+            start = place = -1
+            if is_stale:
+                slots, is_stale = [-1] * width, False
+            for lane in np.nonzero(values >= cells.best - cells.tolerance)[0].tolist():
+                if start < 0 or lane <= h_end or is_edge[lane]:
+                    start, place = lane, slots[lane] if lane >= l_end else -1
+                cell = (float(values[lane]), float(h[lane]), l)
+                if place >= 0:
+                    if _rank(cell) < _rank(cells.rows[place]):
+                        cells.rows[place] = cell
+                    continue
+                if len(cells.rows) == 2 * KEPT:
+                    cells.tidy()
+                    slots = [-1] * width
+                cells.rows.append(cell)
+                place = slots[start] = len(cells.rows) - 1
 
 
 class _Cells:
@@ -341,21 +368,21 @@ class _Cells:
         self.best = value
         self.floor = value - 1.5 * self.tolerance  # half the tolerance is room for the rounding of the bound itself
 
-    def add(self, value: float, h: float, l: float) -> None:  # noqa: E741
-        if len(self.rows) == 2 * KEPT:
-            self._tidy()
-        self.rows.append((value, h, l))
-
     def close(self) -> tuple[Floats, bool]:
-        self._tidy()
+        self.tidy()
         return np.array(self.rows), self.dropped >= self.best - self.tolerance
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         rows = np.array([row for row in self.rows if row[0] >= self.best - self.tolerance])
         order = _ranked(rows)
         if len(order) > KEPT:
             self.dropped = max(self.dropped, rows[order[KEPT], 0])
         self.rows = [tuple(row) for row in rows[order[:KEPT]].tolist()]
+
+
+def _rank(cell: tuple[float, float, float]) -> tuple[float, ...]:
+    value, h, l = cell  # noqa: E741
+    return -value, abs(h) + abs(l), abs(h), h, l
 
 
 def _ranked(cells: Floats) -> Ints:
