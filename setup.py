@@ -34,6 +34,7 @@ def source_hash(ext: Path) -> str:
 
 
 def extensions(mode: str) -> list:
+    """Every kernel once per instruction set level of this platform, and ``buildinfo`` once."""
     if mode == "pure":
         return []
     from Cython.Build import cythonize

@@ -329,14 +329,13 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
     cdef double slopes[WIDTH]
     cdef double values[WIDTH]
     cdef double highest[CHUNK]
-    cdef double steepest_of[CHUNK]
     cdef Event event
     cdef double base = 0.0, per_h = 0.0, per_l = 0.0, line, offset, turn, edge, bound, now
-    cdef double peak = 0.0, steepest = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0, then = 0.0
+    cdef double peak = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0
     cdef Py_ssize_t round_up = (1 << shift) - 1, width = (n_high - column + round_up) >> shift
     cdef Py_ssize_t n_chunks, step, index, lane, chunk, end, start, place
-    cdef Py_ssize_t h_end = 0, l_end = 0  # columns from h_end (l_end) on do not depend on h (l)
-    cdef bint is_edge[WIDTH]  # where events ended
+    # Columns from h_end (l_end) on do not depend on h (l).  No event ends behind h_end: each comes with one in h of equal end.
+    cdef Py_ssize_t h_end = 0, l_end = 0
     cdef Py_ssize_t slots[WIDTH]  # where the cell of the plateau that begins at a column is kept
     cdef Cell cell
     cdef bint is_touched, is_quiet, is_stale = False
@@ -346,12 +345,10 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
         h[lane] = high[column + ((lane if lane < width else width - 1) << shift)]
         sums[lane] = 0.0
         slopes[lane] = 0.0
-        is_edge[lane] = False
         slots[lane] = -1
     for step in range(n_low):
         now = low[step]
-        is_touched = step == 0
-        is_quiet = step > 0
+        is_touched, is_quiet = step == 0, True
         for index in range(first[step], first[step + 1]):
             event = events[index]
             end = (event.end - column + round_up) >> shift
@@ -363,7 +360,7 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
                 for lane in range((end + CHUNK - 1) // CHUNK * CHUNK):
                     sums[lane] += event.base + event.per_h * h[lane] if lane < end else 0.0
                     slopes[lane] += event.per_l if lane < end else 0.0
-                is_edge[end] = is_touched = True
+                is_touched = True
             else:
                 continue
             is_quiet = False
@@ -374,25 +371,21 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
         if not is_touched:
             turn = per_h - per_h_then
             edge = turn * h[width - 1] if turn > 0.0 else turn * h[0]
-            bound = (((peak + (base - base_then)) + edge) + (line - line_then)) + steepest * (now - then)
+            bound = ((peak + (base - base_then)) + edge) + (line - line_then)  # slopes are <= 0, and l only rises
             if bound < cells.floor:
                 continue
         offset = base + line
         for lane in range(CHUNK):
             highest[lane] = -INFINITY
-            steepest_of[lane] = -INFINITY
         for chunk in range(n_chunks):
             for lane in range(CHUNK):
                 index = chunk * CHUNK + lane
                 values[index] = ((sums[index] + per_h * h[index]) + slopes[index] * now) + offset
                 highest[lane] = values[index] if values[index] > highest[lane] else highest[lane]
-                steepest_of[lane] = slopes[index] if slopes[index] > steepest_of[lane] else steepest_of[lane]
         peak = highest[0]
-        steepest = steepest_of[0]
         for lane in range(1, CHUNK):
             peak = highest[lane] if highest[lane] > peak else peak
-            steepest = steepest_of[lane] if steepest_of[lane] > steepest else steepest
-        base_then, per_h_then, line_then, then = base, per_h, line, now
+        base_then, per_h_then, line_then = base, per_h, line
         if peak > cells.best:
             cells.best = peak
             cells.floor = peak - 1.5 * cells.tolerance  # half the tolerance is room for the rounding of the bound itself
@@ -405,7 +398,7 @@ cdef inline void _sweep(const int64_t *first, const Event *events, const double 
             for lane in range(width):
                 if not values[lane] >= cells.best - cells.tolerance:
                     continue
-                if start < 0 or lane <= h_end or is_edge[lane]:
+                if start < 0 or lane <= h_end:
                     start, place = lane, slots[lane] if lane >= l_end else -1
                 cell.value, cell.at_h, cell.at_l = values[lane], h[lane], now
                 if place >= 0:

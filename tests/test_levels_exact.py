@@ -1,6 +1,8 @@
 """The exact optimum against brute force with its own candidates, and across twins and instruction sets."""
 
+import inspect
 import itertools
+import types
 
 import numpy as np
 import oracle_levels as oracle
@@ -202,3 +204,35 @@ def test_exact_is_never_below_the_heuristics(backend):
         assert best >= problem.optimize("evolution", seed=seed).profit
         sample = np.random.default_rng(seed).uniform(-0.03, 0.03, (20_000, 2))
         assert best >= problem.profit(sample).max()
+
+
+MUTATIONS = [
+    ("if turn > 0.0 else turn * h[0]", "if turn < 0.0 else turn * h[0]"),
+    ("start < 0 or lane <= h_end", "start < 0"),
+    ("if lane >= l_end else -1", ""),
+    ("is_stale = is_stale or not is_quiet", "is_stale = False"),
+    ("1.5 * self.tolerance", "-0.2"),
+    ("entry_part = np.where(is_linear, low_pred, 0.0)", "entry_part = low_pred"),
+    ("exit_part = np.where(is_floor, -1.0, entry_part)", "exit_part = entry_part"),
+    ("zero_end = np.minimum(", "zero_end = np.maximum("),
+    ("np.where(is_open & ~filled, middle + 1, entry)", "np.where(is_open & ~filled, middle, entry)"),
+    ("np.where(is_long, exit_ - 1, -entry)", "np.where(is_long, exit_, -entry)"),
+    ("np.abs(h) + np.abs(l), -value", "-value"),
+    ("np.array([lowest, highest, 0])", "np.array([lowest, highest])"),
+]
+
+
+@pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
+@pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
+def test_the_comparison_notices_a_mutation(text, mutant):
+    source = inspect.getsource(pure)
+    assert text in source
+    twin = types.ModuleType("mutant")
+    exec(compile(source.replace(text, mutant), "mutant", "exec"), twin.__dict__)
+    compiled = _backend.kernel("levels")
+    tasks = [(random_problem(seed)[2], bounds(seed)) for seed in range(300)]
+
+    def differ(twin):
+        return any(not np.array_equal(solve(twin, problem, box), solve(compiled, problem, box)) for problem, box in tasks)
+
+    assert differ(twin)

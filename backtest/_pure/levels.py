@@ -300,13 +300,13 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
     round_up = (1 << shift) - 1
     sums, slopes = np.zeros(width), np.zeros(width)
     base = per_h = per_l = 0.0
-    peak = steepest = base_then = per_h_then = line_then = l_then = 0.0
+    peak = base_then = per_h_then = line_then = 0.0
     starts = first.tolist()
-    is_edge, h_end, l_end = [False] * width, 0, 0  # where events ended; columns from h_end (l_end) on do not depend on h (l)
+    # Columns from h_end (l_end) on do not depend on h (l).  No event ends behind h_end: each comes with one in h of equal end.
+    h_end = l_end = 0
     is_stale, slots = False, [-1] * width  # where the cell of the plateau that begins at a column is kept
     for step, l in enumerate(low.tolist()):  # noqa: E741 - the offset's name
-        is_touched = step == 0
-        is_quiet = step > 0
+        is_touched, is_quiet = step == 0, True
         for end, event_base, event_h, event_l, moves_with_l in events[starts[step]:starts[step + 1]]:
             end = (end - column + round_up) >> shift
             if end >= width:
@@ -316,7 +316,7 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
             elif end > 0:
                 sums[:end] += event_base + event_h * h[:end]
                 slopes[:end] += event_l
-                is_edge[end] = is_touched = True
+                is_touched = True
             else:
                 continue
             is_quiet = False
@@ -329,12 +329,12 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
         if not is_touched:
             turn = per_h - per_h_then
             edge = turn * h[width - 1] if turn > 0.0 else turn * h[0]
-            bound = (((peak + (base - base_then)) + edge) + (line - line_then)) + steepest * (l - l_then)
+            bound = ((peak + (base - base_then)) + edge) + (line - line_then)  # slopes are <= 0, and l only rises
             if bound < cells.floor:
                 continue
         values = ((sums + per_h * h) + slopes * l) + (base + line)
-        peak, steepest = float(values.max()), float(slopes.max())
-        base_then, per_h_then, line_then, l_then = base, per_h, line, l
+        peak = float(values.max())
+        base_then, per_h_then, line_then = base, per_h, line
         if peak > cells.best:
             cells.raise_best(peak)
         if keep and peak >= cells.best - cells.tolerance:
@@ -342,7 +342,7 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
             if is_stale:
                 slots, is_stale = [-1] * width, False
             for lane in np.nonzero(values >= cells.best - cells.tolerance)[0].tolist():
-                if start < 0 or lane <= h_end or is_edge[lane]:
+                if start < 0 or lane <= h_end:
                     start, place = lane, slots[lane] if lane >= l_end else -1
                 cell = (float(values[lane]), float(h[lane]), l)
                 if place >= 0:

@@ -31,8 +31,8 @@ class Problem(Protocol):
 
 
 def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, deadline: float | None = None,
-                  on_error: str = "record", executor: Executor | None = None, n_threads: int | None = None, progress: bool | None = None,
-                  **options: Any) -> pd.DataFrame:
+                  on_error: str = "record", executor: Executor | None = None, n_threads: int | None = None,
+                  progress: bool | None = None, **options: Any) -> pd.DataFrame:
     """Optimise every problem, several at once.
 
     Parameters
