@@ -4,7 +4,7 @@ cdef enum:
     ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE, FIELDS
 
 cdef enum:
-    LANES = 16  # 8 wait for the additions, 32 spill
+    LANES = 16  # 8, 16 and 32 gave 2.8, 3.1 and 2.1 G candidate-bars/s with AVX-512: few wait for the additions, many spill
 
 
 cdef struct Sides:
