@@ -48,8 +48,8 @@ NONE, AT_CLOSE, AT_LIMIT = range(3)
 #: Columns of the exact optimum's answer.
 BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
 
-#: h-candidates that one pass of the sweep carries.  Fewer make more passes, more loosen the bound: 64, 256 and 1,024 took 2.1, 2.0
-#: and 3.8 ms for 2,000 bars, and 117, 47 and 49 ms for 20,000.
+#: h-candidates that one pass of the sweep carries.  Fewer make more passes, more loosen the bound: 64, 256 and 1,024 took
+#: 2.1, 2.0 and 3.8 ms for 2,000 bars, and 117, 47 and 49 ms for 20,000.
 WIDTH = 256
 #: Cells that the kernel scores again at most.
 KEPT = 1024
