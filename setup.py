@@ -26,10 +26,15 @@ SIMD_FLAGS = {
 }
 
 
+def sources_of(ext: Path) -> list[Path]:
+    """Everything the kernels are compiled from."""
+    return sorted(path for path in ext.iterdir() if path.suffix in {".pyx", ".pxd", ".h"})
+
+
 def source_hash(ext: Path) -> str:
-    """Hash of everything the kernels are compiled from; ``buildinfo`` carries it, the tests compare it."""
+    """Hash of the sources; ``buildinfo`` carries it, the tests compare it."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in ext.iterdir() if p.suffix in {".pyx", ".pxd", ".h"}):
+    for path in sources_of(ext):
         digest.update(path.name.encode() + b"\0" + path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return digest.hexdigest()[:16]
 
@@ -42,17 +47,17 @@ def extensions(mode: str) -> list:
     from setuptools import Extension
 
     flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
-    sources = sorted(Path("ext").glob("*.pyx"))
-    everything = [str(path) for path in Path("ext").iterdir() if path.suffix in {".pyx", ".pxd", ".h"}]
-    macro = [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')]
+    sources = [f"ext/{path.name}" for path in sources_of(Path("ext"))]
+    headers = [path for path in sources if path.endswith(".h")]  # Cython knows what depends on a .pxd
+    # ``buildinfo`` carries the hash of all sources, so it depends on all of them.
+    info = {"define_macros": [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')], "depends": sources}
     modules = []
     for level, level_flags in {"": [], **SIMD_FLAGS.get(sysconfig.get_platform(), {})}.items():
         # Each level has its own C files: Cython enters a module into sys.modules under the name that is written in them.
         modules += cythonize([
-            Extension(".".join(filter(None, ["backtest._ext", level, path.stem])), [f"ext/{path.name}"],
-                      extra_compile_args=flags + level_flags, include_dirs=["ext"],
-                      define_macros=macro if path.stem == "buildinfo" else [], depends=everything)
-            for path in sources if not (level and path.stem == "buildinfo")
+            Extension(".".join(filter(None, ["backtest._ext", level, Path(path).stem])), [path], include_dirs=["ext"],
+                      extra_compile_args=flags + level_flags, **(info if "buildinfo" in path else {"depends": headers}))
+            for path in sources if path.endswith(".pyx") and not (level and "buildinfo" in path)
         ], include_path=["ext"], build_dir=f"build/cython{level}", compiler_directives={
             "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
             "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})

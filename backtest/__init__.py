@@ -1,8 +1,11 @@
 """Search over trading strategies on compiled kernels.
 
-The whole way of the data is one line: bars -> lines -> rules -> signals -> trades -> metrics -> search.
+The whole way of the data is one line: bars -> lines -> rules -> signals -> trades -> metrics -> search -> result.
 """
 
+import logging as _logging
+
+from backtest import lines, rules, search, strategies
 from backtest._backend import backend, require_compiled
 from backtest._checks import (
     BackendUnavailable,
@@ -14,5 +17,50 @@ from backtest._checks import (
     ObjectiveError,
     SpaceError,
 )
+from backtest.bars import Bars
+from backtest.costs import Costs, Execution
+from backtest.expr import param
+from backtest.lines import line
+from backtest.metrics import METRICS
+from backtest.optimize import Result, load, optimize
+from backtest.rules import Strategy
+from backtest.runs import Run, evaluate, run
+from backtest.space import Space
+from backtest.trades import Trades, track_trades
 
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "METRICS",
+    "BackendUnavailable",
+    "BacktestError",
+    "Bars",
+    "Costs",
+    "DataError",
+    "Execution",
+    "FallbackWarning",
+    "InputError",
+    "NumericsWarning",
+    "ObjectiveError",
+    "Result",
+    "Run",
+    "Space",
+    "SpaceError",
+    "Strategy",
+    "Trades",
+    "backend",
+    "evaluate",
+    "line",
+    "lines",
+    "load",
+    "optimize",
+    "param",
+    "require_compiled",
+    "rules",
+    "run",
+    "search",
+    "strategies",
+    "track_trades",
+]
+
+_logging.getLogger("backtest").addHandler(_logging.NullHandler())

@@ -19,6 +19,7 @@ import os
 import pkgutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -113,13 +114,19 @@ def _choose(wish: str, simd: str | None = None) -> Backend:
         simd = choice("simd", simd, list(levels)) if simd else list(levels)[-1]
         compiled = _load(levels[simd])
     except ImportError as error:
-        why = f"compiled kernels unavailable: {error}"
+        why = f"compiled kernels unavailable: {error}{_source_tree()}"
         if wish == "cython":
             raise BackendUnavailable(f"BACKTEST_BACKEND=cython, but {why}") from error
         warnings.warn(f"{why}; the pure Python kernels run, with equal results but far slower", FallbackWarning, stacklevel=4)
         return Backend("python", why, "", _load("_pure"))
     missing = [f"v{level}" for level in SIMD_LEVELS if level <= info.CPU_LEVEL and not _carries(f"v{level}")]
     return Backend("cython", f"built without {info.SIMD}-{missing[-1]}" if missing else "", simd, compiled)
+
+
+def _source_tree() -> str:
+    """The usual reason, if it is one: the sources were imported, not what was installed from them."""
+    here = Path(__file__).parent
+    return f"; {here} is the source tree, run elsewhere or pip install -e it" if (here.parent / "ext").is_dir() else ""
 
 
 def kernel_names() -> list[str]:

@@ -1,5 +1,9 @@
 """What the compiled kernels were built from, and by what."""
 
+from libc.string cimport memset
+
+from _records cimport Fill, Position, Sums, Trade, TradeSums
+
 cdef extern from *:
     """
     #ifndef BACKTEST_SOURCE_HASH
@@ -33,3 +37,20 @@ COMPILER = BACKTEST_COMPILER.decode("ascii")
 SIMD = BACKTEST_SIMD.decode("ascii")
 # Highest of the levels 3 and 4 of x86-64 that this processor runs; 0 if neither.
 CPU_LEVEL = backtest_cpu_level()
+
+
+def record_fields():
+    """Names of the fields of every record that kernels share, as compiled; the tests hold the NumPy dtypes against them."""
+    cdef Fill fill
+    cdef Trade trade
+    cdef Position position
+    cdef Sums sums
+    cdef TradeSums trade_sums
+    memset(&fill, 0, sizeof(fill))
+    memset(&trade, 0, sizeof(trade))
+    memset(&position, 0, sizeof(position))
+    memset(&sums, 0, sizeof(sums))
+    memset(&trade_sums, 0, sizeof(trade_sums))
+    records = {"FILL": <dict>fill, "TRADE": <dict>trade, "POSITION": <dict>position, "SUMS": <dict>sums,
+               "TRADE_SUMS": <dict>trade_sums}
+    return {name: list(record) for name, record in records.items()}

@@ -1,7 +1,35 @@
-"""Level profit, compiled: the twin of ``backtest/_pure/levels.py``, which says what is computed and why.
+"""Level profit: the sum over bars for a batch of offsets, and the offsets that are best.
 
-Lanes are candidates: the inner loop runs over a fixed number of them and nothing crosses lanes, so the compiler
-vectorises under strict IEEE rules and every width of registers gives the same bits.
+A bar with a position is folded into one *row* that reads like a long, whatever its side: a short is the long of the
+mirrored prices, ``entry = -high_pred - h`` and ``exit = -low_pred - l``, and a negated number is exact.  What ``close_at_eod``,
+``fill_margin`` and ``intrabar`` ask for is in the two levels of the row, so one loop serves every mode:
+
+    entry = clamp(entry_pred + entry_offset, floor, 0)      fills if entry > entry_level
+    exit  = clamp(exit_pred + exit_offset, 0, cap)          counts if exit <= exit_level, else the exit is the close
+    profit of a filled row = weight * ((exit - entry) - fee_rate)
+
+Lanes are candidates: nothing crosses them and each is summed in bar order, so every width of registers gives the same bits.
+A long takes (entry_offset, exit_offset) = (l, h), floor -1 and cap 10; a short takes (-h, -l), floor -10 and cap 1.
+
+The exact optimum:
+
+(a) A row has one threshold in h (largest h at which its limit exit counts if long, at which it fills if short) and one in
+    l (smallest l at which it fills if long, at which its limit exit counts if short).  Between thresholds no predicate
+    changes, every term is non-decreasing in h and non-increasing in l, and rounding keeps that order; so the kernel's own
+    sum is largest at the (largest h, smallest l) corner of a cell, and the best corner is the best point there is.
+(b) A threshold is found by bisection over the bit patterns of doubles, on the predicate as the kernel evaluates it: one
+    step of h near 0 vanishes in HP + h, so the largest h is not the arithmetic breakpoint.
+(c) On the grid of thresholds the profit is a sum of *events*: from l-candidate ``step`` on, the first ``end``
+    h-candidates gain ``base + per_h * h + per_l * l``.  A row has at most five, its clamps included.
+(d) The sweep takes WIDTH h-candidates at a time through all l-candidates.  An event that covers all of them, nearly
+    every one, changes three numbers; only one that ends among them touches the columns.  The columns' sums are formed
+    only where an upper bound, exact at the last time they were formed, reaches the best known.  A first pass over
+    every 2^shift-th column makes that best known.
+(e) Running sums round differently from the kernel.  With N events and S the sum of their largest absolute values, a
+    running sum is within E = (N + 32) (eps / 2) S of the truth, the kernel's too, so no cell below best - 4 E can be
+    the kernel's best: cells within B = 4 E are scored again by the kernel, which decides.
+(f) Where no filled row depends on h (or l), neighbouring cells have one value to the last bit; the sweep keeps the first
+    of them in tie order.  Without it a high fee on many bars, which leaves a few fills, gives thousands of equal cells.
 """
 
 from libc.math cimport NAN

@@ -4,11 +4,9 @@ import copy
 import importlib
 import inspect
 import pickle
-import re
 import types
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -18,14 +16,12 @@ from hypothesis import given
 from levels_problems import KINDS, always_on, moves, rules
 from scipy.optimize import OptimizeResult
 
-import backtest
 from backtest import DataError, FallbackWarning, InputError, _backend
 from backtest._pure import levels as pure
-from backtest.levels import AlwaysOn, Levels
+from backtest.levels import AlwaysOn, Levels, rows
 
 COMPILED = _backend.chosen().name == "cython"
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
-DOCS = Path(__file__).parent.parent / "docs"
 
 
 def offsets(seed, n_candidates=7):
@@ -171,17 +167,10 @@ def test_the_truth_lies_between_the_two_rules_on_random_walks(backend):
 
 # --- Twins
 
-@needs_compiled
-def test_twins_have_equal_names_signatures_and_docstrings():
-    for simd in _backend.simd_levels():
-        with _backend.forced("cython", simd) as now:
-            compiled = now.kernels["levels"]
-            public = {name for name, value in vars(pure).items() if inspect.isfunction(value) and not name.startswith("_")}
-            assert public == {name for name in dir(compiled) if not name.startswith("_") and callable(getattr(compiled, name))}
-            for name in public:
-                ours, theirs = getattr(pure, name), getattr(compiled, name)
-                assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
-                assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+def test_the_door_and_the_kernel_mean_the_same_columns():
+    names = [name for name in vars(rows) if name.isupper() and isinstance(getattr(rows, name), int)]
+    assert len(names) == 8 + 6 + 6 + 3
+    assert {name: getattr(rows, name) for name in names} == {name: getattr(pure, name) for name in names}
 
 
 def everything(kernel, rows, split, fee_rate, points, start, stop):
@@ -529,16 +518,3 @@ def test_bad_bars_are_refused(arguments, message):
     good = {"high_pred": BARS.high, "low_pred": BARS.low, "position": np.ones(3), "fee_rate": 0.0}
     with pytest.raises(InputError, match=message):
         Levels.from_bars(BARS, **good | arguments)
-
-
-# --- The page
-
-@pytest.mark.parametrize("page", ["levels.md", "random_walk.md"])
-def test_the_code_of_the_page_runs(page, monkeypatch):
-    from backtest.compute.many import optimize_many
-
-    for name, value in {"Levels": Levels, "AlwaysOn": AlwaysOn, "optimize_many": optimize_many}.items():
-        monkeypatch.setattr(backtest, name, value, raising=False)
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    exec(compile("\n".join(blocks), page, "exec"), {})

@@ -1,4 +1,4 @@
-"""Level profit in NumPy: the specification of the compiled kernel of the same name.
+"""Level profit: the sum over bars for a batch of offsets, and the offsets that are best.
 
 A bar with a position is folded into one *row* that reads like a long, whatever its side: a short is the long of the
 mirrored prices, ``entry = -high_pred - h`` and ``exit = -low_pred - l``, and a negated number is exact.  What ``close_at_eod``,
@@ -8,6 +8,7 @@ mirrored prices, ``entry = -high_pred - h`` and ``exit = -low_pred - l``, and a 
     exit  = clamp(exit_pred + exit_offset, 0, cap)          counts if exit <= exit_level, else the exit is the close
     profit of a filled row = weight * ((exit - entry) - fee_rate)
 
+Lanes are candidates: nothing crosses them and each is summed in bar order, so every width of registers gives the same bits.
 A long takes (entry_offset, exit_offset) = (l, h), floor -1 and cap 10; a short takes (-h, -l), floor -10 and cap 1.
 
 The exact optimum:

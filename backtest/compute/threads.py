@@ -6,11 +6,11 @@ never changes a result.
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 
 from backtest._checks import whole
@@ -65,7 +65,7 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_
     # Several blocks a thread even out rows of unequal cost.
     n_blocks = min(n_rows, 4 * n_threads)
     edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
-    futures = [shared_pool(n_threads).submit(work, start, stop) for start, stop in pairwise(edges)]
+    futures = [shared_pool(n_threads).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
     for future in futures:
         future.result()
 

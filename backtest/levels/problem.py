@@ -1,4 +1,4 @@
-"""Entry and exit levels around a forecast: the door to the level kernel.
+"""Problems of entry and exit levels around a forecast.
 
 One row a bar, every price a relative move against the bar's reference (0.01 is +1 %).  A candidate is a pair of additive
 offsets ``(h, l)``; :meth:`Levels.profit` scores batches of them, :meth:`Levels.optimize` finds the best.
@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import InputError, choice, flag, matrix, number, vector, whole
-from backtest._levels_rows import Mask, check_bounds, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
-from backtest._pure import levels as layout  # column numbers only
 from backtest.compute.threads import run_rows, thread_count
+from backtest.levels import search
+from backtest.levels.rows import SIDE, Mask, check_bounds, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ class _LevelProblem:
     #: Evaluations a DIRECT or evolution search may spend by default.
     budget: ClassVar[int]
 
-    _rows: Floats  # (n_rows, 8), see backtest._pure.levels
+    _rows: Floats  # (n_rows, 8), columns as in rows.py
     _split: int
     _high_pred: Floats
     _low_pred: Floats
@@ -236,22 +236,20 @@ class _LevelProblem:
         -----
         Among equal profits: (0, 0), then the smallest |h| + |l|, |h|, h, l.  The best is returned also when it loses money.
         """
-        from backtest import _levels_search
-
         choice("method", method, METHODS)
         choice("effort", effort, EFFORTS)
         box = check_bounds(bounds)
         spend = None if maxfun is None else whole("maxfun", maxfun, low=1)
         budget = spend or (FAST_BUDGET if effort == "fast" else self.budget)
         if method == "exact":
-            found = _levels_search.exact(self, box)
+            found = search.exact(self, box)
         elif method == "direct":
-            found = _levels_search.direct(self, box, budget, whole("seed", seed, low=0))
+            found = search.direct(self, box, budget, whole("seed", seed, low=0))
         else:
-            found = _levels_search.evolution(self, box, budget, whole("seed", seed, low=0))
+            found = search.evolution(self, box, budget, whole("seed", seed, low=0))
         if effort == "fast" and spend is None and method != "exact":
             found["message"] += f" (effort='fast': {budget} evaluations)"
-        return _levels_search.report(self, method, found)
+        return search.report(self, method, found)
 
 
 class Levels(_LevelProblem):
@@ -391,5 +389,5 @@ class AlwaysOn(_LevelProblem):
         import pandas as pd
 
         index = pd.MultiIndex.from_product([range(self.n_bars), ["long", "short"]], names=["bar", "side"])
-        short = (self._rows[:, layout.SIDE] < 0.0).astype(np.int64)
+        short = (self._rows[:, SIDE] < 0.0).astype(np.int64)
         return replay_frame(replayed, 2 * self.bar + short, index)

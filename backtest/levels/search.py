@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import FallbackWarning, InputError
-from backtest._pure import levels as layout  # column numbers only
+from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED
 
 if TYPE_CHECKING:
-    from backtest.levels import _LevelProblem
+    from backtest.levels.problem import _LevelProblem
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +28,11 @@ def exact(problem: _LevelProblem, box: Floats) -> dict[str, Any]:
     out = np.empty(6)
     kernel.exact(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, box, np.empty(n_floats),
                  np.empty(n_ints, dtype=np.int64), out)
-    truncated = bool(out[layout.TRUNCATED])
+    truncated = bool(out[TRUNCATED])
     message = ("more than 1,024 cells lie within tolerance of the best: profit is within tolerance of the exact optimum"
                if truncated else "the exact optimum")
-    return {"x": out[[layout.BEST_HIGH, layout.BEST_LOW]], "tolerance": float(out[layout.TOLERANCE]), "truncated": truncated,
-            "nfev": int(out[layout.SCORED]), "fallback": None, "success": True, "status": 0, "message": message}
+    return {"x": out[[BEST_HIGH, BEST_LOW]], "tolerance": float(out[TOLERANCE]), "truncated": truncated,
+            "nfev": int(out[SCORED]), "fallback": None, "success": True, "status": 0, "message": message}
 
 
 def direct(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
@@ -42,8 +41,9 @@ def direct(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[
         return -problem._profit(np.ascontiguousarray(batch), problem._pessimistic)
 
     _leave_room(box, "direct")
-    search: Any = importlib.import_module("backtest.search")
-    ended = search.direct(evaluate, [(box[0], box[1]), (box[2], box[3])], maxfun=budget)
+    from backtest.search import direct as search
+
+    ended = search(evaluate, [(box[0], box[1]), (box[2], box[3])], maxfun=budget)
     if ended.status < 0:
         why = f"evolution ran: DIRECT ended with status {ended.status} ({ended.message})"
         warnings.warn(why, FallbackWarning, stacklevel=4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +10,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import DataError, InputError, number, vector
-from backtest._pure import levels as layout  # column numbers only
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+#: Columns of a row, of a replayed row, and of the exact optimum's answer; what an exit kind means.  As in the kernel.
+ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
+ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
+BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
+NONE, AT_CLOSE, AT_LIMIT = range(3)
 
 MOVES = ("close", "high", "low", "high_pred", "low_pred")
 #: What a size means, for the error that refuses a boolean array.
@@ -44,6 +49,7 @@ def check_moves(given: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], 
 
 
 def check_mask(valid: ArrayLike | None, n_bars: int) -> Mask:
+    """``valid`` as a boolean vector; None is all."""
     if valid is None:
         return np.ones(n_bars, dtype=bool)
     mask = np.asarray(valid)
@@ -138,18 +144,18 @@ def fold(moves: dict[str, Floats], weights: Floats, side: float, close_at_eod: b
     close, high, low, high_pred, low_pred = (moves[name][bar] for name in MOVES)
     is_long = weight > 0.0
     rows = np.empty((len(bar), 8))
-    rows[:, layout.ENTRY_PRED] = np.where(is_long, low_pred, -high_pred)
-    rows[:, layout.EXIT_PRED] = np.where(is_long, high_pred, -low_pred)
-    rows[:, layout.ENTRY_LEVEL] = np.where(is_long, low + fill_margin, -(high - fill_margin))
-    rows[:, layout.CLOSE] = np.where(is_long, close, -close)
-    rows[:, layout.WEIGHT] = np.abs(weight)
-    rows[:, layout.SIDE] = np.where(is_long, 1.0, -1.0)
+    rows[:, ENTRY_PRED] = np.where(is_long, low_pred, -high_pred)
+    rows[:, EXIT_PRED] = np.where(is_long, high_pred, -low_pred)
+    rows[:, ENTRY_LEVEL] = np.where(is_long, low + fill_margin, -(high - fill_margin))
+    rows[:, CLOSE] = np.where(is_long, close, -close)
+    rows[:, WEIGHT] = np.abs(weight)
+    rows[:, SIDE] = np.where(is_long, 1.0, -1.0)
     if close_at_eod:  # no exit reaches a level of minus infinity
-        rows[:, layout.OPTIMISTIC_LEVEL] = rows[:, layout.PESSIMISTIC_LEVEL] = -np.inf
+        rows[:, OPTIMISTIC_LEVEL] = rows[:, PESSIMISTIC_LEVEL] = -np.inf
     else:
         level = np.where(is_long, high - fill_margin, -(low + fill_margin))
-        rows[:, layout.OPTIMISTIC_LEVEL] = level
-        rows[:, layout.PESSIMISTIC_LEVEL] = np.where(rows[:, layout.CLOSE] < level, rows[:, layout.CLOSE], level)
+        rows[:, OPTIMISTIC_LEVEL] = level
+        rows[:, PESSIMISTIC_LEVEL] = np.where(rows[:, CLOSE] < level, rows[:, CLOSE], level)
     return bar, rows
 
 
@@ -167,14 +173,14 @@ def replay_frame(replayed: Floats, place: NDArray[np.int64], index: pd.Index) ->
     """One row per entry of ``index``; those that the kernel did not see hold no fill."""
     import pandas as pd
 
-    table = np.full((len(index), 6), (np.nan, np.nan, layout.NONE, 0.0, 0.0, 0.0))
+    table = np.full((len(index), 6), (np.nan, np.nan, NONE, 0.0, 0.0, 0.0))
     table[place] = replayed
-    kinds: Sequence[str] = ("none", "close", "limit")  # NONE, AT_CLOSE, AT_LIMIT
+    kinds = {NONE: "none", AT_CLOSE: "close", AT_LIMIT: "limit"}
     return pd.DataFrame({
-        "entry": table[:, layout.ENTRY],
-        "exit": table[:, layout.EXIT],
-        "exit_kind": np.array(kinds, dtype=object)[table[:, layout.EXIT_KIND].astype(np.int64)],
-        "filled": table[:, layout.FILLED] == 1.0,
-        "ambiguous": table[:, layout.AMBIGUOUS] == 1.0,
-        "profit": table[:, layout.PROFIT],
+        "entry": table[:, ENTRY],
+        "exit": table[:, EXIT],
+        "exit_kind": [kinds[int(kind)] for kind in table[:, EXIT_KIND]],
+        "filled": table[:, FILLED] == 1.0,
+        "ambiguous": table[:, AMBIGUOUS] == 1.0,
+        "profit": table[:, PROFIT],
     }, index=index)

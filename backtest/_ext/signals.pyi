@@ -1,0 +1,6 @@
+from typing import Any
+
+def evaluate(bars: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
+def replay(
+    bars: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any
+) -> tuple[int, int, int]: ...

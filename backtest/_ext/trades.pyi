@@ -1,0 +1,6 @@
+from typing import Any
+
+def track(
+    ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any
+) -> int: ...
+def summarise(trades: Any, sums: Any) -> None: ...

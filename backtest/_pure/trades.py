@@ -1,0 +1,229 @@
+"""Trades: fills replayed into completed trades and open positions, and their sums.
+
+Per asset: 0 to x opens; same sign and larger averages the entry price; same sign and smaller completes a trade for the
+closed part; through zero completes one and opens another.  Between fills a position lives through the bars it holds:
+best and worst unrealised profit, and the cost of borrowing.
+
+Prices are (n_assets, n_bars), so that one asset's bars lie side by side.  ``open``, ``high`` and ``low`` may be empty,
+shape (0, 0): then closes alone tell what a position went through.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
+
+#: A remainder of less than this share of what was traded is a rounding error, not a position.
+DUST = 1e-12
+
+
+def track(
+    ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any
+) -> int:
+    """Replay a ledger.
+
+    Parameters
+    ----------
+    ledger : ndarray of FILL, shape (n_fills,)
+        In order of execution.
+    open, high, low, close : ndarray of float64, shape (n_assets, n_bars)
+        ``open``, ``high`` and ``low`` may be (0, 0).
+    borrow_per_bar : float
+        Cost of a short per bar, as a share of its value at the close.
+    last : int
+        Bars from here on do not count; open positions live up to the close before.
+    positions : ndarray of POSITION, shape (n_assets,)
+        Zeros; on return the open positions.
+    trades : ndarray of TRADE, shape (n_fills,)
+        Output, in order of exit.
+
+    Returns
+    -------
+    int
+        Number of trades written.
+    """
+    prices = open, high, low, close
+    n_trades = 0
+    for row in range(len(ledger)):
+        fill = ledger[row]
+        asset = int(fill["asset"])
+        position = positions[asset]
+        if position["side"] != 0:
+            _advance(position, prices, asset, borrow_per_bar, int(fill["fill_bar"]), int(fill["moment"]))
+        n_trades = _apply(position, fill, prices, trades, n_trades)
+    for asset in range(len(positions)):
+        if positions[asset]["side"] != 0:
+            _advance(positions[asset], prices, asset, borrow_per_bar, last - 1, CLOSE)
+    return n_trades
+
+
+def summarise(trades: Any, sums: Any) -> None:
+    """Add trades up: all, long, short.
+
+    Parameters
+    ----------
+    trades : ndarray of TRADE
+        In order of exit.
+    sums : ndarray of TRADE_SUMS, shape (3,)
+        Output: rows all, long, short.
+    """
+    for row in range(3):
+        total = sums[row]
+        side = (0, 1, -1)[row]
+        for name in total.dtype.names:
+            total[name] = 0.0
+        winning = losing = 0.0
+        for trade in trades:
+            if side != 0 and trade["side"] != side:
+                continue
+            net = float(trade["net_profit"])
+            held = float(trade["exit_bar"] - trade["entry_bar"])
+            if total["n_trades"] == 0.0:
+                total["largest_profit"] = total["largest_loss"] = net
+                total["min_bars_held"] = total["max_bars_held"] = held
+            total["n_trades"] += 1.0
+            total["costs"] += trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]
+            total["net_profit"] += net
+            if net > 0.0:
+                total["n_winners"] += 1.0
+                total["won"] += net
+                winning += 1.0
+                losing = 0.0
+            elif net < 0.0:
+                total["n_losers"] += 1.0
+                total["lost"] -= net
+                losing += 1.0
+                winning = 0.0
+            else:
+                winning = losing = 0.0
+            if winning > total["longest_winning_streak"]:
+                total["longest_winning_streak"] = winning
+            if losing > total["longest_losing_streak"]:
+                total["longest_losing_streak"] = losing
+            if net > total["largest_profit"]:
+                total["largest_profit"] = net
+            if net < total["largest_loss"]:
+                total["largest_loss"] = net
+            result = float(trade["return_"])
+            total["sum_return"] += result
+            total["sum_return_2"] += result * result
+            total["sum_mfe"] += trade["mfe"]
+            total["sum_mae"] += trade["mae"]
+            total["sum_bars_held"] += held
+            if held < total["min_bars_held"]:
+                total["min_bars_held"] = held
+            if held > total["max_bars_held"]:
+                total["max_bars_held"] = held
+            total["n_ambiguous"] += trade["ambiguous"]
+            total["written_off"] += trade["written_off"]
+
+
+def _see(position: Any, price: float) -> None:
+    """Unrealised profit at a price the position lived through; NaN prices are no prices."""
+    profit = position["units"] * (price - position["price"])
+    if profit > position["mfe"]:
+        position["mfe"] = profit
+    if profit < position["mae"]:
+        position["mae"] = profit
+
+
+def _pass_close(position: Any, prices: Any, asset: int, borrow_per_bar: float) -> None:
+    """Live through what is left of the position's bar, its close included."""
+    _, high, low, close = prices
+    bar, moment = int(position["bar"]), position["moment"]
+    if moment <= OPEN and len(high):
+        _see(position, float(high[asset, bar]))
+        _see(position, float(low[asset, bar]))
+    if moment < CLOSE:
+        price = float(close[asset, bar])
+        _see(position, price)
+        if position["units"] < 0.0 and borrow_per_bar != 0.0:
+            position["borrow_cost"] += -position["units"] * price * borrow_per_bar
+
+
+def _advance(position: Any, prices: Any, asset: int, borrow_per_bar: float, bar: int, moment: int) -> None:
+    """Live up to a moment of a bar."""
+    while position["bar"] < bar:
+        _pass_close(position, prices, asset, borrow_per_bar)
+        position["bar"] += 1
+        position["moment"] = START
+    if moment == CLOSE:
+        _pass_close(position, prices, asset, borrow_per_bar)
+    elif position["moment"] == START and len(prices[0]):
+        _see(position, float(prices[0][asset, bar]))
+    if moment > position["moment"]:
+        position["moment"] = moment
+
+
+def _apply(position: Any, fill: Any, prices: Any, trades: Any, n_trades: int) -> int:
+    """One fill on a position that has lived up to it; returns the number of trades so far."""
+    units, price, cost = float(fill["units"]), float(fill["price"]), float(fill["cost"])
+    held = float(position["units"]) if position["side"] != 0 else 0.0
+    if held == 0.0:
+        _open(position, fill, units, cost)
+        return n_trades
+    if (held > 0.0) == (units > 0.0):  # an addition averages the price
+        position["price"] = (held * position["price"] + units * price) / (held + units)
+        position["units"] = held + units
+        position["entry_cost"] += cost
+        return n_trades
+    rest = held + units
+    scale = abs(units) if abs(units) > abs(held) else abs(held)
+    if abs(rest) <= DUST * scale:
+        rest = 0.0
+    crosses = rest != 0.0 and (rest > 0.0) != (held > 0.0)
+    closed = held if rest == 0.0 or crosses else -units
+    exit_cost = cost * (held / -units) if crosses else cost
+    _complete(position, fill, closed, held, exit_cost, prices, trades[n_trades])
+    if crosses:
+        _open(position, fill, rest, cost - exit_cost)
+    elif rest == 0.0:
+        position["side"] = 0
+    else:
+        share = rest / held
+        position["units"] = rest
+        for name in ("entry_cost", "borrow_cost", "mfe", "mae"):
+            position[name] *= share
+    return n_trades + 1
+
+
+def _open(position: Any, fill: Any, units: float, cost: float) -> None:
+    position["side"] = 1 if units > 0.0 else -1
+    position["decision_bar"] = fill["decision_bar"]
+    position["entry_bar"] = position["bar"] = fill["fill_bar"]
+    position["moment"] = fill["moment"]
+    position["units"], position["price"], position["entry_cost"] = units, fill["price"], cost
+    position["borrow_cost"] = position["mfe"] = position["mae"] = 0.0
+    for name in ("stop", "target", "equity"):
+        position[name] = fill[name]
+
+
+def _complete(position: Any, fill: Any, closed: float, held: float, exit_cost: float, prices: Any, trade: Any) -> None:
+    """Write the trade that closes ``closed`` of the ``held`` units."""
+    share = closed / held
+    entry_price, exit_price = float(position["price"]), float(fill["price"])
+    entry_cost, borrow_cost = share * position["entry_cost"], share * position["borrow_cost"]
+    gross = closed * (exit_price - entry_price)
+    net = gross - entry_cost - exit_cost - borrow_cost
+    entry_value = abs(closed) * entry_price
+    mfe, mae = share * position["mfe"], share * position["mae"]
+    mfe, mae = (gross if gross > mfe else mfe), (gross if gross < mae else mae)
+    is_uncertain = 0
+    if fill["moment"] == INSIDE and len(prices[1]):
+        asset, bar = int(fill["asset"]), int(fill["fill_bar"])
+        best, worst = closed * (float(prices[1][asset, bar]) - entry_price), closed * (float(prices[2][asset, bar]) - entry_price)
+        is_uncertain = int(best > mfe or best < mae or worst > mfe or worst < mae)
+    trade["asset"], trade["side"] = fill["asset"], position["side"]
+    trade["decision_bar"], trade["entry_bar"], trade["exit_bar"] = (
+        position["decision_bar"],
+        position["entry_bar"],
+        fill["fill_bar"],
+    )
+    trade["units"], trade["entry_price"], trade["exit_price"] = closed, entry_price, exit_price
+    trade["stop"], trade["target"], trade["entry_value"] = position["stop"], position["target"], entry_value
+    trade["entry_cost"], trade["exit_cost"], trade["borrow_cost"] = entry_cost, exit_cost, borrow_cost
+    trade["gross_profit"], trade["net_profit"], trade["return_"] = gross, net, net / entry_value
+    trade["mfe"], trade["mae"], trade["is_uncertain"] = mfe, mae, is_uncertain
+    trade["reason"], trade["ambiguous"] = fill["reason"], fill["ambiguous"]
+    trade["equity"], trade["written_off"] = position["equity"], fill["written_off"]

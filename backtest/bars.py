@@ -1,0 +1,329 @@
+"""Bars: open, high, low, close and volume of one instrument, checked once and then read-only."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backtest._checks import DataError, InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PRICES = ("open", "high", "low", "close")
+DATE_NAMES = ("date", "datetime", "time", "timestamp", "index")
+NS_PER_DAY = 86_400_000_000_000
+DAYS_PER_YEAR = 365.25
+
+
+class Bars:
+    """Price bars of one instrument, oldest first.
+
+    Immutable, picklable and safe to share between threads; every array is read-only.
+
+    Parameters
+    ----------
+    open, high, low, close : array_like, shape (n_bars,)
+        Prices, finite and > 0, with ``low <= open, close <= high`` on every bar.
+    volume : array_like, shape (n_bars,), optional
+        Finite and >= 0.
+    index : array_like of datetime64, shape (n_bars,), optional
+        Time of each bar, strictly increasing.  Without one, metrics per year are undefined unless
+        ``Execution.periods_per_year`` is given.
+    tz : str, optional
+        Name of the time zone the index is shown in; the index itself is then in UTC.
+    symbol : str, optional
+        A name for tables and messages.
+
+    Raises
+    ------
+    DataError
+        A rule above is broken; the message names the column, the rule, the value and the row.
+    """
+
+    __slots__ = ("_content", "close", "high", "index", "low", "open", "symbol", "tz", "volume")
+
+    open: NDArray[np.float64]
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    close: NDArray[np.float64]
+    volume: NDArray[np.float64] | None
+    index: NDArray[np.datetime64] | None
+    tz: str | None
+    symbol: str
+    _content: str | None
+
+    def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
+                 index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
+        columns = {"open": _prices("open", open), "high": _prices("high", high), "low": _prices("low", low),
+                   "close": _prices("close", close)}
+        n_bars = columns["close"].shape[0]
+        for name, values in columns.items():
+            if values.shape[0] != n_bars:
+                raise DataError(f"{name} must have as many rows as close ({n_bars}), got {values.shape[0]}")
+        if n_bars == 0:
+            raise DataError("bars must hold at least one row, got 0")
+        for name in ("open", "low", "close"):
+            _refuse(columns["high"] < columns[name], "high", f">= {name}", columns["high"], columns[name])
+        for name in ("open", "close"):
+            _refuse(columns["low"] > columns[name], "low", f"<= {name}", columns["low"], columns[name])
+        for name, values in columns.items():
+            object.__setattr__(self, name, _frozen(values))
+        object.__setattr__(self, "volume", None if volume is None else _frozen(_volume(volume, n_bars)))
+        object.__setattr__(self, "index", None if index is None else _frozen(_index(index, n_bars)))
+        object.__setattr__(self, "tz", tz)
+        object.__setattr__(self, "symbol", str(symbol))
+        object.__setattr__(self, "_content", None)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"Bars are immutable; cannot set {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {name: getattr(self, name) for name in (*PRICES, "volume", "index", "tz", "symbol")}
+        return functools.partial(Bars, **state), ()
+
+    def __len__(self) -> int:
+        return int(self.close.shape[0])
+
+    def __repr__(self) -> str:
+        name = f"{self.symbol}, " if self.symbol else ""
+        if self.index is None:
+            return f"Bars({name}{len(self):,} bars)"
+        return f"Bars({name}{len(self):,} bars, {str(self.index[0])[:16]} to {str(self.index[-1])[:16]})"
+
+    @classmethod
+    def sample(cls, symbol: str = "GOOG") -> Bars:
+        """Real daily bars that come with the library: ``GOOG`` (2,148 bars), ``AAPL``, ``IBM``, ``MSFT`` (3,270 each).
+
+        AAPL, IBM and MSFT are adjusted for splits and dividends.
+        """
+        with np.load(Path(__file__).parent / "data" / "stocks.npz") as stored:
+            symbols = sorted({name.partition(".")[0] for name in stored.files})
+            if symbol not in symbols:
+                raise InputError(f"symbol must be one of {', '.join(symbols)}, got {symbol!r}{did_you_mean(symbol, symbols)}")
+            columns = {name: stored[f"{symbol}.{name}"] for name in PRICES}
+            if f"{symbol}.factor" in stored.files:
+                factor = stored[f"{symbol}.factor"]
+                columns = {name: values * factor for name, values in columns.items()}
+            return cls(**columns, volume=stored[f"{symbol}.volume"], symbol=symbol,
+                       index=stored[f"{symbol}.date"].astype("datetime64[D]"))
+
+    @classmethod
+    def read(cls, path: str | Path, *, symbol: str | None = None) -> Bars:
+        """Read a CSV or Parquet file, told apart by its ending.
+
+        Parameters
+        ----------
+        path : str or Path
+            ``.csv`` (also ``.csv.gz``) or ``.parquet``.  Columns as in :meth:`from_frame`; in a CSV the time is the
+            column named date, datetime, time or timestamp, or an unnamed first column.
+        symbol : str, optional
+            Name of the instrument; the file's name by default.
+        """
+        import pandas as pd
+
+        path = Path(path)
+        name = path.name.lower()
+        if not path.exists():
+            raise InputError(f"path must be an existing file, got {str(path)!r}")
+        if name.endswith((".csv", ".csv.gz")):
+            frame = pd.read_csv(path)
+            first = frame.columns[0] if len(frame.columns) else ""
+            if str(first).startswith("Unnamed:"):  # a written index: dates, or row numbers of no interest
+                numbered = pd.api.types.is_numeric_dtype(frame[first])
+                frame = frame.drop(columns=first) if numbered else frame.rename(columns={first: "index"})
+        elif name.endswith((".parquet", ".pq")):
+            frame = pd.read_parquet(path)
+        else:
+            raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
+        return cls.from_frame(frame, symbol=path.name.partition(".")[0] if symbol is None else symbol)
+
+    @classmethod
+    def from_frame(cls, frame: Any, *, symbol: str = "") -> Bars:
+        """Bars from a pandas, polars or pyarrow table.
+
+        Parameters
+        ----------
+        frame
+            Columns Open, High, Low, Close and, if there is one, Volume, in any letter case.  The time is a
+            ``DatetimeIndex`` (pandas) or a column named date, datetime, time or timestamp; naive or with a time zone.
+        symbol : str, optional
+            Name of the instrument.
+        """
+        import narwhals as nw
+
+        table: Any = nw.from_native(frame, eager_only=True, pass_through=True)
+        if not isinstance(table, nw.DataFrame):
+            raise DataError(f"frame must be a pandas, polars or pyarrow table, got {type(frame).__name__}")
+        columns: dict[str, str] = {}
+        for name in table.columns:
+            lower = str(name).lower()
+            if lower in columns and lower in (*PRICES, "volume", *DATE_NAMES):
+                raise DataError(f"frame must have one column {lower!r}, got {columns[lower]!r} and {name!r}")
+            columns[lower] = name
+        for name in PRICES:
+            if name not in columns:
+                raise DataError(f"frame must have a column {name.title()!r} (any letter case), "
+                                f"got columns {', '.join(map(str, table.columns))}")
+        arrays = {name: table[columns[name]].to_numpy() for name in PRICES}
+        volume = table[columns["volume"]].to_numpy() if "volume" in columns else None
+        times = nw.maybe_get_index(table)
+        if times is None or not _is_time(times):
+            found = next((columns[each] for each in DATE_NAMES if each in columns), None)
+            times = None if found is None else table[found].to_native()
+        index, tz = (None, None) if times is None else _times(times)
+        return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The bars as a pandas DataFrame with columns Open, High, Low, Close and Volume, if there is one."""
+        import pandas as pd
+
+        columns = {name.title(): getattr(self, name) for name in PRICES}
+        if self.volume is not None:
+            columns["Volume"] = self.volume
+        return pd.DataFrame(columns, index=self.times())
+
+    def times(self) -> pd.Index[Any]:
+        """Time of each bar: a ``DatetimeIndex`` in the bars' time zone, or 0, 1, 2, ... without dates."""
+        import pandas as pd
+
+        if self.index is None:
+            return pd.RangeIndex(len(self), name="bar")
+        index = pd.DatetimeIndex(self.index, name="time")
+        return index if self.tz is None else index.tz_localize("UTC").tz_convert(self.tz)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of the prices, volume and times: equal content, equal hash, whatever it was read from."""
+        if self._content is None:
+            digest = hashlib.blake2b(digest_size=16)
+            for name in (*PRICES, "volume", "index"):
+                array = getattr(self, name)
+                digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
+            object.__setattr__(self, "_content", digest.hexdigest())
+        return cast(str, self._content)
+
+    def inferred_periods_per_year(self) -> float:
+        """Bars in a year: 252 for business-daily bars, 365 for daily with weekends, else bars per calendar year of the span.
+
+        NaN without an index or with a single bar.
+        """
+        if self.index is None or len(self) < 2:
+            return float("nan")
+        nanos = self._local_nanos()
+        days = nanos // NS_PER_DAY
+        if bool((np.diff(days) > 0).all()) and float(np.median(np.diff(days))) == 1.0:
+            weekday = (days + 3) % 7  # 1970-01-01 was a Thursday; Monday is 0
+            return 365.0 if bool((weekday >= 5).any()) else 252.0
+        return (len(self) - 1) / (float(nanos[-1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR))
+
+    def _local_nanos(self) -> NDArray[np.int64]:
+        import pandas as pd
+
+        assert self.index is not None
+        if self.tz is None:
+            return self.index.astype("datetime64[ns]").astype(np.int64)
+        local = pd.DatetimeIndex(self.times()).tz_localize(None)
+        return np.asarray(local.to_numpy(), dtype="datetime64[ns]").astype(np.int64)
+
+    def years(self, first: int, last: int) -> float:
+        """Calendar years from the bar before ``first`` (or ``first`` itself, if there is none) to the bar before ``last``."""
+        if self.index is None:
+            return float("nan")
+        nanos = self.index[[max(first - 1, 0), last - 1]].astype("datetime64[ns]").astype(np.int64)
+        return float(nanos[1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR)
+
+
+def _prices(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = _numbers(name, values)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{name} must be finite, got {array[row]} (row {row})")
+    if (array <= 0).any():
+        row = int((array <= 0).argmax())
+        raise DataError(f"{name} must be > 0, got {array[row]} (row {row})")
+    return array
+
+
+def _volume(values: ArrayLike, n_bars: int) -> NDArray[np.float64]:
+    array = _numbers("volume", values)
+    if array.shape[0] != n_bars:
+        raise DataError(f"volume must have as many rows as close ({n_bars}), got {array.shape[0]}")
+    bad = ~(np.isfinite(array) & (array >= 0))
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"volume must be finite and >= 0, got {array[row]} (row {row})")
+    return array
+
+
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise DataError(f"{name} must have 1 dimension, got shape {array.shape}")
+    if array.dtype.kind not in "iufO":
+        raise DataError(f"{name} must hold numbers, got dtype {array.dtype}")
+    try:
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} must hold numbers, got dtype {array.dtype}") from None
+
+
+def _refuse(bad: NDArray[np.bool_], name: str, rule: str, values: NDArray[np.float64], other: NDArray[np.float64]) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{name} must be {rule}, got {values[row]} against {other[row]} (row {row})")
+
+
+def _is_time(index: Any) -> bool:
+    return getattr(getattr(index, "dtype", None), "kind", "") == "M"
+
+
+def _times(values: Any) -> tuple[NDArray[np.datetime64], str | None]:
+    """Times of any table library as UTC (or naive) datetime64, and the zone's name."""
+    import pandas as pd
+
+    if hasattr(values, "to_pandas") and not isinstance(values, (pd.Index, pd.Series)):
+        values = values.to_pandas()
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        raise DataError(
+            f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)"
+        )
+    try:
+        index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values)))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"the time column must hold dates, got {values[:1]!r}: {error}") from None
+    if index.hasnans:
+        raise DataError(f"the time column must have no missing date, got NaT (row {int(index.isna().argmax())})")
+    if index.tz is None:
+        return index.to_numpy(), None
+    return index.tz_convert("UTC").tz_localize(None).to_numpy(), str(index.tz)
+
+
+def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
+    index = np.asarray(values)
+    if index.dtype.kind != "M":
+        raise DataError(f"index must hold dates (datetime64), got dtype {index.dtype}")
+    if index.shape != (n_bars,):
+        raise DataError(f"index must have as many rows as close ({n_bars}), got shape {index.shape}")
+    if np.isnat(index).any():
+        raise DataError(f"index must have no missing date, got NaT (row {int(np.isnat(index).argmax())})")
+    index = index.astype("datetime64[ns]")
+    steps = np.diff(index.astype(np.int64))
+    if (steps <= 0).any():
+        row = int((steps <= 0).argmax()) + 1
+        rule = "without duplicates" if steps[row - 1] == 0 else "sorted, oldest first"
+        raise DataError(f"index must be {rule}, got {index[row]} after {index[row - 1]} (row {row})")
+    return index
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only copy: the caller may go on writing into what was given."""
+    copy = np.array(array, copy=True, order="C")
+    copy.flags.writeable = False
+    return copy

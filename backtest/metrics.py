@@ -1,0 +1,317 @@
+"""Every metric's definition, unit and direction, in one table.
+
+Metrics of kind ``sweep`` come from the sums a kernel leaves behind, so every candidate of a batch has them; ``walk``
+needs the equity at each bar.  Returns are simple, one per bar; fractions, not percents; undefined is NaN.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError, NumericsWarning, known_names
+
+Floats = NDArray[np.float64]
+
+#: Part of every result's identity: raised whenever a result changes, even in its last bit.
+NUMERICS_VERSION = 1
+
+#: What one candidate leaves behind; the struct of the same name in ext/_records.pxd.
+SUMS = np.dtype([(name, np.float64) for name in (
+    "n_returns", "end_equity", "sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss",
+    "sum_downside_2", "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
+    "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade", "worst_trade",
+    "n_ambiguous")])
+
+#: A variance of at most this share of the mean square is zero: the returns do not vary, their rounding does.
+ZERO_VARIANCE = 1e-12
+
+
+class Context(NamedTuple):
+    """What turns sums into metrics and is the same for all candidates."""
+
+    cash: float
+    rf: float
+    periods_per_year: float
+    years: float
+
+
+class Metric(NamedTuple):
+    """One metric."""
+
+    key: str
+    title: str
+    unit: str  # "fraction", "ratio", "count", "bars" or "per year"
+    direction: int  # 1: more is better, -1: less is better
+    kind: str  # "sweep" or "walk"
+    definition: str
+
+
+class _Columns:
+    """The sums of a batch, by name."""
+
+    def __init__(self, sums: NDArray[Any]) -> None:
+        self._sums = sums
+
+    def __getattr__(self, name: str) -> Floats:
+        return np.ascontiguousarray(self._sums[name])
+
+
+def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> tuple[Floats, Floats]:
+    """Mean and standard deviation from a sum and a sum of squares; a deviation that is rounding only is NaN."""
+    mean = total / n
+    variance = squares / n - mean * mean
+    variance = np.where(variance > ZERO_VARIANCE * (squares / n), variance, np.nan)
+    return mean, np.asarray(np.sqrt(variance * (n / (n - ddof))))
+
+
+def _total_return(s: Any, c: Context) -> Floats:
+    return np.asarray(s.end_equity / c.cash - 1.0)
+
+
+def _cagr(s: Any, c: Context) -> Floats:
+    if not c.years > 0:
+        return np.full(s.end_equity.shape, np.nan)
+    return np.asarray(np.power(np.ascontiguousarray(s.end_equity / c.cash), 1.0 / c.years) - 1.0)
+
+
+def _volatility(s: Any, c: Context) -> Floats:
+    deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)[1]
+    return np.asarray(deviation * np.sqrt(c.periods_per_year))
+
+
+def _sharpe(s: Any, c: Context) -> Floats:
+    mean, deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)
+    return np.asarray((mean - c.rf / c.periods_per_year) / deviation * np.sqrt(c.periods_per_year))
+
+
+def _sortino(s: Any, c: Context) -> Floats:
+    excess = s.sum_return / s.n_returns - c.rf / c.periods_per_year
+    ratio = excess / np.sqrt(s.sum_downside_2 / s.n_returns) * np.sqrt(c.periods_per_year)
+    return np.where((s.sum_downside_2 == 0.0) & ~(excess > 0.0), np.nan, ratio)
+
+
+def _calmar(s: Any, c: Context) -> Floats:
+    return np.asarray(_cagr(s, c) / np.abs(s.max_drawdown))
+
+
+def _moments(s: Any) -> tuple[Floats, Floats, Floats]:
+    n = s.n_returns
+    mean, deviation = mean_and_deviation(s.sum_return, s.sum_return_2, n, 0)
+    second, third, fourth = s.sum_return_2 / n, s.sum_return_3 / n, s.sum_return_4 / n
+    square = mean * mean
+    return (deviation, third - 3.0 * mean * second + 2.0 * square * mean,
+            fourth - 4.0 * mean * third + 6.0 * square * second - 3.0 * square * square)
+
+
+def _skew(s: Any, c: Context) -> Floats:
+    deviation, third, _ = _moments(s)
+    return third / (deviation * deviation * deviation)
+
+
+def _kurtosis(s: Any, c: Context) -> Floats:
+    deviation, _, fourth = _moments(s)
+    square = deviation * deviation
+    return fourth / (square * square) - 3.0
+
+
+def _none_without_trades(values: Floats, s: Any) -> Floats:
+    return np.where(s.n_trades > 0, values, np.nan)
+
+
+def _sqn(s: Any, c: Context) -> Floats:
+    mean, deviation = mean_and_deviation(s.sum_trade_return, s.sum_trade_return_2, s.n_trades, 1)
+    return np.asarray(np.sqrt(s.n_trades) * mean / deviation)
+
+
+def _breakeven(s: Any, c: Context) -> Floats:
+    return np.asarray((s.end_equity - s.written_off - c.cash + s.costs) / s.traded_value)
+
+
+def _largest_share(s: Any, c: Context) -> Floats:
+    return np.where(s.net_profit > 0, s.largest_profit / s.net_profit, np.nan)
+
+
+_SWEEP: dict[str, tuple[Metric, Callable[[Any, Context], Floats]]] = {}
+
+
+def _sweep(key: str, title: str, unit: str, direction: int, definition: str, compute: Callable[[Any, Context], Floats]) -> None:
+    _SWEEP[key] = Metric(key, title, unit, direction, "sweep", definition), compute
+
+
+_sweep("total_return", "Total return", "fraction", 1, "end equity / cash - 1", _total_return)
+_sweep("cagr", "Return per year", "fraction", 1, "(end equity / cash) ** (1 / calendar years) - 1; a year is 365.25 days", _cagr)
+_sweep("volatility", "Volatility per year", "fraction", -1, "std(r, ddof=1) sqrt(ppy)", _volatility)
+_sweep("sharpe", "Sharpe ratio", "ratio", 1, "mean(r - rf / ppy) / std(r, ddof=1) sqrt(ppy)", _sharpe)
+_sweep("sortino", "Sortino ratio", "ratio", 1, "mean(r - rf / ppy) / sqrt(mean(min(r - rf / ppy, 0)^2)) sqrt(ppy)", _sortino)
+_sweep("max_drawdown", "Maximum drawdown", "fraction", 1, "min(equity / running maximum - 1), the maximum from the cash on",
+       lambda s, c: s.max_drawdown)
+_sweep("calmar", "Calmar ratio", "ratio", 1, "cagr / |max_drawdown|", _calmar)
+_sweep("omega", "Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|", lambda s, c: s.sum_gain / s.sum_loss)
+_sweep("skew", "Skew of returns", "ratio", 1, "third central moment of r / std(r, ddof=0)^3", _skew)
+_sweep("kurtosis", "Excess kurtosis of returns", "ratio", -1, "fourth central moment of r / std(r, ddof=0)^4 - 3", _kurtosis)
+_sweep("n_trades", "Completed trades", "count", 1, "number of completed trades", lambda s, c: s.n_trades)
+_sweep("win_rate", "Win rate", "fraction", 1, "trades with net profit > 0 / trades", lambda s, c: s.n_winners / s.n_trades)
+_sweep(
+    "profit_factor",
+    "Profit factor",
+    "ratio",
+    1,
+    "net profit of winners / |net profit of the others|",
+    lambda s, c: s.won / s.lost,
+)
+_sweep("expectancy", "Expectancy", "fraction", 1, "mean return of trades (net profit / entry value)",
+       lambda s, c: s.sum_trade_return / s.n_trades)
+_sweep("best_trade", "Best trade", "fraction", 1, "largest return of a trade", lambda s, c: _none_without_trades(s.best_trade, s))
+_sweep(
+    "worst_trade", "Worst trade", "fraction", 1, "smallest return of a trade", lambda s, c: _none_without_trades(s.worst_trade, s)
+)
+_sweep("sqn", "System quality number", "ratio", 1, "sqrt(n_trades) mean / std (ddof=1) of trade returns", _sqn)
+_sweep(
+    "exposure",
+    "Exposure",
+    "fraction",
+    -1,
+    "bars at whose close a position is held / bars",
+    lambda s, c: s.bars_held / s.n_returns,
+)
+_sweep("turnover", "Turnover", "ratio", -1, "traded value / cash", lambda s, c: s.traded_value / c.cash)
+_sweep(
+    "costs_paid",
+    "Costs paid",
+    "fraction",
+    -1,
+    "fees and borrowing / cash (slippage is in the prices)",
+    lambda s, c: s.costs / c.cash,
+)
+_sweep(
+    "breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven
+)
+_sweep("n_ambiguous", "Ambiguous trades", "count", -1, "trades whose stop and target were touched in one bar",
+       lambda s, c: s.n_ambiguous)
+_sweep(
+    "largest_trade_share",
+    "Largest trade's share",
+    "fraction",
+    -1,
+    "largest net profit of a trade / net profit of all, if that is > 0",
+    _largest_share,
+)
+
+_WALK = {
+    metric.key: metric
+    for metric in (
+        Metric("tail_ratio", "Tail ratio", "ratio", 1, "walk", "|95 % quantile of r| / |5 % quantile of r|"),
+        Metric(
+            "max_drawdown_bars",
+            "Longest drawdown",
+            "bars",
+            -1,
+            "walk",
+            "most bars in a row with equity below its running maximum",
+        ),
+        Metric("ulcer_index", "Ulcer index", "fraction", -1, "walk", "sqrt(mean(drawdown^2))"),
+        Metric("cvar_5", "Expected shortfall 5 %", "fraction", 1, "walk", "mean of the r at or below their 5 % quantile"),
+        Metric(
+            "buy_hold_return", "Buy and hold", "fraction", 1, "walk", "last close / close before the first r (or its own) - 1"
+        ),
+        Metric(
+            "alpha",
+            "Alpha per year",
+            "fraction",
+            1,
+            "walk",
+            "(mean(r - rf / ppy) - beta mean(b - rf / ppy)) ppy, b the benchmark's returns",
+        ),
+        Metric("beta", "Beta", "ratio", 1, "walk", "cov(r, b) / var(b), b the benchmark's returns"),
+    )
+}
+
+#: Every metric by key, sweep metrics first.
+METRICS: dict[str, Metric] = {key: metric for key, (metric, _) in _SWEEP.items()} | _WALK
+SWEEP = tuple(_SWEEP)
+WALK = tuple(_WALK)
+#: Metrics that need to know how long a bar or the span is.
+ANNUAL = ("cagr", "volatility", "sharpe", "sortino", "calmar", "alpha")
+
+
+def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
+    """Refuse unknown metrics, and metrics of the other kind."""
+    known_names("metric", keys, METRICS)
+    for key in keys:
+        if kind is not None and METRICS[key].kind != kind:
+            raise InputError(f"metric must be one that every candidate has ({', '.join(SWEEP)}), got {key!r}; bt.run gives it")
+    return list(keys)
+
+
+def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context) -> Floats:
+    """Metrics of a batch.
+
+    Parameters
+    ----------
+    keys : sequence of str
+        Of kind ``sweep``.
+    sums : ndarray of SUMS, shape (n_candidates,)
+    context : Context
+
+    Returns
+    -------
+    ndarray of float64, shape (n_candidates, n_metrics)
+    """
+    columns, result = _Columns(sums), np.empty((len(sums), len(keys)))
+    with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
+        for column, key in enumerate(keys):
+            result[:, column] = _SWEEP[key][1](columns, context)
+    return result
+
+
+def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[str, float]:
+    """Metrics that need every bar.
+
+    Parameters
+    ----------
+    equity : ndarray, shape (n_returns,)
+        At each close.
+    benchmark : ndarray, shape (n_returns + 1,)
+        Value of the benchmark at the same closes, and before the first of them.
+    context : Context
+    """
+    before = np.concatenate([[context.cash], equity])
+    with np.errstate(all="ignore"):
+        r = np.where(before[:-1] != 0, np.diff(before) / before[:-1], 0.0)
+        b = np.diff(benchmark) / benchmark[:-1]
+        drawdown = before / np.maximum.accumulate(before) - 1.0
+        low, high = np.quantile(r, [0.05, 0.95])
+        under = np.concatenate([[0], drawdown < 0, [0]]).astype(np.int8)
+        edges = np.flatnonzero(np.diff(under))
+        spread = float(np.mean((b - b.mean()) ** 2))
+        is_flat = not spread > ZERO_VARIANCE * float(np.mean(b * b))
+        beta = np.nan if is_flat else float(np.mean((r - r.mean()) * (b - b.mean()))) / spread
+        rf = context.rf / context.periods_per_year
+        return {
+            "tail_ratio": float(np.abs(high) / np.abs(low)),
+            "max_drawdown_bars": float((edges[1::2] - edges[::2]).max(initial=0)),
+            "ulcer_index": float(np.sqrt(np.mean(drawdown[1:] ** 2))),
+            "cvar_5": float(r[r <= low].mean()),
+            "buy_hold_return": float(benchmark[-1] / benchmark[0] - 1.0),
+            "alpha": float((r.mean() - rf - beta * (b.mean() - rf)) * context.periods_per_year),
+            "beta": float(beta),
+        }
+
+
+def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) -> Floats:
+    """What a search minimises: ``-value`` where more is better; undefined or too few trades is +inf, so ranks last."""
+    result = -values if METRICS[metric].direction > 0 else values.copy()
+    result[np.isnan(values) | (n_trades < min_trades)] = np.inf
+    return result
+
+
+def warn_if_undated(context: Context) -> None:
+    """One warning when nothing says how long a bar is."""
+    if not context.periods_per_year > 0:
+        warnings.warn("bars have no dates and Execution.periods_per_year is not given: metrics per year are undefined (NaN)",
+                      NumericsWarning, stacklevel=4)

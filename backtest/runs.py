@@ -1,0 +1,251 @@
+"""Runs: replay one candidate, or tabulate many; what people call for strategies they already know."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest import _backend
+from backtest._checks import InputError
+from backtest.bars import Bars
+from backtest.costs import Costs, Execution
+from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.rules import CONDITIONS, Strategy
+from backtest.signals import Evaluator
+from backtest.space import Choice
+from backtest.trades import FILL, REASONS, Trades, track
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+
+class Run:
+    """One candidate, replayed: what it traded and what came of it.
+
+    Attributes
+    ----------
+    params : dict
+    start : int
+        First bar whose close could decide.
+    tracked : Trades
+        Completed trades and open positions.
+    """
+
+    def __init__(self, evaluator: Evaluator, row: Floats, window: slice | None) -> None:
+        self.params = {name: column.decode(value) for (name, column), value in zip(evaluator.columns.items(), row, strict=True)}
+        self.start, self.strategy, self.bars = evaluator.fixed_start, evaluator.strategy, evaluator.bars
+        self.costs, self.execution, self.context = evaluator.costs, evaluator.execution, evaluator.context(window)
+        settings = evaluator.settings(window)
+        self.first, self.last = settings.first, settings.last
+        batch = row[None, :]
+        program = evaluator.program(batch, settings)
+        self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
+        kernel.evaluate(self.bars, program, settings, 0, 1, self.sums)  # counts the fills
+        self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
+        self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
+        _, exit_code, self._unfilled_side = kernel.replay(self.bars, program, settings, 0, self.sums, self.ledger,
+                                                          self._equity, self._units)
+        self._unfilled_reason = REASONS[exit_code]
+        prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
+        self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar,
+                                     first=self.first, last=self.last, **prices)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        gained = float(self.sums["end_equity"][0]) / self.context.cash - 1
+        return f"Run({self.strategy.name}: {settings}; total return {gained:.2%}, {len(self.tracked)} trades)"
+
+    @functools.cached_property
+    def stats(self) -> pd.Series[float]:
+        """Every metric of ``bt.METRICS``, by key; equal to what a batch gives at the same start."""
+        import pandas as pd
+
+        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.context)[0], strict=True))
+        close = self.bars.close
+        benchmark = np.concatenate([close[max(self.first - 1, 0)][None], close[self.first : self.last]])
+        return pd.Series(values | walk_metrics(self._equity, benchmark, self.context), dtype=np.float64, name="value")
+
+    @property
+    def trades(self) -> pd.DataFrame:
+        """Completed trades, one a row."""
+        return self.tracked.table
+
+    @property
+    def open_positions(self) -> pd.DataFrame:
+        """The position open at the last bar, if there is one; not a completed trade."""
+        return self.tracked.open_positions
+
+    def trade_statistics(self) -> pd.DataFrame:
+        """Statistics of the completed trades: All, Long, Short."""
+        return self.tracked.statistics()
+
+    @property
+    def equity(self) -> pd.Series[float]:
+        """Equity at each close from the first bar that could decide."""
+        import pandas as pd
+
+        return pd.Series(self._equity, index=self.bars.times()[self.first : self.last], name="equity")
+
+    @property
+    def position(self) -> pd.Series[float]:
+        """Units held after each close, negative for a short."""
+        import pandas as pd
+
+        return pd.Series(self._units, index=self.bars.times()[self.first : self.last], name="units")
+
+    @property
+    def orders(self) -> pd.DataFrame:
+        """Every order, in order of execution; a decision on the last bar that had no bar to fill on is ``unfilled``."""
+        import pandas as pd
+
+        missed = [(self._unfilled_reason, -np.sign(self._units[-1]))] if self._unfilled_reason else []
+        missed += [("entry", float(self._unfilled_side))] if self._unfilled_side else []
+        fills = np.zeros(len(self.ledger) + len(missed), dtype=FILL)
+        fills[: len(self.ledger)] = self.ledger
+        reason = [
+            "entry" if opens else REASONS[code]
+            for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)
+        ]
+        for row, (why, side) in enumerate(missed, len(self.ledger)):
+            fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = self.last - 1, -1, side
+            for name in ("price", "value", "cost", "position_after", "cash_after"):  # what never happened has none
+                fills[row][name] = np.nan
+            reason.append(why)
+        is_filled = fills["fill_bar"] >= 0
+        return pd.DataFrame({
+            "decision_bar": fills["decision_bar"], "fill_bar": fills["fill_bar"],
+            "time": self.bars.times()[fills["fill_bar"]].where(is_filled), "side": np.where(fills["units"] > 0, "buy", "sell"),
+            "units": np.where(is_filled, fills["units"], np.nan), "price": fills["price"], "value": fills["value"],
+            "cost": fills["cost"], "reason": reason, "position_after": fills["position_after"], "cash_after": fills["cash_after"],
+            "status": np.where(is_filled, "filled", "unfilled")})
+
+
+def run(
+    bars: Bars,
+    strategy: Strategy,
+    params: Mapping[str, Any] | None = None,
+    *,
+    costs: Costs,
+    execution: Execution | None = None,
+    window: slice | None = None,
+) -> Run:
+    """Replay one candidate.
+
+    Parameters
+    ----------
+    bars : Bars
+    strategy : Strategy
+    params : mapping of str to value
+        A value for every parameter without a default.
+    costs : Costs
+        ``bt.Costs.zero()`` says none.
+    execution : Execution, optional
+    window : slice, optional
+        Trade inside these bars only; warm-up is read before them.
+
+    Returns
+    -------
+    Run
+        ``.stats``, ``.trades``, ``.orders``, ``.equity``, ``.trade_statistics()``.
+    """
+    columns = {name: Choice(name, [value]) for name, value in (params or {}).items()}
+    evaluator = Evaluator(bars, strategy, columns, costs=costs, execution=execution or Execution(), n_threads=1)
+    row = np.zeros(len(columns))
+    evaluator.fix_start(evaluator.given(row[None, :]))
+    result = Run(evaluator, row, window)
+    warn_if_undated(result.context)
+    return result
+
+
+def evaluate(bars: Bars, strategy: Strategy, candidates: Any = None, *, costs: Costs, execution: Execution | None = None,
+             metrics: Sequence[str] | None = None, window: slice | None = None, columns: Sequence[str] | None = None,
+             n_threads: int | None = None) -> pd.DataFrame:
+    """Metrics of many candidates.
+
+    Parameters
+    ----------
+    bars : Bars
+    strategy : Strategy
+    candidates : DataFrame, dict of sequences, or array of shape (n_candidates, n_params)
+        A column per parameter; an array needs ``columns``.  May be left out for two-dimensional ``rules.from_arrays``:
+        then each column is a candidate.
+    costs : Costs
+    execution : Execution, optional
+        All candidates start at the longest warm-up among them, unless ``execution.start`` is given.
+    metrics : sequence of str, optional
+        All ``sweep`` metrics by default.
+    window : slice, optional
+        Trade inside these bars only.
+    columns : sequence of str, optional
+        Names of an array's columns.
+    n_threads : int, optional
+        All processors this process may use by default; never changes a result.
+
+    Returns
+    -------
+    DataFrame
+        One row per candidate, in the order given; parameters as (Multi)Index, metrics as columns.
+    """
+    table = _candidate_table(candidates, columns, strategy)
+    kinds, batch = {}, np.empty((len(next(iter(table.values()), [None])), len(table)))
+    for column, (name, values) in enumerate(table.items()):
+        distinct: dict[Any, int] = {}
+        batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
+        kinds[name] = Choice(name, [value for _, value in distinct])
+    metrics = list(SWEEP if metrics is None else metrics)
+    evaluator = Evaluator(
+        bars, strategy, kinds, costs=costs, execution=execution or Execution(), metrics=metrics, n_threads=n_threads
+    )
+    evaluator.fix_start(evaluator.given(batch))
+    warn_if_undated(evaluator.context(window))
+    return metrics_table(evaluator, table, evaluator(batch, window))
+
+
+def metrics_table(evaluator: Evaluator, params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
+    """Scores as a DataFrame: parameters as (Multi)Index, metrics as columns."""
+    import pandas as pd
+
+    names = list(params)
+    index: Any = None
+    if len(names) == 1:
+        index = pd.Index(list(params[names[0]]), name=names[0])
+    elif names:
+        index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
+    return pd.DataFrame(scores, index=index, columns=pd.Index(evaluator.metrics, name="metric"))
+
+
+def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, list[Any]]:
+    import pandas as pd
+
+    if candidates is None:
+        widths = [condition.args[0].shape[1] for condition in (getattr(strategy, name) for name in CONDITIONS)
+                  if condition is not None and condition.op == "array" and len(condition.args) > 1]
+        return {"column": list(range(widths[0]))} if widths else {}
+    if isinstance(candidates, pd.DataFrame):
+        if any(name is not None for name in candidates.index.names):
+            candidates = candidates.reset_index()
+        table = {str(name): candidates[name].tolist() for name in candidates.columns}
+        # A missing number in a frame is None: pandas turned it into NaN.
+        return {name: [None if value is pd.NA or (isinstance(value, float) and value != value) else value for value in values]
+                for name, values in table.items()}
+    if isinstance(candidates, Mapping):
+        table = {
+            name: np.asarray(values).tolist() if isinstance(values, np.ndarray) else list(values)
+            for name, values in candidates.items()
+        }
+        lengths = {len(values) for values in table.values()}
+        if len(lengths) > 1:
+            raise InputError("candidates must have columns of equal length, got "
+                             + ", ".join(f"{name}: {len(values)}" for name, values in table.items()))
+        return table
+    array = np.asarray(candidates)
+    if columns is None or array.ndim != 2 or array.shape[1] != len(columns):
+        raise InputError(f"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=[...] as wide, got "
+                         f"{type(candidates).__name__} of shape {array.shape} and columns {columns!r}")
+    return {name: array[:, column].tolist() for column, name in enumerate(columns)}

@@ -1,0 +1,248 @@
+"""DIRECT over batches: the points of ``scipy.optimize.direct``, one batch an iteration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backtest import _backend
+from backtest._checks import InputError, ObjectiveError, choice, flag, matrix, number, vector, whole
+
+if TYPE_CHECKING:
+    from scipy.optimize import Bounds, OptimizeResult
+
+    Evaluate = Callable[[NDArray[np.float64]], ArrayLike]
+    Arrays = dict[str, NDArray[Any]]
+
+#: scipy's default budget per dimension.
+MAXFUN_PER_PARAM = 1000
+#: Rectangles to begin with at most; larger budgets grow when they get there.
+FIRST_CAPACITY = 1 << 14
+#: Cuts of every side to begin with: 3 ** -40 is below one part in 10 ** 19 of the range.
+FIRST_CUTS = 40
+#: Counts have to survive as floats in a store and as C integers in a kernel.
+MAX_COUNT = 1 << 53
+
+CALLBACK_STOP = 99
+MESSAGES = {
+    1: "more than maxfun={maxfun} evaluations done",
+    2: "maxiter={maxiter} iterations done",
+    3: "fun is within f_min_rtol={f_min_rtol} of f_min",
+    4: "the volume of the best rectangle is below vol_tol={vol_tol}",
+    5: "the size of the best rectangle is below len_tol={len_tol}",
+    CALLBACK_STOP: "callback raised StopIteration",
+}
+
+
+def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4, maxfun: int | None = None,
+           maxiter: int = 1000, locally_biased: bool = True, f_min: float = -math.inf, f_min_rtol: float = 1e-4,
+           vol_tol: float = 1e-16, len_tol: float = 1e-6, callback: Callable[[OptimizeResult], object] | None = None,
+           selection: str = "relaxed", nan: str = "raise") -> OptimizeResult:
+    """Minimise over a box by dividing rectangles, a whole iteration per call of ``evaluate``.
+
+    Visits the points of ``scipy.optimize.direct``, in its order, bit for bit, if ``evaluate`` gives a point the same
+    score in any batch; only the calls differ: one for the first 2 n + 1 points, then one an iteration.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``: batch float64 (n_points, n_params), C-contiguous and the callee's to keep; scores
+        (n_points,), to be minimised. Infinite scores are fine. Its exceptions pass through unchanged.
+    bounds : sequence of (low, high), or scipy.optimize.Bounds
+        The box, one pair for each parameter; finite, low < high.
+    eps : float
+        How much better than the best, as a fraction of its absolute score, a rectangle must promise to be in order to be
+        divided. Smaller is more local.
+    maxfun : int, optional
+        Evaluations, 1000 for each parameter by default. Soft, as in scipy: after the first two batches and
+        every one that follows, the run ends if more than ``maxfun``, rounded down to even, are done.
+    maxiter : int
+        As in scipy: the first batch, and ``maxiter - 2`` iterations after it.
+    locally_biased : bool
+        True knows a rectangle by its longest side and divides one of a size (DIRECT-L); False, the original, by its
+        diagonal, and divides all that score alike: broader, better on many local minima.
+    f_min : float
+        Score of the optimum, where it is known.
+    f_min_rtol : float
+        Stop when ``(fun - f_min) / abs(f_min)`` is no more than this (``f_min = 0`` counts as 1 in the denominator).
+    vol_tol : float
+        Stop when the best rectangle's volume is no more than this fraction of the box; 0 never stops.
+    len_tol : float
+        Stop when the best rectangle's size is no more than this; 0 never stops. Size is the longest side
+        (``locally_biased=True``; the whole side, where scipy's documentation says half) or half the diagonal, of the
+        unit cube.
+    callback : callable, optional
+        ``callback(best)`` after every batch, with an ``OptimizeResult`` of ``x``, ``fun``, ``nfev``, ``nit``: the best so
+        far (scipy passes the last point evaluated). Raising ``StopIteration`` ends the run with status 99.
+    selection : {"relaxed", "strict"}
+        What to do with a rectangle above the lower hull of (size, score): "relaxed" keeps it, as scipy 1.9 to 1.17 does,
+        "strict" drops it, as the papers and NLopt do.
+    nan : {"raise", "inf"}
+        A NaN score is an error, or counts as infinitely bad.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x`` (n_params,): the best point, exactly as evaluated; ``x_scipy``: the same as scipy reports it, computed
+        another way and so different in last bits; ``fun``, ``nfev`` (points), ``nit`` (scipy's count: the first batch is
+        1), ``status``, ``success`` (status 3, 4 or 5), ``message``. Status: 1 ``maxfun``, 2 ``maxiter``, 3 ``f_min``,
+        4 ``vol_tol``, 5 ``len_tol``, 99 ``callback``.
+
+    Raises
+    ------
+    InputError
+        An argument breaks a rule.
+    ObjectiveError
+        ``evaluate`` returned something else than one number a point, or NaN (``params`` holds the point).
+
+    Notes
+    -----
+    Where scipy aborts for lack of room (status -4, one iteration larger than its slack; -6, more than 5,000 rectangles
+    chosen) or caps ``maxfun`` to stay below 1 GiB, this goes on. Memory is ``40 + 12 * n_params`` bytes a point, up to
+    three times that while the arrays grow.
+
+    References
+    ----------
+    .. [1] D. R. Jones, C. D. Perttunen, B. E. Stuckman, Lipschitzian optimization without the Lipschitz constant,
+       J. Optim. Theory Appl. 79 (1993) 157-181.
+    .. [2] J. M. Gablonsky, C. T. Kelley, A locally-biased form of the DIRECT algorithm, J. Global Optim. 21 (2001) 27-37.
+
+    Examples
+    --------
+    >>> from backtest import search
+    >>> best = search.direct(lambda batch: (batch[:, 0] - 1) ** 2 + batch[:, 1] ** 2, [(-4, 5), (-3, 4)], maxfun=300)
+    >>> best.x.round(2).tolist(), best.status
+    ([1.0, 0.0], 1)
+    """
+    from scipy.optimize import OptimizeResult
+
+    if not callable(evaluate):
+        raise InputError(f"evaluate must be callable, got {evaluate!r}")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback must be callable or None, got {callback!r}")
+    low, width = _box(bounds)
+    n_params = len(low)
+    maxfun = MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
+    maxiter = whole("maxiter", maxiter, low=1, high=MAX_COUNT)
+    f_min_rtol = number("f_min_rtol", f_min_rtol, low=0.0, high=1.0)
+    vol_tol = number("vol_tol", vol_tol, low=0.0, high=1.0)
+    len_tol = number("len_tol", len_tol, low=0.0, high=1.0)
+    f_min = number("f_min", f_min, infinite=True)
+    if f_min == math.inf:
+        raise InputError(f"f_min must be < inf, got {f_min!r}")
+    nan_raises = choice("nan", nan, ("raise", "inf")) == "raise"
+    is_strict = choice("selection", selection, ("relaxed", "strict")) == "strict"
+    budget = maxfun - maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
+
+    kernel = _backend.kernel("direct")
+    state = kernel.State(n_params, number("eps", eps, low=0.0), budget, maxiter,
+                         flag("locally_biased", locally_biased), is_strict, f_min, f_min_rtol, vol_tol or -1.0,
+                         len_tol or -1.0)
+    ratio = low / width
+    # The last iteration may overshoot the budget; how far is not known before it is chosen.
+    arrays = _room(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
+    state.bind(ratio, width, **arrays)
+    n_new = kernel.start(state)
+    while True:
+        if not kernel.fits(state):
+            arrays = _grown(arrays, state.n_points, n_new, state.deepest)
+            state.bind(ratio, width, **arrays)
+        batch = np.empty((n_new, n_params))
+        kernel.sample(state, batch)
+        scores = _scores(evaluate(batch), n_new)
+        status = kernel.update(state, scores)
+        if status == kernel.NAN:
+            if nan_raises:
+                _refuse_nan(kernel, state, scores)
+            status = kernel.update(state, np.where(np.isnan(scores), math.inf, scores))
+        if callback is not None:
+            centre = arrays["centre"][state.best]
+            best = OptimizeResult(x=(centre + ratio) * width, fun=state.fun, nfev=state.n_points, nit=state.iteration)
+            try:
+                callback(best)
+            except StopIteration:
+                status = CALLBACK_STOP
+        if status:
+            break
+        n_new = kernel.select(state)
+    centre = arrays["centre"][state.best]
+    limits = {"maxfun": maxfun, "maxiter": maxiter, "f_min_rtol": f_min_rtol, "vol_tol": vol_tol, "len_tol": len_tol}
+    # scipy's loop counter has moved on when the loop runs out.
+    nit = state.iteration + 1 if status == 2 else state.iteration
+    return OptimizeResult(x=(centre + ratio) * width, x_scipy=centre * width + width * ratio, fun=state.fun,
+                          nfev=state.n_points, nit=nit, status=status, success=status in (3, 4, 5),
+                          message=MESSAGES[status].format(**limits))
+
+
+def _box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower bounds and widths."""
+    if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy's Bounds
+        low, high = vector("bounds.lb", np.atleast_1d(bounds.lb)), vector("bounds.ub", np.atleast_1d(bounds.ub))
+        if len(low) != len(high):
+            raise InputError(f"bounds must have as many lower as upper bounds, got {len(low)} and {len(high)}")
+    else:
+        pairs = matrix("bounds", list(bounds) if hasattr(bounds, "__iter__") else bounds, shape=(None, 2))
+        low, high = pairs[:, 0].copy(), pairs[:, 1].copy()
+    if not len(low):
+        raise InputError("bounds must hold at least one (low, high) pair, got none")
+    for row, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+        if not a < b:
+            raise InputError(f"bounds must have low < high, got {(a, b)} (row {row})")
+        if math.isinf(b - a):
+            raise InputError(f"bounds must have a finite width, got {(a, b)} (row {row})")
+    return low, high - low
+
+
+def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
+    """Arrays of ``State.bind`` for so many rectangles and size classes (the contents are the kernel's business)."""
+    capacity, n_levels = max(capacity, 2 * n_params + 2), max(n_levels, 2 * n_params + 2)
+    return {
+        "centre": np.empty((capacity, n_params)), "exponent": np.empty((capacity, n_params), dtype=np.intc),
+        "value": np.empty(capacity), "rank": np.empty(capacity, dtype=np.intp), "child": np.empty(capacity, dtype=np.intp),
+        "sibling": np.empty(capacity, dtype=np.intp), "chosen": np.empty(capacity, dtype=np.intp),
+        "head": np.full(n_levels, -1, dtype=np.intp), "waiting": np.full(n_levels, -1, dtype=np.intp),
+        "third": np.empty(n_levels), "size": np.empty(n_levels), "least": np.empty(n_params),
+        "order": np.empty(n_params, dtype=np.intp), "side": np.empty(n_params, dtype=np.intp),
+    }
+
+
+def _grown(arrays: Arrays, n_points: int, n_new: int, deepest: int) -> Arrays:
+    """Larger arrays with the old contents; at least doubled, so that growing stays cheap."""
+    n_params = len(arrays["least"])
+    capacity, n_levels = len(arrays["value"]), len(arrays["head"])
+    if n_points + n_new > capacity:
+        capacity = max(2 * capacity, n_points + n_new)
+    if deepest + n_params + 1 >= n_levels:
+        n_levels = max(2 * n_levels, deepest + n_params + 2)
+    larger = _room(n_params, capacity, n_levels)
+    for name, old in arrays.items():
+        larger[name][:len(old)] = old
+    return larger
+
+
+def _scores(scores: Any, n_points: int) -> NDArray[np.float64]:
+    """What ``evaluate`` returned as a float64 vector, one number a point."""
+    if type(scores) is np.ndarray and scores.dtype == np.float64 and scores.shape == (n_points,):
+        return np.ascontiguousarray(scores)
+    try:
+        array = np.asarray(scores)
+    except ValueError:  # ragged lists
+        raise ObjectiveError(f"evaluate must return {n_points} numbers, got {type(scores).__name__}") from None
+    if array.dtype.kind not in "iuf":
+        raise ObjectiveError(f"evaluate must return numbers, got {type(scores).__name__} of dtype {array.dtype}")
+    if array.shape != (n_points,):
+        raise ObjectiveError(f"evaluate must return scores of shape ({n_points},), got shape {array.shape}")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _refuse_nan(kernel: Any, state: Any, scores: NDArray[np.float64]) -> None:
+    row = int(np.isnan(scores).argmax())
+    batch = np.empty((len(scores), state.n_params))
+    kernel.sample(state, batch)  # again: evaluate may have written into the one it was given
+    point = batch[row].tolist()
+    raise ObjectiveError(f"scores must not be NaN, got nan at x = {point} (row {row} of batch {state.iteration}); "
+                         "nan='inf' counts NaN as infinitely bad", {"x": point})

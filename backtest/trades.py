@@ -1,0 +1,325 @@
+"""Trades: fills -> completed trades and open positions -> statistics.  The only implementation of trades in the library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backtest import _backend
+from backtest._checks import InputError, choice, known_names, number
+from backtest.bars import NS_PER_DAY
+from backtest.metrics import mean_and_deviation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Why a fill closed, by code.
+REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust")
+#: Where in its bar a fill happened, by code.
+MOMENTS = ("open", "inside", "close")
+
+_INT, _FLOAT = np.int64, np.float64
+#: One executed order; the struct Fill in ext/_records.pxd.
+FILL = np.dtype([
+    ("decision_bar", _INT), ("fill_bar", _INT), ("moment", _INT), ("asset", _INT), ("units", _FLOAT), ("price", _FLOAT),
+    ("value", _FLOAT), ("cost", _FLOAT), ("cash_before", _FLOAT), ("cash_after", _FLOAT), ("position_before", _FLOAT),
+    ("position_after", _FLOAT), ("reason", _INT), ("ambiguous", _INT), ("stop", _FLOAT), ("target", _FLOAT),
+    ("equity", _FLOAT), ("written_off", _FLOAT)])
+#: One completed trade; the struct Trade.
+TRADE = np.dtype([
+    ("asset", _INT), ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("exit_bar", _INT), ("units", _FLOAT),
+    ("entry_price", _FLOAT), ("exit_price", _FLOAT), ("stop", _FLOAT), ("target", _FLOAT), ("entry_value", _FLOAT),
+    ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT), ("net_profit", _FLOAT),
+    ("return_", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("is_uncertain", _INT), ("reason", _INT), ("ambiguous", _INT),
+    ("equity", _FLOAT), ("written_off", _FLOAT)])
+#: One open position; the struct Position.
+POSITION = np.dtype([
+    ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("bar", _INT), ("moment", _INT), ("units", _FLOAT),
+    ("price", _FLOAT), ("entry_cost", _FLOAT), ("borrow_cost", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("stop", _FLOAT),
+    ("target", _FLOAT), ("equity", _FLOAT)])
+#: Trades of one side, added up; the struct TradeSums.
+TRADE_SUMS = np.dtype([(name, _FLOAT) for name in (
+    "n_trades", "n_winners", "n_losers", "costs", "net_profit", "won", "lost", "largest_profit", "largest_loss", "sum_return",
+    "sum_return_2", "sum_mfe", "sum_mae", "sum_bars_held", "min_bars_held", "max_bars_held", "longest_winning_streak",
+    "longest_losing_streak", "n_ambiguous", "written_off")])
+
+DAYS_PER_MONTH = 30.44
+
+#: Rows of :meth:`Trades.statistics`: key -> title.
+STATISTICS = {
+    "n_trades": "Completed trades", "n_winners": "Winners (net profit > 0)", "n_losers": "Losers (net profit < 0)",
+    "win_rate": "Win rate", "costs_paid": "Costs paid", "net_profit": "Net profit", "largest_profit": "Largest profit",
+    "largest_loss": "Largest loss", "mean_profit": "Mean profit of winners", "mean_loss": "Mean loss of losers",
+    "mean_net_profit": "Mean net profit", "reward_risk": "Reward / risk", "profit_factor": "Profit factor",
+    "expectancy": "Expectancy (mean return)", "sqn": "System quality number", "longest_winning_streak": "Longest winning streak",
+    "longest_losing_streak": "Longest losing streak", "mean_mfe": "Mean MFE", "mean_mae": "Mean MAE",
+    "min_bars_held": "Shortest (bars)", "mean_bars_held": "Mean (bars)", "max_bars_held": "Longest (bars)",
+    "min_days_held": "Shortest (days)", "mean_days_held": "Mean (days)", "max_days_held": "Longest (days)",
+    "information_score": "Information score", "trades_per_month": "Trades per month", "n_ambiguous": "Ambiguous trades",
+    "written_off": "Written off",
+}
+
+
+class Trades:
+    """Completed trades and open positions of a ledger.
+
+    Attributes
+    ----------
+    records : ndarray of TRADE
+        Completed trades in order of exit.
+    positions : ndarray of POSITION
+        Per asset; ``side`` is 0 where nothing is open.
+    """
+
+    def __init__(self, records: NDArray[Any], positions: NDArray[Any], close: NDArray[np.float64], times: Any,
+                 bars: tuple[int, int], assets: tuple[Any, ...] | None) -> None:
+        self.records, self.positions = records, positions
+        self._close, self._times, self._assets = close, times, assets
+        self._first, self._last = bars
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Completed trades, one a row; see ``docs/definitions.md`` for the columns."""
+        import pandas as pd
+
+        t = self.records
+        columns: dict[str, Any] = {} if self._assets is None else {"asset": self._asset_names(t["asset"])}
+        columns["side"] = np.where(t["side"] > 0, "long", "short")
+        for name in ("decision", "entry", "exit"):
+            columns[f"{name}_bar"] = t[f"{name}_bar"]
+        for name in ("decision", "entry", "exit"):
+            columns[f"{name}_time"] = self._times[t[f"{name}_bar"]]
+        for name in ("entry_price", "exit_price", "stop", "target", "units", "entry_value", "entry_cost", "exit_cost",
+                     "borrow_cost", "gross_profit", "net_profit"):
+            columns[name] = t[name]
+        columns |= {"return": t["return_"], "mfe": t["mfe"], "mae": t["mae"], "excursion_uncertain": t["is_uncertain"] != 0,
+                    "bars_held": t["exit_bar"] - t["entry_bar"],
+                    "duration": self._times[t["exit_bar"]] - self._times[t["entry_bar"]],
+                    "exit_reason": [REASONS[code] for code in t["reason"]], "ambiguous": t["ambiguous"] != 0,
+                    "equity": t["equity"], "written_off": t["written_off"]}
+        return pd.DataFrame(columns)
+
+    @property
+    def open_positions(self) -> pd.DataFrame:
+        """Positions open at the last bar, valued at its close; not part of the statistics."""
+        import pandas as pd
+
+        assets = np.flatnonzero(self.positions["side"])
+        p = self.positions[assets]
+        last_close = self._close[assets, self._last - 1] if len(assets) else np.empty(0)
+        columns: dict[str, Any] = {} if self._assets is None else {"asset": self._asset_names(assets)}
+        columns |= {"side": np.where(p["side"] > 0, "long", "short"), "entry_bar": p["entry_bar"],
+                    "entry_time": self._times[p["entry_bar"]], "entry_price": p["price"], "units": p["units"],
+                    "entry_cost": p["entry_cost"], "borrow_cost": p["borrow_cost"], "stop": p["stop"], "target": p["target"],
+                    "last_price": last_close, "gross_profit": p["units"] * (last_close - p["price"]),
+                    "mfe": p["mfe"], "mae": p["mae"], "bars_held": self._last - 1 - p["entry_bar"]}
+        return pd.DataFrame(columns)
+
+    def _asset_names(self, assets: NDArray[np.int64]) -> list[Any]:
+        assert self._assets is not None
+        return [self._assets[asset] for asset in assets]
+
+    def sums(self) -> NDArray[Any]:
+        """Trades added up: all, long, short; ndarray of TRADE_SUMS, shape (3,)."""
+        sums = np.zeros(3, dtype=TRADE_SUMS)
+        _backend.kernel("trades").summarise(self.records, sums)
+        return sums
+
+    def statistics(self) -> pd.DataFrame:
+        """Statistics of completed trades: one row per statistic, columns All, Long, Short.
+
+        Counts of nothing are 0, means of nothing NaN.
+        """
+        import pandas as pd
+
+        s = self.sums()
+        n = s["n_trades"]
+        with np.errstate(all="ignore"):
+            none = np.where(n > 0, 0.0, np.nan)
+            mean_profit, mean_loss = s["won"] / s["n_winners"], -s["lost"] / s["n_losers"]
+            mean, deviation = mean_and_deviation(s["sum_return"], s["sum_return_2"], n, 0)
+            sample = deviation * np.sqrt(n / (n - 1.0))
+            days = self._days_held()
+            rows = {
+                "n_trades": n, "n_winners": s["n_winners"], "n_losers": s["n_losers"], "win_rate": s["n_winners"] / n,
+                "costs_paid": s["costs"], "net_profit": s["net_profit"], "largest_profit": s["largest_profit"] + none,
+                "largest_loss": s["largest_loss"] + none, "mean_profit": mean_profit, "mean_loss": mean_loss,
+                "mean_net_profit": s["net_profit"] / n, "reward_risk": np.abs(mean_profit / mean_loss),
+                "profit_factor": s["won"] / s["lost"], "expectancy": mean, "sqn": np.sqrt(n) * mean / sample,
+                "longest_winning_streak": s["longest_winning_streak"], "longest_losing_streak": s["longest_losing_streak"],
+                "mean_mfe": s["sum_mfe"] / n, "mean_mae": s["sum_mae"] / n, "min_bars_held": s["min_bars_held"] + none,
+                "mean_bars_held": s["sum_bars_held"] / n, "max_bars_held": s["max_bars_held"] + none,
+                "min_days_held": days[0], "mean_days_held": days[1], "max_days_held": days[2],
+                "information_score": np.where(n > 1, mean / deviation, np.nan), "trades_per_month": n / self._months(),
+                "n_ambiguous": s["n_ambiguous"], "written_off": s["written_off"]}
+        frame = pd.DataFrame.from_dict({key: rows[key] for key in STATISTICS}, orient="index", columns=["All", "Long", "Short"])
+        frame.index.name = "statistic"
+        return frame
+
+    def _nanos(self) -> NDArray[np.int64] | None:
+        times = self._times
+        return times.asi8.astype(np.int64) * _unit_nanos(times) if hasattr(times, "asi8") else None
+
+    def _days_held(self) -> NDArray[np.float64]:
+        nanos, result = self._nanos(), np.full((3, 3), np.nan)
+        if nanos is None:
+            return result
+        held = (nanos[self.records["exit_bar"]] - nanos[self.records["entry_bar"]]) / NS_PER_DAY
+        for column, side in enumerate((0, 1, -1)):
+            of_side = held if side == 0 else held[self.records["side"] == side]
+            if len(of_side):
+                result[:, column] = of_side.min(), of_side.mean(), of_side.max()
+        return result
+
+    def _months(self) -> float:
+        nanos = self._nanos()
+        return np.nan if nanos is None else float(nanos[self._last - 1] - nanos[self._first]) / (NS_PER_DAY * DAYS_PER_MONTH)
+
+
+def _unit_nanos(times: Any) -> int:
+    return {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[times.unit]
+
+
+def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open: NDArray[np.float64] | None = None,
+          high: NDArray[np.float64] | None = None, low: NDArray[np.float64] | None = None, borrow_per_bar: float = 0.0,
+          first: int = 0, last: int | None = None, assets: tuple[Any, ...] | None = None) -> Trades:
+    """Trades of a ledger that is known to be in order, traded on the bars ``first`` to ``last``.
+
+    Prices are (n_assets, n_bars), ``times`` a pandas index.
+    """
+    nothing = np.empty((0, 0))
+    last = close.shape[1] if last is None else last
+    positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.zeros(max(len(ledger), 1), dtype=TRADE)
+    n_trades = _backend.kernel("trades").track(
+        ledger, nothing if open is None else open, nothing if high is None else high, nothing if low is None else low, close,
+        borrow_per_bar, last, positions, trades)
+    return Trades(trades[:n_trades], positions, close, times, (first, last), assets)
+
+
+def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None, high: ArrayLike | None = None,
+                 low: ArrayLike | None = None, index: Any = None, borrow_per_bar: float = 0.0) -> Trades:
+    """Completed trades and open positions of any engine's ledger.
+
+    Parameters
+    ----------
+    ledger : DataFrame or mapping of columns
+        One executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
+        needed; ``asset`` (a column of ``close``: its label, or its number), ``cost``, ``decision_bar``, ``moment``
+        ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``, ``reason``, ``ambiguous``
+        and ``equity`` may be there.
+    close : array_like, shape (n_bars,) or (n_bars, n_assets)
+        Prices that positions are valued at; a DataFrame brings labels and times.
+    open, high, low : array_like, optional
+        Same shape.  With ``high`` and ``low``, MFE and MAE use the bars' extremes; with ``close`` alone the closes.
+    index : array_like of datetime64, optional
+        Time of each bar; ``close.index`` by default, if it holds dates.
+    borrow_per_bar : float
+        Cost of a short per bar, as a share of its value.
+
+    Returns
+    -------
+    Trades
+        ``.table``, ``.open_positions``, ``.statistics()``.
+
+    Raises
+    ------
+    InputError
+        A column is missing or unknown, a bar is out of range or out of order, a price is not > 0, units are 0.
+    """
+    import pandas as pd
+
+    if index is None and isinstance(getattr(close, "index", None), pd.DatetimeIndex):
+        index = close.index  # type: ignore[union-attr]
+    labels: tuple[Any, ...] | None = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
+    prices: dict[str, Any] = {name: _price_matrix(name, values) for name, values in
+              (("close", close), ("open", open), ("high", high), ("low", low)) if values is not None}
+    if ("high" in prices) != ("low" in prices):
+        raise InputError("high and low must be given together, got one of them")
+    shape = prices["close"].shape
+    for name, matrix in prices.items():
+        if matrix.shape != shape:
+            raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {matrix.shape[::-1]}")
+    if labels is None and shape[0] > 1:
+        labels = tuple(range(shape[0]))
+    times = pd.RangeIndex(shape[1]) if index is None else pd.DatetimeIndex(index)
+    if len(times) != shape[1]:
+        raise InputError(f"index must have one time per bar ({shape[1]}), got {len(times)}")
+    return track(_ledger(ledger, shape[1], shape[0], labels), times=times, assets=labels,
+                 borrow_per_bar=number("borrow_per_bar", borrow_per_bar, low=0.0), **prices)
+
+
+def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim not in (1, 2) or array.shape[0] == 0:
+        raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_assets), got {array.shape}")
+    return np.ascontiguousarray(array[None, :] if array.ndim == 1 else array.T)
+
+
+def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | None) -> NDArray[Any]:
+    import pandas as pd
+
+    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)
+               } if isinstance(given, (pd.DataFrame, Mapping)) else None
+    if columns is None:
+        raise InputError(f"ledger must be a DataFrame or a mapping of columns, got {type(given).__name__}")
+    known = (
+        "fill_bar",
+        "units",
+        "price",
+        "asset",
+        "cost",
+        "decision_bar",
+        "moment",
+        "stop",
+        "target",
+        "reason",
+        "ambiguous",
+        "equity",
+    )
+    known_names("ledger column", columns, known)
+    for name in known[:3]:
+        if name not in columns:
+            raise InputError(f"ledger must have a column {name!r}, got {', '.join(columns)}")
+    n = len(columns["units"])
+    ledger = np.zeros(n, dtype=FILL)
+    for name in ("stop", "target", "equity"):
+        ledger[name] = np.nan
+    for name, values in columns.items():
+        if values.shape != (n,):
+            raise InputError(f"ledger column {name!r} must have {n} rows, got shape {values.shape}")
+        if name == "moment":
+            ledger[name] = [MOMENTS.index(choice("moment", value, MOMENTS)) for value in values.tolist()]
+        elif name == "reason":
+            ledger[name] = [REASONS.index(choice("reason", value, REASONS)) for value in values.tolist()]
+        elif name == "asset" and labels is not None:
+            known_names(
+                "asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels]
+            )
+            ledger[name] = [labels.index(value) for value in values.tolist()]
+        else:
+            ledger[name] = values
+    if "moment" not in columns:
+        ledger["moment"] = MOMENTS.index("close")
+    if "decision_bar" not in columns:
+        ledger["decision_bar"] = ledger["fill_bar"]
+    ledger["value"] = ledger["units"] * ledger["price"]
+    _rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
+    _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
+    _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0)), "finite and > 0")
+    _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
+    _rows(ledger, "cost", ~(ledger["cost"] >= 0), ">= 0")
+    order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
+    _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
+    return ledger
+
+
+def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:
+    if bad.any():
+        row = int(bad.argmax())
+        raise InputError(f"ledger column {name!r} must be {rule}, got {ledger[name][row]} (row {row})")

@@ -1,0 +1,136 @@
+# Records that kernels share.  Every field is 8 bytes, so layout and packing agree everywhere with the NumPy dtypes
+# of the same names: FILL, TRADE and POSITION in backtest/trades.py, SUMS in backtest/metrics.py.  The tests compare
+# names and order.
+
+from libc.stdint cimport int64_t
+
+cdef struct Fill:  # one executed order
+    int64_t decision_bar  # its close decided
+    int64_t fill_bar
+    int64_t moment        # of the fill inside its bar: OPEN, INSIDE, CLOSE
+    int64_t asset
+    double units          # signed: bought > 0
+    double price          # slippage included
+    double value          # units * price
+    double cost
+    double cash_before
+    double cash_after
+    double position_before
+    double position_after
+    int64_t reason        # REASONS; why a closing fill closed
+    int64_t ambiguous     # 1: stop and target touched in one bar, nobody knows which came first
+    double stop           # levels of an opening fill, NaN if off
+    double target
+    double equity         # before an opening fill
+    double written_off    # negative equity that a bust left behind
+
+cdef struct Trade:  # one completed (part of a) position
+    int64_t asset
+    int64_t side          # 1 long, -1 short
+    int64_t decision_bar
+    int64_t entry_bar
+    int64_t exit_bar
+    double units          # signed
+    double entry_price    # average
+    double exit_price
+    double stop
+    double target
+    double entry_value    # |units| * entry price
+    double entry_cost
+    double exit_cost
+    double borrow_cost
+    double gross_profit
+    double net_profit
+    double return_        # net profit / entry value
+    double mfe            # best and worst gross profit while held, exit included
+    double mae
+    int64_t is_uncertain  # 1: the exit bar's extremes may have come before or after the exit
+    int64_t reason
+    int64_t ambiguous
+    double equity         # at entry
+    double written_off
+
+cdef struct Position:  # one open position, as the trades kernel follows it
+    int64_t side          # 0: none
+    int64_t decision_bar
+    int64_t entry_bar
+    int64_t bar           # lived through up to this bar
+    int64_t moment        # and this moment of it
+    double units
+    double price          # average entry price
+    double entry_cost
+    double borrow_cost
+    double mfe
+    double mae
+    double stop
+    double target
+    double equity
+
+cdef struct Sums:  # what one candidate leaves behind; metrics are made from these
+    double n_returns
+    double end_equity
+    double sum_return
+    double sum_return_2
+    double sum_return_3
+    double sum_return_4
+    double sum_gain
+    double sum_loss
+    double sum_downside_2
+    double max_drawdown
+    double bars_held
+    double traded_value
+    double costs
+    double written_off
+    double n_fills
+    double n_trades
+    double n_winners
+    double won
+    double lost
+    double net_profit
+    double largest_profit
+    double sum_trade_return
+    double sum_trade_return_2
+    double best_trade
+    double worst_trade
+    double n_ambiguous
+
+cdef struct TradeSums:  # the trades of one side, added up
+    double n_trades
+    double n_winners
+    double n_losers
+    double costs
+    double net_profit
+    double won
+    double lost
+    double largest_profit
+    double largest_loss
+    double sum_return
+    double sum_return_2
+    double sum_mfe
+    double sum_mae
+    double sum_bars_held
+    double min_bars_held
+    double max_bars_held
+    double longest_winning_streak
+    double longest_losing_streak
+    double n_ambiguous
+    double written_off
+
+cdef enum:
+    # Moments of a bar.  START is before its open: a position carried over.
+    START = -1
+    OPEN = 0
+    INSIDE = 1
+    CLOSE = 2
+
+cdef enum:
+    # REASONS of backtest/trades.py, in this order.
+    NONE = 0
+    SIGNAL = 1
+    REVERSE = 2
+    STOP = 3
+    TARGET = 4
+    TRAIL = 5
+    TIME = 6
+    END = 7
+    BUST = 8

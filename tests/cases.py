@@ -1,0 +1,63 @@
+"""Bars, signals and settings for tests: seeded, and as Hypothesis strategies that look for trouble."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+import backtest as bt
+
+SIDES = ("both", "long", "short")
+
+
+def random_bars(rng, n, volatility=0.02, gaps=True):
+    """A random walk with highs and lows around it, and gaps between bars."""
+    close = 100 * np.exp(np.cumsum(rng.normal(0, volatility, n)))
+    before = np.concatenate([[100.0], close[:-1]])
+    open_ = before * np.exp(rng.normal(0, volatility / 2, n)) if gaps else before
+    high = np.maximum(open_, close) * np.exp(np.abs(rng.normal(0, volatility / 2, n)))
+    low = np.minimum(open_, close) * np.exp(-np.abs(rng.normal(0, volatility / 2, n)))
+    return bt.Bars(open=open_, high=high, low=low, close=close)
+
+
+def random_signals(rng, n, density):
+    return [rng.random(n) < density for _ in range(4)]
+
+
+@st.composite
+def lattice_bars(draw, max_bars=24):
+    """Few distinct prices, so that levels are touched exactly, gaps jump over them, and shorts go bust."""
+    n = draw(st.integers(1, max_bars))
+    price = st.sampled_from([50.0, 80.0, 90.0, 95.0, 99.0, 100.0, 101.0, 105.0, 110.0, 120.0, 150.0, 400.0])
+    rows = draw(st.lists(st.tuples(price, price, price, price), min_size=n, max_size=n))
+    high, low = [max(row) for row in rows], [min(row) for row in rows]
+    return bt.Bars(open=[row[0] for row in rows], high=high, low=low, close=[row[1] for row in rows])
+
+
+@st.composite
+def cases(draw):
+    """Bars, four signals, levels, costs and execution: everything one candidate can meet."""
+    bars = draw(lattice_bars())
+    n = len(bars)
+    flags = st.lists(st.booleans(), min_size=n, max_size=n)
+    often = draw(st.booleans())
+    signals = [np.array(draw(flags)) if often else np.array([draw(st.integers(0, 5)) == 0 for _ in range(n)]) for _ in range(4)]
+    fraction = st.sampled_from([None, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0])
+    levels = {name: draw(fraction) for name in ("stop_loss", "take_profit", "trailing_stop")}
+    max_bars = draw(st.sampled_from([None, 1, 2, 5]))
+    costs = bt.Costs(
+        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.25])), slippage=draw(st.sampled_from([0.0, 0.001, 0.1])),
+        fixed=draw(st.sampled_from([0.0, 1.0, 400.0])), per_unit=draw(st.sampled_from([0.0, 0.01])),
+        minimum=draw(st.sampled_from([0.0, 5.0])), maximum=draw(st.sampled_from([5.0, 50.0, float("inf")])),
+        borrow_rate=draw(st.sampled_from([0.0, 0.3])))
+    size_type = draw(st.sampled_from(["equity", "cash"]))
+    execution = bt.Execution(
+        fill=draw(st.sampled_from(["next_open", "close"])), intrabar=draw(st.sampled_from(["pessimistic", "optimistic"])),
+        sides=draw(st.sampled_from(SIDES)), size_type=size_type, cash=1000.0,
+        size=draw(st.sampled_from([1.0, 0.5] if size_type == "equity" else [300.0, 5000.0])),
+        whole_units=draw(st.booleans()), close_at_end=draw(st.booleans()), start=draw(st.integers(0, n - 1)),
+        rf=draw(st.sampled_from([0.0, 0.05])), periods_per_year=252.0)
+    return bars, signals, levels | {"max_bars": max_bars}, costs, execution
+
+
+def strategy_of(signals, levels=None, sides="both"):
+    """The strategy of four boolean arrays; ``sides`` says which entries it must have."""
+    return bt.rules.from_arrays(*signals, **(levels or {}))

@@ -1,0 +1,95 @@
+"""Who may import whom, and what importing costs: walked from the code's own imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import backtest
+
+PACKAGE = Path(backtest.__file__).parent
+
+# Each line may use the lines below it; within a line, left may use right.
+LAYERS = [
+    ["__main__"],
+    ["cli"],
+    ["optimize", "config", "strategies"],
+    ["levels", "gpu"],
+    ["runs"],
+    ["signals"],
+    ["trades"],
+    ["search", "compute"],
+    ["rules", "lines", "expr"],
+    ["bars"],
+    ["space", "where"],
+    ["metrics"],
+    ["costs"],
+    ["_backend"],
+    ["_checks"],
+]
+RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
+HEAVY = ("pandas", "optuna", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals", "tqdm")
+
+
+def modules():
+    return [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "__init__.py" or path.parent != PACKAGE]
+
+
+def room(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "backtest":
+            names = [f"backtest.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        for name in names:
+            if name == "backtest":
+                yield "backtest", node.lineno
+            elif name.startswith("backtest."):
+                yield name.split(".")[1], node.lineno
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    here = room(path)
+    if here == "data":
+        return
+    for there, line in imported_rooms(path):
+        where = f"{path.relative_to(PACKAGE)}:{line} imports {there}"
+        if here in ("_ext", "_pure"):
+            assert there == here, f"{where}; kernels import nothing of ours"
+        elif there == "backtest":
+            assert here in ("cli", "__main__"), f"{where}; only the command line stands above the public names"
+        elif there == here or (there == "compute" and here == "_backend"):  # the report names the default thread count
+            continue
+        else:
+            assert there in RANK, f"{where}: give the new room its place in LAYERS"
+            assert RANK[there] > RANK[here], f"{where}, which points up"
+
+
+def test_every_room_is_there():
+    rooms = {room(path) for path in modules()} - {"_ext", "_pure", "data"}
+    assert rooms <= set(RANK), "give the new room its place in LAYERS"
+
+
+def test_importing_is_light_and_silent():
+    code = f"import sys, backtest; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_public_names_are_sorted_and_real():
+    assert list(backtest.__all__) == sorted(backtest.__all__, key=lambda name: (not name.isupper(), name[0].islower(), name))
+    for name in backtest.__all__:
+        assert getattr(backtest, name).__doc__ is not None or name == "METRICS"
