@@ -4,10 +4,9 @@ Machines are shared and noisy, so what is asserted is a ratio of minima in one r
 Figures beyond the times, such as candidate-bars per second, are in ``extra_info`` of the JSON and, with ``-s``, on the terminal.
 """
 
-import time
-
 import numpy as np
 import pytest
+from ratio import minima
 
 from backtest import _backend
 from backtest.levels import Levels
@@ -32,16 +31,6 @@ def offsets(n_candidates=N_CANDIDATES):
     return np.random.default_rng(1).uniform(-0.03, 0.03, (n_candidates, 2))
 
 
-def best_of(work, times):
-    """Shortest of several runs, in seconds."""
-    seconds = []
-    for _ in range(times):
-        begun = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begun)
-    return min(seconds)
-
-
 def say(benchmark, **figures):
     benchmark.extra_info.update(figures)
     print("  " + ", ".join(f"{name} {value:.3g}" for name, value in figures.items()))
@@ -57,7 +46,7 @@ def bench_batch(benchmark, n_bars, simd):
     with _backend.forced("cython", simd):
         profit = benchmark(task.profit, batch, n_threads=1)
         np.testing.assert_array_equal(profit[:64], expected)
-        seconds = best_of(lambda: task.profit(batch, n_threads=1), 5)
+        seconds = minima(lambda: task.profit(batch, n_threads=1), repeats=5)[0]
     say(benchmark, candidate_bars_per_second=n_bars * N_CANDIDATES / seconds)
 
 
@@ -66,10 +55,10 @@ def bench_batch_against_the_pure_twin(benchmark):
     task, batch = problem(200), offsets()
     with _backend.forced("python"):
         expected = task.profit(batch, n_threads=1)
-        pure_seconds = best_of(lambda: task.profit(batch, n_threads=1), 3)
+        pure_seconds = minima(lambda: task.profit(batch, n_threads=1), repeats=3)[0]
     profit = benchmark(task.profit, batch, n_threads=1)
     np.testing.assert_array_equal(profit, expected)
-    ratio = pure_seconds / best_of(lambda: task.profit(batch, n_threads=1), 20)
+    ratio = pure_seconds / minima(lambda: task.profit(batch, n_threads=1), repeats=20)[0]
     say(benchmark, times_faster_than_pure=ratio)
     assert ratio > 10.0
 
@@ -80,11 +69,8 @@ def bench_threads(benchmark):
     expected = task.profit(batch, n_threads=1)
     np.testing.assert_array_equal(benchmark(task.profit, batch, n_threads=2), expected)
     # Interleaved, because the neighbours of a shared machine come and go.
-    ratios = []
-    for _ in range(5):
-        one, two = (best_of(lambda n=n: task.profit(batch, n_threads=n), 2) for n in (1, 2))
-        ratios.append(one / two)
-    say(benchmark, speed_up_on_two_threads=max(ratios))
+    one, two = minima(lambda: task.profit(batch, n_threads=1), lambda: task.profit(batch, n_threads=2))
+    say(benchmark, speed_up_on_two_threads=one / two)
 
 
 @compiled
@@ -96,7 +82,7 @@ def bench_exact(benchmark, n_bars):
     assert found.profit >= sampled
     assert found.profit == task.profit([found.x])[0]
     assert not found.truncated
-    say(benchmark, milliseconds=1e3 * best_of(lambda: task.optimize("exact"), 5))
+    say(benchmark, milliseconds=1e3 * minima(lambda: task.optimize("exact"), repeats=5)[0])
 
 
 @compiled
@@ -104,10 +90,10 @@ def bench_exact_against_the_pure_twin(benchmark):
     task = problem(2000)
     with _backend.forced("python"):
         expected = task.optimize()
-        pure_seconds = best_of(task.optimize, 1)
+        pure_seconds = minima(task.optimize, repeats=1)[0]
     found = benchmark(task.optimize)
     assert (found.profit, found.x.tolist(), found.nfev) == (expected.profit, expected.x.tolist(), expected.nfev)
-    ratio = pure_seconds / best_of(task.optimize, 10)
+    ratio = pure_seconds / minima(task.optimize, repeats=10)[0]
     say(benchmark, times_faster_than_pure=ratio)
     assert ratio > 5.0
 

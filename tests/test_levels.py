@@ -168,7 +168,7 @@ def test_the_truth_lies_between_the_two_rules_on_random_walks(backend):
 # --- Twins
 
 def test_the_door_and_the_kernel_mean_the_same_columns():
-    names = [name for name in vars(rows) if name.isupper() and isinstance(getattr(rows, name), int)]
+    names = [name for name in vars(rows) if name.isupper() and type(getattr(rows, name)) is int]
     assert len(names) == 8 + 6 + 6 + 3
     assert {name: getattr(rows, name) for name in names} == {name: getattr(pure, name) for name in names}
 
@@ -402,6 +402,17 @@ def test_direct_that_cannot_go_on_falls_back_and_says_so(backend, search):
     assert found.fallback.startswith("evolution ran")
     assert found.nfev > 9
     assert found.profit == problem.optimize("evolution", maxfun=60).profit
+
+
+def test_direct_itself(backend):
+    for seed in range(3):
+        problem = Levels(**moves(60, seed), fee_rate=0.001)
+        found = problem.optimize("direct")
+        assert found.baseline <= found.profit <= problem.optimize().profit
+        assert found.profit == problem.profit([found.x])[0]
+        assert 300 < found.nfev < 700  # the budget is soft, as scipy's is
+        assert (found.fallback, found.success) == (None, True)
+        assert problem.optimize("direct", effort="fast").nfev < 200
 
 
 def test_what_the_search_raises_is_never_swallowed(search):
