@@ -10,13 +10,20 @@
 import hashlib
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 MODES = ("auto", "require", "pure")
 # Strict IEEE arithmetic, so that both twins agree to the last bit: no fused multiply-add, no fast-math.
 # -fno-trapping-math only drops floating-point exception flags; without it gcc leaves selects scalar.
-UNIX_FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+# -g0: the debug information that distributions ask for is four fifths of a module, and a wheel has three of each.
+UNIX_FLAGS = ["-O3", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 MSVC_FLAGS = ["/O2", "/fp:precise"]
+# One wheel carries every kernel once more per level (``backtest/_ext/v3``, ``v4``); ``_backend.py`` takes the highest that runs.
+SIMD_FLAGS = {
+    "linux-x86_64": {"v3": ["-march=x86-64-v3"], "v4": ["-march=x86-64-v4"]},
+    "win-amd64": {"v3": ["/arch:AVX2"], "v4": ["/arch:AVX512"]},
+}
 
 
 def sources_of(ext: Path) -> list[Path]:
@@ -33,25 +40,27 @@ def source_hash(ext: Path) -> str:
 
 
 def extensions(mode: str) -> list:
-    """What there is to compile."""
+    """Every kernel once per instruction set level of this platform, and ``buildinfo`` once."""
     if mode == "pure":
         return []
     from Cython.Build import cythonize
     from setuptools import Extension
 
     flags = MSVC_FLAGS if sys.platform == "win32" else UNIX_FLAGS
-    sources = sources_of(Path("ext"))
-    modules = [
-        Extension(f"backtest._ext.{path.stem}", [f"ext/{path.name}"], extra_compile_args=flags)
-        for path in sources if path.suffix == ".pyx"
-    ]
-    for module in modules:
-        if module.name.endswith(".buildinfo"):  # carries the hash of all sources, so it depends on all of them
-            module.define_macros = [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')]
-            module.depends = [f"ext/{path.name}" for path in sources]
-    modules = cythonize(modules, include_path=["ext"], compiler_directives={
-        "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
-        "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
+    sources = [f"ext/{path.name}" for path in sources_of(Path("ext"))]
+    headers = [path for path in sources if path.endswith(".h")]  # Cython knows what depends on a .pxd
+    # ``buildinfo`` carries the hash of all sources, so it depends on all of them.
+    info = {"define_macros": [("BACKTEST_SOURCE_HASH", f'"{source_hash(Path("ext"))}"')], "depends": sources}
+    modules = []
+    for level, level_flags in {"": [], **SIMD_FLAGS.get(sysconfig.get_platform(), {})}.items():
+        # Each level has its own C files: Cython enters a module into sys.modules under the name that is written in them.
+        modules += cythonize([
+            Extension(".".join(filter(None, ["backtest._ext", level, Path(path).stem])), [path], include_dirs=["ext"],
+                      extra_compile_args=flags + level_flags, **(info if "buildinfo" in path else {"depends": headers}))
+            for path in sources if path.endswith(".pyx") and not (level and "buildinfo" in path)
+        ], include_path=["ext"], build_dir=f"build/cython{level}", compiler_directives={
+            "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+            "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
     for module in modules:  # cythonize() drops the flag, so it is set afterwards
         module.optional = mode == "auto"
     return modules

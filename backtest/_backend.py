@@ -5,12 +5,16 @@ All kernels come from one backend.  The choice is made at the first use and kept
 * ``BACKTEST_BACKEND=auto`` (or unset, or empty): compiled, or pure with one warning that says why;
 * ``BACKTEST_BACKEND=cython``: compiled, or :class:`BackendUnavailable`;
 * ``BACKTEST_BACKEND=python``: pure.
+
+Compiled kernels come once per instruction set level (``_ext``, ``_ext/v3``, ``_ext/v4``), with equal results to the last bit;
+the highest level that this processor runs and this build carries is taken.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import pkgutil
 import warnings
@@ -22,6 +26,7 @@ from typing import NamedTuple
 from backtest._checks import BackendUnavailable, FallbackWarning, InputError, choice
 
 BACKENDS = ("auto", "cython", "python")
+SIMD_LEVELS = (3, 4)
 
 
 class Backend(NamedTuple):
@@ -55,7 +60,7 @@ def backend() -> str:
     Returns
     -------
     str
-        For example ``cython (compiled kernels, x86-64, 2 threads)`` or
+        For example ``cython (compiled kernels, x86-64-v4, 2 threads)`` or
         ``python (compiled kernels unavailable: <why>)``.
     """
     from backtest.compute.threads import default_threads
@@ -63,7 +68,8 @@ def backend() -> str:
     now = chosen()
     if now.name == "cython":
         count = default_threads()
-        return f"cython (compiled kernels, {now.simd}, {count} thread{'s' * (count != 1)})"
+        notes = [now.simd, f"{count} thread{'s' * (count != 1)}", *([now.reason] if now.reason else [])]
+        return f"cython (compiled kernels, {', '.join(notes)})"
     return f"python ({now.reason})"
 
 
@@ -75,32 +81,46 @@ def require_compiled() -> None:
 
 
 @contextlib.contextmanager
-def forced(name: str) -> Iterator[Backend]:
-    """Run the body on one backend; for tests and benchmarks, not thread-safe."""
+def forced(name: str, simd: str | None = None) -> Iterator[Backend]:
+    """Run the body on one backend, at one of :func:`simd_levels`; for tests and benchmarks, not thread-safe."""
     global _chosen
     before = _chosen
-    _chosen = _choose(choice("backend", name, BACKENDS))
+    _chosen = _choose(choice("backend", name, BACKENDS), simd)
     try:
         yield _chosen
     finally:
         _chosen = before
 
 
-def _choose(wish: str) -> Backend:
+def simd_levels() -> dict[str, str]:
+    """Levels that this processor runs and this build carries, lowest first, each with its folder."""
+    info = importlib.import_module("backtest._ext.buildinfo")
+    runs = [f"v{level}" for level in SIMD_LEVELS if level <= info.CPU_LEVEL]
+    return {info.SIMD: "_ext"} | {f"{info.SIMD}-{level}": f"_ext.{level}" for level in runs if _carries(level)}
+
+
+def _carries(level: str) -> bool:
+    return all(importlib.util.find_spec(f"backtest._ext.{level}.{name}") for name in kernel_names())
+
+
+def _choose(wish: str, simd: str | None = None) -> Backend:
     if wish not in BACKENDS:
         raise InputError(f"BACKTEST_BACKEND must be one of {', '.join(BACKENDS)}, got {wish!r}")
     if wish == "python":
         return Backend("python", "asked for by BACKTEST_BACKEND=python", "", _load("_pure"))
     try:
         info = importlib.import_module("backtest._ext.buildinfo")
-        compiled = _load("_ext")
+        levels = simd_levels()
+        simd = choice("simd", simd, list(levels)) if simd else list(levels)[-1]
+        compiled = _load(levels[simd])
     except ImportError as error:
         why = f"compiled kernels unavailable: {error}{_source_tree()}"
         if wish == "cython":
             raise BackendUnavailable(f"BACKTEST_BACKEND=cython, but {why}") from error
         warnings.warn(f"{why}; the pure Python kernels run, with equal results but far slower", FallbackWarning, stacklevel=4)
         return Backend("python", why, "", _load("_pure"))
-    return Backend("cython", "", info.SIMD, compiled)
+    missing = [f"v{level}" for level in SIMD_LEVELS if level <= info.CPU_LEVEL and not _carries(f"v{level}")]
+    return Backend("cython", f"built without {info.SIMD}-{missing[-1]}" if missing else "", simd, compiled)
 
 
 def _source_tree() -> str:

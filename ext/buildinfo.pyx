@@ -18,6 +18,7 @@ cdef extern from *:
     #else
     #define BACKTEST_COMPILER "gcc " __VERSION__
     #endif
+    #include "_cpu.h"
     #if defined(__x86_64__) || defined(_M_X64)
     #define BACKTEST_SIMD "x86-64"
     #elif defined(__aarch64__) || defined(_M_ARM64)
@@ -29,10 +30,13 @@ cdef extern from *:
     const char *BACKTEST_SOURCE_HASH
     const char *BACKTEST_COMPILER
     const char *BACKTEST_SIMD
+    int backtest_cpu_level() nogil
 
 SOURCE_HASH = BACKTEST_SOURCE_HASH.decode("ascii")
 COMPILER = BACKTEST_COMPILER.decode("ascii")
 SIMD = BACKTEST_SIMD.decode("ascii")
+# Highest of the levels 3 and 4 of x86-64 that this processor runs; 0 if neither.
+CPU_LEVEL = backtest_cpu_level()
 
 
 def record_fields():

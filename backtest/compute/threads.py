@@ -65,12 +65,12 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_
     # Several blocks a thread even out rows of unequal cost.
     n_blocks = min(n_rows, 4 * n_threads)
     edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
-    futures = [_threads(n_threads).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
+    futures = [shared_pool(n_threads).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
     for future in futures:
         future.result()
 
 
-def _threads(count: int) -> ThreadPoolExecutor:
+def shared_pool(count: int) -> ThreadPoolExecutor:
     """The kept pool; made anew after a fork or for another size."""
     global _pool
     with _lock:

@@ -1,0 +1,179 @@
+"""Many problems, one per thread or worker."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from typing import TYPE_CHECKING, Any, Protocol
+
+from backtest._checks import InputError, choice, flag, known_names, number
+from backtest.compute.threads import shared_pool, thread_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Columns of the answer, whatever the problems are.
+COLUMNS = ("high", "low", "profit", "profit_low", "profit_high", "n_fills", "n_ambiguous", "baseline", "tolerance", "truncated",
+           "fallback", "nfev", "method", "success", "status", "message", "error")
+OPTIONS = ("bounds", "effort", "maxfun", "seed")
+NOT_STARTED = "not started before the deadline"
+FAILED = "failed, see error"
+
+
+class Problem(Protocol):
+    """What can be optimised here: :class:`Levels`, :class:`AlwaysOn`, or anything with their ``optimize``."""
+
+    def optimize(self, method: str = ..., **options: Any) -> Any:
+        """The best point, as a scipy OptimizeResult with the keys of :meth:`Levels.optimize`."""
+
+
+def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, deadline: float | None = None,
+                  on_error: str = "record", executor: Executor | None = None, n_threads: int | None = None,
+                  progress: bool | None = None, **options: Any) -> pd.DataFrame:
+    """Optimise every problem, several at once.
+
+    Parameters
+    ----------
+    problems
+        {key: problem}; tuple keys of one length make a MultiIndex.
+    method
+        As in :meth:`Levels.optimize`; so are ``options`` (``bounds``, ``effort``, ``maxfun``, ``seed``).
+    deadline
+        Seconds from the call; problems not started by then are recorded as such, those that run are let finish.
+    on_error
+        ``record``: a problem that fails is a row with its ``error``, and the others go on.  ``raise``: the first error in the
+        order of the keys is raised, and nothing more is started.
+    executor
+        Any ``concurrent.futures`` executor; None uses threads of this process (the compiled kernels release the GIL).
+        A worker process without compiled kernels runs the pure ones, with equal results.
+    n_threads
+        Threads, if there is no executor; None takes every processor this process may use.
+    progress
+        A progress bar; None shows it on a terminal only.
+
+    Returns
+    -------
+    DataFrame
+        One row a problem, in the order of the mapping: ``high``, ``low`` (the offsets), what :meth:`Levels.optimize`
+        reports, and ``error`` (None, or what was raised).
+
+    Raises
+    ------
+    InputError
+        An option breaks its rule.
+    """
+    choice("on_error", on_error, ("record", "raise"))
+    if not isinstance(problems, Mapping):
+        raise InputError(f"problems must be a mapping of keys to problems, got {type(problems).__name__}")
+    until = None if deadline is None else time.monotonic() + number("deadline", deadline, low=0.0)
+    raises = on_error == "raise"
+    if progress is None:
+        progress = sys.stderr.isatty()
+    known_names("option", options, OPTIONS)
+    options["method"] = method
+    work = list(problems.values())
+    with _Progress(len(work), flag("progress", progress)) as tick:
+        if executor is None:
+            results = _on_threads(work, options, until, raises, thread_count(n_threads), tick)
+        else:
+            results = _on_executor(work, options, until, raises, executor, tick)
+    failures = [each for each in results if isinstance(each, Exception)]
+    if raises and failures:
+        raise failures[0]
+    return _table(list(problems), results)
+
+
+def _solve(problem: Problem, options: dict[str, Any]) -> Any:
+    """The result, or the exception: a worker must not end because a problem is bad."""
+    try:
+        return problem.optimize(**options)
+    except Exception as error:
+        return error
+
+
+def _on_threads(work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, n_threads: int,
+                tick: Callable[[], None]) -> list[Any]:
+    """Each thread takes the next problem until none is left: one submission a thread, not one a problem."""
+    results: list[Any] = [None] * len(work)
+    lock = threading.Lock()
+    places: Iterator[int] = iter(range(len(work)))
+    stopped = threading.Event()
+
+    def loop() -> None:
+        while not stopped.is_set():
+            with lock:
+                place = next(places, None)
+            if place is None or (until is not None and time.monotonic() >= until):
+                return
+            results[place] = _solve(work[place], options)
+            if raises and isinstance(results[place], Exception):
+                stopped.set()
+            with lock:
+                tick()
+
+    if n_threads == 1 or len(work) < 2:
+        loop()
+        return results
+    for future in [shared_pool(n_threads).submit(loop) for _ in range(min(n_threads, len(work)))]:
+        future.result()
+    return results
+
+
+def _on_executor(work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, executor: Executor,
+                 tick: Callable[[], None]) -> list[Any]:
+    results: list[Any] = [None] * len(work)
+    places: dict[Future[Any], int] = {}
+    if until is None or time.monotonic() < until:
+        places = {executor.submit(_solve, problem, options): place for place, problem in enumerate(work)}
+    waiting = set(places)
+    while waiting:
+        left = None if until is None else max(0.0, until - time.monotonic())
+        done, waiting = wait(waiting, timeout=left, return_when=FIRST_COMPLETED)
+        for future in done:
+            results[places[future]] = future.result()
+            tick()
+        failed = raises and any(isinstance(results[places[future]], Exception) for future in done)
+        if failed or (until is not None and time.monotonic() >= until):
+            waiting = {future for future in waiting if not future.cancel()}  # those that run are let finish
+            until = None
+    return results
+
+
+class _Progress:
+    """A progress bar that is only imported when it is shown."""
+
+    def __init__(self, total: int, shown: bool) -> None:
+        self._total, self._shown = total, shown
+        self._tqdm: Any = None
+
+    def __enter__(self) -> Callable[[], None]:
+        if not self._shown:
+            return lambda: None
+        from tqdm import tqdm
+
+        self._tqdm = tqdm(total=self._total, unit="problem")
+        return lambda: self._tqdm.update() and None
+
+    def __exit__(self, *_: object) -> None:
+        if self._tqdm is not None:
+            self._tqdm.close()
+
+
+def _table(keys: list[Any], results: list[Any]) -> pd.DataFrame:
+    import pandas as pd
+
+    tuples = bool(keys) and all(isinstance(key, tuple) and len(key) == len(keys[0]) for key in keys)
+    index = pd.MultiIndex.from_tuples(keys) if tuples else pd.Index(keys, name="key", tupleize_cols=False)
+    return pd.DataFrame([_row(each) for each in results], columns=list(COLUMNS), index=index)
+
+
+def _row(result: Any) -> dict[str, Any]:
+    if result is None:
+        return {"success": False, "message": NOT_STARTED, "error": None}
+    if isinstance(result, Exception):
+        return {"success": False, "message": FAILED, "error": f"{type(result).__name__}: {result}"}
+    high, low = result.x.tolist()
+    return {name: result.get(name) for name in COLUMNS} | {"high": high, "low": low, "error": None}
