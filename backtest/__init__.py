@@ -18,8 +18,10 @@ from backtest._checks import (
     SpaceError,
 )
 from backtest.bars import Bars
+from backtest.compute.many import optimize_many
 from backtest.costs import Costs, Execution
 from backtest.expr import param
+from backtest.levels import AlwaysOn, Levels
 from backtest.lines import line
 from backtest.metrics import METRICS
 from backtest.optimize import Result, load, optimize
@@ -32,6 +34,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "METRICS",
+    "AlwaysOn",
     "BackendUnavailable",
     "BacktestError",
     "Bars",
@@ -40,6 +43,7 @@ __all__ = [
     "Execution",
     "FallbackWarning",
     "InputError",
+    "Levels",
     "NumericsWarning",
     "ObjectiveError",
     "Result",
@@ -54,6 +58,7 @@ __all__ = [
     "lines",
     "load",
     "optimize",
+    "optimize_many",
     "param",
     "require_compiled",
     "rules",
@@ -64,3 +69,11 @@ __all__ = [
 ]
 
 _logging.getLogger("backtest").addHandler(_logging.NullHandler())
+
+
+def __getattr__(name: str) -> object:
+    if name == "gpu":  # needs nothing of torch until it is used, and is not needed to say ``import backtest``
+        import importlib
+
+        return importlib.import_module("backtest.gpu")
+    raise AttributeError(f"module 'backtest' has no attribute {name!r}")

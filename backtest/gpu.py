@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice, matrix, number
-from backtest._pure import levels as layout  # column numbers only
 from backtest.levels import AlwaysOn, Levels
+from backtest.levels import rows as layout
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +71,7 @@ def profit(problem: Levels | AlwaysOn, offsets: ArrayLike | torch.Tensor, device
     return out if is_tensor else out.cpu().numpy().astype(np.float64)
 
 
-def soft_profit(problem: Levels | AlwaysOn, offsets: torch.Tensor, temperature: float) -> torch.Tensor:
+def soft_profit(problem: Levels | AlwaysOn, offsets: torch.Tensor, temperature: float) -> Any:
     """A differentiable stand-in for the profit, for use inside a loss.
 
     Every fill becomes a probability: the logistic function of how far a price was beyond its level, over
@@ -100,8 +100,7 @@ def soft_profit(problem: Levels | AlwaysOn, offsets: torch.Tensor, temperature: 
         raise InputError(f"offsets must be a float tensor of shape (n_candidates, 2), got "
                          f"{tuple(offsets.shape) if isinstance(offsets, torch.Tensor) else type(offsets).__name__}")
     rows = torch.as_tensor(np.array(problem._rows), dtype=offsets.dtype, device=offsets.device)
-    soft: torch.Tensor = _Terms(torch, rows, offsets, problem._pessimistic).soft(problem.fee_rate, width)
-    return soft
+    return _Terms(torch, rows, offsets, problem._pessimistic).soft(problem.fee_rate, width)
 
 
 class _Terms:

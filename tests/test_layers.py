@@ -16,7 +16,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["optimize", "config", "strategies"],
-    ["levels", "gpu"],
+    ["gpu", "levels"],
     ["runs"],
     ["signals"],
     ["trades"],

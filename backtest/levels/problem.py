@@ -7,13 +7,13 @@ offsets ``(h, l)``; :meth:`Levels.profit` scores batches of them, :meth:`Levels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, choice, flag, matrix, number, vector, whole
+from backtest._checks import Frozen, InputError, choice, flag, matrix, number, vector, whole
 from backtest.compute.threads import run_rows, thread_count
 from backtest.levels import search
 from backtest.levels.rows import SIDE, Mask, check_bounds, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
@@ -35,7 +35,7 @@ MAX_POSITION = 10.0
 SPEED = 800.0
 
 
-class _LevelProblem:
+class _LevelProblem(Frozen):
     """What both kinds of problem share: rows folded for the kernel, and the questions one can ask them."""
 
     __slots__ = ("_high_pred", "_low_pred", "_reference", "_rows", "_split", "bar", "close_at_eod", "fee_rate", "fill_margin",
@@ -76,22 +76,7 @@ class _LevelProblem:
         for name, value in values.items():
             if isinstance(value, np.ndarray):
                 value.flags.writeable = False
-            object.__setattr__(self, name, value)
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"{type(self).__name__} is immutable; make a new one")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _LevelProblem.__slots__}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            object.__setattr__(self, name, value)
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         return (f"<{type(self).__name__}: {self.n_bars} bars, {len(self.bar)} rows with a position, fee_rate={self.fee_rate}, "
