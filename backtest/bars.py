@@ -118,27 +118,8 @@ class Bars(Frozen):
         symbol : str, optional
             Name of the instrument; the file's name by default.
         """
-        import pandas as pd
-
         path = Path(path)
-        name = path.name.lower()
-        if not path.exists():
-            raise InputError(f"path must be an existing file, got {str(path)!r}")
-        is_csv, is_parquet = name.endswith((".csv", ".csv.gz")), name.endswith((".parquet", ".pq"))
-        if not is_csv and not is_parquet:
-            raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
-        try:
-            frame = pd.read_csv(path) if is_csv else pd.read_parquet(path)
-        except (ValueError, OSError, EOFError) as error:  # what parsers raise for bytes they cannot read
-            raise DataError(
-                f"path must be a readable {'CSV' if is_csv else 'Parquet'} file, got {str(path)!r}: {error}"
-            ) from None
-        if is_csv:
-            first = frame.columns[0] if len(frame.columns) else ""
-            if str(first).startswith("Unnamed:"):  # a written index: dates, or row numbers of no interest
-                numbered = pd.api.types.is_numeric_dtype(frame[first])
-                frame = frame.drop(columns=first) if numbered else frame.rename(columns={first: "index"})
-        return cls.from_frame(frame, symbol=path.name.partition(".")[0] if symbol is None else symbol)
+        return cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
 
     @classmethod
     def from_frame(cls, frame: Any, *, symbol: str = "") -> Bars:
@@ -244,6 +225,30 @@ class Bars(Frozen):
             return float("nan")
         nanos = self.index[[max(first - 1, 0), last - 1]].astype("datetime64[ns]").astype(np.int64)
         return float(nanos[1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR)
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file as it is, told apart by its ending; an unnamed index of dates is a column ``index``."""
+    import pandas as pd
+
+    name = path.name.lower()
+    if not path.exists():
+        raise InputError(f"path must be an existing file, got {str(path)!r}")
+    is_csv, is_parquet = name.endswith((".csv", ".csv.gz")), name.endswith((".parquet", ".pq"))
+    if not is_csv and not is_parquet:
+        raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
+    try:
+        frame = pd.read_csv(path) if is_csv else pd.read_parquet(path)
+    except (ValueError, OSError, EOFError) as error:  # what parsers raise for bytes they cannot read
+        raise DataError(
+            f"path must be a readable {'CSV' if is_csv else 'Parquet'} file, got {str(path)!r}: {error}"
+        ) from None
+    if is_csv:
+        first = frame.columns[0] if len(frame.columns) else ""
+        if str(first).startswith("Unnamed:"):  # a written index: dates, or row numbers of no interest
+            numbered = pd.api.types.is_numeric_dtype(frame[first])
+            frame = frame.drop(columns=first) if numbered else frame.rename(columns={first: "index"})
+    return frame
 
 
 def _prices(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from rich.table import Table
 import backtest
 from backtest import config
 from backtest._checks import BacktestError, InputError, choice
+from backtest.levels import windows
 from backtest.metrics import METRICS
 from backtest.space import Space
 from backtest.trades import STATISTICS
@@ -167,6 +168,46 @@ def run(
 
 
 @app.command()
+def levels(
+    config_path: ConfigArgument = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write windows.csv and summary.csv into this folder.", show_default=False),
+    ] = None,
+    threads: ThreadsOption = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Show a progress bar; by default on terminals only.", show_default=False),
+    ] = None,
+) -> None:
+    """Levels of many symbols and windows: best offsets in sample, and what they earn on the next bars.
+
+    With no CONFIG: GOOG, AAPL, IBM and MSFT with simple forecasts, year by year.
+    """
+    with _plain_errors():
+        conf = config.read_levels(config_path)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        options = conf.options | ({} if threads is None else {"n_threads": threads})
+        begun = time.perf_counter()
+        table = windows.walk(conf.symbols, progress=progress, **options)
+        seconds = time.perf_counter() - begun
+        totals = windows.summary(table)
+        _show_levels(totals)
+        console.print(
+            f"{len(table)} problems ({options.get('method', 'exact')}) in {seconds:.2f} s; {backtest.backend()}\n",
+            highlight=False,
+        )
+        failed = table.loc[~table["success"].astype(bool), ["error", "message"]]
+        for key, error, message in zip(failed.index, failed["error"], failed["message"], strict=True):
+            console.print(_escaped(f"{key}: {error or message!s}"), highlight=False)
+        if out is not None:
+            table.to_csv(out / "windows.csv")
+            totals.to_csv(out / "summary.csv")
+            console.print(f"written to {out}", highlight=False, markup=False)
+
+
+@app.command()
 def backend() -> None:
     """Which kernels run, and why."""
     with _plain_errors():
@@ -179,8 +220,7 @@ def example(
 ) -> None:
     """Print a configuration to start from: backtest example > my.toml."""
     with _plain_errors():
-        choice("example", what, ("optimize",))
-        print(config.EXAMPLE, end="")
+        print(config.EXAMPLES[choice("example", what, tuple(config.EXAMPLES))], end="")
 
 
 def _table(title: str, is_tight: bool = False) -> Table:
@@ -263,6 +303,23 @@ def _show_run(title: str, run: Any) -> None:
             f"{position['entry_price']:,.6g}, gross profit {position['gross_profit']:,.2f}\n",
             highlight=False,
         )
+
+
+def _show_levels(totals: pd.DataFrame) -> None:
+    table = _table("Levels: profit summed over windows, in units of capital", is_tight=True)
+    columns = {"windows": "windows", "baseline": "baseline", "profit": "best", "profit_low": "low", "profit_high": "high",
+               "fills": "fills", "ambiguous": "in doubt", "next_baseline": "next: base", "next_profit": "next: best"}
+    for name in ("symbol", "exit", *columns.values()):
+        table.add_column(name, justify="left" if name in ("symbol", "exit") else "right")
+    for key, row in totals.iterrows():
+        symbol, policy = str(key[0]), str(key[1])  # type: ignore[index]  # a MultiIndex gives tuples
+        numbers = [_number(row[name], "{:,.0f}" if name in ("windows", "fills", "ambiguous") else "{:+.3f}") for name in columns]
+        table.add_row(_escaped(symbol), policy, *numbers, style="bold" if policy == "chosen" else None)
+    console.print(table)
+    console.print(
+        "baseline: offsets (0, 0). best: each window's optimum, in sample; low and high: whichever came first inside the bar.\n"
+        "next: the same offsets on the bars after each window. chosen: the exit that was ahead in sample, window by window.\n",
+        style="dim", highlight=False)
 
 
 def _show_trades(trades: pd.DataFrame, last: int = 20) -> None:

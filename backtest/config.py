@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError, did_you_mean, known_names
-from backtest.bars import Bars
+from backtest.bars import Bars, read_frame
 from backtest.costs import Costs, Execution
+from backtest.levels import windows
 from backtest.rules import Strategy
 from backtest.space import Space
 from backtest.strategies import READY
@@ -25,6 +26,11 @@ DATA = ("sample", "file", "symbol")
 SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "n_threads", "timeout")
 #: TOML has no null: in choices and parameters this word stands for None.
 NONE = "none"
+
+LEVELS_SECTIONS = ("symbols", "forecast", "levels", "search")
+FORECAST = ("high", "low", "position", "kind")
+LEVELS = ("window", "step", "policies", "fee_rate", "intrabar", "fill_margin", "reference")
+LEVELS_SEARCH = ("method", "bounds", "effort", "maxfun", "seed", "deadline", "n_threads")
 
 EXAMPLE = """\
 # SMA crossover with stop-loss and take-profit on real daily bars: 25,440 candidates.
@@ -47,6 +53,33 @@ fee_rate = 0.001                # 0.1 % of the traded value
 [search]
 metric = "sharpe"
 """
+
+LEVELS_EXAMPLE = """\
+# Limit-order levels around forecasts, year by year: the best offsets of each window, scored on the next one.
+[symbols]                       # name = file with open, high, low, close and the forecast columns, or "sample"
+GOOG = "sample"
+AAPL = "sample"
+IBM = "sample"
+MSFT = "sample"
+
+[forecast]                      # columns of the files; samples come with simple forecasts of their own
+high = "high_pred"
+low = "low_pred"
+position = "position"           # 1.0 long, -1.0 short, fractions allowed
+kind = "prices"                 # or "moves" against the previous close
+
+[levels]
+window = 250                    # bars; step = window
+fee_rate = 0.0005
+policies = ["limit", "close"]   # exit at the limit where it fills, or always at the close
+
+[search]
+method = "exact"
+bounds = [[-0.03, 0.03], [-0.03, 0.03]]
+"""
+
+#: What ``backtest example NAME`` prints.
+EXAMPLES = {"optimize": EXAMPLE, "levels": LEVELS_EXAMPLE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,24 +104,32 @@ def read(path: str | Path | None) -> Config:
     InputError
         No such file, no TOML, an unknown section or key, a value that breaks a rule.
     """
+    return parse(*_tables(path, EXAMPLE))
+
+
+def _tables(path: str | Path | None, example: str) -> tuple[dict[str, Any], Path]:
+    """A file's tables and its folder; None is the example."""
     if path is None:
-        return parse(tomllib.loads(EXAMPLE), Path.cwd())
+        return tomllib.loads(example), Path.cwd()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"CONFIG must be an existing TOML file, got {str(path)!r}")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8")), path.parent
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"CONFIG must be TOML, got {str(path)!r}: {error}") from None
-    return parse(tables, path.parent)
+
+
+def _check_sections(tables: Mapping[str, Any], sections: tuple[str, ...]) -> None:
+    known_names("section", tables, sections)
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise InputError(f"section {name!r} must be a table [{name}], got {table!r}")
 
 
 def parse(tables: Mapping[str, Any], folder: Path) -> Config:
     """Check the tables of a configuration; paths and modules are looked up from ``folder``."""
-    known_names("section", tables, SECTIONS)
-    for name, table in tables.items():
-        if not isinstance(table, Mapping):
-            raise InputError(f"section {name!r} must be a table [{name}], got {table!r}")
+    _check_sections(tables, SECTIONS)
     bars, source = _bars(tables.get("data", {}), folder)
     if "costs" not in tables:
         raise InputError("section [costs] must be there, got none; fee_rate = 0.0 says no costs")
@@ -171,3 +212,46 @@ def _record(section: str, kind: Any, table: Mapping[str, Any]) -> Any:
         if field.default is dataclasses.MISSING and field.name not in table:
             raise InputError(f"[{section}] must have {field.name!r}, got {dict(table)!r}")
     return kind(**table)
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelsConfig:
+    """A checked configuration of ``backtest levels``."""
+
+    symbols: dict[str, windows.Series]
+    options: dict[str, Any]  # of windows.walk
+
+
+def read_levels(path: str | Path | None) -> LevelsConfig:
+    """Read a TOML file for ``backtest levels``; None is the embedded example."""
+    tables, folder = _tables(path, LEVELS_EXAMPLE)
+    _check_sections(tables, LEVELS_SECTIONS)
+    files, forecast = tables.get("symbols", {}), tables.get("forecast", {})
+    rules, search = dict(tables.get("levels", {})), dict(tables.get("search", {}))
+    known_names("key of [forecast]", forecast, FORECAST)
+    known_names("key of [levels]", rules, LEVELS)
+    known_names("key of [search]", search, LEVELS_SEARCH)
+    for name in ("window", "fee_rate"):
+        if name not in rules:
+            raise InputError(f"[levels] must have {name!r}, got {rules!r}")
+    if not files:
+        raise InputError("[symbols] must name at least one file, got none")
+    how = {"forecasts": forecast.get("kind", "prices"), "reference": rules.pop("reference", "prev_close")}
+    return LevelsConfig({symbol: _series(symbol, file, forecast, folder, how) for symbol, file in files.items()}, rules | search)
+
+
+def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any]) -> windows.Series:
+    if file == "sample":
+        bars = Bars.sample(symbol)
+        return windows.series(bars, **windows.simple_forecasts(bars))
+    if not isinstance(file, str):
+        raise InputError(f"[symbols] {symbol} must be a file or 'sample', got {file!r}")
+    frame = read_frame(folder / file)
+    named = {
+        key: forecast.get(key, default) for key, default in (("high", "high_pred"), ("low", "low_pred"), ("position", "position"))
+    }
+    known_names(f"forecast column of {file}", named.values(), [str(name) for name in frame.columns])
+    columns = {
+        target: frame[named[key]] for target, key in (("high_pred", "high"), ("low_pred", "low"), ("position", "position"))
+    }
+    return windows.series(Bars.from_frame(frame, symbol=symbol), **columns, **how)
