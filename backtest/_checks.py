@@ -127,6 +127,7 @@ def whole(name: str, value: Any, *, low: int | None = None, high: int | None = N
 
 def choice(name: str, value: Any, allowed: Sequence[Any], error: type[InputError] = InputError) -> Any:
     """``value`` if it is one of ``allowed``; otherwise an error that names the nearest."""
+    value = value.item() if isinstance(value, np.generic) else value  # NumPy's strings and numbers are as good as Python's
     if any(value is each or (type(value) is type(each) and value == each) for each in allowed):
         return value
     raise error(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{did_you_mean(value, allowed)}")
