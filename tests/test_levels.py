@@ -21,7 +21,6 @@ from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels, rows
 
 COMPILED = _backend.chosen().name == "cython"
-needs_compiled = pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
 
 
 def offsets(seed, n_candidates=7):
@@ -206,7 +205,7 @@ move = st.floats(-1.0, 1.0, allow_subnormal=True) | st.sampled_from([0.0, -0.0, 
 offset = st.floats(-0.05, 0.05) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, -0.0, 0.01, -0.01])
 
 
-@needs_compiled
+@pytest.mark.compiled
 @given(bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=9),
        points=st.lists(st.tuples(offset, offset), max_size=17), fee_rate=st.floats(0.0, 1.0), margin=st.sampled_from([0.0, 0.01]),
        cut=st.floats(0.0, 1.0))
@@ -219,7 +218,7 @@ def test_twins_agree_on_anything(bars, points, fee_rate, margin, cut):
     assert_twins_agree(problem._rows, int(cut * len(problem._rows)), fee_rate, batch, 0, len(batch))
 
 
-@needs_compiled
+@pytest.mark.compiled
 @pytest.mark.parametrize("n_candidates", range(18))
 def test_twins_agree_around_the_width_of_registers(n_candidates):
     for seed in range(4):
@@ -242,7 +241,7 @@ MUTATIONS = [
 ]
 
 
-@needs_compiled
+@pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
     source = inspect.getsource(pure)

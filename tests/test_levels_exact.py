@@ -180,7 +180,7 @@ def solve(kernel, problem, box):
     return out
 
 
-@pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
+@pytest.mark.compiled
 def test_twins_and_instruction_sets_agree_to_the_last_bit():
     levels = _backend.simd_levels()
     for seed in range(420):
@@ -222,7 +222,7 @@ MUTATIONS = [
 ]
 
 
-@pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
+@pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
     source = inspect.getsource(pure)

@@ -6,7 +6,7 @@ import pytest
 
 from backtest import InputError, _backend, backend
 
-pytestmark = pytest.mark.skipif(_backend.chosen().name != "cython", reason="levels of the compiled kernels")
+pytestmark = pytest.mark.compiled
 
 
 def test_the_highest_level_that_runs_is_taken_and_reported():

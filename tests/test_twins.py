@@ -15,6 +15,7 @@ import backtest as bt
 from backtest import _backend, metrics, trades
 from backtest.signals import Evaluator
 
+pytestmark = pytest.mark.compiled
 KERNELS = _backend.kernel_names()
 
 
