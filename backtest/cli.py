@@ -251,8 +251,12 @@ def _show_space(space: Space) -> None:
     for name in ("parameter", "values", "from"):
         table.add_column(name, justify="right" if name == "values" else "left")
     for name, parameter in space.parameters.items():
-        table.add_row(name, f"{parameter.size:,}", _escaped(repr(parameter)))
+        table.add_row(name, "∞" if parameter.size == math.inf else f"{parameter.size:,}", _escaped(repr(parameter)))
     console.print(table)
+    if space.continuous:
+        where = f", where {_escaped(space.where.text)}" if space.where else ""
+        console.print(f"infinitely many candidates{where}\n", highlight=False)
+        return
     bound = "" if space.is_exact else "at most "
     where = f" of {space.product:,} combinations, where {_escaped(space.where.text)}" if space.where else " combinations"
     console.print(f"{bound}{space.size:,} candidates{where}\n", highlight=False)

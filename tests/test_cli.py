@@ -117,6 +117,21 @@ def test_search_section_reaches_optimize(folder):
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
 
 
+def test_continuous_ranges_and_methods_reach_optimize(folder):
+    text = SMALL.replace('stop_loss = ["none", 0.05]', "stop_loss = { low = 0.01, high = 0.3, log = true }")
+    (folder / "c.toml").write_text(text.replace("[search]", '[search]\nmethod = "evolution"\nn_trials = 50\nseed = 4'))
+    code, out = invoke("optimize", "c.toml", "--out", "o")
+    assert code == 0
+    assert "infinitely many candidates, where fast < slow" in out
+    assert "0.01..0.3 log" in out
+    assert "evolution, as asked for; done: 50 of 50 candidates evaluated" in out
+    space = bt.Space({"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
+                     where="fast < slow")
+    best = bt.optimize(bt.Bars.sample(), bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method="evolution",
+                       n_trials=50, seed=4)
+    pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
+
+
 def test_none_in_choices_is_none(folder):
     code, out = invoke("optimize", "small.toml", "--top", "12")
     assert code == 0
@@ -308,8 +323,8 @@ calls = itertools.count()
 
 @bt.line("n")
 def level(bars, n):
-    # The warm-up looks at each of the 9,001 values twice; then at least one batch of 4,096 is done.
-    if next(calls) == 2 * 9001 + 2 * 4096 + 100:
+    # The warm-up looks at each of the 9,001 values twice, auto times 65; then at least one batch of 4,096 is done.
+    if next(calls) == 2 * 9001 + 2 * 65 + 2 * 4096 + 100:
         (pathlib.Path(__file__).parent / "ready").touch()
         time.sleep(60)
     return bars.close / n
