@@ -15,11 +15,12 @@ from typing import Any
 from backtest import _backend, search
 from backtest._checks import NumericsWarning, SpaceError, choice, whole
 from backtest.bars import Bars
+from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.expr import Node
 from backtest.lines import Combinations, all_combinations
 from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, objective, warn_if_undated
-from backtest.results import Result
+from backtest.results import Result, replay
 from backtest.rules import Strategy
 from backtest.runs import metrics_table, run
 from backtest.signals import Evaluator
@@ -31,7 +32,7 @@ METHODS = ("auto", "grid", "direct", "evolution")
 
 
 def optimize(
-    bars: Bars,
+    bars: Bars | Mapping[str, Bars],
     strategy: Strategy,
     space: Space | Mapping[str, Any],
     *,
@@ -43,7 +44,8 @@ def optimize(
     min_trades: int = 1,
     keep: int = 10_000,
     seed: int = 0,
-    window: slice | None = None,
+    window: Window = None,
+    aggregate: Aggregate = "median",
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
@@ -52,7 +54,8 @@ def optimize(
 
     Parameters
     ----------
-    bars : Bars
+    bars : Bars or mapping of str to Bars
+        Several symbols by name: each candidate is evaluated on each.
     strategy : Strategy
         Ready ones are in ``bt.strategies``.
     space : Space or mapping
@@ -71,13 +74,19 @@ def optimize(
     n_trials : int, optional
         Distinct candidates to evaluate.  By default all (``grid``), or 1,000 for each parameter that varies.
     min_trades : int
-        Candidates with fewer completed trades rank last.
+        Candidates with fewer completed trades rank last; of several symbols or windows, in all of them together.
     keep : int
         Best candidates that the result's table holds.  Ties are in enumeration order (``grid``), or in order of evaluation.
     seed : int
         Order of evaluation and choice of ``n_trials`` (``grid``), or the start of ``evolution``.
-    window : slice, optional
-        Trade inside these bars only; warm-up is read before them.
+    window : slice or list of slices, optional
+        Trade inside these bars only; warm-up is read before them.  Several windows are evaluated one by one, each with
+        ``cash`` anew; of several symbols, each in each window.
+    aggregate : {"median", "mean", "min"} or callable
+        Of several symbols or windows (*cells*): what becomes of a metric's values in all of them, and is searched for if it
+        is ``metric``.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once
+        for each metric, and returns (n_candidates,), NaN for undefined; ``min`` is the smallest value, also of metrics of
+        which less is better.
     n_threads : int, optional
         All processors this process may use by default; never changes a result.
     timeout : float, optional
@@ -88,12 +97,14 @@ def optimize(
     Returns
     -------
     Result
-        Ctrl-C ends the search and returns what is done so far, marked ``is_interrupted``.
+        Ctrl-C ends the search and returns what is done so far, marked ``is_interrupted``.  Of several cells, the table has
+        the aggregated metrics, then ``metric@cell`` of each, such as ``sharpe@GOOG``, ``sharpe@0:500`` or
+        ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
 
     Notes
     -----
-    Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``), so that
-    their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
+    Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``, of several
+    symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
     """
     space = space if isinstance(space, Space) else Space(space)
     check_metrics([metric], "sweep")
@@ -103,22 +114,21 @@ def optimize(
         if name in METRICS:  # a table of results has both as columns
             raise SpaceError(f"parameter names must not be metrics, got {name!r}")
     execution = execution or Execution()
-    evaluator = Evaluator(bars, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads)
+    cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
+        of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share))
     if space.continuous and method == "grid":
         raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
-    evaluator.fix_start(_combinations(evaluator, space))
-    context = evaluator.context(window)
-    warn_if_undated(context)
-    at, trades_at = SWEEP.index(metric), SWEEP.index("n_trades")
-    evaluate = functools.partial(evaluator, window=window)
+    cells.fix_start(lambda evaluator: _combinations(evaluator, space))
+    warn_if_undated(*cells.contexts())
+    at = SWEEP.index(metric)
     why = "as asked for"
     if method == "auto":
-        method, why = search.choose(evaluate, space, n_trials=n_trials, seed=seed, timeout=timeout)
+        method, why = search.choose(cells, space, n_trials=n_trials, seed=seed, timeout=timeout)
     find = search.grid if method == "grid" else functools.partial(search.cube, engine=method)
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
     with _progress(method, metric, progress) as bar:
-        found = find(evaluate, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar,
-                     rank=lambda scores: objective(scores[:, at], metric, scores[:, trades_at], min_trades))
+        found = find(cells, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar,
+                     rank=lambda scores: objective(scores[:, at], metric, cells.total(scores, "n_trades"), min_trades))
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
@@ -127,12 +137,13 @@ def optimize(
     columns = {name: [parameter.decode(value) for value in found.batch[:, column].tolist()]
                for column, (name, parameter) in enumerate(space.parameters.items())}
     best_params = space.decode(found.x)
-    provenance = _provenance(evaluator, space, metric, seed, window, min_trades) | {
+    provenance = _provenance(cells, space, metric, seed, min_trades) | {
         "method": method, "n_trials": n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
         "search": f"{method}, {why}; {found.message}"}
-    replayed = execution.replace(start=evaluator.fixed_start)
-    return Result(metrics_table(evaluator, columns, found.scores), best_params, provenance,
-                  functools.partial(run, bars, strategy, best_params, costs=costs, execution=replayed, window=window))
+    runs = {cell.name: functools.partial(run, evaluator.bars, strategy, best_params, costs=costs, window=cell.window,
+                                         execution=execution.replace(start=evaluator.fixed_start))
+            for cell in cells.cells for evaluator in [cells.evaluators[cell.symbol]]}
+    return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs))
 
 
 def _combinations(evaluator: Evaluator, space: Space) -> Combinations:
@@ -181,17 +192,30 @@ class _progress:
         self._bar.set_postfix_str(f"best {self._metric} {value:.4g}", refresh=False)
 
 
-def _provenance(
-    evaluator: Evaluator, space: Space, metric: str, seed: int, window: slice | None, min_trades: int
-) -> dict[str, Any]:
+def _provenance(cells: Cells, space: Space, metric: str, seed: int, min_trades: int) -> dict[str, Any]:
     packages = ("backtest-kernels", "numpy", "scipy", "pandas", "TA-Lib")
-    backend = _backend.chosen()
-    strategy = evaluator.strategy
+    backend, of, by_symbol = _backend.chosen(), next(iter(cells.evaluators.values())), cells.by_symbol
+    first = cells.cells[0].symbol
+    windows = [_edges(cell.window) for cell in cells.cells if cell.symbol == first]
     return {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
-        "numerics_version": NUMERICS_VERSION, "backend": backend.name, "simd": backend.simd, "data": evaluator.bars.content_hash,
-        "symbol": evaluator.bars.symbol, "n_bars": len(evaluator.bars), "strategy": repr(strategy),
-        "strategy_fingerprint": hashlib.blake2b(repr(strategy.key).encode(), digest_size=16).hexdigest(), "space": repr(space),
-        "n_candidates": space.size, "costs": evaluator.costs.to_dict(), "execution": evaluator.execution.to_dict(),
-        "start": evaluator.fixed_start, "window": None if window is None else [window.start, window.stop], "metric": metric,
-        "min_trades": min_trades, "periods_per_year": evaluator.periods_per_year, "seed": seed}
+        "numerics_version": NUMERICS_VERSION, "backend": backend.name, "simd": backend.simd,
+        "data": by_symbol(lambda each: each.bars.content_hash), "symbol": by_symbol(lambda each: each.bars.symbol),
+        "n_bars": by_symbol(lambda each: len(each.bars)), "strategy": repr(of.strategy),
+        "strategy_fingerprint": hashlib.blake2b(repr(of.strategy.key).encode(), digest_size=16).hexdigest(), "space": repr(space),
+        "n_candidates": space.size, "costs": of.costs.to_dict(), "execution": of.execution.to_dict(),
+        "start": by_symbol(lambda each: each.fixed_start),
+        "window": windows if len(windows) > 1 else windows[0], "cells": [cell.name for cell in cells.cells],
+        "n_decision_bars": cells.n_bars(), "aggregate": _aggregate_name(cells), "metric": metric, "min_trades": min_trades,
+        "periods_per_year": by_symbol(lambda each: each.periods_per_year), "seed": seed}
+
+
+def _edges(window: slice | None) -> list[Any] | None:
+    return None if window is None else [window.start, window.stop]
+
+
+def _aggregate_name(cells: Cells) -> str | None:
+    """What made one number of several cells; of a callable its name."""
+    if len(cells.cells) == 1:
+        return None
+    return getattr(cells.aggregate, "__qualname__", repr(cells.aggregate)) if callable(cells.aggregate) else cells.aggregate

@@ -6,7 +6,7 @@ import ast
 import functools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,13 @@ class Result:
     Attributes
     ----------
     table : DataFrame
-        Candidates kept, best first: parameters as (Multi)Index, metrics as columns.
+        Candidates kept, best first: parameters as (Multi)Index, metrics as columns.  Of several cells (symbols, windows)
+        the aggregated metrics, then ``metric@cell`` of each.
     best_params : dict
     best_value : float
         The metric of the best candidate; NaN if no candidate has it.
-    start : int
-        First bar whose close could decide, for every candidate.
+    start : int or dict of str to int
+        First bar whose close could decide, for every candidate; of several symbols by symbol.
     search : str
         Which search ran, why, and how it ended.
     n_evaluated : int
@@ -48,7 +49,7 @@ class Result:
         self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
         self.metric: str = provenance["metric"]
         self.best_value = float(table[self.metric].iloc[0])
-        self.start: int = provenance["start"]
+        self.start: int | dict[str, int] = provenance["start"]
         self.search: str = provenance["search"]
         self.n_evaluated: int = provenance["n_evaluated"]
         self.is_interrupted: bool = provenance["is_interrupted"]
@@ -57,13 +58,12 @@ class Result:
         return f"Result({self.metric} {self.best_value:.6g} at {self.best_params}; {self.search})"
 
     @functools.cached_property
-    def best(self) -> Run:
-        """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``."""
+    def best(self) -> Any:
+        """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``; of several cells a dict of them."""
         if self._best is None:
             raise InputError("a loaded result has no bars to replay its best candidate on; call bt.run with result.best_params "
                              "and Execution(start=result.start)")
-        best: Run = self._best()
-        return best
+        return self._best()
 
     def heatmap(self, x: str, y: str, metric: str | None = None, agg: str = "max") -> pd.DataFrame:
         """A metric over two parameters, of the candidates kept.
@@ -89,7 +89,10 @@ class Result:
         return frame
 
     def save(self, path: str | Path) -> Path:
-        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv``, ``result.json`` into a folder; :func:`load` reads it."""
+        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv``, ``result.json`` into a folder; :func:`load` reads it.
+
+        Of several cells, trades and equity have a column ``cell``, and statistics are by cell.
+        """
         folder = Path(path)
         if folder.exists() and not folder.is_dir():
             raise InputError(f"path must be a folder, got the file {str(folder)!r}")
@@ -101,13 +104,35 @@ class Result:
             frame[name] = frame[name].map(repr, na_action="ignore")
         frame.columns = frame.columns.rename(None)
         frame.to_parquet(folder / "candidates.parquet", index=False)
-        self.best.trades.to_csv(folder / "trades.csv", index=False)
-        self.best.equity.to_csv(folder / "equity.csv")
+        trades, equity, statistics, trade_statistics = _replayed(self.best)
+        trades.to_csv(folder / "trades.csv", index=False)
+        equity.to_csv(folder / "equity.csv")
         written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
-                   "statistics": self.best.stats.to_dict(), "trade_statistics": self.best.trade_statistics().to_dict(),
+                   "statistics": statistics, "trade_statistics": trade_statistics,
                    "parameters": parameters, "mixed": mixed, "provenance": self.provenance}
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
+
+
+def replay(runs: Mapping[str, Callable[[], Run]]) -> Run | dict[str, Run]:
+    """The run of the only cell, or runs by cell."""
+    done = {name: again() for name, again in runs.items()}
+    return done if len(done) > 1 else next(iter(done.values()))
+
+
+def _replayed(best: Run | dict[str, Run]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
+    """Trades, equity, statistics and trade statistics to write; of several cells, one table each."""
+    import pandas as pd
+
+    if isinstance(best, Run):
+        return best.trades, best.equity, best.stats.to_dict(), best.trade_statistics().to_dict()
+    trades, equity = [each.trades for each in best.values()], [each.equity.to_frame() for each in best.values()]
+    for tables in (trades, equity):
+        for name, table in zip(best, tables, strict=True):
+            table.insert(0, "cell", name)
+    full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
+    return (pd.concat(full, ignore_index=True), pd.concat(equity), {name: each.stats.to_dict() for name, each in best.items()},
+            {name: each.trade_statistics().to_dict() for name, each in best.items()})
 
 
 def load(path: str | Path) -> Result:

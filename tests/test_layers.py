@@ -18,7 +18,7 @@ LAYERS = [
     ["optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
     ["runs"],
-    ["signals"],
+    ["cells", "signals"],
     ["trades"],
     ["search", "compute"],
     ["rules", "lines", "expr"],
