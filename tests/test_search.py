@@ -105,6 +105,22 @@ def test_evolution_takes_infinities_and_reports_them():
     assert found.x[0] > 3
 
 
+def test_scipy_is_told_a_number_in_place_of_minus_infinity(monkeypatch):
+    import scipy.optimize
+
+    original, told = scipy.optimize.differential_evolution, []
+
+    def spied(function, *arguments, **more):
+        def listened(points):
+            told.append(function(points))
+            return told[-1]
+        return original(listened, *arguments, **more)
+    monkeypatch.setattr(scipy.optimize, "differential_evolution", spied)
+    found = search.evolution(lambda batch: np.where(batch[:, 0] > 3, -inf, 1.0), BOX, maxfun=60)
+    assert set(np.concatenate(told)) == {-1e300, 1.0}
+    assert found.fun == -inf
+
+
 def test_evolution_tells_the_best_so_far_and_stops_on_request():
     told = []
 
@@ -236,6 +252,24 @@ def test_minus_infinity_is_reported_as_itself(engine):
     assert 0 < np.isfinite(found.objective).sum() < 50
 
 
+def test_engines_are_told_a_number_in_place_of_minus_infinity(monkeypatch):
+    told = []
+
+    def engine(evaluate, bounds, **_):
+        told.extend(evaluate(np.array([[0.1], [0.9], [0.95]])).tolist())
+    monkeypatch.setitem(search.cube.__globals__, "direct", engine)
+    space = Space({"x": {"low": 0, "high": 1}}, where="x < 0.92")
+    found = search.cube(lambda batch: np.where(batch[:, 0] > 0.6, -inf, batch[:, 0]), space)
+    assert told == [0.1, -1e300, inf]
+    assert found.fun == -inf
+
+
+def test_evolution_at_rest_starts_afresh():
+    space = Space({"x": {"low": 0, "high": 1}})
+    found = search.cube(lambda batch: np.ones(len(batch)), space, "evolution", n_trials=500, keep=500)
+    assert found.nfev == len(np.unique(found.batch)) == 500
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_but_infinity_is_an_answer(engine):
     found = search.cube(lambda batch: np.full(len(batch), inf), Space({"x": {"low": 0, "high": 1}}), engine, n_trials=20)
@@ -308,11 +342,12 @@ def test_auto_chooses(space, more, method, why):
 
 
 def test_auto_goes_by_the_time_that_candidates_take(monkeypatch):
-    now = [0.0]
+    now, is_first = [0.0], []
     monkeypatch.setattr(search.choose.__globals__["time"], "perf_counter", lambda: now[0])
 
     def evaluate(batch):
-        now[0] += 0.01 * len(batch)
+        now[0] += 0.01 * len(batch) + (0 if is_first else 1000)  # what is loaded once is no part of a candidate
+        is_first.append(False)
         return parabola(batch)
     assert search.choose(evaluate, Space({"x": range(5900)}))[0] == "grid"
     assert search.choose(evaluate, Space({"x": range(6100)}))[0] == "evolution"

@@ -231,6 +231,16 @@ def test_results_survive_a_pickle():
     pd.testing.assert_series_equal(again.best["IBM"].stats, result.best["IBM"].stats)
 
 
+def test_symbols_share_the_memory_of_one():
+    from backtest.cells import Cells
+    from backtest.signals import MEMO_BYTES, Evaluator
+
+    cells = Cells(BARS, None, "min", lambda bars, share: Evaluator(bars, CROSS, SPACE.parameters, costs=COSTS,
+                                                                   execution=bt.Execution(), memo_share=share))
+    for each in cells.evaluators.values():
+        assert each.lines._memo.maxsize == each.masks._memo.maxsize == MEMO_BYTES // 3
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 UNDATED = bt.Bars(open=[1.0] * 50, high=[1.0] * 50, low=[1.0] * 50, close=[1.0] * 50)
