@@ -24,7 +24,8 @@ from backtest.expr import param
 from backtest.levels import AlwaysOn, Levels
 from backtest.lines import line
 from backtest.metrics import METRICS
-from backtest.optimize import Result, load, optimize
+from backtest.optimize import optimize
+from backtest.results import Result, load
 from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.space import Space

@@ -123,15 +123,20 @@ def optimize(
                                    progress=progress, **settings)
         seconds = time.perf_counter() - begun
         console.print(f"[bold]Search[/bold]  {_escaped(result.search)}", highlight=False)
-        rate, n_bars = result.n_evaluated / seconds, len(conf.bars) - result.start
+        rate, n_bars = result.n_evaluated / seconds, result.provenance["n_decision_bars"]
         speed = f"{rate:,.0f} candidates/s, {rate * n_bars / 1e6:,.0f} M candidate-bars/s"
         console.print(f"        {seconds:.2f} s, {speed}; {backtest.backend()}", highlight=False)
-        console.print(
-            f"        first decision on bar {result.start} for every candidate ({_time(conf.bars.times()[result.start])})\n",
-            highlight=False,
-        )
+        for symbol, bars in _by_symbol(conf.bars).items():
+            start = result.start[symbol] if isinstance(result.start, dict) else result.start
+            of = f" of {_escaped(symbol)}" if isinstance(result.start, dict) else ""
+            console.print(f"        first decision on bar {start}{of} for every candidate ({_time(bars.times()[start])})",
+                          highlight=False)
+        console.print()
         _show_best(result, top)
-        _show_run("Best candidate", result.best)
+        if isinstance(result.best, dict):
+            _show_cells(result)
+        else:
+            _show_run("Best candidate", result.best)
         if out is not None:
             console.print(f"written to {_escaped(str(result.save(out)))}", highlight=False)
         if result.is_interrupted and "interrupted" in result.search:
@@ -155,9 +160,13 @@ def run(
         conf = config.read(config_path)
         if conf.params is None:
             raise InputError("section [params] must be there to run one candidate, got none")
+        bars, window = conf.bars, conf.search.get("window")
+        if isinstance(bars, dict):
+            raise InputError(f"[data] must have sample or file to run one candidate, got {', '.join(bars)}")
+        if isinstance(window, list):
+            raise InputError(f"window must be two bars [first, last] to run one candidate, got {len(window)} windows")
         _show_data(conf)
-        replayed = backtest.run(conf.bars, conf.strategy, conf.params, costs=conf.costs, execution=conf.execution,
-                                window=conf.search.get("window"))
+        replayed = backtest.run(bars, conf.strategy, conf.params, costs=conf.costs, execution=conf.execution, window=window)
         _show_run("Candidate", replayed)
         _show_trades(replayed.trades)
         if out is not None:
@@ -235,14 +244,18 @@ def _table(title: str, is_tight: bool = False) -> Table:
     )
 
 
+def _by_symbol(bars: Any) -> dict[str, Any]:
+    return bars if isinstance(bars, dict) else {bars.symbol: bars}
+
+
 def _show_data(conf: config.Config) -> None:
-    bars, times = conf.bars, conf.bars.times()
     table = _table("Data", is_tight=True)
     for name in ("symbol", "bars", "first", "last", "bars a year", "buy and hold", "source"):
         table.add_column(name)
-    per_year = conf.execution.periods_per_year or bars.inferred_periods_per_year()
-    table.add_row(_escaped(bars.symbol) or "-", f"{len(bars):,}", _time(times[0]), _time(times[-1]), f"{per_year:.6g}",
-                  f"{bars.close[-1] / bars.close[0] - 1:.1%}", _escaped(conf.source))
+    for symbol, bars in _by_symbol(conf.bars).items():
+        times, per_year = bars.times(), conf.execution.periods_per_year or bars.inferred_periods_per_year()
+        table.add_row(_escaped(symbol) or "-", f"{len(bars):,}", _time(times[0]), _time(times[-1]), f"{per_year:.6g}",
+                      f"{bars.close[-1] / bars.close[0] - 1:.1%}", _escaped(conf.source))
     console.print(table, "", sep="\n")
 
 
@@ -251,8 +264,12 @@ def _show_space(space: Space) -> None:
     for name in ("parameter", "values", "from"):
         table.add_column(name, justify="right" if name == "values" else "left")
     for name, parameter in space.parameters.items():
-        table.add_row(name, f"{parameter.size:,}", _escaped(repr(parameter)))
+        table.add_row(name, "∞" if parameter.size == math.inf else f"{parameter.size:,}", _escaped(repr(parameter)))
     console.print(table)
+    if space.continuous:
+        where = f", where {_escaped(space.where.text)}" if space.where else ""
+        console.print(f"infinitely many candidates{where}\n", highlight=False)
+        return
     bound = "" if space.is_exact else "at most "
     where = f" of {space.product:,} combinations, where {_escaped(space.where.text)}" if space.where else " combinations"
     console.print(f"{bound}{space.size:,} candidates{where}\n", highlight=False)
@@ -273,6 +290,21 @@ def _show_best(result: Any, top: int) -> None:
     for rank, (_, row) in enumerate(head.iterrows(), 1):
         values = [_escaped(_parameter(params[name].iloc[rank - 1])) for name in names]
         table.add_row(str(rank), *values, *(_metric(key, row[key]) for key in shown), style="bold green" if rank == 1 else None)
+    console.print(table, "", sep="\n")
+
+
+def _show_cells(result: Any) -> None:
+    """The best candidate in each symbol and window, and all of them together."""
+    params = ", ".join(f"{name} = {_parameter(value)}" for name, value in result.best_params.items())
+    console.print(f"[bold]Best candidate[/bold]  {_escaped(params)}\n", highlight=False)
+    table = _table("In each cell", is_tight=True)
+    shown = [result.metric, *(key for key in SHOWN if key != result.metric)]
+    for name in ("cell", *(SHOWN.get(key, key).replace("_", " ") for key in shown)):
+        table.add_column(name, justify="left" if name == "cell" else "right")
+    best = result.table.iloc[0]
+    for cell in result.best:
+        table.add_row(_escaped(cell), *(_metric(key, best[f"{key}@{cell}"]) for key in shown))
+    table.add_row(_escaped(result.provenance["aggregate"]), *(_metric(key, best[key]) for key in shown), style="bold green")
     console.print(table, "", sep="\n")
 
 

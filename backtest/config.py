@@ -22,8 +22,9 @@ from backtest.space import Space
 from backtest.strategies import READY
 
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
-DATA = ("sample", "file", "symbol")
-SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "n_threads", "timeout")
+DATA = ("sample", "samples", "file", "files", "symbol")
+SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
+          "timeout")
 #: TOML has no null: in choices and parameters this word stands for None.
 NONE = "none"
 
@@ -35,7 +36,7 @@ LEVELS_SEARCH = ("method", "bounds", "effort", "maxfun", "seed", "deadline", "n_
 EXAMPLE = """\
 # SMA crossover with stop-loss and take-profit on real daily bars: 25,440 candidates.
 [data]
-sample = "GOOG"                 # or: file = "prices.csv"
+sample = "GOOG"                 # or: file = "prices.csv"; several: samples = ["GOOG", "AAPL"], files = { A = "a.csv" }
 
 [strategy]
 name = "sma_cross"              # a ready strategy, or "package.module:name"
@@ -86,7 +87,7 @@ EXAMPLES = {"optimize": EXAMPLE, "levels": LEVELS_EXAMPLE}
 class Config:
     """A checked configuration."""
 
-    bars: Bars
+    bars: Bars | dict[str, Bars]
     source: str  # where the bars came from, for people
     strategy: Strategy
     space: Space | None
@@ -144,19 +145,30 @@ def parse(tables: Mapping[str, Any], folder: Path) -> Config:
                   execution=_record("execution", Execution, tables.get("execution", {})), search=search)
 
 
-def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars, str]:
+def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars], str]:
     known_names("key of [data]", table, DATA)
-    if ("sample" in table) == ("file" in table):
-        raise InputError(f"[data] must have either sample or file, got {dict(table)!r}")
+    if sum(key != "symbol" for key in table) != 1:
+        raise InputError(f"[data] must have one of sample, samples, file and files, got {dict(table)!r}")
+    kind = next(key for key in table if key != "symbol")
+    given = table[kind]
     for key, value in table.items():
-        if not isinstance(value, str):
+        if key not in ("samples", "files") and not isinstance(value, str):
             raise InputError(f"{key} of [data] must be text, got {value!r}")
-    if "sample" in table:
-        if "symbol" in table:
-            raise InputError(f"symbol of [data] must go with file, got sample = {table['sample']!r}")
-        return Bars.sample(table["sample"]), "embedded daily bars"
-    path = folder / table["file"]
-    return Bars.read(path, symbol=table.get("symbol")), str(table["file"])
+    if "symbol" in table and kind != "file":
+        raise InputError(f"symbol of [data] must go with file, got {kind} = {given!r}")
+    if kind == "sample":
+        return Bars.sample(given), "embedded daily bars"
+    if kind == "file":
+        return Bars.read(folder / given, symbol=table.get("symbol")), given
+    if kind == "samples":
+        if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+            raise InputError(f"samples of [data] must be a list of symbols, got {given!r}")
+        if len(set(given)) < len(given):
+            raise InputError(f"samples of [data] must hold each symbol once, got {given!r}")
+        return {name: Bars.sample(name) for name in given}, "embedded daily bars"
+    if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given.values()):
+        raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
+    return {symbol: Bars.read(folder / name, symbol=symbol) for symbol, name in given.items()}, ", ".join(given.values())
 
 
 def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
@@ -199,10 +211,17 @@ def _none(value: Any) -> Any:
     return None if value == NONE else value
 
 
-def _window(value: Any) -> slice:
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(edge, int) for edge in value):
-        raise InputError(f"window must be two bars [first, last], got {value!r}")
-    return slice(*value)
+def _window(value: Any) -> slice | list[slice]:
+    """Two bars, or a list of such pairs."""
+    if isinstance(value, list) and value and all(isinstance(each, list) for each in value):
+        return [slice(*_edges(each)) for each in value]
+    return slice(*_edges(value))
+
+
+def _edges(value: Any) -> list[int]:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(edge) is int for edge in value):
+        raise InputError(f"window must be two bars [first, last], or a list of such pairs, got {value!r}")
+    return value
 
 
 def _record(section: str, kind: Any, table: Mapping[str, Any]) -> Any:

@@ -2,153 +2,37 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
-import json
 import logging
 import math
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import Any
 
 from backtest import _backend, search
-from backtest._checks import InputError, NumericsWarning, SpaceError, choice, known_names, whole
+from backtest._checks import NumericsWarning, SpaceError, choice, whole
 from backtest.bars import Bars
+from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
-from backtest.lines import all_combinations
+from backtest.expr import Node
+from backtest.lines import Combinations, all_combinations
 from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, objective, warn_if_undated
+from backtest.results import Result, replay
 from backtest.rules import Strategy
-from backtest.runs import Run, metrics_table, run
+from backtest.runs import metrics_table, run
 from backtest.signals import Evaluator
-from backtest.space import Space
-
-if TYPE_CHECKING:
-    import pandas as pd
+from backtest.space import Continuous, Space
 
 logger = logging.getLogger("backtest")
 
-#: Layout of a saved result; raised when a reader of the old one would misread the new one.
-SCHEMA_VERSION = 1
-METHODS = ("auto", "grid")
-
-
-class Result:
-    """What a search found.
-
-    Attributes
-    ----------
-    table : DataFrame
-        Candidates kept, best first: parameters as (Multi)Index, metrics as columns.
-    best_params : dict
-    best_value : float
-        The metric of the best candidate; NaN if no candidate has it.
-    start : int
-        First bar whose close could decide, for every candidate.
-    search : str
-        Which search ran, why, and how it ended.
-    n_evaluated : int
-        Distinct candidates evaluated.
-    is_interrupted : bool
-        Ctrl-C or the timeout ended the search early; the rest is what was done until then.
-    provenance : dict
-        Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
-    """
-
-    def __init__(self, table: pd.DataFrame, best_params: dict[str, Any], provenance: dict[str, Any], best: Any = None) -> None:
-        self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
-        self.metric: str = provenance["metric"]
-        self.best_value = float(table[self.metric].iloc[0])
-        self.start: int = provenance["start"]
-        self.search: str = provenance["search"]
-        self.n_evaluated: int = provenance["n_evaluated"]
-        self.is_interrupted: bool = provenance["is_interrupted"]
-
-    def __repr__(self) -> str:
-        return f"Result({self.metric} {self.best_value:.6g} at {self.best_params}; {self.search})"
-
-    @functools.cached_property
-    def best(self) -> Run:
-        """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``."""
-        if self._best is None:
-            raise InputError("a loaded result has no bars to replay its best candidate on; call bt.run with result.best_params "
-                             "and Execution(start=result.start)")
-        best: Run = self._best()
-        return best
-
-    def heatmap(self, x: str, y: str, metric: str | None = None, agg: str = "max") -> pd.DataFrame:
-        """A metric over two parameters, of the candidates kept.
-
-        Parameters
-        ----------
-        x, y : str
-            Parameters for columns and rows.
-        metric : str, optional
-            The searched metric by default.
-        agg : str
-            What to make of several candidates in one cell; any name pandas knows.
-
-        Returns
-        -------
-        DataFrame, shape (values of y, values of x)
-        """
-        for name in (x, y):
-            known_names("parameter", [name], [str(each) for each in self.table.index.names])
-        metric = self.metric if metric is None else metric
-        known_names("metric", [metric], self.table.columns)
-        frame: pd.DataFrame = self.table[metric].groupby(level=[y, x], dropna=False).agg(agg).unstack(x)
-        return frame
-
-    def save(self, path: str | Path) -> Path:
-        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv``, ``result.json`` into a folder; :func:`load` reads it."""
-        folder = Path(path)
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"path must be a folder, got the file {str(folder)!r}")
-        folder.mkdir(parents=True, exist_ok=True)
-        frame = self.table.reset_index()
-        parameters = [name for name in self.table.index.names if name is not None]
-        mixed = [name for name in parameters if frame[name].dropna().map(type).nunique() > 1]
-        for name in mixed:  # a choice of several kinds has no Parquet type
-            frame[name] = frame[name].map(repr, na_action="ignore")
-        frame.columns = frame.columns.rename(None)
-        frame.to_parquet(folder / "candidates.parquet", index=False)
-        self.best.trades.to_csv(folder / "trades.csv", index=False)
-        self.best.equity.to_csv(folder / "equity.csv")
-        written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
-                   "statistics": self.best.stats.to_dict(), "trade_statistics": self.best.trade_statistics().to_dict(),
-                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance}
-        (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
-        return folder
-
-
-def load(path: str | Path) -> Result:
-    """Read what :meth:`Result.save` wrote.
-
-    The result has its table, parameters, metrics and provenance; it has no bars, so ``.best`` cannot be replayed.
-    """
-    import pandas as pd
-
-    folder = Path(path)
-    if not (folder / "result.json").exists():
-        raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
-    written = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    if written.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(folder)!r}")
-    table = pd.read_parquet(folder / "candidates.parquet")
-    for name in written["mixed"]:
-        table[name] = table[name].map(ast.literal_eval, na_action="ignore")
-    table = table.set_index(written["parameters"])
-    table.columns = table.columns.rename("metric")
-    return Result(table, written["best_params"], written["provenance"])
+METHODS = ("auto", "grid", "direct", "evolution")
 
 
 def optimize(
-    bars: Bars,
+    bars: Bars | Mapping[str, Bars],
     strategy: Strategy,
     space: Space | Mapping[str, Any],
     *,
@@ -160,7 +44,8 @@ def optimize(
     min_trades: int = 1,
     keep: int = 10_000,
     seed: int = 0,
-    window: slice | None = None,
+    window: Window = None,
+    aggregate: Aggregate = "median",
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
@@ -169,7 +54,8 @@ def optimize(
 
     Parameters
     ----------
-    bars : Bars
+    bars : Bars or mapping of str to Bars
+        Several symbols by name: each candidate is evaluated on each.
     strategy : Strategy
         Ready ones are in ``bt.strategies``.
     space : Space or mapping
@@ -179,18 +65,28 @@ def optimize(
     execution : Execution, optional
     metric : str
         A ``sweep`` metric of ``bt.METRICS``; its direction is known.
-    method : {"auto", "grid"}
-        ``grid`` evaluates every candidate of a finite space.
+    method : {"auto", "grid", "direct", "evolution"}
+        ``grid`` evaluates every candidate of a finite space.  ``direct`` (DIRECT) and ``evolution`` (differential
+        evolution) move through any space, continuous ranges too, and evaluate no candidate twice.  ``auto`` takes the grid
+        where the space is finite and can be enumerated in 60 s (or ``timeout``), going by the time that a few candidates
+        take; ``direct`` for a continuous space in which up to three parameters vary; ``evolution`` otherwise.
+        ``result.search`` says what was chosen, and why.
     n_trials : int, optional
-        Distinct candidates to evaluate; all by default.
+        Distinct candidates to evaluate.  By default all (``grid``), or 1,000 for each parameter that varies.
     min_trades : int
-        Candidates with fewer completed trades rank last.
+        Candidates with fewer completed trades rank last; of several symbols or windows, in all of them together.
     keep : int
-        Best candidates that the result's table holds.
+        Best candidates that the result's table holds.  Ties are in enumeration order (``grid``), or in order of evaluation.
     seed : int
-        Order of evaluation, and the choice of ``n_trials``.
-    window : slice, optional
-        Trade inside these bars only; warm-up is read before them.
+        Order of evaluation and choice of ``n_trials`` (``grid``), or the start of ``evolution``.
+    window : slice or list of slices, optional
+        Trade inside these bars only; warm-up is read before them.  Several windows are evaluated one by one, each with
+        ``cash`` anew; of several symbols, each in each window.
+    aggregate : {"median", "mean", "min"} or callable
+        Of several symbols or windows (*cells*): what becomes of a metric's values in all of them, and is searched for if it
+        is ``metric``.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once
+        for each metric, and returns (n_candidates,), NaN for undefined; ``min`` is the smallest value, also of metrics of
+        which less is better.
     n_threads : int, optional
         All processors this process may use by default; never changes a result.
     timeout : float, optional
@@ -201,12 +97,14 @@ def optimize(
     Returns
     -------
     Result
-        Ctrl-C ends the search and returns what is done so far, marked ``is_interrupted``.
+        Ctrl-C ends the search and returns what is done so far, marked ``is_interrupted``.  Of several cells, the table has
+        the aggregated metrics, then ``metric@cell`` of each, such as ``sharpe@GOOG``, ``sharpe@0:500`` or
+        ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
 
     Notes
     -----
-    Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``), so that
-    their metrics cover the same bars.
+    Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``, of several
+    symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
     """
     space = space if isinstance(space, Space) else Space(space)
     check_metrics([metric], "sweep")
@@ -216,20 +114,21 @@ def optimize(
         if name in METRICS:  # a table of results has both as columns
             raise SpaceError(f"parameter names must not be metrics, got {name!r}")
     execution = execution or Execution()
-    evaluator = Evaluator(bars, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads)
-    if space.continuous:
+    cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
+        of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share))
+    if space.continuous and method == "grid":
         raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
-    defaults = {name: [default] for name, default in evaluator.params.items()}
-    evaluator.fix_start(all_combinations(defaults | space.values()))
-    context = evaluator.context(window)
-    warn_if_undated(context)
-    at, trades_at = SWEEP.index(metric), SWEEP.index("n_trades")
-    total = len(space) if n_trials is None else min(whole("n_trials", n_trials, low=1), len(space))
-    logger.info("search: grid over %s of %s candidates, because the space is finite", f"{total:,}", f"{len(space):,}")
-    with _progress(total, metric, progress) as bar:
-        found = search.grid(functools.partial(evaluator, window=window), space, n_trials=n_trials, keep=keep, seed=seed,
-                            timeout=timeout, callback=bar,
-                            rank=lambda scores: objective(scores[:, at], metric, scores[:, trades_at], min_trades))
+    cells.fix_start(lambda evaluator: _combinations(evaluator, space))
+    warn_if_undated(*cells.contexts())
+    at = SWEEP.index(metric)
+    why = "as asked for"
+    if method == "auto":
+        method, why = search.choose(cells, space, n_trials=n_trials, seed=seed, timeout=timeout)
+    find = search.grid if method == "grid" else functools.partial(search.cube, engine=method)
+    logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
+    with _progress(method, metric, progress) as bar:
+        found = find(cells, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar,
+                     rank=lambda scores: objective(scores[:, at], metric, cells.total(scores, "n_trades"), min_trades))
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
@@ -238,22 +137,46 @@ def optimize(
     columns = {name: [parameter.decode(value) for value in found.batch[:, column].tolist()]
                for column, (name, parameter) in enumerate(space.parameters.items())}
     best_params = space.decode(found.x)
-    provenance = _provenance(evaluator, space, metric, seed, window, min_trades) | {
-        "method": "grid", "n_trials": n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
-        "search": f"grid, because the space is finite; {found.message}"}
-    replayed = execution.replace(start=evaluator.fixed_start)
-    return Result(metrics_table(evaluator, columns, found.scores), best_params, provenance,
-                  functools.partial(run, bars, strategy, best_params, costs=costs, execution=replayed, window=window))
+    provenance = _provenance(cells, space, metric, seed, min_trades) | {
+        "method": method, "n_trials": n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
+        "search": f"{method}, {why}; {found.message}"}
+    runs = {cell.name: functools.partial(run, evaluator.bars, strategy, best_params, costs=costs, window=cell.window,
+                                         execution=execution.replace(start=evaluator.fixed_start))
+            for cell in cells.cells for evaluator in [cells.evaluators[cell.symbol]]}
+    return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs))
+
+
+def _combinations(evaluator: Evaluator, space: Space) -> Combinations:
+    """What the longest warm-up of a space has to be looked for in: every value, and both ends of continuous ranges."""
+    values = {name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else parameter.values()
+              for name, parameter in space.parameters.items()}
+    listed = all_combinations({name: [default] for name, default in evaluator.params.items()} | values)
+
+    def combinations(node: Node) -> Iterable[dict[str, Any]]:
+        # A custom line takes any number; whatever else has a warm-up of its own is a window.
+        for name in node.params if node.op != "custom" else ():
+            if name in space.continuous:
+                raise SpaceError(f"{name} must have a step, because it counts bars, got the continuous range "
+                                 f"{space.parameters[name]!r}")
+        return listed(node)
+
+    if isinstance(evaluator.strategy.max_bars, Node):
+        combinations(evaluator.strategy.max_bars)
+    return combinations
+
+
+def _count(size: float) -> str:
+    return "infinitely many" if size == math.inf else f"{size:,}"
 
 
 class _progress:
     """A tqdm bar that a search's callback moves; off where nobody looks."""
 
-    def __init__(self, total: int, metric: str, wish: bool | None) -> None:
+    def __init__(self, method: str, metric: str, wish: bool | None) -> None:
         from tqdm.auto import tqdm
 
         self._metric = metric
-        self._bar = tqdm(total=total, unit=" candidates", unit_scale=True, desc="grid", leave=False,
+        self._bar = tqdm(unit=" candidates", unit_scale=True, desc=method, leave=False,
                          disable=None if wish is None else not wish)
 
     def __enter__(self) -> _progress:
@@ -263,33 +186,36 @@ class _progress:
         self._bar.close()
 
     def __call__(self, result: Any) -> None:
+        self._bar.total = result.total
         self._bar.update(result.nfev - self._bar.n)
         value = -result.fun if METRICS[self._metric].direction > 0 else result.fun
         self._bar.set_postfix_str(f"best {self._metric} {value:.4g}", refresh=False)
 
 
-def _provenance(
-    evaluator: Evaluator, space: Space, metric: str, seed: int, window: slice | None, min_trades: int
-) -> dict[str, Any]:
+def _provenance(cells: Cells, space: Space, metric: str, seed: int, min_trades: int) -> dict[str, Any]:
     packages = ("backtest-kernels", "numpy", "scipy", "pandas", "TA-Lib")
-    backend = _backend.chosen()
-    strategy = evaluator.strategy
+    backend, of, by_symbol = _backend.chosen(), next(iter(cells.evaluators.values())), cells.by_symbol
+    first = cells.cells[0].symbol
+    windows = [_edges(cell.window) for cell in cells.cells if cell.symbol == first]
     return {
         "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
-        "numerics_version": NUMERICS_VERSION, "backend": backend.name, "simd": backend.simd, "data": evaluator.bars.content_hash,
-        "symbol": evaluator.bars.symbol, "n_bars": len(evaluator.bars), "strategy": repr(strategy),
-        "strategy_fingerprint": hashlib.blake2b(repr(strategy.key).encode(), digest_size=16).hexdigest(), "space": repr(space),
-        "n_candidates": len(space), "costs": evaluator.costs.to_dict(), "execution": evaluator.execution.to_dict(),
-        "start": evaluator.fixed_start, "window": None if window is None else [window.start, window.stop], "metric": metric,
-        "min_trades": min_trades, "periods_per_year": evaluator.periods_per_year, "seed": seed}
+        "numerics_version": NUMERICS_VERSION, "backend": backend.name, "simd": backend.simd,
+        "data": by_symbol(lambda each: each.bars.content_hash), "symbol": by_symbol(lambda each: each.bars.symbol),
+        "n_bars": by_symbol(lambda each: len(each.bars)), "strategy": repr(of.strategy),
+        "strategy_fingerprint": hashlib.blake2b(repr(of.strategy.key).encode(), digest_size=16).hexdigest(), "space": repr(space),
+        "n_candidates": space.size, "costs": of.costs.to_dict(), "execution": of.execution.to_dict(),
+        "start": by_symbol(lambda each: each.fixed_start),
+        "window": windows if len(windows) > 1 else windows[0], "cells": [cell.name for cell in cells.cells],
+        "n_decision_bars": cells.n_bars(), "aggregate": _aggregate_name(cells), "metric": metric, "min_trades": min_trades,
+        "periods_per_year": by_symbol(lambda each: each.periods_per_year), "seed": seed}
 
 
-def json_safe(value: Any) -> Any:
-    """``value`` with NaN and infinities as null and NumPy scalars as numbers, for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _edges(window: slice | None) -> list[Any] | None:
+    return None if window is None else [window.start, window.stop]
+
+
+def _aggregate_name(cells: Cells) -> str | None:
+    """What made one number of several cells; of a callable its name."""
+    if len(cells.cells) == 1:
+        return None
+    return getattr(cells.aggregate, "__qualname__", repr(cells.aggregate)) if callable(cells.aggregate) else cells.aggregate

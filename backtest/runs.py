@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from backtest import _backend
 from backtest._checks import InputError
 from backtest.bars import Bars
+from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.rules import CONDITIONS, Strategy
@@ -163,25 +164,29 @@ def run(
     return result
 
 
-def evaluate(bars: Bars, strategy: Strategy, candidates: Any = None, *, costs: Costs, execution: Execution | None = None,
-             metrics: Sequence[str] | None = None, window: slice | None = None, columns: Sequence[str] | None = None,
+def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: Any = None, *, costs: Costs,
+             execution: Execution | None = None, metrics: Sequence[str] | None = None, window: Window = None,
+             aggregate: Aggregate = "median", columns: Sequence[str] | None = None,
              n_threads: int | None = None) -> pd.DataFrame:
     """Metrics of many candidates.
 
     Parameters
     ----------
-    bars : Bars
+    bars : Bars or mapping of str to Bars
+        Several symbols by name: each candidate is evaluated on each.
     strategy : Strategy
     candidates : DataFrame, dict of sequences, or array of shape (n_candidates, n_params)
         A column per parameter; an array needs ``columns``.  May be left out for two-dimensional ``rules.from_arrays``:
         then each column is a candidate.
     costs : Costs
     execution : Execution, optional
-        All candidates start at the longest warm-up among them, unless ``execution.start`` is given.
+        All candidates start at the longest warm-up among them (on each symbol), unless ``execution.start`` is given.
     metrics : sequence of str, optional
         All ``sweep`` metrics by default.
-    window : slice, optional
-        Trade inside these bars only.
+    window : slice or list of slices, optional
+        Trade inside these bars only; several windows are evaluated one by one, each with ``cash`` anew.
+    aggregate : {"median", "mean", "min"} or callable
+        Of several symbols or windows; see :func:`backtest.optimize`.
     columns : sequence of str, optional
         Names of an array's columns.
     n_threads : int, optional
@@ -190,7 +195,9 @@ def evaluate(bars: Bars, strategy: Strategy, candidates: Any = None, *, costs: C
     Returns
     -------
     DataFrame
-        One row per candidate, in the order given; parameters as (Multi)Index, metrics as columns.
+        One row per candidate, in the order given; parameters as (Multi)Index, metrics as columns.  Of several symbols or
+        windows: the aggregated metrics, then ``metric@cell`` of each cell, such as ``sharpe@GOOG``, ``sharpe@0:500`` or
+        ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
     """
     table = _candidate_table(candidates, columns, strategy)
     kinds, batch = {}, np.empty((len(next(iter(table.values()), [None])), len(table)))
@@ -202,15 +209,15 @@ def evaluate(bars: Bars, strategy: Strategy, candidates: Any = None, *, costs: C
             raise InputError(f"candidates must hold numbers, strings, booleans or None, got others in column {name!r}") from None
         kinds[name] = Choice(name, [value for _, value in distinct])
     metrics = list(SWEEP if metrics is None else metrics)
-    evaluator = Evaluator(
-        bars, strategy, kinds, costs=costs, execution=execution or Execution(), metrics=metrics, n_threads=n_threads
-    )
-    evaluator.fix_start(evaluator.given(batch))
-    warn_if_undated(evaluator.context(window))
-    return metrics_table(evaluator, table, evaluator(batch, window))
+    cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
+        of, strategy, kinds, costs=costs, execution=execution or Execution(), metrics=metrics, n_threads=n_threads,
+        memo_share=share))
+    cells.fix_start(lambda evaluator: evaluator.given(batch))
+    warn_if_undated(*cells.contexts())
+    return metrics_table(cells.columns, table, cells(batch))
 
 
-def metrics_table(evaluator: Evaluator, params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
+def metrics_table(columns: Sequence[str], params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
     """Scores as a DataFrame: parameters as (Multi)Index, metrics as columns."""
     import pandas as pd
 
@@ -220,7 +227,7 @@ def metrics_table(evaluator: Evaluator, params: Mapping[str, Sequence[Any]], sco
         index = pd.Index(list(params[names[0]]), name=names[0])
     elif names:
         index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
-    return pd.DataFrame(scores, index=index, columns=pd.Index(evaluator.metrics, name="metric"))
+    return pd.DataFrame(scores, index=index, columns=pd.Index(list(columns), name="metric"))
 
 
 def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, list[Any]]:

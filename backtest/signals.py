@@ -82,6 +82,8 @@ class Evaluator:
     start : int, optional
         First bar whose close may decide; ``execution.start`` goes before it; 0 needs no warm-up.
     n_threads : int, optional
+    memo_share : int
+        How many evaluators share the memory for lines and masks.
 
     Notes
     -----
@@ -89,7 +91,7 @@ class Evaluator:
     """
 
     def __init__(self, bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], *, costs: Costs, execution: Execution,
-                 metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
+                 metrics: Sequence[str] = SWEEP, n_threads: int | None = None, memo_share: int = 1) -> None:
         _instance("bars", bars, Bars)
         _instance("strategy", strategy, Strategy)
         _instance("costs", costs, Costs)
@@ -107,8 +109,8 @@ class Evaluator:
         for name, default in self.params.items():
             if name not in self.columns and default is REQUIRED:
                 raise InputError(f"parameter {name!r} must have a value, got none (given: {', '.join(self.columns) or 'none'})")
-        self.lines = LineMemo(bars, MEMO_BYTES)
-        self.masks = MaskMemo(bars, self.lines, MEMO_BYTES)
+        self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
+        self.masks = MaskMemo(bars, self.lines, MEMO_BYTES // memo_share)
         self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")

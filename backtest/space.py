@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, known_names, number
+from backtest._checks import Frozen, SpaceError, known_names, matrix, number
 from backtest.where import Where
 
 Floats = NDArray[np.float64]
@@ -68,6 +68,10 @@ class Grid(Frozen):
             raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
         return index
 
+    def from_unit(self, share: Floats) -> Floats:
+        """Values at shares of the range, 0 to 1: every value has the same width."""
+        return self.at(_cells(share, self.size))
+
     def decode(self, value: float) -> Any:
         """The value of a batch's number, an int on a grid of whole numbers."""
         return int(value) if self.is_whole else float(value)
@@ -105,6 +109,15 @@ class Continuous(Frozen):
         if bad.any():
             raise SpaceError(f"{name} must be in {self!r}, got {values[bad][0]:g}")
         return (values + 0.0).view(np.int64)
+
+    def from_unit(self, share: Floats) -> Floats:
+        """Values at shares of the range, 0 to 1, on its scale; both ends are values."""
+        if not self.is_log:
+            return np.clip(self.low * (1.0 - share) + self.high * share, self.low, self.high)
+        first, last = math.log(self.low), math.log(self.high)
+        inside = np.clip(_exp(first * (1.0 - share) + last * share), self.low, self.high)
+        # exp(log(low)) need not be low.
+        return np.where(share == 0.0, self.low, np.where(share == 1.0, self.high, inside))
 
     def decode(self, value: float) -> float:
         """The value of a batch's number."""
@@ -154,6 +167,10 @@ class Choice(Frozen):
         if bad.any():
             raise SpaceError(f"{name} must be the index of a choice (0 to {self.size - 1}), got {values[bad][0]:g}")
         return values.astype(np.int64)
+
+    def from_unit(self, share: Floats) -> Floats:
+        """Indices of choices at shares of the range, 0 to 1: every choice has the same width."""
+        return self.at(_cells(share, self.size))
 
     def decode(self, value: float) -> Any:
         """The choice of a batch's index."""
@@ -277,6 +294,11 @@ class Space(Frozen):
         """Names of the continuous parameters."""
         return tuple(name for name, parameter in self.parameters.items() if isinstance(parameter, Continuous))
 
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Names of the parameters with more than one value: the dimensions of :meth:`from_unit`."""
+        return tuple(name for name, parameter in self.parameters.items() if parameter.size > 1)
+
     def values(self) -> dict[str, list[Any]]:
         """Every value of every parameter, ``where`` ignored; for finite spaces."""
         len(self)
@@ -327,6 +349,32 @@ class Space(Frozen):
             return np.ones(len(batch), dtype=np.bool_)
         columns = {name: _seen(self.parameters[name], batch[:, self.names.index(name)]) for name in self.where.names}
         return self.where(columns)
+
+    def from_unit(self, points: Any) -> Floats:
+        """Candidates at points of the unit cube, which is where searches over continuous parameters move.
+
+        Parameters
+        ----------
+        points : array_like, shape (n_points, n_varied)
+            0 to 1; a column for each parameter of :attr:`varied`.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_points, n_params)
+            A batch.  Stepped values and choices have equal widths of the cube, so that several points may be one
+            candidate; continuous ranges are stretched along their scale, logarithmic if they are ``log``.  ``where``
+            is ignored.
+        """
+        varied = self.varied
+        points = matrix("points", points, shape=(None, len(varied)), error=SpaceError)
+        outside = (points < 0) | (points > 1)
+        if outside.any():
+            raise SpaceError(f"points must be >= 0 and <= 1, got {points[outside][0]:g}")
+        batch = np.empty((len(points), len(self.parameters)))
+        for column, (name, parameter) in enumerate(self.parameters.items()):
+            share = points[:, varied.index(name)] if name in varied else np.zeros(len(points))
+            batch[:, column] = parameter.from_unit(share)
+        return batch
 
     def keys(self, batch: Floats) -> Ints:
         """Identity of each candidate: int64 (n_candidates, n_params).
@@ -379,6 +427,17 @@ def _parameter(name: str, given: Any) -> Parameter:
     if isinstance(given, Iterable):
         return Choice(name, given)
     raise SpaceError(f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}} or a value, got {given!r}")
+
+
+def _cells(share: Floats, size: int) -> Ints:
+    """Which of ``size`` equal widths of 0 to 1 each share lies in."""
+    index = np.minimum(np.floor(share * size), size - 1.0).astype(np.int64)
+    return np.minimum(index, size - 1)  # size - 1 itself may have been rounded up
+
+
+def _exp(values: Floats) -> Floats:
+    """exp, one value at a time: NumPy's vectorised one may round a value by its place in the array."""
+    return np.array([math.exp(value) for value in values.tolist()], dtype=np.float64)
 
 
 def _seen(parameter: Parameter, values: Floats) -> NDArray[Any]:

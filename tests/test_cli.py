@@ -117,6 +117,45 @@ def test_search_section_reaches_optimize(folder):
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
 
 
+def test_continuous_ranges_and_methods_reach_optimize(folder):
+    text = SMALL.replace('stop_loss = ["none", 0.05]', "stop_loss = { low = 0.01, high = 0.3, log = true }")
+    (folder / "c.toml").write_text(text.replace("[search]", '[search]\nmethod = "evolution"\nn_trials = 50\nseed = 4'))
+    code, out = invoke("optimize", "c.toml", "--out", "o")
+    assert code == 0
+    assert "infinitely many candidates, where fast < slow" in out
+    assert "0.01..0.3 log" in out
+    assert "evolution, as asked for; done: 50 of 50 candidates evaluated" in out
+    space = bt.Space({"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
+                     where="fast < slow")
+    best = bt.optimize(bt.Bars.sample(), bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method="evolution",
+                       n_trials=50, seed=4)
+    pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
+
+
+@pytest.mark.parametrize("data", ['samples = ["GOOG", "AAPL"]', 'files = { GOOG = "g.csv", AAPL = "a.parquet" }'])
+def test_symbols_and_windows_reach_optimize(folder, data):
+    bars = {symbol: bt.Bars.sample(symbol) for symbol in ("GOOG", "AAPL")}
+    bars["GOOG"].to_frame().to_csv(folder / "g.csv")
+    bars["AAPL"].to_frame().to_parquet(folder / "a.parquet")
+    text = SMALL.replace('sample = "GOOG"', data) + 'window = [[0, 1000], [1000, 2148]]\naggregate = "min"\n'
+    (folder / "c.toml").write_text(text)
+    code, out = invoke("optimize", "c.toml", "--out", "o")
+    assert code == 0
+    space = bt.Space({"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": [None, 0.05]}, where="fast < slow")
+    best = bt.optimize(bars, bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), aggregate="min",
+                       window=[slice(0, 1000), slice(1000, 2148)])
+    pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
+    assert "first decision on bar 40 of AAPL for every candidate (2000-04-27)" in out
+    for cell in best.best:
+        assert any(line.startswith(f"{cell} ") and f"{best.best[cell].stats['sharpe']:.3f}" in line for line in out.splitlines())
+    assert f"min {best.best_value:.3f}" in " ".join(out.split())
+    code, out = invoke("run", "c.toml")
+    assert code == 2
+    assert "[data] must have sample or file to run one candidate, got GOOG, AAPL" in out
+    (folder / "c.toml").write_text(SMALL + "window = [[0, 1000], [1000, 2148]]\n")
+    assert invoke("run", "c.toml") == (2, "error: window must be two bars [first, last] to run one candidate, got 2 windows\n")
+
+
 def test_none_in_choices_is_none(folder):
     code, out = invoke("optimize", "small.toml", "--top", "12")
     assert code == 0
@@ -217,8 +256,8 @@ def test_bad_strategies_are_refused(folder, name, message):
     ("[costs]\nfee_rate = 0.001", "", "section [costs] must be there, got none; fee_rate = 0.0 says no costs"),
     ("fee_rate = 0.001", "slippage = 0.1", "[costs] must have 'fee_rate', got {'slippage': 0.1}"),
     ("fee_rate = 0.001", "fee_rate = -1", "fee_rate must be >= 0, got -1"),
-    ('sample = "GOOG"', "", "[data] must have either sample or file, got {}"),
-    ('sample = "GOOG"', 'sample = "GOOG"\nfile = "x.csv"', "[data] must have either sample or file"),
+    ('sample = "GOOG"', "", "[data] must have one of sample, samples, file and files, got {}"),
+    ('sample = "GOOG"', 'sample = "GOOG"\nfile = "x.csv"', "[data] must have one of sample, samples, file and files"),
     ('sample = "GOOG"', 'sample = "GOOG"\nsymbol = "X"', "symbol of [data] must go with file, got sample = 'GOOG'"),
     ('sample = "GOOG"', 'sample = "GOGO"', "did you mean 'GOOG'?"), ('sample = "GOOG"', "sample = 5",
     "sample of [data] must be text, got 5"),
@@ -237,7 +276,14 @@ def test_bad_strategies_are_refused(folder, name, message):
     ('metric = "sharpe"', "metric = 5", "metric 5 is not known"),
     ('metric = "sharpe"', 'n_trials = "x"', "n_trials must be a whole number >= 1, got 'x'"),
     ('metric = "sharpe"', "seed = -1", "seed must be a whole number >= 0, got -1"),
-    ('metric = "sharpe"', "window = [1, 2, 3]", "window must be two bars [first, last], got [1, 2, 3]"),
+    ('metric = "sharpe"', "window = [1, 2, 3]",
+     "window must be two bars [first, last], or a list of such pairs, got [1, 2, 3]"),
+    ('metric = "sharpe"', "window = [[1, 2], [3]]", "window must be two bars [first, last], or a list of such pairs, got [3]"),
+    ('metric = "sharpe"', 'aggregate = "max"', "aggregate must be one of 'median', 'mean', 'min', got 'max'"),
+    ('sample = "GOOG"', 'samples = "GOOG"', "samples of [data] must be a list of symbols, got 'GOOG'"),
+    ('sample = "GOOG"', 'samples = ["GOOG", "GOOG"]', "samples of [data] must hold each symbol once, got"),
+    ('sample = "GOOG"', "files = { A = 5 }", "files of [data] must be a table of symbols and files, got {'A': 5}"),
+    ('sample = "GOOG"', 'samples = ["GOOG"]\nsymbol = "X"', "symbol of [data] must go with file, got samples = ['GOOG']"),
     ('metric = "sharpe"', "window = [0, 10]", "window must leave a bar to trade"),
     ('metric = "sharpe"', '[execution]\nfill = "open"', "fill must be one of 'next_open', 'close', got 'open'"),
     ('metric = "sharpe"', "[execution]\nsizes = 5", "key of [execution] 'sizes' is not known"),
@@ -308,8 +354,8 @@ calls = itertools.count()
 
 @bt.line("n")
 def level(bars, n):
-    # The warm-up looks at each of the 9,001 values twice; then at least one batch of 4,096 is done.
-    if next(calls) == 2 * 9001 + 2 * 4096 + 100:
+    # The warm-up looks at each of the 9,001 values twice, auto times 65; then at least one batch of 4,096 is done.
+    if next(calls) == 2 * 9001 + 2 * 65 + 2 * 4096 + 100:
         (pathlib.Path(__file__).parent / "ready").touch()
         time.sleep(60)
     return bars.close / n

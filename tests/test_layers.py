@@ -15,10 +15,10 @@ PACKAGE = Path(backtest.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["optimize", "config", "strategies"],
+    ["optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
     ["runs"],
-    ["signals"],
+    ["cells", "signals"],
     ["trades"],
     ["search", "compute"],
     ["rules", "lines", "expr"],

@@ -13,7 +13,7 @@ import pytest
 import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
-from backtest.optimize import json_safe
+from backtest.results import json_safe
 from backtest.space import Order, Space
 
 nan, inf = math.nan, math.inf
@@ -242,7 +242,8 @@ def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch):
 
     @bt.line("n")
     def counted(bars, n):
-        if next(calls) == 2 * 9000 + 2 * 4096 + 100:  # the warm-up looks at each value, then block by block
+        # The warm-up looks at each value, auto times 65 candidates, then block by block.
+        if next(calls) == 2 * 9000 + 2 * 65 + 2 * 4096 + 100:
             raise KeyboardInterrupt
         return bars.close / n
     monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 12)
@@ -443,7 +444,7 @@ def test_results_survive_a_pickle():
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"metric": "sharp"}, r"metric 'sharp' is not known .*; did you mean 'sharpe'\?"),
     ({"metric": "ulcer_index"}, r"metric must be one that every candidate has .*, got 'ulcer_index'; bt\.run gives it"),
-    ({"method": "gird"}, r"method must be one of 'auto', 'grid', got 'gird'; did you mean 'grid'\?"),
+    ({"method": "gird"}, r"method must be one of 'auto', 'grid', 'direct', 'evolution', got 'gird'; did you mean 'grid'\?"),
     ({"min_trades": -1}, "min_trades must be a whole number >= 0, got -1"),
     ({"keep": 0}, "keep must be a whole number >= 1, got 0"),
     ({"n_trials": 0}, "n_trials must be a whole number >= 1, got 0"),
@@ -458,7 +459,12 @@ def test_results_survive_a_pickle():
     ({"execution": "close"}, "execution must be a Execution, got 'close'"),
     ({"space": {"fast": [3], "slwo": [9]}}, r"parameter 'slwo' is not known .*; did you mean 'slow'\?"),
     ({"space": {"fast": [3]}}, r"parameter 'slow' must have a value, got none \(given: fast\)"),
-    ({"space": {"fast": [3], "slow": {"low": 5, "high": 9}}}, "slow must have a step for a grid search, got a continuous range"),
+    ({"space": {"fast": [3], "slow": {"low": 5, "high": 9}}},
+     r"slow must have a step, because it counts bars, got the continuous range 5\.\.9"),
+    ({"space": {"fast": [3], "slow": {"low": 5, "high": 9}}, "method": "grid"},
+     "slow must have a step for a grid search, got a continuous range"),
+    ({"space": {"fast": [3], "slow": [9], "max_bars": {"low": 5, "high": 9}}},
+     "max_bars must have a step, because it counts bars"),
     ({"space": {"fast": [3.5], "slow": [9]}}, r"window of sma\(close, fast\) must be a whole number >= 1, got 3\.5"),
     ({"space": {"fast": [3], "slow": [9], "stop_loss": [0.0]}}, r"stop_loss .* must be > 0, got 0\.0"),
     ({"space": None}, "parameters must be a mapping")])

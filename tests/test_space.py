@@ -466,3 +466,55 @@ def test_spaces_survive_a_pickle(space):
 def test_repr():
     assert repr(Space({"fast": range(5, 10), "k": [None, 0.1], "x": {"low": 0.1, "high": 1, "log": True}}, where="fast > 6")) == (
         "Space(fast: 5..9 step 1, k: [None, 0.1], x: 0.1..1 log, where='fast > 6')")
+
+
+# -- the unit cube -----------------------------------------------------------------------------------------------------
+
+CUBE = Space({"k": range(3, 8), "fixed": 9, "kind": ["a", None, 2.5], "x": {"low": -1, "high": 3},
+              "y": {"low": 1e-4, "high": 100, "log": True}, "s": {"low": 0.1, "high": 0.7, "step": 0.1}})
+
+
+def test_corners_and_centre_of_the_cube():
+    assert CUBE.varied == ("k", "kind", "x", "y", "s")
+    corners = [CUBE.decode(row) for row in CUBE.from_unit(np.repeat([[0.0], [0.5], [1.0]], 5, axis=1))]
+    assert corners[0] == {"k": 3, "fixed": 9, "kind": "a", "x": -1.0, "y": 1e-4, "s": 0.1}
+    assert corners[2] == {"k": 7, "fixed": 9, "kind": 2.5, "x": 3.0, "y": 100.0, "s": 0.7}
+    middle = corners[1]
+    assert (middle["k"], middle["kind"], middle["x"], middle["s"]) == (5, None, 1.0, 0.4)
+    assert middle["y"] == pytest.approx(0.1, rel=1e-14)
+
+
+@given(st.lists(st.lists(st.floats(0, 1), min_size=5, max_size=5), min_size=1, max_size=20))
+def test_points_of_the_cube_are_candidates_wherever_they_stand(points):
+    batch = CUBE.from_unit(points)
+    keys = CUBE.keys(batch)  # refuses what is no candidate
+    for row, point in enumerate(points):
+        single = CUBE.from_unit([point])
+        assert single.tobytes() == batch[row].tobytes()
+        assert CUBE.keys(single).tolist() == [keys[row].tolist()]
+        assert CUBE.encode(CUBE.decode(batch[row])).tolist() == batch[row].tolist()
+
+
+def test_steps_and_choices_have_equal_widths():
+    share = (np.arange(1050) + 0.5) / 1050
+    batch = CUBE.from_unit(np.repeat(share[:, None], 5, axis=1))
+    for name, size in (("k", 5), ("kind", 3), ("s", 7)):
+        counts = np.unique(batch[:, CUBE.names.index(name)], return_counts=True)[1]
+        assert counts.tolist() == [1050 // size] * size
+    assert (np.diff(batch[:, CUBE.names.index("y")]) > 0).all()
+
+
+def test_the_longest_grid_ends_inside():
+    space = Space({"x": range(10**15)})
+    last = space.from_unit([[1.0], [np.nextafter(1.0, 0.0)]])
+    assert space.decode(last[0]) == {"x": 10**15 - 1}
+    assert space.keys(last)[1, 0] < 10**15
+
+
+@pytest.mark.parametrize(("points", "message"), [
+    ([[0.5]], r"points must have shape \('any', 5\), got \(1, 1\)"),
+    ([[0.5, 0.5, 0.5, 0.5, 1.5]], r"points must be >= 0 and <= 1, got 1\.5"),
+    ([[nan] * 5], r"points must be finite, got nan \(row 0, column 0\)"), ([0.5] * 5, "points must have 2 dimensions")])
+def test_points_outside_the_cube_are_refused(points, message):
+    with pytest.raises(bt.SpaceError, match=message):
+        CUBE.from_unit(points)

@@ -1,7 +1,10 @@
 """Searches over any ``evaluate(batch) -> scores``; they minimise, as scipy does."""
 
+from backtest.search.choose import choose as choose
+from backtest.search.cube import cube as cube
 from backtest.search.direct import direct as direct
+from backtest.search.evolution import evolution as evolution
 from backtest.search.grid import INTERRUPTED as INTERRUPTED
 from backtest.search.grid import grid as grid
 
-__all__ = ["INTERRUPTED", "direct", "grid"]
+__all__ = ["INTERRUPTED", "choose", "cube", "direct", "evolution", "grid"]

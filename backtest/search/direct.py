@@ -124,8 +124,8 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
         raise InputError(f"evaluate must be callable, got {evaluate!r}")
     if callback is not None and not callable(callback):
         raise InputError(f"callback must be callable or None, got {callback!r}")
-    low, width = _box(bounds)
-    n_params = len(low)
+    low, high = box(bounds)
+    width, n_params = high - low, len(low)
     maxfun = MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
     maxiter = whole("maxiter", maxiter, low=1, high=MAX_COUNT)
     f_min_rtol = number("f_min_rtol", f_min_rtol, low=0.0, high=1.0)
@@ -153,7 +153,7 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
             state.bind(ratio, width, **arrays)
         batch = np.empty((n_new, n_params))
         kernel.sample(state, batch)
-        scores = _scores(evaluate(batch), n_new)
+        scores = checked_scores(evaluate(batch), n_new)
         status = kernel.update(state, scores)
         if status == kernel.NAN:
             if nan_raises:
@@ -178,8 +178,8 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4,
                           message=MESSAGES[status].format(**limits))
 
 
-def _box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower bounds and widths."""
+def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds, checked."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy's Bounds
         low, high = vector("bounds.lb", np.atleast_1d(bounds.lb)), vector("bounds.ub", np.atleast_1d(bounds.ub))
         if len(low) != len(high):
@@ -194,7 +194,7 @@ def _box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             raise InputError(f"bounds must have low < high, got {(a, b)} (row {row})")
         if math.isinf(b - a):
             raise InputError(f"bounds must have a finite width, got {(a, b)} (row {row})")
-    return low, high - low
+    return low, high
 
 
 def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
@@ -224,8 +224,8 @@ def _grown(arrays: Arrays, n_points: int, n_new: int, deepest: int) -> Arrays:
     return larger
 
 
-def _scores(scores: Any, n_points: int) -> NDArray[np.float64]:
-    """What ``evaluate`` returned as a float64 vector, one number a point."""
+def checked_scores(scores: Any, n_points: int) -> NDArray[np.float64]:
+    """What ``evaluate`` returned as a float64 vector, one number a point, checked."""
     if type(scores) is np.ndarray and scores.dtype == np.float64 and scores.shape == (n_points,):
         return np.ascontiguousarray(scores)
     try:

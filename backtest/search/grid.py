@@ -69,7 +69,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     if timeout is not None:
         number("timeout", timeout, low=0.0, open_low=True)
     total = size if n_trials is None else min(whole("n_trials", n_trials, low=1), size)
-    best = _Kept(keep, len(space.names))
+    best = Kept(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
     begun = time.monotonic()
     try:
@@ -125,7 +125,7 @@ def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
         yield np.arange(block * batch_size, min((block + 1) * batch_size, size), dtype=np.int64)
 
 
-class _Kept:
+class Kept:
     """The best candidates so far, best first; ties go to the lower number."""
 
     def __init__(self, keep: int, n_params: int) -> None:
@@ -135,6 +135,7 @@ class _Kept:
         self.scores: Floats | None = None
 
     def add(self, numbers: NDArray[np.int64], batch: Floats, scores: Floats, objective: Floats) -> None:
+        """Let a batch compete for a place."""
         if len(self.objective) == self.keep:  # most of a long sweep ends here
             near = objective <= self.objective[-1]
             numbers, batch, scores, objective = numbers[near], batch[near], scores[near], objective[near]
@@ -146,6 +147,7 @@ class _Kept:
         self.scores = (scores if self.scores is None else np.concatenate([self.scores, scores]))[chosen]
 
     def fill(self, result: Any) -> Any:
+        """``result`` with what is kept."""
         result.x, result.fun = self.batch[0], float(self.objective[0])
         result.numbers, result.batch, result.scores, result.objective = self.numbers, self.batch, self.scores, self.objective
         return result

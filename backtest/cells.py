@@ -1,0 +1,189 @@
+"""Cells: one batch over many symbols and windows, and what is made of a candidate's numbers in all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError, ObjectiveError, choice
+from backtest.bars import Bars
+from backtest.lines import Combinations
+from backtest.metrics import Context
+from backtest.signals import Evaluator
+
+Floats = NDArray[np.float64]
+Window = slice | Sequence[slice] | None
+Aggregate = str | Callable[[Floats], Any]
+
+
+class Cell(NamedTuple):
+    """One symbol in one window."""
+
+    name: str
+    symbol: str
+    window: slice | None
+
+
+class Cells:
+    """``evaluate(batch) -> scores`` over every symbol in every window.
+
+    Parameters
+    ----------
+    bars : Bars or mapping of str to Bars
+    window : slice, sequence of slices or None
+        Each symbol is evaluated in each.
+    aggregate : {"median", "mean", "min"} or callable
+        What becomes of a metric's values in all cells; a callable takes an array (n_candidates, n_cells) and returns
+        (n_candidates,).
+    evaluator : callable
+        ``evaluator(bars, share)``: the evaluator of one symbol, with 1 / share of the usual memory.
+
+    Attributes
+    ----------
+    evaluators : dict of str to Evaluator
+        By symbol.
+    cells : list of Cell
+        Symbols in order, each with its windows in order.
+    columns : list of str
+        Of the scores: of one cell its metrics; of several the aggregated metrics, then ``metric@cell`` of each cell.
+    """
+
+    def __init__(self, bars: Bars | Mapping[str, Bars], window: Window, aggregate: Aggregate,
+                 evaluator: Callable[[Bars, int], Evaluator]) -> None:
+        if not callable(aggregate):
+            choice("aggregate", aggregate, tuple(AGGREGATES))
+        self.aggregate, self._has_symbols = aggregate, isinstance(bars, Mapping)
+        symbols = _symbols(bars) if isinstance(bars, Mapping) else {"": bars}
+        windows = _windows(window)
+        self.evaluators: dict[str, Evaluator] = {}
+        for symbol, of in symbols.items():
+            with self._naming(symbol):
+                self.evaluators[symbol] = evaluator(of, len(symbols))
+        self.cells = [Cell(self._name(symbol, each, len(windows)), symbol, each) for symbol in symbols for each in windows]
+        self.metrics = next(iter(self.evaluators.values())).metrics
+        self.columns = [*self.metrics]
+        if len(self.cells) > 1:
+            self.columns += [f"{metric}@{cell.name}" for cell in self.cells for metric in self.metrics]
+
+    def _name(self, symbol: str, window: slice | None, n_windows: int) -> str:
+        label = _label(window)
+        return symbol if n_windows == 1 else f"{symbol}[{label}]" if self._has_symbols else label
+
+    @contextlib.contextmanager
+    def _naming(self, symbol: str) -> Iterator[None]:
+        """Complaints name the symbol where there are symbols."""
+        try:
+            yield
+        except InputError as error:
+            if not self._has_symbols:
+                raise
+            raise type(error)(f"{symbol}: {error}") from error
+
+    def fix_start(self, combinations: Callable[[Evaluator], Combinations]) -> None:
+        """Set each symbol's start: that of the execution, or the longest warm-up of ``combinations`` on its bars."""
+        for symbol, each in self.evaluators.items():
+            with self._naming(symbol):
+                each.fix_start(combinations(each))
+
+    def contexts(self) -> list[Context]:
+        """What turns sums into metrics, of each cell; refuses a window that leaves no bar to trade."""
+        found = []
+        for cell in self.cells:
+            with self._naming(cell.symbol):
+                found.append(self.evaluators[cell.symbol].context(cell.window))
+        return found
+
+    def by_symbol(self, value: Callable[[Evaluator], Any]) -> Any:
+        """The value of the only symbol, or values by symbol."""
+        values = {symbol: value(each) for symbol, each in self.evaluators.items()}
+        return values if len(values) > 1 else next(iter(values.values()))
+
+    def n_bars(self) -> int:
+        """Bars on which each candidate may decide, in all cells."""
+        bounds = [self.evaluators[cell.symbol].bounds(cell.window) for cell in self.cells]
+        return sum(last - first for first, last in bounds)
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Scores of a batch: float64 (n_candidates, n_columns)."""
+        found: list[Floats] = []
+        for cell in self.cells:
+            with self._naming(cell.symbol):
+                found.append(self.evaluators[cell.symbol](batch, cell.window))
+        if len(found) == 1:
+            return found[0]
+        values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
+        aggregated = [self._aggregated(np.ascontiguousarray(values[:, metric])) for metric in range(values.shape[1])]
+        return np.column_stack([*aggregated, *found])
+
+    def _aggregated(self, values: Floats) -> Floats:
+        if not callable(self.aggregate):
+            return AGGREGATES[self.aggregate](values)
+        result = np.asarray(self.aggregate(values))
+        if result.shape != (len(values),) or result.dtype.kind not in "iuf":
+            raise ObjectiveError(f"aggregate must return one number per candidate ({len(values)}), got shape {result.shape} of "
+                                 f"dtype {result.dtype}")
+        return result.astype(np.float64)
+
+    def total(self, scores: Floats, metric: str) -> Floats:
+        """Sum of a metric over all cells, (n_candidates,)."""
+        at, width = self.metrics.index(metric), len(self.metrics)
+        return _total(scores[:, at::width][:, 1:] if len(self.cells) > 1 else scores[:, at : at + 1])
+
+
+def _total(values: Floats) -> Floats:
+    total: Floats = values[:, 0].copy()
+    for cell in range(1, values.shape[1]):  # in order: np.sum would group by the shape of the batch
+        total += values[:, cell]
+    return total
+
+
+def _mean(values: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):  # inf - inf is undefined, and stays so
+        return np.asarray(_total(values) / values.shape[1])
+
+
+def _median(values: Floats) -> Floats:
+    ranked, half = np.sort(values, axis=1), values.shape[1] // 2
+    low, high = ranked[:, half - (values.shape[1] % 2 == 0)], ranked[:, half]
+    with np.errstate(invalid="ignore"):
+        middle = np.where(low == high, low, low / 2 + high / 2)
+    return np.where(np.isnan(values).any(axis=1), np.nan, middle)
+
+
+def _min(values: Floats) -> Floats:
+    return np.asarray(np.minimum.reduce(values, axis=1))
+
+
+#: What may become of the cells' values, by name; a NaN among them stays one.
+AGGREGATES: dict[str, Callable[[Floats], Floats]] = {"median": _median, "mean": _mean, "min": _min}
+
+
+def _symbols(bars: Mapping[Any, Any]) -> dict[str, Bars]:
+    if not bars:
+        raise InputError("bars must hold at least one symbol, got none")
+    for symbol in bars:
+        if not isinstance(symbol, str) or not symbol:
+            raise InputError(f"symbol must be text, got {symbol!r}")
+    return dict(bars)
+
+
+def _windows(window: Window) -> list[slice | None]:
+    if window is None or not isinstance(window, (list, tuple)):
+        return [window]  # type: ignore[list-item]  # the evaluator refuses what is no slice
+    if not window:
+        raise InputError("window must hold at least one slice of bars, got none")
+    labels = [_label(each) for each in window]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(f"window must hold each slice of bars once, got {label} twice")
+    return list(window)
+
+
+def _label(window: Any) -> str:
+    if not isinstance(window, slice):
+        return repr(window)
+    return ":".join("" if edge is None else str(edge) for edge in (window.start, window.stop))

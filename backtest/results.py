@@ -1,0 +1,167 @@
+"""What a search found: the table, the best candidate, and their way to a folder and back."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest._checks import InputError, known_names
+from backtest.runs import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Layout of a saved result; raised when a reader of the old one would misread the new one.
+SCHEMA_VERSION = 1
+
+
+class Result:
+    """What a search found.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Candidates kept, best first: parameters as (Multi)Index, metrics as columns.  Of several cells (symbols, windows)
+        the aggregated metrics, then ``metric@cell`` of each.
+    best_params : dict
+    best_value : float
+        The metric of the best candidate; NaN if no candidate has it.
+    start : int or dict of str to int
+        First bar whose close could decide, for every candidate; of several symbols by symbol.
+    search : str
+        Which search ran, why, and how it ended.
+    n_evaluated : int
+        Distinct candidates evaluated.
+    is_interrupted : bool
+        Ctrl-C or the timeout ended the search early; the rest is what was done until then.
+    provenance : dict
+        Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
+    """
+
+    def __init__(self, table: pd.DataFrame, best_params: dict[str, Any], provenance: dict[str, Any], best: Any = None) -> None:
+        self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
+        self.metric: str = provenance["metric"]
+        self.best_value = float(table[self.metric].iloc[0])
+        self.start: int | dict[str, int] = provenance["start"]
+        self.search: str = provenance["search"]
+        self.n_evaluated: int = provenance["n_evaluated"]
+        self.is_interrupted: bool = provenance["is_interrupted"]
+
+    def __repr__(self) -> str:
+        return f"Result({self.metric} {self.best_value:.6g} at {self.best_params}; {self.search})"
+
+    @functools.cached_property
+    def best(self) -> Any:
+        """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``; of several cells a dict of them."""
+        if self._best is None:
+            raise InputError("a loaded result has no bars to replay its best candidate on; call bt.run with result.best_params "
+                             "and Execution(start=result.start)")
+        return self._best()
+
+    def heatmap(self, x: str, y: str, metric: str | None = None, agg: str = "max") -> pd.DataFrame:
+        """A metric over two parameters, of the candidates kept.
+
+        Parameters
+        ----------
+        x, y : str
+            Parameters for columns and rows.
+        metric : str, optional
+            The searched metric by default.
+        agg : str
+            What to make of several candidates in one cell; any name pandas knows.
+
+        Returns
+        -------
+        DataFrame, shape (values of y, values of x)
+        """
+        for name in (x, y):
+            known_names("parameter", [name], [str(each) for each in self.table.index.names])
+        metric = self.metric if metric is None else metric
+        known_names("metric", [metric], self.table.columns)
+        frame: pd.DataFrame = self.table[metric].groupby(level=[y, x], dropna=False).agg(agg).unstack(x)
+        return frame
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``candidates.parquet``, ``trades.csv``, ``equity.csv``, ``result.json`` into a folder; :func:`load` reads it.
+
+        Of several cells, trades and equity have a column ``cell``, and statistics are by cell.
+        """
+        folder = Path(path)
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"path must be a folder, got the file {str(folder)!r}")
+        folder.mkdir(parents=True, exist_ok=True)
+        frame = self.table.reset_index()
+        parameters = [name for name in self.table.index.names if name is not None]
+        mixed = [name for name in parameters if frame[name].dropna().map(type).nunique() > 1]
+        for name in mixed:  # a choice of several kinds has no Parquet type
+            frame[name] = frame[name].map(repr, na_action="ignore")
+        frame.columns = frame.columns.rename(None)
+        frame.to_parquet(folder / "candidates.parquet", index=False)
+        trades, equity, statistics, trade_statistics = _replayed(self.best)
+        trades.to_csv(folder / "trades.csv", index=False)
+        equity.to_csv(folder / "equity.csv")
+        written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
+                   "statistics": statistics, "trade_statistics": trade_statistics,
+                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance}
+        (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
+        return folder
+
+
+def replay(runs: Mapping[str, Callable[[], Run]]) -> Run | dict[str, Run]:
+    """The run of the only cell, or runs by cell."""
+    done = {name: again() for name, again in runs.items()}
+    return done if len(done) > 1 else next(iter(done.values()))
+
+
+def _replayed(best: Run | dict[str, Run]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
+    """Trades, equity, statistics and trade statistics to write; of several cells, one table each."""
+    import pandas as pd
+
+    if isinstance(best, Run):
+        return best.trades, best.equity, best.stats.to_dict(), best.trade_statistics().to_dict()
+    trades, equity = [each.trades for each in best.values()], [each.equity.to_frame() for each in best.values()]
+    for tables in (trades, equity):
+        for name, table in zip(best, tables, strict=True):
+            table.insert(0, "cell", name)
+    full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
+    return (pd.concat(full, ignore_index=True), pd.concat(equity), {name: each.stats.to_dict() for name, each in best.items()},
+            {name: each.trade_statistics().to_dict() for name, each in best.items()})
+
+
+def load(path: str | Path) -> Result:
+    """Read what :meth:`Result.save` wrote.
+
+    The result has its table, parameters, metrics and provenance; it has no bars, so ``.best`` cannot be replayed.
+    """
+    import pandas as pd
+
+    folder = Path(path)
+    if not (folder / "result.json").exists():
+        raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
+    written = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    if written.get("schema_version") != SCHEMA_VERSION:
+        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(folder)!r}")
+    table = pd.read_parquet(folder / "candidates.parquet")
+    for name in written["mixed"]:
+        table[name] = table[name].map(ast.literal_eval, na_action="ignore")
+    table = table.set_index(written["parameters"])
+    table.columns = table.columns.rename("metric")
+    return Result(table, written["best_params"], written["provenance"])
+
+
+def json_safe(value: Any) -> Any:
+    """``value`` with NaN and infinities as null and NumPy scalars as numbers, for JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): json_safe(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_safe(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

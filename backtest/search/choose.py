@@ -1,0 +1,80 @@
+"""Which search: what ``method="auto"`` looks at, and what it says."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import number, whole
+from backtest.search.cube import default_trials
+from backtest.space import Order, Space
+
+#: A finite space is enumerated if that takes no longer, in seconds, unless a timeout says how much time there is.
+GRID_SECONDS = 60.0
+#: Candidates that are timed; they are spread over the space, so that few share what they compute.
+TIMED = 64
+#: Up to here dividing rectangles reaches a better score per evaluation than evolution, beyond it does not.
+MAX_DIRECT = 3
+
+
+def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_trials: int | None = None, seed: int = 0,
+           timeout: float | None = None) -> tuple[str, str]:
+    """The search for a space, and why.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``; timed on a few candidates if the space is finite and too large to be obvious.
+    space : Space
+    n_trials : int, optional
+        A grid would evaluate no more.
+    seed : int
+        Of the candidates that are timed.
+    timeout : float, optional
+        Seconds a grid may take; 60 by default.
+
+    Returns
+    -------
+    method : {"grid", "direct", "evolution"}
+    why : str
+
+    Notes
+    -----
+    Finite spaces no larger than what the other searches would evaluate are enumerated; larger ones if 64 timed
+    candidates promise that it fits into the time.  Otherwise: ``direct`` for continuous spaces in which up to three
+    parameters vary, ``evolution`` for the rest.
+    """
+    n_varied = len(space.varied)
+    if space.continuous:
+        names = ", ".join(space.continuous)
+        if n_varied <= MAX_DIRECT:
+            return "direct", f"because {names} is continuous and no more than {MAX_DIRECT} parameters vary"
+        return "evolution", f"because {names} is continuous and {n_varied} parameters vary"
+    total = space.size if n_trials is None else min(whole("n_trials", n_trials, low=1), space.size)
+    if total <= default_trials(space):
+        return "grid", "because the space is finite"
+    budget = GRID_SECONDS if timeout is None else number("timeout", timeout, low=0.0, open_low=True)
+    seconds = _seconds(evaluate, space, seed) * total
+    if seconds <= budget:
+        return "grid", f"because the space is finite and fits into {budget:g} s"
+    return "evolution", f"because a grid of {total:,} candidates does not fit into {budget:g} s"
+
+
+def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed: int) -> float:
+    """Seconds a candidate takes, measured."""
+    if space.product >= 2**62:
+        return math.inf  # cannot be enumerated, so its candidates need not be timed
+    positions = Order(len(space), seed)(0, TIMED)
+    _, batch = space.candidates(positions)
+    if len(batch):
+        evaluate(batch[:1])  # what the first call ever has to load is no part of a candidate
+    begun = time.perf_counter()
+    space.candidates(positions)
+    if len(batch):
+        evaluate(batch)
+    return (time.perf_counter() - begun) / TIMED  # positions that ``where`` refuses take their time too

@@ -1,0 +1,166 @@
+"""Any space by a search over the unit cube: what it proposes is snapped, answered from memory, or evaluated and kept."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import ObjectiveError, SpaceError, choice, number, whole
+from backtest.search.cache import TrialCache
+from backtest.search.direct import MAXFUN_PER_PARAM, direct
+from backtest.search.evolution import LOWEST, POPSIZE, evolution
+from backtest.search.grid import DONE, INTERRUPTED, TIMED_OUT, Kept
+from backtest.space import Space
+
+Floats = NDArray[np.float64]
+
+ENGINES = ("direct", "evolution")
+#: Points that may be proposed for each trial of the budget; on stepped ranges most are repeats, at microseconds each.
+POINTS_PER_TRIAL = 10
+#: Evolution with a small budget has smaller generations, so that there are about this many, but none smaller than that.
+GENERATIONS = 20
+SMALLEST_POPSIZE = 4
+#: Scores of a generation that differ by no more than this share of their mean: evolution starts afresh elsewhere.
+ALIKE = 1e-6
+
+
+def default_trials(space: Space) -> int:
+    """Distinct candidates that direct and evolution evaluate unless told: 1,000 for each parameter that varies, or all."""
+    return int(min(MAXFUN_PER_PARAM * max(1, len(space.varied)), space.size))
+
+
+def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "direct", *,
+         rank: Callable[[Floats], Floats] | None = None, n_trials: int | None = None, keep: int = 1, seed: int = 0,
+         timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
+    """Search a space, finite or not, with DIRECT or differential evolution, and keep the best candidates.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``: batch float64 (n_candidates, n_params), scores (n_candidates,) to minimise, or
+        (n_candidates, n_metrics) together with ``rank``.  Never called twice for one candidate, nor for one that
+        ``where`` refuses; those count as +inf.
+    space : Space
+        With a parameter that has more than one value.  Points of the unit cube become candidates by
+        :meth:`backtest.Space.from_unit`.
+    engine : {"direct", "evolution"}
+    rank : callable, optional
+        ``rank(scores) -> (n_candidates,)``, to minimise.
+    n_trials : int, optional
+        Distinct candidates to evaluate, never more; 1,000 for each parameter that varies by default.  Fewer if the search
+        comes to rest, or proposes ten times as many points without finding new ones.
+    keep : int
+        Best candidates to keep.
+    seed : int
+        Of evolution, which starts afresh when it has come to rest; DIRECT has no chance in it.
+    timeout : float, optional
+        Seconds after which no further batch starts; the first always runs.
+    callback : callable, optional
+        Called after each batch with the result so far.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of :func:`backtest.search.grid`: ``x``, ``fun`` (the score itself, also if it is -inf), ``nfev`` distinct
+        candidates, ``batch``, ``scores``, ``objective`` of the kept ones, ``numbers`` (order of evaluation, which breaks
+        ties), ``status``, ``success``, ``message``; and ``hits``: points answered from memory.
+
+    Raises
+    ------
+    SpaceError
+        No parameter varies, or ``where`` refuses every point proposed.
+    ObjectiveError
+        ``evaluate`` returned NaN, or another shape than one score per candidate.
+    """
+    choice("engine", engine, ENGINES)
+    if not space.varied:
+        raise SpaceError(f"space must have a parameter with more than one value for {engine}, got {space!r}")
+    whole("seed", seed, low=0)
+    total = default_trials(space) if n_trials is None else int(min(whole("n_trials", n_trials, low=1), space.size))
+    if timeout is not None:
+        number("timeout", timeout, low=0.0, open_low=True)
+    trials = _Trials(evaluate, space, rank, total, whole("keep", keep, low=1), timeout, callback)
+    n_varied = len(space.varied)
+    bounds, maxfun = [(0.0, 1.0)] * n_varied, POINTS_PER_TRIAL * max(total, MAXFUN_PER_PARAM * n_varied)
+    result = trials.result
+    try:
+        if engine == "direct":
+            # Its tolerances end a search whose best rectangle is small; here the budget does.
+            direct(trials, bounds, maxfun=maxfun, maxiter=maxfun, vol_tol=0.0, len_tol=0.0, callback=trials.look)
+        else:
+            popsize = min(POPSIZE, max(SMALLEST_POPSIZE, total // (GENERATIONS * n_varied)))
+            trials.evolve(bounds, maxfun, seed, popsize)
+        rest = "" if result.nfev == total or result.status else f", {engine} proposes no more new ones"
+    except KeyboardInterrupt:
+        if not result.nfev:
+            raise  # nothing was evaluated, so there is nothing to return
+        result.status, rest = INTERRUPTED, ""
+    if not result.nfev:
+        raise SpaceError(f"where must leave a candidate that {engine} can find, got {space.where!r} and none")
+    result.success = result.status == DONE
+    word = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}[result.status]
+    result.message = (f"{word}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
+                      f"{result.hits:,} repeats answered from memory")
+    return trials.best.fill(result)
+
+
+class _Trials:
+    """``evaluate(points)`` of an engine: from points of the cube to scores, within a budget of distinct candidates."""
+
+    def __init__(self, evaluate: Callable[[Floats], Floats], space: Space, rank: Callable[[Floats], Floats] | None, total: int,
+                 keep: int, timeout: float | None, callback: Callable[[Any], None] | None) -> None:
+        from scipy.optimize import OptimizeResult
+
+        self.evaluate, self.space, self.rank, self.total, self.callback = evaluate, space, rank, total, callback
+        self.cache, self.best = TrialCache(), Kept(keep, len(space.names))
+        self.result = OptimizeResult(nfev=0, hits=0, status=DONE, total=total)
+        self.deadline = math.inf if timeout is None else time.monotonic() + timeout
+
+    def __call__(self, points: Floats) -> Floats:
+        batch = self.space.from_unit(np.clip(points, 0.0, 1.0))  # DIRECT adds thirds, and may round past an end
+        scores = np.full(len(batch), math.inf)
+        inside = np.flatnonzero(self.space.feasible(batch))
+        keys = self.space.keys(batch[inside])
+        new = self.cache.missing(keys)[: self.total - self.result.nfev]
+        if len(new):
+            self.cache.store(keys[new], self._evaluated(np.ascontiguousarray(batch[inside[new]])))
+        scores[inside] = self.cache.read(keys, len(new))
+        self.result.hits = self.cache.hits
+        return np.where(scores == -math.inf, LOWEST, scores)
+
+    def evolve(self, bounds: Any, maxfun: int, seed: int, popsize: int) -> None:
+        """Evolution, again with another population whenever one has come to rest before the budget is spent."""
+        seeds = np.random.SeedSequence(seed)
+        while maxfun >= popsize * len(bounds):
+            ended = evolution(self, bounds, maxfun=maxfun, seed=int(seeds.spawn(1)[0].generate_state(1)[0]), popsize=popsize,
+                              tol=ALIKE, callback=self.look)
+            if not ended.success:
+                return
+            maxfun -= ended.nfev
+
+    def _evaluated(self, batch: Floats) -> Floats:
+        scores = np.asarray(self.evaluate(batch), dtype=np.float64)
+        objective = scores if self.rank is None else self.rank(scores)
+        if objective.shape != (len(batch),):
+            raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
+        if np.isnan(objective).any():
+            params = self.space.decode(batch[int(np.isnan(objective).argmax())])
+            raise ObjectiveError(f"evaluate must not return NaN, got it at {params}", params)
+        self.best.add(self.result.nfev + np.arange(len(batch)), batch, scores, objective)
+        self.result.nfev += len(batch)
+        return objective
+
+    def look(self, _: Any) -> None:
+        """After each batch of the engine: tell, and stop it at the end of the budget or of the time."""
+        if self.result.nfev and self.callback is not None:
+            self.callback(self.best.fill(self.result))
+        if self.result.nfev == self.total:
+            raise StopIteration
+        if time.monotonic() > self.deadline:
+            self.result.status = TIMED_OUT
+            raise StopIteration

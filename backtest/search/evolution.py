@@ -1,0 +1,155 @@
+"""Differential evolution over batches: scipy's, a whole generation per call of ``evaluate``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backtest._checks import InputError, ObjectiveError, number, whole
+from backtest.search.direct import CALLBACK_STOP, MAX_COUNT, MAXFUN_PER_PARAM, box, checked_scores
+
+if TYPE_CHECKING:
+    from scipy.optimize import Bounds, OptimizeResult
+
+    Evaluate = Callable[[NDArray[np.float64]], ArrayLike]
+
+#: Points of a generation for each parameter, as scipy has it.
+POPSIZE = 15
+#: scipy mutates a point with four others.
+SMALLEST = 5
+#: What a search is told in place of -inf: differences of scores stay numbers, and nothing finite is as good.
+LOWEST = -1e300
+
+SPENT, AT_REST = 1, 0
+
+
+def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | None = None, seed: int = 0,
+              popsize: int = POPSIZE, tol: float = 0.0,
+              callback: Callable[[OptimizeResult], object] | None = None) -> OptimizeResult:
+    """Minimise over a box by ``scipy.optimize.differential_evolution``, a whole generation per call of ``evaluate``.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``: batch float64 (n_points, n_params), C-contiguous and the callee's to keep (scipy
+        passes the transpose); scores (n_points,), to be minimised.  Infinite scores are fine.  Its exceptions pass through
+        unchanged.
+    bounds : sequence of (low, high), or scipy.optimize.Bounds
+        The box, one pair for each parameter; finite, low < high.
+    maxfun : int, optional
+        Points to evaluate at most, 1000 for each parameter by default; at least 5, and one for each parameter.  Only whole
+        generations run, so that fewer may be evaluated, and never more.
+    seed : int
+        Equal seeds visit equal points, if ``evaluate`` gives a point the same score in any batch.
+    popsize : int
+        Points of a generation for each parameter, as in scipy; fewer where ``maxfun`` leaves no room for one generation, at
+        least 5 in all.
+    tol : float
+        The search is at rest when the scores of a generation have a standard deviation of no more than this share of their
+        mean; 0: when they are all alike.
+    callback : callable, optional
+        ``callback(best)`` after every batch, with an ``OptimizeResult`` of ``x``, ``fun``, ``nfev``, ``nit``: the best so
+        far.  Raising ``StopIteration`` ends the run with status 99.
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        ``x`` (n_params,): the best point, exactly as evaluated, the earliest of equals; ``fun``, its score; ``nfev``: points
+        (scipy counts calls); ``nit``: generations, the first included; ``status``, ``success`` (status 0), ``message``.
+        Status: 0 at rest, 1 ``maxfun``, 99 ``callback``.
+
+    Raises
+    ------
+    InputError
+        An argument breaks a rule.
+    ObjectiveError
+        ``evaluate`` returned something else than one number a point, or NaN (``params`` holds the point).
+
+    References
+    ----------
+    .. [1] R. Storn, K. Price, Differential evolution, J. Global Optim. 11 (1997) 341-359.
+
+    Examples
+    --------
+    >>> from backtest import search
+    >>> best = search.evolution(lambda batch: (batch[:, 0] - 1) ** 2 + batch[:, 1] ** 2, [(-4, 5), (-3, 4)], maxfun=3000)
+    >>> best.x.round(2).tolist(), best.status, best.nfev
+    ([1.0, 0.0], 1, 3000)
+    """
+    from scipy.optimize import OptimizeResult, differential_evolution
+
+    if not callable(evaluate):
+        raise InputError(f"evaluate must be callable, got {evaluate!r}")
+    if callback is not None and not callable(callback):
+        raise InputError(f"callback must be callable or None, got {callback!r}")
+    low, high = box(bounds)
+    n_params = len(low)
+    maxfun = (MAXFUN_PER_PARAM * n_params if maxfun is None
+              else whole("maxfun", maxfun, low=max(SMALLEST, n_params), high=MAX_COUNT))
+    seed, popsize = whole("seed", seed, low=0, high=2**32 - 1), whole("popsize", popsize, low=1)
+    tol = number("tol", tol, low=0.0, high=1.0)
+    popsize = min(popsize, maxfun // n_params)
+    generations = maxfun // max(SMALLEST, popsize * n_params)
+    best = OptimizeResult(x=low.copy(), fun=math.inf, nfev=0, nit=0)
+    warn_of = np.geterr()
+
+    def generation(transposed: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = np.clip(transposed.T, low, high)  # scipy's scaling may leave the box by a rounding
+        if best.nfev + len(points) > maxfun:  # a first generation without a finite score is evaluated again
+            raise _Stopped(SPENT)
+        try:
+            with np.errstate(**warn_of):
+                scores = checked_scores(evaluate(np.ascontiguousarray(points.copy())), len(points))
+            if np.isnan(scores).any():
+                row = int(np.isnan(scores).argmax())
+                raise ObjectiveError(f"scores must not be NaN, got nan at x = {points[row].tolist()} (row {row} of batch "
+                                     f"{best.nit + 1})", {"x": points[row].tolist()})
+            row = int(scores.argmin())
+            if scores[row] < best.fun or not best.nfev:
+                best.x, best.fun = points[row].copy(), float(scores[row])
+            best.nfev, best.nit = best.nfev + len(points), best.nit + 1
+        except Exception as error:
+            raise _Carried(error) from error
+        if callback is not None:
+            try:
+                callback(OptimizeResult(best))
+            except StopIteration:
+                raise _Stopped(CALLBACK_STOP) from None
+            except Exception as error:
+                raise _Carried(error) from error
+        return np.where(scores == -math.inf, LOWEST, scores)
+
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # scipy squares LOWEST to see how far apart scores are
+            ended = differential_evolution(generation, list(zip(low.tolist(), high.tolist(), strict=True)), seed=seed,
+                                           vectorized=True, updating="deferred", polish=False, tol=tol, atol=0.0,
+                                           popsize=popsize, maxiter=generations - 1)
+        status = AT_REST if ended.success else SPENT
+    except _Carried as carried:
+        raise carried.error from carried.error.__cause__
+    except _Stopped as stopped:
+        status = stopped.status
+    best.status, best.success = status, status == AT_REST
+    best.message = {SPENT: f"no generation fits into maxfun={maxfun} any more", CALLBACK_STOP: "callback raised StopIteration",
+                    AT_REST: f"the scores of a generation are alike to tol={tol:g}"}[status]
+    return best
+
+
+class _Carried(Exception):
+    """An exception on its way through scipy, which gives ValueError, TypeError and StopIteration meanings of its own."""
+
+    def __init__(self, error: Any) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Stopped(Exception):
+    """The end, before scipy has come to it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
