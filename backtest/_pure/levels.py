@@ -243,12 +243,12 @@ def direct(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: 
     state = _direct.State(2, eps, budget, max_iter, True, False, -math.inf, 0.0, vol_tol, len_tol)
     capacity, n_levels = _room(budget, max_iter)
     centre = np.empty((capacity, 2))
-    links = [np.empty(capacity, dtype=np.intp) for _ in range(4)]
-    heads = [np.empty(n_levels, dtype=np.intp) for _ in range(2)]
-    sides = [np.empty(2, dtype=np.intp) for _ in range(2)]
+    rank, child, sibling, chosen = np.empty((4, capacity), dtype=np.intp)
+    head, waiting = np.empty((2, n_levels), dtype=np.intp)
+    order, side = np.empty((2, 2), dtype=np.intp)
     ratio = bounds[::2] / width
-    state.bind(ratio, width, centre, np.empty((capacity, 2), dtype=np.intc), np.empty(capacity), *links, *heads,
-               np.empty(n_levels), np.empty(n_levels), np.empty(2), *sides)
+    state.bind(ratio, width, centre, np.empty((capacity, 2), dtype=np.intc), np.empty(capacity), rank, child, sibling, chosen,
+               head, waiting, np.empty(n_levels), np.empty(n_levels), np.empty(2), order, side)
     n_new, status = _direct.start(state), 0
     while status == 0:
         points, scores = np.empty((n_new, 2)), np.empty(n_new)
