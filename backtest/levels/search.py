@@ -38,7 +38,7 @@ def exact(problem: _LevelProblem, box: Floats) -> dict[str, Any]:
 
 
 def direct(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
-    """DIRECT as :func:`backtest.search.direct` does it, in one call; if that ends in an error status, evolution, and a warning."""
+    """DIRECT as :func:`backtest.search.direct` does it, in one call; on an error status evolution runs, with a warning."""
     _leave_room(box, "direct")
     kernel = _backend.kernel("levels")
     out = np.empty(5)
