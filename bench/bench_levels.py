@@ -1,4 +1,4 @@
-"""Levels: the batch kernel against its pure twin and across instruction sets, and the exact optimum.
+"""Levels: the batch kernel against its pure twin and across instruction sets, the exact optimum, and DIRECT.
 
 Machines are shared and noisy, so what is asserted is a ratio of minima in one run; results are compared before any timing.
 Figures beyond the times, such as candidate-bars per second, are in ``extra_info`` of the JSON and, with ``-s``, on the terminal.
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from ratio import minima
 
-from backtest import _backend
+from backtest import _backend, search
+from backtest.compute.many import optimize_many
 from backtest.levels import Levels
 
 N_CANDIDATES = 4096
@@ -96,6 +97,35 @@ def bench_exact_against_the_pure_twin(benchmark):
     ratio = pure_seconds / minima(task.optimize, repeats=10)[0]
     say(benchmark, times_faster_than_pure=ratio)
     assert ratio > 5.0
+
+
+@compiled
+@pytest.mark.parametrize("n_bars", [200, 2000])
+def bench_direct_in_the_kernel_against_batches_from_outside(benchmark, n_bars):
+    task, box = problem(n_bars), [(-0.03, 0.03), (-0.03, 0.03)]
+
+    def outside():
+        return search.direct(lambda batch: -task.profit(batch, n_threads=1), box, maxfun=500)
+
+    expected = outside()
+    found = benchmark(task.optimize, "direct")
+    assert (found.x.tolist(), found.fun, found.nfev) == (expected.x.tolist(), expected.fun, expected.nfev)
+    theirs, ours = minima(outside, lambda: task.optimize("direct"), repeats=30)
+    say(benchmark, milliseconds=1e3 * ours, times_faster_than_outside=theirs / ours)
+    assert theirs / ours > (1.5 if n_bars == 200 else 0.9)  # with more bars the scores are what takes the time
+
+
+@compiled
+@pytest.mark.parametrize("method", ["exact", "direct"])
+def bench_many_on_two_threads(benchmark, method):
+    tasks = {seed: problem(200, seed) for seed in range(140)}
+    expected = optimize_many(tasks, method, n_threads=1, progress=False)
+    got = benchmark(optimize_many, tasks, method, n_threads=2, progress=False)
+    assert got.equals(expected)
+    one, two, each = minima(lambda: optimize_many(tasks, method, n_threads=1, progress=False),
+                            lambda: optimize_many(tasks, method, n_threads=2, progress=False),
+                            lambda: [task.optimize(method) for task in tasks.values()], repeats=20)
+    say(benchmark, milliseconds_a_problem=1e3 * two / len(tasks), speed_up_on_two_threads=one / two, overhead=one / each - 1.0)
 
 
 @compiled

@@ -2,7 +2,7 @@
 
 70 windows of 200 bars x 2 close policies, AR(1) returns, forecasts that carry signal (0.6 x actual + noise).  Elsewhere:
 a torch function scores one candidate, and ``scipy.optimize.direct`` or ``differential_evolution`` calls it.  Here: the
-exact optimum, and DIRECT in batches, one problem a thread.
+exact optimum, and DIRECT, one problem a thread.
 
     python bench/one_by_one.py                 # every way on every problem; about a minute
     python bench/one_by_one.py --problems 20   # fewer
@@ -12,7 +12,6 @@ interleaved repetitions; what is compared is a ratio in one run on one machine.
 """
 
 import argparse
-import time
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from scipy.optimize import direct as scipy_direct
 import backtest as bt
 
 FEE, BUDGET, BARS, WINDOWS = 0.0015, 500, 200, 70
+WIDTH = 100
 BOUNDS = [(-0.03, 0.03), (-0.03, 0.03)]
 
 
@@ -85,18 +85,17 @@ def check(arrays, problem):
     np.testing.assert_allclose(problem.profit(points), theirs, rtol=0, atol=1e-12)
 
 
+def listing(title, *columns):
+    """A table whose first column is words and whose others are figures."""
+    table = Table(title=title, title_justify="left", box=None)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=True)
+    return table
+
+
 def per_candidate(console, repeats=5):
     """Time per candidate of a batch of 4,096, against one torch call."""
-    table = Table(
-        "bars",
-        "torch, a call (us)",
-        "ours, a candidate (us)",
-        "ratio",
-        "candidate-bars/s",
-        title="one candidate, one core",
-        title_justify="left",
-        box=None,
-    )
+    table = listing("one candidate, one core", "bars", "torch (us)", "ours (us)", "ratio", "candidate-bars/s")
     for n in (200, 2000):
         arrays = series(n, seed=n) | {"close_at_eod": False}
         problem, scorer = bt.Levels(**arrays, fee_rate=FEE), OneByOne(arrays)
@@ -110,84 +109,63 @@ def per_candidate(console, repeats=5):
     console.print(table, "")
 
 
+def ways(made, ours, n_evolution):
+    """{name: (keys it runs on, function that returns the profit of each)}; the first is what the others are compared with."""
+    scorers = {key: OneByOne(arrays) for key, arrays in made.items()}
+    keys = list(made)
+    some = keys[:n_evolution]
+
+    def theirs(search, keys):
+        return {key: ours[key].profit([search(scorers[key].loss).x])[0] for key in keys}
+
+    def many(method, n_threads):
+        return bt.optimize_many(ours, method, n_threads=n_threads, progress=False)["profit"].to_dict()
+
+    def direct(loss):
+        return scipy_direct(loss, BOUNDS, maxfun=BUDGET)
+
+    def evolution(loss):
+        return differential_evolution(loss, BOUNDS, seed=0, polish=False, maxiter=16, tol=0)
+
+    found = {"torch, scipy.direct": (keys, lambda: theirs(direct, keys)),
+             "torch, differential_evolution": (some, lambda: theirs(evolution, some))}
+    for method in ("exact", "direct"):
+        found[f"ours, {method}, all threads"] = keys, lambda method=method: many(method, None)
+        found[f"ours, {method}, 1 thread"] = keys, lambda method=method: many(method, 1)
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=2 * WINDOWS, help="how many of the 140")
     parser.add_argument("--evolution", type=int, default=10, help="problems that one-by-one differential evolution runs on")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console()
+    console = Console(width=WIDTH)
     console.print(f"{bt.backend()}; torch {torch.__version__}, 1 thread\n", highlight=False)
     per_candidate(console)
 
     made = problems(options.problems)
     ours = {key: bt.Levels(**arrays, fee_rate=FEE) for key, arrays in made.items()}
-    scorers = {key: OneByOne(arrays) for key, arrays in made.items()}
     for key in made:
         check(made[key], ours[key])
 
-    found = {}
-    rows = []
-
-    def timed(name, run, keys, repeats):
-        least = float("inf")
-        for _ in range(repeats):
-            start = time.perf_counter()
-            result = run()
-            least = min(least, time.perf_counter() - start)
-        found[name] = result
-        rows.append((name, least, len(keys)))
-
-    keys = list(made)
-    some = keys[: options.evolution]
-    timed("torch + scipy.direct(500)", lambda: {key: ours[key].profit(
-        [scipy_direct(scorers[key].loss, BOUNDS, maxfun=BUDGET).x])[0] for key in keys}, keys, 1)
-    timed(
-        "torch + differential_evolution",
-        lambda: {
-            key: ours[key].profit([differential_evolution(scorers[key].loss, BOUNDS, seed=0, polish=False, maxiter=16, tol=0).x])[
-                0
-            ]
-            for key in some
-        },
-        some,
-        1,
-    )
-    for method in ("exact", "direct"):
-        timed(
-            f"ours, {method}", lambda method=method: bt.optimize_many(ours, method, progress=False)["profit"].to_dict(), keys, 5
-        )
-    timed(
-        "ours, exact, 1 thread", lambda: bt.optimize_many(ours, "exact", n_threads=1, progress=False)["profit"].to_dict(), keys, 5
-    )
-    timed(
-        "ours, direct, 1 thread",
-        lambda: bt.optimize_many(ours, "direct", n_threads=1, progress=False)["profit"].to_dict(),
-        keys,
-        5,
-    )
-
-    best = found["ours, exact"]
-    base = rows[0][1] / rows[0][2]
-    table = Table(
-        "way",
-        "a problem (ms)",
-        "against the first",
-        "share of the optimum",
-        "below exact on",
-        title=f"{len(keys)} problems",
-        title_justify="left",
-        box=None,
-    )
-    for name, seconds, count in rows:
-        each = found[name]
-        share = sum(each.values()) / sum(best[key] for key in each)
-        below = sum(each[key] < best[key] - 1e-12 for key in each)
-        above = sum(each[key] > best[key] + 1e-12 for key in each)
+    each = ways(made, ours, options.evolution)
+    profits = {name: run() for name, (_, run) in each.items()}
+    best = profits["ours, exact, all threads"]
+    slow, fast = ([name for name in each if name.startswith(who)] for who in ("torch", "ours"))
+    seconds = dict(zip(slow, minima(*(each[name][1] for name in slow), repeats=1), strict=True))
+    seconds |= dict(zip(fast, minima(*(each[name][1] for name in fast), repeats=20), strict=True))
+    table = listing(f"{len(made)} problems of {BARS} bars", "way", "ms a problem", "times faster", "of the optimum",
+                    "below exact on")
+    base = seconds[slow[0]] / len(made)
+    for name, (keys, _) in each.items():
+        mine = seconds[name] / len(keys)
+        share = sum(profits[name].values()) / sum(best[key] for key in keys)
+        below = sum(profits[name][key] < best[key] - 1e-12 for key in keys)
+        above = sum(profits[name][key] > best[key] + 1e-12 for key in keys)
         assert not above, f"{name} beats the exact optimum on {above} problems"
-        table.add_row(
-            name, f"{seconds / count * 1e3:.3f}", f"{base / (seconds / count):,.1f}x", f"{share:.4%}", f"{below} of {count}"
-        )
+        table.add_row(name, f"{mine * 1e3:.3f}", f"{base / mine:,.1f}x", f"{share:.4%}", f"{below} of {len(keys)}")
     console.print(table)
 
 

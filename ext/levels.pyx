@@ -32,15 +32,26 @@ The exact optimum:
     of them in tie order.  Without it a high fee on many bars, which leaves a few fills, gives thousands of equal cells.
 """
 
-from libc.math cimport NAN
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 
+from _direct cimport (Direct, direct_capacity, direct_levels, direct_open, direct_place, direct_point, direct_run, direct_start,
+                      direct_work)
 from _levels cimport (CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, FIELDS, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT,
                       _profit)
 from _levels_exact cimport EVENTS_PER_ROW, KEPT, _exact
 
 cdef enum:
     NONE, AT_CLOSE, AT_LIMIT
+
+
+cdef struct Task:
+    # What the objective of DIRECT scores points of.
+    const double *rows
+    Py_ssize_t n_rows
+    Py_ssize_t split
+    double fee_rate
+    int pessimistic
 
 
 def profit(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pessimistic, const double[:, ::1] offsets,
@@ -69,26 +80,28 @@ def profit(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pes
             _profit(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &offsets[0, 0], start, stop, &out[0])
 
 
-def count(const double[:, ::1] rows, const double[:, ::1] offsets, Py_ssize_t start, Py_ssize_t stop, int64_t[::1] n_fills,
-          int64_t[::1] n_ambiguous):
-    """Filled rows of candidates ``start`` to ``stop``, and those where the two intrabar rules exit differently.
+def report(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, double high, double low, double[::1] out):
+    """What a point earns by each intrabar rule, what no offsets at all earn, and how often it fills.
 
     Parameters
     ----------
-    rows
-        (n_rows, 8), folded bars.
-    offsets
-        (n_candidates, 2), columns high and low.
-    start, stop
-        Candidates to count.
-    n_fills, n_ambiguous
-        (n_candidates,), filled from ``start`` to ``stop``.
+    rows, split, fee_rate
+        As in :func:`profit`.
+    high, low
+        The offsets.
+    out
+        (6,): profit by the optimistic and by the pessimistic rule, the same two at (0, 0), filled rows at the point, and
+        those of them where the two rules exit differently.
     """
-    cdef Py_ssize_t candidate
+    cdef double points[4]
+    cdef double profits[4]
+    cdef int rule
     with nogil:
-        for candidate in range(start, stop):
-            _count(&rows[0, 0], rows.shape[0], offsets[candidate, 0], offsets[candidate, 1], &n_fills[candidate],
-                   &n_ambiguous[candidate])
+        points[0], points[1], points[2], points[3] = high, low, 0.0, 0.0
+        for rule in range(2):
+            _profit(&rows[0, 0], rows.shape[0], split, fee_rate, rule, points, 0, 2, profits + 2 * rule)
+        out[0], out[1], out[2], out[3] = profits[0], profits[2], profits[1], profits[3]
+        _count(&rows[0, 0], rows.shape[0], high, low, &out[4])
 
 
 def replay(const double[:, ::1] rows, double fee_rate, int pessimistic, double high, double low, Py_ssize_t start,
@@ -140,6 +153,65 @@ def exact(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pess
         _exact(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &bounds[0], &floats[0], &ints[0], &out[0])
 
 
+def direct_scratch_size(Py_ssize_t budget, Py_ssize_t max_iter):
+    """Length of the scratch of :func:`direct`, float64.  A run never needs more, so it cannot end for lack of room."""
+    cdef Py_ssize_t capacity = _capacity(budget, max_iter)
+    return direct_work(2, capacity, direct_levels(2, budget, max_iter)) + 3 * capacity
+
+
+def direct(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pessimistic, const double[::1] bounds, double eps,
+           Py_ssize_t budget, Py_ssize_t max_iter, double vol_tol, double len_tol, double[::1] scratch, double[::1] out):
+    """DIRECT, locally biased, from its first point to its end: the points of ``backtest.search.direct``.
+
+    Parameters
+    ----------
+    rows, split, fee_rate, pessimistic
+        As in :func:`profit`.
+    bounds
+        (4,): lowest and highest h, lowest and highest l, lowest < highest.
+    eps, budget, max_iter, vol_tol, len_tol
+        As in the State of the kernel ``direct``.
+    scratch
+        Of :func:`direct_scratch_size`; its contents mean nothing.
+    out
+        (5,): h, l, profit there, points scored, status of the kernel ``direct``.
+    """
+    cdef Direct d
+    cdef Task task
+    cdef double ratio[2]
+    cdef double width[2]
+    cdef Py_ssize_t param, capacity, n_levels
+    cdef double *points
+    with nogil:
+        task.rows, task.n_rows, task.split = &rows[0, 0], rows.shape[0], split
+        task.fee_rate, task.pessimistic = fee_rate, pessimistic
+        for param in range(2):
+            width[param] = bounds[2 * param + 1] - bounds[2 * param]
+            ratio[param] = bounds[2 * param] / width[param]
+        capacity, n_levels = _capacity(budget, max_iter), direct_levels(2, budget, max_iter)
+        points = &scratch[0] + direct_work(2, capacity, n_levels)
+        direct_open(&d, 2, ratio, width, eps, budget, max_iter, True, False, -INFINITY, 0.0, vol_tol, len_tol)
+        direct_place(&d, &scratch[0], capacity, n_levels)
+        direct_start(&d)
+        out[4] = direct_run(&d, _losses, &task, points, points + 2 * capacity)
+        direct_point(&d, d.best, &out[0])
+        out[2], out[3] = -d.fun, <double> d.n_points
+
+
+cdef Py_ssize_t _capacity(Py_ssize_t budget, Py_ssize_t max_iter) noexcept nogil:
+    # An iteration adds one size class at most, and divides one rectangle a class into four more at most.
+    cdef Py_ssize_t most = 2 * (max_iter + 2) * (max_iter + 2)
+    return direct_capacity(2, budget if budget < most else most, max_iter)
+
+
+cdef void _losses(const double *points, Py_ssize_t n_points, double *scores, void *data) noexcept nogil:
+    cdef const Task *task = <const Task *> data
+    cdef Py_ssize_t point
+    _profit(task.rows, task.n_rows, task.split, task.fee_rate, task.pessimistic, points, 0, n_points, scores)
+    for point in range(n_points):
+        scores[point] = -scores[point]
+
+
 cdef inline double _entry(const double *row, double offset) noexcept nogil:
     cdef double floor = -1.0 if row[SIDE] > 0.0 else -10.0
     cdef double entry = row[ENTRY_PRED] + offset
@@ -154,8 +226,7 @@ cdef inline double _exit(const double *row, double offset) noexcept nogil:
     return cap if exit_ > cap else exit_
 
 
-cdef void _count(const double *row, Py_ssize_t n_rows, double high, double low, int64_t *n_fills,
-                 int64_t *n_ambiguous) noexcept nogil:
+cdef void _count(const double *row, Py_ssize_t n_rows, double high, double low, double *out) noexcept nogil:
     cdef int64_t fills = 0, ambiguous = 0
     cdef double entry, exit_
     cdef bint filled
@@ -167,8 +238,7 @@ cdef void _count(const double *row, Py_ssize_t n_rows, double high, double low, 
         fills += filled
         ambiguous += filled & (exit_ <= row[OPTIMISTIC_LEVEL]) & (not exit_ <= row[PESSIMISTIC_LEVEL])
         row += FIELDS
-    n_fills[0] = fills
-    n_ambiguous[0] = ambiguous
+    out[0], out[1] = <double> fills, <double> ambiguous
 
 
 cdef void _replay(const double *row, double fee_rate, int pessimistic, double high, double low, double *out) noexcept nogil:

@@ -1,7 +1,6 @@
 """The levels door and its kernels: against the oracle, against each other, and against bad input."""
 
 import copy
-import importlib
 import inspect
 import pickle
 import types
@@ -14,9 +13,8 @@ import oracle_levels as oracle
 import pytest
 from hypothesis import given
 from levels_problems import KINDS, always_on, moves, rules
-from scipy.optimize import OptimizeResult
 
-from backtest import DataError, FallbackWarning, InputError, _backend
+from backtest import DataError, InputError, _backend
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels, rows
 
@@ -182,9 +180,10 @@ def everything(kernel, rows, split, fee_rate, points, start, stop):
         if len(points):
             kernel.replay(rows, fee_rate, pessimistic, *points[0].tolist(), 0, len(rows), bars)
         out += [profit, bars]
-    fills, ambiguous = np.full(len(points), -1), np.full(len(points), -1)
-    kernel.count(rows, points, start, stop, fills, ambiguous)
-    return [*out, fills, ambiguous]
+    for point in points[start:stop]:
+        out.append(np.full(6, 9.0))
+        kernel.report(rows, split, fee_rate, *point.tolist(), out[-1])
+    return out
 
 
 def frozen(array):
@@ -236,7 +235,9 @@ MUTATIONS = [
     ("-1.0: (-high, -low)", "-1.0: (high, -low)"),
     ("np.where(entry > 0.0, 0.0, entry)", "entry"),
     ("np.where(exit_ < 0.0, 0.0, exit_)", "exit_"),
-    ("~(exit_ <= row[PESSIMISTIC_LEVEL])", "~(exit_ < row[PESSIMISTIC_LEVEL])"),
+    ("not exit_ <= row[PESSIMISTIC_LEVEL]", "not exit_ < row[PESSIMISTIC_LEVEL]"),
+    ("profits.T.ravel()", "profits.ravel()"),
+    ("bars[:, AMBIGUOUS]", "bars[:, FILLED]"),
     ("out[start:stop] = legs[0] + legs[1]", "out[start:stop] = legs[0] - legs[1]"),
 ]
 
@@ -363,65 +364,6 @@ def test_prices_are_rounded_away_from_the_market(backend):
 
 # --- Searches
 
-def stand_in(status, message="stand-in", n_points=9):
-    """A search of the shape of backtest.search.direct."""
-    def direct(evaluate, bounds, *, maxfun=None, **_):
-        rng = np.random.default_rng(0)
-        batch = np.column_stack([rng.uniform(low, high, n_points) for low, high in bounds])
-        scores = evaluate(batch)
-        return OptimizeResult(x=batch[np.argmin(scores)], fun=scores.min(), nfev=n_points, status=status, success=status > 0,
-                              message=f"{message} {maxfun}")
-    return direct
-
-
-@pytest.fixture
-def search(monkeypatch):
-    def install(direct):
-        monkeypatch.setattr(importlib.import_module("backtest.search"), "direct", direct, raising=False)
-    return install
-
-
-@pytest.mark.parametrize(("problem", "budget"), [(Levels(**moves(30, 1), fee_rate=0.001), 500),
-                                                 (AlwaysOn(**always_on(moves(30, 1), 1), fee_rate=0.001), 240)])
-def test_direct_budgets(backend, search, problem, budget):
-    search(stand_in(1))
-    assert problem.optimize("direct").message == f"stand-in {budget}"
-    assert problem.optimize("direct", maxfun=33).message == "stand-in 33"
-    fast = problem.optimize("direct", effort="fast")
-    assert fast.message == "stand-in 100 (effort='fast': 100 evaluations)"
-    assert (fast.method, fast.nfev, fast.fallback, fast.success) == ("direct", 9, None, True)
-    assert fast.profit == problem.profit([fast.x])[0]
-
-
-def test_direct_that_cannot_go_on_falls_back_and_says_so(backend, search):
-    search(stand_in(-4, "no more memory"))
-    problem = Levels(**moves(30, 1), fee_rate=0.001)
-    with pytest.warns(FallbackWarning, match=r"evolution ran: DIRECT ended with status -4 \(no more memory 60\)"):
-        found = problem.optimize("direct", maxfun=60)
-    assert found.fallback.startswith("evolution ran")
-    assert found.nfev > 9
-    assert found.profit == problem.optimize("evolution", maxfun=60).profit
-
-
-def test_direct_itself(backend):
-    for seed in range(3):
-        problem = Levels(**moves(60, seed), fee_rate=0.001)
-        found = problem.optimize("direct")
-        assert found.baseline <= found.profit <= problem.optimize().profit
-        assert found.profit == problem.profit([found.x])[0]
-        assert 300 < found.nfev < 700  # the budget is soft, as scipy's is
-        assert (found.fallback, found.success) == (None, True)
-        assert problem.optimize("direct", effort="fast").nfev < 200
-
-
-def test_what_the_search_raises_is_never_swallowed(search):
-    def broken(evaluate, bounds, **_):
-        raise ZeroDivisionError("mine")
-    search(broken)
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        Levels(**moves(30, 1), fee_rate=0.001).optimize("direct")
-
-
 def test_evolution_counts_points_and_repeats_itself(backend):
     problem = Levels(**moves(30, 1), fee_rate=0.001)
     first, second, other = (problem.optimize("evolution", seed=seed, maxfun=90) for seed in (1, 1, 2))
@@ -491,10 +433,13 @@ def test_the_fee_has_no_default():
     ({"bounds": ((0.03, -0.03), (-0.03, 0.03))}, r"bounds of h must be \(lowest, highest\), got \(0.03, -0.03\)"),
     ({"bounds": ((-0.03, 0.03), (-0.03, np.inf))}, r"bounds of l must be a finite number, got inf"),
     ({"bounds": (-0.03, 0.03)}, r"bounds must be \(\(lowest, highest h\), \(lowest, highest l\)\)"),
-    ({"maxfun": 0}, r"maxfun must be a whole number >= 1, got 0"),
+    ({"maxfun": 0}, r"maxfun must be a whole number >= 1 .*, got 0"),
     ({"method": "exakt"}, r"method must be one of .*did you mean 'exact'"),
     ({"effort": "lazy"}, r"effort must be one of"),
     ({"method": "evolution", "bounds": ((0.0, 0.0), (-0.03, 0.03))}, r"lowest < highest for method='evolution'"),
+    ({"method": "direct", "bounds": ((0.0, 0.01), (0.03, 0.03))}, r"lowest < highest for method='direct'"),
+    ({"method": "direct", "bounds": ((-1e308, 1e308), (0.0, 0.03))}, r"bounds must have a finite width for method='direct'"),
+    ({"maxfun": 1 << 60}, r"maxfun must be a whole number"),
     ({"method": "evolution", "seed": -1}, r"seed must be a whole number >= 0"),
 ])
 def test_bad_search_arguments_are_refused(arguments, message):

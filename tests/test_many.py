@@ -50,10 +50,15 @@ def test_one_row_a_problem_in_order(backend):
         assert (row["success"], row["error"], row["method"]) == (True, None, "exact")
 
 
+@pytest.mark.parametrize("method", ["exact", "direct"])
 @pytest.mark.parametrize("n_threads", [1, 2, 5])
-def test_threads_never_change_a_row(n_threads):
+def test_threads_never_change_a_row(n_threads, method):
     work = problems(9) | {"on": AlwaysOn(**always_on(moves(20, 2), 2), fee_rate=0.001)}
-    pd.testing.assert_frame_equal(optimize_many(work, n_threads=n_threads), optimize_many(work, n_threads=1))
+    frame = optimize_many(work, method, n_threads=n_threads)
+    pd.testing.assert_frame_equal(frame, optimize_many(work, method, n_threads=1), check_exact=True)
+    for key, problem in work.items():
+        found = problem.optimize(method)
+        assert (frame.loc[[key], "profit"].item(), frame.loc[[key], "nfev"].item()) == (found.profit, found.nfev)
     assert optimize_many(work).index[-1] == "on"  # mixed keys are kept as they are
 
 

@@ -34,8 +34,12 @@ The exact optimum:
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+
+from backtest._pure import direct as _direct
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -93,28 +97,27 @@ def profit(rows: Floats, split: int, fee_rate: float, pessimistic: int, offsets:
     out[start:stop] = legs[0] + legs[1]
 
 
-def count(rows: Floats, offsets: Floats, start: int, stop: int, n_fills: Ints, n_ambiguous: Ints) -> None:
-    """Filled rows of candidates ``start`` to ``stop``, and those where the two intrabar rules exit differently.
+def report(rows: Floats, split: int, fee_rate: float, high: float, low: float, out: Floats) -> None:
+    """What a point earns by each intrabar rule, what no offsets at all earn, and how often it fills.
 
     Parameters
     ----------
-    rows
-        (n_rows, 8), folded bars.
-    offsets
-        (n_candidates, 2), columns high and low.
-    start, stop
-        Candidates to count.
-    n_fills, n_ambiguous
-        (n_candidates,), filled from ``start`` to ``stop``.
+    rows, split, fee_rate
+        As in :func:`profit`.
+    high, low
+        The offsets.
+    out
+        (6,): profit by the optimistic and by the pessimistic rule, the same two at (0, 0), filled rows at the point, and
+        those of them where the two rules exit differently.
     """
-    sides = _sides(offsets[start:stop])
-    n_fills[start:stop] = 0
-    n_ambiguous[start:stop] = 0
-    for row in rows:
-        entry, exit_ = _prices(row, *sides[row[SIDE]])
-        filled = entry > row[ENTRY_LEVEL]
-        n_fills[start:stop] += filled
-        n_ambiguous[start:stop] += filled & (exit_ <= row[OPTIMISTIC_LEVEL]) & ~(exit_ <= row[PESSIMISTIC_LEVEL])
+    points = np.array([[high, low], [0.0, 0.0]])
+    profits = np.empty((2, 2))
+    for rule in (0, 1):
+        profit(rows, split, fee_rate, rule, points, 0, 2, profits[rule])
+    out[:4] = profits.T.ravel()
+    bars = np.empty((len(rows), 6))
+    replay(rows, fee_rate, 0, high, low, 0, len(rows), bars)
+    out[4:] = np.count_nonzero(bars[:, FILLED]), np.count_nonzero(bars[:, AMBIGUOUS])
 
 
 def replay(rows: Floats, fee_rate: float, pessimistic: int, high: float, low: float, start: int, stop: int, out: Floats) -> None:
@@ -211,6 +214,59 @@ def exact(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: F
     found[:, 0] = scores
     best = found[_ranked(found)[0]]
     out[:] = (best[1], best[2], best[0], tolerance, float(truncated), len(found))
+
+
+def direct_scratch_size(budget: int, max_iter: int) -> int:
+    """Length of the scratch of :func:`direct`, float64.  A run never needs more, so it cannot end for lack of room."""
+    capacity, n_levels = _room(budget, max_iter)
+    return 12 * capacity + 4 * n_levels + 6
+
+
+def direct(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: Floats, eps: float, budget: int, max_iter: int,
+           vol_tol: float, len_tol: float, scratch: Floats, out: Floats) -> None:
+    """DIRECT, locally biased, from its first point to its end: the points of ``backtest.search.direct``.
+
+    Parameters
+    ----------
+    rows, split, fee_rate, pessimistic
+        As in :func:`profit`.
+    bounds
+        (4,): lowest and highest h, lowest and highest l, lowest < highest.
+    eps, budget, max_iter, vol_tol, len_tol
+        As in the State of the kernel ``direct``.
+    scratch
+        Of :func:`direct_scratch_size`; its contents mean nothing.
+    out
+        (5,): h, l, profit there, points scored, status of the kernel ``direct``.
+    """
+    width = bounds[1::2] - bounds[::2]
+    state = _direct.State(2, eps, budget, max_iter, True, False, -math.inf, 0.0, vol_tol, len_tol)
+    capacity, n_levels = _room(budget, max_iter)
+    centre = np.empty((capacity, 2))
+    rank, child, sibling, chosen = np.empty((4, capacity), dtype=np.intp)
+    head, waiting = np.empty((2, n_levels), dtype=np.intp)
+    order, side = np.empty((2, 2), dtype=np.intp)
+    ratio = bounds[::2] / width
+    state.bind(ratio, width, centre, np.empty((capacity, 2), dtype=np.intc), np.empty(capacity), rank, child, sibling, chosen,
+               head, waiting, np.empty(n_levels), np.empty(n_levels), np.empty(2), order, side)
+    n_new, status = _direct.start(state), 0
+    while status == 0:
+        points, scores = np.empty((n_new, 2)), np.empty(n_new)
+        _direct.sample(state, points)
+        profit(rows, split, fee_rate, pessimistic, points, 0, n_new, scores)
+        status = _direct.update(state, -scores)
+        n_new = n_new if status else _direct.select(state)
+    out[:2] = (centre[state.best] + ratio) * width
+    out[2:] = (-state.fun, state.n_points, status)
+
+
+def _room(budget: int, max_iter: int) -> tuple[int, int]:
+    """Rectangles and size classes for the longest run there can be."""
+    # An iteration adds one size class at most, and divides one rectangle a class into four more at most.
+    most = min(budget, 2 * (max_iter + 2) ** 2)
+    n_classes = min(most // 4 + 2, max_iter + 1)
+    deepest = budget // 2 + 1
+    return most + 4 * (n_classes + 1) + 2, (deepest if deepest // 2 <= max_iter else 2 * max_iter) + 8
 
 
 def _key(values: Floats) -> Ints:

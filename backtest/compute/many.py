@@ -176,4 +176,4 @@ def _row(result: Any) -> dict[str, Any]:
     if isinstance(result, Exception):
         return {"success": False, "message": FAILED, "error": f"{type(result).__name__}: {result}"}
     high, low = result.x.tolist()
-    return {name: result.get(name) for name in COLUMNS} | {"high": high, "low": low, "error": None}
+    return {**result, "high": high, "low": low, "error": None}  # the table leaves out what is no column

@@ -17,6 +17,7 @@ from backtest._checks import Frozen, InputError, choice, flag, matrix, number, v
 from backtest.compute.threads import run_rows, thread_count
 from backtest.levels import search
 from backtest.levels.rows import SIDE, Mask, check_bounds, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
+from backtest.search.direct import MAX_COUNT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,7 +225,7 @@ class _LevelProblem(Frozen):
         choice("method", method, METHODS)
         choice("effort", effort, EFFORTS)
         box = check_bounds(bounds)
-        spend = None if maxfun is None else whole("maxfun", maxfun, low=1)
+        spend = None if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
         budget = spend or (FAST_BUDGET if effort == "fast" else self.budget)
         if method == "exact":
             found = search.exact(self, box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from backtest import _backend
 from backtest._checks import FallbackWarning, InputError
 from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED
+from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAXITER, MESSAGES, VOL_TOL
 
 if TYPE_CHECKING:
     from backtest.levels.problem import _LevelProblem
@@ -36,21 +38,23 @@ def exact(problem: _LevelProblem, box: Floats) -> dict[str, Any]:
 
 
 def direct(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
-    """DIRECT; where it ends in an error status, evolution, with a warning.  What the objective raises is never caught."""
-    def evaluate(batch: Floats) -> Floats:
-        return -problem._profit(np.ascontiguousarray(batch), problem._pessimistic)
-
+    """DIRECT as :func:`backtest.search.direct` does it, in one call; on an error status evolution runs, with a warning."""
     _leave_room(box, "direct")
-    from backtest.search import direct as search
-
-    ended = search(evaluate, [(box[0], box[1]), (box[2], box[3])], maxfun=budget)
-    if ended.status < 0:
-        why = f"evolution ran: DIRECT ended with status {ended.status} ({ended.message})"
+    kernel = _backend.kernel("levels")
+    out = np.empty(5)
+    even = budget - budget % 2  # as scipy rounds it
+    scratch = np.empty(kernel.direct_scratch_size(even, MAXITER))
+    kernel.direct(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, box, EPS, even, MAXITER, VOL_TOL,
+                  LEN_TOL, scratch, out)
+    n_points, status = int(out[3]), int(out[4])
+    if status < 0:
+        why = f"evolution ran: DIRECT ended with status {status}"
         warnings.warn(why, FallbackWarning, stacklevel=4)
         found = evolution(problem, box, budget, seed)
-        return found | {"fallback": why, "nfev": found["nfev"] + int(ended.nfev)}
-    return {"x": np.asarray(ended.x, dtype=np.float64), "tolerance": np.nan, "truncated": False, "nfev": int(ended.nfev),
-            "fallback": None, "success": True, "status": int(ended.status), "message": str(ended.message)}
+        return found | {"fallback": why, "nfev": found["nfev"] + n_points}
+    message = MESSAGES[status].format(maxfun=budget, maxiter=MAXITER, f_min_rtol=F_MIN_RTOL, vol_tol=VOL_TOL, len_tol=LEN_TOL)
+    return {"x": out[:2].copy(), "tolerance": np.nan, "truncated": False, "nfev": n_points, "fallback": None, "success": True,
+            "status": status, "message": message}
 
 
 def evolution(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
@@ -75,21 +79,26 @@ def evolution(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> di
 
 
 def _leave_room(box: Floats, method: str) -> None:
-    if box[0] == box[1] or box[2] == box[3]:
-        raise InputError(f"bounds must be (lowest, highest) with lowest < highest for method={method!r}, got "
-                         f"{((float(box[0]), float(box[1])), (float(box[2]), float(box[3])))}; method='exact' takes equal ones")
+    low_h, high_h, low_l, high_l = box.tolist()
+    given = ((low_h, high_h), (low_l, high_l))
+    if low_h == high_h or low_l == high_l:
+        raise InputError(f"bounds must be (lowest, highest) with lowest < highest for method={method!r}, got {given}; "
+                         "method='exact' takes equal ones")
+    if math.isinf(high_h - low_h) or math.isinf(high_l - low_l):
+        raise InputError(f"bounds must have a finite width for method={method!r}, got {given}; method='exact' takes any")
 
 
 def report(problem: _LevelProblem, method: str, found: dict[str, Any]) -> Any:
     """What every method says about the point it found."""
     from scipy.optimize import OptimizeResult
 
-    points = np.array([found["x"], (0.0, 0.0)])
-    optimistic, pessimistic = problem._profit(points, 0).tolist(), problem._profit(points, 1).tolist()
-    mine = pessimistic if problem._pessimistic else optimistic
-    fills, ambiguous = np.empty(1, dtype=np.int64), np.empty(1, dtype=np.int64)
-    _backend.kernel("levels").count(problem._rows, points, 0, 1, fills, ambiguous)
-    return OptimizeResult(x=found["x"], fun=0.0 - mine[0], profit=mine[0], profit_low=pessimistic[0], profit_high=optimistic[0],
-                          n_fills=int(fills[0]), n_ambiguous=int(ambiguous[0]), baseline=mine[1], tolerance=found["tolerance"],
-                          truncated=found["truncated"], fallback=found["fallback"], nfev=found["nfev"], method=method,
-                          success=found["success"], status=found["status"], message=found["message"])
+    out = np.empty(6)
+    high, low = found["x"].tolist()
+    _backend.kernel("levels").report(problem._rows, problem._split, problem.fee_rate, high, low, out)
+    optimistic, pessimistic, *baselines, fills, ambiguous = out.tolist()
+    profit = pessimistic if problem._pessimistic else optimistic
+    return OptimizeResult(x=found["x"], fun=0.0 - profit, profit=profit, profit_low=pessimistic, profit_high=optimistic,
+                          n_fills=int(fills), n_ambiguous=int(ambiguous), baseline=baselines[problem._pessimistic],
+                          tolerance=found["tolerance"], truncated=found["truncated"], fallback=found["fallback"],
+                          nfev=found["nfev"], method=method, success=found["success"], status=found["status"],
+                          message=found["message"])

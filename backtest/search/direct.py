@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     Evaluate = Callable[[NDArray[np.float64]], ArrayLike]
     Arrays = dict[str, NDArray[Any]]
 
-#: scipy's default budget per dimension.
+#: scipy's defaults, the budget per dimension.
 MAXFUN_PER_PARAM = 1000
+MAXITER, EPS, F_MIN_RTOL, VOL_TOL, LEN_TOL = 1000, 1e-4, 1e-4, 1e-16, 1e-6
 #: Rectangles to begin with at most; larger budgets grow when they get there.
 FIRST_CAPACITY = 1 << 14
 #: Cuts of every side to begin with: 3 ** -40 is below one part in 10 ** 19 of the range.
@@ -38,9 +39,9 @@ MESSAGES = {
 }
 
 
-def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = 1e-4, maxfun: int | None = None,
-           maxiter: int = 1000, locally_biased: bool = True, f_min: float = -math.inf, f_min_rtol: float = 1e-4,
-           vol_tol: float = 1e-16, len_tol: float = 1e-6, callback: Callable[[OptimizeResult], object] | None = None,
+def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, maxfun: int | None = None,
+           maxiter: int = MAXITER, locally_biased: bool = True, f_min: float = -math.inf, f_min_rtol: float = F_MIN_RTOL,
+           vol_tol: float = VOL_TOL, len_tol: float = LEN_TOL, callback: Callable[[OptimizeResult], object] | None = None,
            selection: str = "relaxed", nan: str = "raise") -> OptimizeResult:
     """Minimise over a box by dividing rectangles, a whole iteration per call of ``evaluate``.
 
