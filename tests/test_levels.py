@@ -18,8 +18,6 @@ from backtest import DataError, InputError, _backend
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels, rows
 
-COMPILED = _backend.chosen().name == "cython"
-
 
 def offsets(seed, n_candidates=7):
     return np.random.default_rng([seed, 5]).uniform(-0.02, 0.02, (n_candidates, 2))

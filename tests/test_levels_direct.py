@@ -14,8 +14,6 @@ from backtest import FallbackWarning, _backend, search
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels
 
-COMPILED = _backend.chosen().name == "cython"
-needs_compiled = pytest.mark.skipif(not COMPILED, reason="compares compiled kernels with the pure ones")
 
 #: Of the search: (maxfun, maxiter, eps, vol_tol, len_tol).
 DEFAULTS = (500, 1000, 1e-4, 1e-16, 1e-6)
@@ -64,7 +62,7 @@ def test_the_kernels_loop_is_search_direct(backend):
     assert set(statuses) == {1, 2, 4, 5}
 
 
-@needs_compiled
+@pytest.mark.compiled
 def test_instruction_sets_agree_to_the_last_bit():
     for seed in range(120):
         task = random_problem(seed), random_bounds(seed), LIMITS[seed % len(LIMITS)]
@@ -78,7 +76,7 @@ move = st.floats(-1.0, 1.0) | st.sampled_from([0.0, -0.0, -1.0, 1.0, 0.01, -0.01
 edge = st.floats(-1e6, 1e6) | st.sampled_from([0.0, -0.03, 0.03, 5e-324, -1e150, 1e300])
 
 
-@needs_compiled
+@pytest.mark.compiled
 @given(bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=6),
        box=st.tuples(*[st.tuples(edge, edge).filter(lambda pair: pair[0] < pair[1])] * 2), fee_rate=st.floats(0.0, 1.0),
        limits=st.tuples(st.integers(1, 150), st.integers(1, 40), st.floats(0.0, 2.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0)))
@@ -89,7 +87,7 @@ def test_twins_agree_on_anything(bars, box, fee_rate, limits):
     assert solve(_backend.kernel("levels"), problem, box, limits).tobytes() == solve(pure, problem, box, limits).tobytes()
 
 
-@needs_compiled
+@pytest.mark.compiled
 @pytest.mark.parametrize("max_iter", [1, 2, 3, 10, 1000, 1 << 20])
 def test_twins_take_the_same_scratch(max_iter):
     kernel = _backend.kernel("levels")
@@ -111,7 +109,7 @@ MUTATIONS = [
 ]
 
 
-@needs_compiled
+@pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
     source = inspect.getsource(pure)
