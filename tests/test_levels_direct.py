@@ -14,7 +14,6 @@ from backtest import FallbackWarning, _backend, search
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels
 
-
 #: Of the search: (maxfun, maxiter, eps, vol_tol, len_tol).
 DEFAULTS = (500, 1000, 1e-4, 1e-16, 1e-6)
 LIMITS = [DEFAULTS, (240, 1000, 1e-4, 1e-16, 1e-6), (101, 1000, 0.0, 0.0, 0.0), (1, 1000, 1e-4, 1e-16, 1e-6),
