@@ -9,7 +9,7 @@ import oracle_levels as oracle
 import pytest
 from levels_problems import KINDS, always_on, bounds, moves, rules
 
-from backtest import _backend
+from backtest import _backend, search
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels
 
@@ -236,3 +236,16 @@ def test_the_comparison_notices_a_mutation(text, mutant):
         return any(not np.array_equal(solve(twin, problem, box), solve(compiled, problem, box)) for problem, box in tasks)
 
     assert differ(twin)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("n_bars", [60, 200, 1000])
+@pytest.mark.parametrize("kind", KINDS)
+def test_direct_with_50_000_evaluations_never_gets_above_it(n_bars, kind):
+    """A search that has nothing in common with the sweep, without the tolerances that would let it rest early."""
+    problem = Levels(**moves(n_bars, 500, kind), **rules(500, kind))
+    exact = problem.optimize()
+    found = search.direct(lambda batch: -problem.profit(batch, n_threads=1), [(-0.03, 0.03)] * 2, maxfun=50_000, maxiter=10**6,
+                          vol_tol=0.0, len_tol=0.0)
+    assert found.nfev >= 50_000
+    assert -found.fun <= exact.profit
