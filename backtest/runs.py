@@ -45,13 +45,13 @@ class Run:
         settings = evaluator.settings(window)
         self.first, self.last = settings.first, settings.last
         batch = row[None, :]
-        program = evaluator.program(batch, settings)
+        program, spans = evaluator.program(batch, settings), evaluator.spans(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
-        kernel.evaluate(self.bars, program, settings, 0, 1, self.sums)  # counts the fills
+        kernel.evaluate(self.bars, spans, program, settings, 0, 1, self.sums)  # counts the fills
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
-        _, exit_code, self._unfilled_side = kernel.replay(self.bars, program, settings, 0, self.sums, self.ledger,
-                                                          self._equity, self._units)
+        _, exit_code, self._unfilled_side = kernel.replay(self.bars, spans, program, settings, 0, self.sums,
+                                                          self.ledger, self._equity, self._units)
         self._unfilled_reason = REASONS[exit_code]
         prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
         self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar,

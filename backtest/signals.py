@@ -28,6 +28,8 @@ MEMO_BYTES = 32 << 20
 #: Bound of the tables one block of candidates brings along.
 BLOCK_BYTES = 32 << 20
 MAX_BLOCK = 8192
+#: Bars of a block of ``Spans``; the kernels know it as BLOCK.
+SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
 BAR_US = 0.01
 
@@ -55,10 +57,31 @@ class Settings(NamedTuple):
     size_is_share: bool
 
 
+class Spans(NamedTuple):
+    """What holding from one bar to another comes to, looked up instead of added up; see ``_pure/_spans.py``."""
+
+    moments: Floats  # (n_bars, 16)
+    to_here: Floats  # (n_bars, 4)
+    from_here: Floats  # (n_bars, 4)
+    blocks: Floats  # (n_levels, n_blocks, 4)
+    lows: Floats  # (n_blocks,)
+    highs: Floats  # (n_blocks,)
+
+    @classmethod
+    def of(cls, bars: Bars, settings: Settings) -> Spans:
+        """The tables of these bars, filled."""
+        n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
+        n_levels = max(int(n_blocks - 1).bit_length(), 1)
+        spans = cls(np.zeros((n_bars, 16)), np.zeros((n_bars, 4)), np.zeros((n_bars, 4)), np.zeros((n_levels, n_blocks, 4)),
+                    np.zeros(n_blocks), np.zeros(n_blocks))
+        _backend.kernel("signals").measure(bars, settings, spans)
+        return spans
+
+
 class Program(NamedTuple):
     """What each candidate does: its rows in tables of distinct masks and lines."""
 
-    masks: NDArray[np.uint8]  # (n_masks, n_bars)
+    masks: NDArray[np.uint64]  # (n_masks, n_words): bit t % 64 of word t // 64 is the close of bar t; the last row is never
     mask_rows: NDArray[np.int64]  # (n_candidates, 4), in the order of rules.CONDITIONS; -1 is never
     lines: Floats  # (n_lines, n_bars)
     line_rows: NDArray[np.int64]  # (n_candidates, 4): stop, target, trail, size; -1 is the value
@@ -114,6 +137,7 @@ class Evaluator:
         self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
+        self._spans: Spans | None = None
         self.start = execution.start
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (4 + 8 * line_levels)))))
@@ -202,13 +226,19 @@ class Evaluator:
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
         """What each candidate leaves behind: ndarray of SUMS, shape (n_candidates,)."""
         settings, result = self.settings(window), np.zeros(len(batch), dtype=SUMS)
-        evaluate = _backend.kernel("signals").evaluate
+        evaluate, spans = _backend.kernel("signals").evaluate, self.spans(settings)
         for begin in range(0, len(batch), self.block):
             rows = slice(begin, min(begin + self.block, len(batch)))
             program, sums = self.program(batch[rows], settings), result[rows]
-            run_rows(functools.partial(_rows, evaluate, self.bars, program, settings, sums), len(sums), self.n_threads,
+            run_rows(functools.partial(_rows, evaluate, self.bars, spans, program, settings, sums), len(sums), self.n_threads,
                      BAR_US * (settings.last - settings.first))
         return result
+
+    def spans(self, settings: Settings) -> Spans:
+        """Tables of the bars; made at the first call."""
+        if self._spans is None:
+            self._spans = Spans.of(self.bars, settings)
+        return self._spans
 
     def program(self, batch: Floats, settings: Settings) -> Program:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""
@@ -241,10 +271,10 @@ class Evaluator:
             line_rows[:, which], values[:, which] = at[inverse], of[inverse]
         combinations, inverse = self._distinct(self.strategy.max_bars, batch)
         limits = np.array([self._max_bars(params) for params in combinations], dtype=np.int64)
-        table = np.empty((len(masks), n_bars), dtype=np.uint8)
+        packed = np.zeros((len(masks) + 1, -(-n_bars // 64) * 8), dtype=np.uint8)
         for row, mask in enumerate(masks):
-            table[row] = mask
-        return Program(table, mask_rows, np.array(lines).reshape(len(lines), n_bars), line_rows, values, limits[inverse])
+            packed[row, : -(-n_bars // 8)] = np.packbits(mask, bitorder="little")
+        return Program(packed.view(np.uint64), mask_rows, np.array(lines).reshape(len(lines), n_bars), line_rows, values, limits[inverse])
 
     def _distinct(self, node: Any, batch: Floats) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
         """Distinct values of a node's parameters in a batch, as dicts, and each row's index in them."""
@@ -294,8 +324,9 @@ class Evaluator:
         return whole(f"max_bars{_at(params)}", value, low=1)
 
 
-def _rows(evaluate: Any, bars: Bars, program: Program, settings: Settings, sums: NDArray[Any], start: int, stop: int) -> None:
-    evaluate(bars, program, settings, start, stop, sums)
+def _rows(evaluate: Any, bars: Bars, spans: Spans, program: Program, settings: Settings, sums: NDArray[Any], start: int,
+          stop: int) -> None:
+    evaluate(bars, spans, program, settings, start, stop, sums)
 
 
 def _unique_rows(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:

@@ -53,7 +53,7 @@ def test_kernel_against_pure(benchmark, space):
     def replay(backend):
         sums = np.zeros(len(few), dtype=SUMS)
         with _backend.forced(backend) as now:
-            now.kernels["signals"].evaluate(evaluator.bars, program, settings, 0, len(few), sums)
+            now.kernels["signals"].evaluate(evaluator.bars, evaluator.spans(settings), program, settings, 0, len(few), sums)
         return sums
 
     assert replay("cython").tobytes() == replay("python").tobytes()

@@ -1,6 +1,6 @@
 # Costs of one order and the size that fits inside them; the twin is backtest/_pure/_costs.py.
 
-from libc.math cimport floor
+from libc.math cimport INFINITY, floor
 
 cdef struct CostRule:
     double fee_rate
@@ -22,12 +22,13 @@ cdef inline double order_cost(const CostRule *costs, double units, double price)
 
 cdef inline double affordable_units(const CostRule *costs, double budget, double price, bint whole_units) noexcept nogil:
     cdef double units = (budget - costs.fixed) / (price * (1.0 + costs.fee_rate) + costs.per_unit)
-    cdef double at_minimum = (budget - costs.minimum) / price
-    cdef double at_maximum = (budget - costs.maximum) / price
-    if at_minimum < units:
-        units = at_minimum
-    if at_maximum > units:
-        units = at_maximum
+    cdef double bound
+    if costs.minimum > 0.0:  # without one it binds nothing, and divisions take time
+        bound = (budget - costs.minimum) / price
+        units = bound if bound < units else units
+    if costs.maximum < INFINITY:
+        bound = (budget - costs.maximum) / price
+        units = bound if bound > units else units
     if whole_units:
         units = floor(units)
         if (units + 1.0) * price + order_cost(costs, units + 1.0, price) <= budget:

@@ -1,21 +1,35 @@
-"""Signals: one candidate at a time through the bars it trades on.
+"""Signals: one candidate at a time, from event to event.
 
-The order of events on a bar, once and for all:
+The order of events on a bar, once and for all (``_step``):
 
 1. what the previous close decided fills at the open (``fill="next_open"``);
 2. a position opened before this bar whose level lies beyond the open exits at the open;
 3. high and low against the levels;
 4. the close: borrowed units are paid for, equity is marked, the conditions decide; with ``fill="close"`` that fills here.
 
-Every argument is a record with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``program`` (what the
-candidates do, see ``signals.Program``) and ``settings`` (what they share, see ``signals.Settings``).
+Between two events nothing fills, so nothing but the marks has to be added up (``_skip``): a position that is all there
+is takes the sums of its returns from the tables of :func:`measure`, any other one is walked through, in lanes.
+
+Every argument is a record with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``spans`` (what
+:func:`measure` fills, see ``signals.Spans``), ``program`` (what the candidates do, see ``signals.Program``) and
+``settings`` (what they share, see ``signals.Settings``).
 """
 
 from libc.math cimport INFINITY, NAN, fabs
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule, affordable_units, order_cost
 from _records cimport BUST, CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
+from _spans cimport (CHUNK, LANES, MOMENTS, Range, SpanTables, add_lanes, add_powers, fall_of, first_touch,
+                     measure_moments, measure_ranges, range_of)
+
+cdef extern from "_words.h" nogil:
+    int lowest_bit(uint64_t word)
+
+# Cash that a position may leave for it to be all there is: rounding, as a share of the position's value.
+cdef double NO_CASH = 1e-14
+# What rounding can do to a comparison of drawdowns that saves their division.
+cdef double CLOSE_CALL = 1e-15
 
 cdef struct Rules:  # what the candidates share
     CostRule costs
@@ -36,11 +50,16 @@ cdef struct Book:  # the account of one candidate while its bars pass
     const double *high
     const double *low
     const double *close
-    const uint8_t *conditions[4]  # NULL: never
+    const uint64_t *conditions[4]  # 64 bars a word
+    bint has_longs                # one side alone needs less looking at
+    bint has_shorts
+    const SpanTables *spans
     const double *lines[4]        # stop, target, trail, size; NULL: the value
     double values[4]
     int64_t max_bars
-    Fill *ledger                  # NULL: not recorded
+    Fill *ledger                  # NULL: not recorded, nor are the next two
+    double *equity
+    double *position
     double cash
     double units
     # The open position.
@@ -58,41 +77,65 @@ cdef struct Book:  # the account of one candidate while its bars pass
     int64_t exit_reason
     int64_t entry_side
     int64_t decision_bar
+    bint is_bust
     # Sums.
     int64_t n_fills
     double last_equity
     double peak
+    double moments[8]             # in the order of Sums, of which they are part
     Sums sums
 
 
-def evaluate(bars, program, settings, Py_ssize_t start, Py_ssize_t stop, Sums[::1] sums):
+def measure(bars, settings, spans):
+    """Fill the tables that spans of bars are looked up in.
+
+    Parameters
+    ----------
+    bars, settings
+        Records, see the module; of the settings only ``rf_per_bar``.
+    spans
+        Record of output tables, see ``signals.Spans``.
+    """
+    cdef const double[::1] close = bars.close, low = bars.low, high = bars.high
+    cdef double[:, ::1] moments = spans.moments, to_here = spans.to_here, from_here = spans.from_here
+    cdef double[:, :, ::1] blocks = spans.blocks
+    cdef double[::1] lows = spans.lows, highs = spans.highs
+    cdef double rf_per_bar = settings.rf_per_bar
+    with nogil:
+        measure_moments(&close[0], close.shape[0], rf_per_bar, &moments[0, 0])
+        measure_ranges(&close[0], &low[0], &high[0], close.shape[0], lows.shape[0], blocks.shape[0], <Range *>&to_here[0, 0],
+                       <Range *>&from_here[0, 0], <Range *>&blocks[0, 0, 0], &lows[0], &highs[0])
+
+
+def evaluate(bars, spans, program, settings, Py_ssize_t start, Py_ssize_t stop, Sums[::1] sums):
     """Replay candidates ``start <= row < stop`` and fill their rows of ``sums``.
 
     Parameters
     ----------
-    bars, program, settings
+    bars, spans, program, settings
         Records, see the module.
     start, stop : int
         Rows of the batch.
     sums : ndarray of SUMS, shape (n_candidates,)
         Output.
     """
-    cdef Data data = Data(bars, program, settings)
+    cdef Data data = Data(bars, spans, program, settings)
     cdef Book book
     cdef Py_ssize_t row
     with nogil:
         for row in range(start, stop):
             open_book(&book, data, row)
-            replay_bars(&book, &data.rules, NULL, NULL)
+            replay_bars(&book, &data.rules)
             sums[row] = book.sums
 
 
-def replay(bars, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] ledger, double[::1] equity, double[::1] units):
+def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] ledger, double[::1] equity,
+           double[::1] units):
     """Replay one candidate and record what it did.
 
     Parameters
     ----------
-    bars, program, settings
+    bars, spans, program, settings
         Records, see the module.
     row : int
         Row of the batch.
@@ -108,13 +151,14 @@ def replay(bars, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] le
     n_fills, unfilled_exit, unfilled_entry : int
         Rows written to the ledger; reason and side of a decision on the last bar that did not fill.
     """
-    cdef Data data = Data(bars, program, settings)
+    cdef Data data = Data(bars, spans, program, settings)
     cdef Book book
     cdef Fill nowhere  # an empty ledger has no first row, and nothing will be written
     with nogil:
         open_book(&book, data, row)
         book.ledger = &ledger[0] if ledger.shape[0] else &nowhere
-        replay_bars(&book, &data.rules, &equity[0] if equity.shape[0] else NULL, &units[0] if units.shape[0] else NULL)
+        book.equity, book.position = &equity[0], &units[0]
+        replay_bars(&book, &data.rules)
         sums[0] = book.sums
     return book.n_fills, book.exit_reason, book.entry_side
 
@@ -122,15 +166,23 @@ def replay(bars, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] le
 cdef class Data:
     """The arguments, typed."""
 
-    cdef const double[::1] open, high, low, close
-    cdef const uint8_t[:, ::1] masks
+    cdef const double[::1] open, high, low, close, lows, highs
+    cdef const double[:, ::1] moments, to_here, from_here
+    cdef const double[:, :, ::1] blocks
+    cdef const uint64_t[:, ::1] masks
     cdef const int64_t[:, ::1] mask_rows, line_rows
     cdef const double[:, ::1] lines, values
     cdef const int64_t[::1] max_bars
+    cdef SpanTables spans
     cdef Rules rules
 
-    def __cinit__(self, bars, program, settings):
+    def __cinit__(self, bars, spans, program, settings):
         self.open, self.high, self.low, self.close = bars.open, bars.high, bars.low, bars.close
+        self.moments, self.to_here, self.from_here = spans.moments, spans.to_here, spans.from_here
+        self.blocks, self.lows, self.highs = spans.blocks, spans.lows, spans.highs
+        self.spans.moments, self.spans.blocks = &self.moments[0, 0], <const Range *>&self.blocks[0, 0, 0]
+        self.spans.to_here, self.spans.from_here = <const Range *>&self.to_here[0, 0], <const Range *>&self.from_here[0, 0]
+        self.spans.lows, self.spans.highs, self.spans.n_blocks = &self.lows[0], &self.highs[0], self.lows.shape[0]
         self.masks, self.mask_rows = program.masks, program.mask_rows
         self.lines, self.line_rows = program.lines, program.line_rows
         self.values, self.max_bars = program.values, program.max_bars
@@ -147,15 +199,20 @@ cdef class Data:
 cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     cdef int which
     cdef int64_t at
+    cdef int64_t never = data.masks.shape[0] - 1
+    book.has_longs = data.mask_rows[row, 0] >= 0
+    book.has_shorts = data.mask_rows[row, 2] >= 0
     book.open, book.high, book.low, book.close = &data.open[0], &data.high[0], &data.low[0], &data.close[0]
+    book.spans = &data.spans
     for which in range(4):
         at = data.mask_rows[row, which]
-        book.conditions[which] = &data.masks[at, 0] if at >= 0 else NULL
+        book.conditions[which] = &data.masks[at if at >= 0 else never, 0]
         at = data.line_rows[row, which]
         book.lines[which] = &data.lines[at, 0] if at >= 0 else NULL
         book.values[which] = data.values[row, which]
     book.max_bars = data.max_bars[row]
     book.ledger = NULL
+    book.equity = book.position = NULL
     book.cash = data.rules.cash
     book.units = 0.0
     book.entry_price = book.entry_value = book.entry_cost = book.borrow_cost = 0.0
@@ -163,8 +220,11 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.base = 0.0
     book.entry_bar = book.closes_held = 0
     book.exit_reason, book.entry_side, book.decision_bar = NONE, 0, -1
+    book.is_bust = False
     book.n_fills = 0
     book.last_equity = book.peak = data.rules.cash
+    for which in range(8):
+        book.moments[which] = 0.0
     book.sums = Sums(
         n_returns=data.rules.last - data.rules.first, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0,
         sum_return_4=0.0, sum_gain=0.0, sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0,
@@ -173,8 +233,23 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
         n_ambiguous=0.0)
 
 
-cdef inline bint holds(const Book *book, int which, int64_t bar) noexcept nogil:
-    return book.conditions[which] != NULL and book.conditions[which][bar] != 0
+cdef inline void conditions_of(const Book *book, int64_t word, uint64_t *result) noexcept nogil:
+    """64 bars of the four conditions, conflicts resolved; a side that is never entered is never left."""
+    cdef uint64_t enter_long = 0, exit_long = 0, enter_short = 0, exit_short = 0, both
+    if book.has_longs:
+        enter_long, exit_long = book.conditions[0][word], book.conditions[1][word]
+        both = enter_long & exit_long
+        enter_long ^= both
+        exit_long ^= both
+    if book.has_shorts:
+        enter_short, exit_short = book.conditions[2][word], book.conditions[3][word]
+        both = enter_short & exit_short
+        enter_short ^= both
+        exit_short ^= both
+        both = enter_long & enter_short
+        enter_long ^= both
+        enter_short ^= both
+    result[0], result[1], result[2], result[3] = enter_long, exit_long, enter_short, exit_short
 
 
 cdef inline double sampled(const Book *book, int which, int64_t bar) noexcept nogil:
@@ -303,15 +378,12 @@ cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_h
 
 
 cdef void decide(Book *book, int64_t bar) noexcept nogil:
-    cdef bint enter_long = holds(book, 0, bar), exit_long = holds(book, 1, bar)
-    cdef bint enter_short = holds(book, 2, bar), exit_short = holds(book, 3, bar)
-    cdef bint is_time
-    if enter_long and exit_long:
-        enter_long = exit_long = False
-    if enter_short and exit_short:
-        enter_short = exit_short = False
-    if enter_long and enter_short:
-        enter_long = enter_short = False
+    cdef uint64_t conditions[4]
+    cdef int64_t bit = bar & 63
+    cdef bint enter_long, exit_long, enter_short, exit_short, is_time
+    conditions_of(book, bar >> 6, conditions)
+    enter_long, exit_long = (conditions[0] >> bit) & 1, (conditions[1] >> bit) & 1
+    enter_short, exit_short = (conditions[2] >> bit) & 1, (conditions[3] >> bit) & 1
     is_time = book.max_bars > 0 and book.closes_held >= book.max_bars
     book.exit_reason, book.entry_side, book.decision_bar = NONE, 0, bar
     if book.units > 0.0:
@@ -344,82 +416,271 @@ cdef bint act(Book *book, const Rules *rules, double quote, int64_t bar, int64_t
     return opened
 
 
-cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept nogil:
-    cdef Sums *sums = &book.sums
-    cdef double result = (equity - book.last_equity) / book.last_equity if book.last_equity != 0.0 else 0.0
-    cdef double square = result * result
-    cdef double excess = result - rules.rf_per_bar
+cdef inline void fall_to(Book *book, double equity, double peak) noexcept nogil:
+    """Equity was this share of its peak; the division is only done where it may tell something new."""
     cdef double fall
+    if equity >= (book.sums.max_drawdown + 1.0 + CLOSE_CALL) * peak:
+        return
+    fall = equity / peak - 1.0
+    if fall < book.sums.max_drawdown:
+        book.sums.max_drawdown = fall
+
+
+cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept nogil:
+    """One return, from the last close's equity to this one's."""
+    cdef double result = 0.0
+    if equity != book.last_equity and book.last_equity != 0.0:
+        result = (equity - book.last_equity) / book.last_equity
     book.last_equity = equity
-    sums.sum_return += result
-    sums.sum_return_2 += square
-    sums.sum_return_3 += square * result
-    sums.sum_return_4 += square * square
-    if result > 0.0:
-        sums.sum_gain += result
-    else:
-        sums.sum_loss -= result
-    if excess < 0.0:
-        sums.sum_downside_2 += excess * excess
+    add_powers(result, rules.rf_per_bar, book.moments)
     if equity > book.peak:
         book.peak = equity
-    fall = equity / book.peak - 1.0
-    if fall < sums.max_drawdown:
-        sums.max_drawdown = fall
+    fall_to(book, equity, book.peak)
 
 
-cdef void replay_bars(Book *book, const Rules *rules, double *equity, double *units) noexcept nogil:
+cdef inline void record(Book *book, const Rules *rules, int64_t bar, double equity) noexcept nogil:
+    if book.equity != NULL:
+        book.equity[bar - rules.first], book.position[bar - rules.first] = equity, book.units
+
+
+cdef void replay_bars(Book *book, const Rules *rules) noexcept nogil:
+    cdef int64_t bar = rules.first, last = rules.last
+    cdef Sums *sums = &book.sums
+    while bar < last:
+        step(book, rules, bar)
+        bar = skip(book, rules, bar)
+    if book.units != 0.0:
+        sums.bars_held += <double>(last - book.entry_bar)
+    sums.n_fills = <double>book.n_fills
+    sums.end_equity = book.last_equity
+    sums.sum_return, sums.sum_return_2 = book.moments[0], book.moments[1]
+    sums.sum_return_3, sums.sum_return_4 = book.moments[2], book.moments[3]
+    sums.sum_gain, sums.sum_loss, sums.sum_downside_2 = book.moments[4], book.moments[5], book.moments[6]
+
+
+cdef void step(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    """One bar, on which anything may happen."""
+    cdef double close = book.close[bar]
+    cdef double value, borrow
+    cdef bint opened_here = False, left_here = False
+    if book.exit_reason != NONE or book.entry_side != 0:
+        opened_here = act(book, rules, book.open[bar], bar, OPEN, True)
+    if book.units != 0.0:
+        book.decision_bar = bar  # of an exit by its levels
+        left_here = test_levels(book, rules, bar, opened_here)
+    if book.units != 0.0:
+        book.closes_held += 1
+        if book.units < 0.0:
+            borrow = -book.units * close * rules.borrow_per_bar
+            book.cash -= borrow
+            book.borrow_cost += borrow
+            book.sums.costs += borrow
+        if (close > book.base) if book.units > 0.0 else (close < book.base):
+            book.base = close
+    value = book.cash + book.units * close
+    if value > 0.0:
+        decide(book, bar)
+        if rules.fills_at_close:
+            act(book, rules, close, bar, CLOSE, not left_here)
+            value = book.cash + book.units * close
+    if value > 0.0 and bar == rules.last - 1 and rules.close_at_end and book.units != 0.0:
+        leave(book, rules, close, bar, CLOSE, END, 0)
+        book.exit_reason = NONE
+        value = book.cash
+    if value <= 0.0:
+        book.is_bust = True
+        book.exit_reason, book.entry_side = NONE, 0
+        if book.units != 0.0:
+            book.decision_bar = bar
+            leave(book, rules, close, bar, CLOSE, BUST, 0)
+        book.sums.written_off = 0.0 - book.cash
+        if book.ledger != NULL:
+            book.ledger[book.n_fills - 1].written_off = book.sums.written_off
+        value = 0.0
+    mark(book, rules, value)
+    record(book, rules, bar, value)
+
+
+cdef int64_t skip(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    """Live through the bars after ``bar`` on which nothing can happen but a decision; the bar on which something can.
+
+    May stop early: the step that follows decides what happens.
+    """
+    cdef int64_t last = rules.last - 1
+    cdef int64_t decision, end
+    if book.exit_reason != NONE or book.entry_side != 0:
+        return bar + 1
+    if book.units == 0.0:
+        decision = last + 1 if book.is_bust else next_decision(book, rules, bar)
+        end = decision - 1 if rules.fills_at_close else decision
+        end = last if last < end else end
+        rest(book, rules, bar + 1, end)
+    else:
+        decision = next_decision(book, rules, bar)
+        end = decision - 1 if rules.fills_at_close else decision
+        if rules.close_at_end:
+            last -= 1
+        end = last if last < end else end
+        end = next_touch(book, bar + 1, end) - 1
+        end = hold(book, rules, bar + 1, end)
+    if end == decision:
+        decide(book, end)
+    return end + 1
+
+
+cdef inline int64_t next_decision(const Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    """Next bar at whose close the position, or its absence, is decided on; the last one and 1 if there is none."""
+    cdef uint64_t conditions[4]
+    cdef uint64_t acting
+    cdef int64_t decision = rules.last, timed
+    cdef int64_t word = (bar + 1) >> 6, last_word = (rules.last - 1) >> 6
+    cdef uint64_t wanted = ~<uint64_t>0 << ((bar + 1) & 63)
+    cdef int which = 0 if book.units == 0.0 else (1 if book.units > 0.0 else 3)
+    while word <= last_word:
+        conditions_of(book, word, conditions)
+        acting = conditions[which] | conditions[2 if which < 2 else 0]
+        acting &= wanted
+        if acting:
+            decision = (word << 6) + lowest_bit(acting)
+            break
+        wanted = ~<uint64_t>0
+        word += 1
+    if decision > rules.last:
+        decision = rules.last
+    if book.units != 0.0 and book.max_bars > 0:
+        timed = bar + book.max_bars - book.closes_held
+        timed = bar + 1 if timed < bar + 1 else timed
+        decision = timed if timed < decision else decision
+    return decision
+
+
+cdef inline int64_t next_touch(const Book *book, int64_t begin, int64_t end) noexcept nogil:
+    """First bar from ``begin`` to ``end`` on which a level of the position is touched; ``end + 1`` if there is none."""
+    cdef double stop = book.stop, target = book.target, base = book.base
     cdef int64_t bar
-    cdef int64_t first = rules.first, last = rules.last
-    cdef double close, value, borrow
-    cdef bint opened_here, left_here
-    cdef bint is_bust = False
-    for bar in range(first, last):
-        if is_bust:
-            mark(book, rules, 0.0)
-            if equity != NULL:
-                equity[bar - first] = units[bar - first] = 0.0
-            continue
-        close = book.close[bar]
-        opened_here = left_here = False
-        if book.exit_reason != NONE or book.entry_side != 0:
-            opened_here = act(book, rules, book.open[bar], bar, OPEN, True)
-        if book.units != 0.0:
-            book.decision_bar = bar  # of an exit by its levels
-            left_here = test_levels(book, rules, bar, opened_here)
-        if book.units != 0.0:
-            book.closes_held += 1
-            if book.units < 0.0:
-                borrow = -book.units * close * rules.borrow_per_bar
-                book.cash -= borrow
+    cdef bint is_long = book.units > 0.0
+    if book.trail != book.trail:
+        if stop != stop and target != target:
+            return end + 1
+        if is_long:
+            return first_touch(book.spans, book.low, book.high, begin, end, stop, target)
+        return first_touch(book.spans, book.low, book.high, begin, end, target, stop)
+    for bar in range(begin, end + 1):
+        if is_long:
+            if book.low[bar] <= stop or book.low[bar] <= base * (1.0 - book.trail) or book.high[bar] >= target:
+                return bar
+            base = book.close[bar] if book.close[bar] > base else base
+        else:
+            if book.high[bar] >= stop or book.high[bar] >= base * (1.0 + book.trail) or book.low[bar] <= target:
+                return bar
+            base = book.close[bar] if book.close[bar] < base else base
+    return end + 1
+
+
+cdef inline void rest(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
+    """Mark bars ``begin`` to ``end`` without a position: returns of 0."""
+    cdef double shortfall = 0.0 - rules.rf_per_bar
+    cdef int64_t bar
+    if end >= begin:
+        book.moments[MOMENTS - 1] += <double>(end - begin + 1) * (shortfall * shortfall)
+        if book.equity != NULL:
+            for bar in range(begin, end + 1):
+                record(book, rules, bar, book.last_equity)
+
+
+cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
+    """Mark bars ``begin`` to ``end`` with the position as it is; the last bar marked (it may go bust on the next)."""
+    cdef Range span
+    cdef const double *upper
+    cdef const double *lower
+    cdef double highest, lowest
+    cdef int64_t bar
+    cdef int column
+    cdef bint is_all = False
+    if end < begin:
+        return end
+    if book.units > 0.0 and fabs(book.cash) <= NO_CASH * (book.units * book.close[begin]):  # saves the look-up
+        span = range_of(book.spans, book.close, begin, end)
+        is_all = fabs(book.cash) <= NO_CASH * (book.units * span.low)
+    if is_all:
+        upper, lower = book.spans.moments + 16 * end, book.spans.moments + 16 * (begin - 1)
+        for column in range(8):
+            book.moments[column] += (upper[column] - lower[column]) + (upper[8 + column] - lower[8 + column])
+        if span.low < (book.sums.max_drawdown + 1.0 + CLOSE_CALL) * span.high:
+            fall_to(book, fall_of(book.spans, book.close, begin, end), 1.0)
+        lowest, highest = book.cash + book.units * span.low, book.cash + book.units * span.high
+        fall_to(book, lowest, book.peak)
+        if highest > book.peak:
+            book.peak = highest
+        book.last_equity = book.cash + book.units * book.close[end]
+        if book.equity != NULL:
+            for bar in range(begin, end + 1):
+                record(book, rules, bar, book.cash + book.units * book.close[bar])
+    else:
+        end = walk(book, rules, begin, end)
+    book.closes_held += end - begin + 1
+    if book.trail == book.trail:
+        for bar in range(begin, end + 1):
+            if (book.close[bar] > book.base) if book.units > 0.0 else (book.close[bar] < book.base):
+                book.base = book.close[bar]
+    return end
+
+
+cdef int64_t walk(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
+    """Mark bars ``begin`` to ``end``, one by one; the last bar before equity is gone."""
+    cdef double equity[CHUNK + 1]
+    cdef double lanes[MOMENTS * LANES]
+    cdef double cash = book.cash, units = book.units
+    cdef double borrow, value, total, lowest, highest
+    cdef int64_t bar = begin, n, at
+    cdef int lane, column
+    cdef bint borrows = units < 0.0 and rules.borrow_per_bar > 0.0
+    for lane in range(MOMENTS * LANES):
+        lanes[lane] = 0.0
+    while bar <= end:
+        n = end - bar + 1 if end - bar + 1 < CHUNK else CHUNK
+        equity[0] = book.last_equity
+        if borrows:
+            for at in range(n):
+                borrow = -units * book.close[bar + at] * rules.borrow_per_bar
+                value = (cash - borrow) + units * book.close[bar + at]
+                if value <= 0.0:
+                    n = at
+                    break
+                cash -= borrow
                 book.borrow_cost += borrow
                 book.sums.costs += borrow
-            if (close > book.base) if book.units > 0.0 else (close < book.base):
-                book.base = close
-        value = book.cash + book.units * close
-        if value > 0.0:
-            decide(book, bar)
-            if rules.fills_at_close:
-                act(book, rules, close, bar, CLOSE, not left_here)
-                value = book.cash + book.units * close
-        if value > 0.0 and bar == last - 1 and rules.close_at_end and book.units != 0.0:
-            leave(book, rules, close, bar, CLOSE, END, 0)
-            book.exit_reason = NONE
-            value = book.cash
-        if value <= 0.0:
-            is_bust = True
-            book.exit_reason, book.entry_side = NONE, 0
-            if book.units != 0.0:
-                book.decision_bar = bar
-                leave(book, rules, close, bar, CLOSE, BUST, 0)
-            book.sums.written_off = 0.0 - book.cash
-            if book.ledger != NULL:
-                book.ledger[book.n_fills - 1].written_off = book.sums.written_off
-            value = 0.0
-        mark(book, rules, value)
-        if equity != NULL:
-            equity[bar - first], units[bar - first] = value, book.units
-    if book.units != 0.0:
-        book.sums.bars_held += <double>(last - book.entry_bar)
-    book.sums.n_fills = <double>book.n_fills
-    book.sums.end_equity = book.last_equity
+                equity[at + 1] = value
+        else:
+            for at in range(n):
+                equity[at + 1] = cash + units * book.close[bar + at]
+        lowest = highest = equity[0]
+        for at in range(1, n + 1):
+            lowest = equity[at] if equity[at] < lowest else lowest
+            highest = equity[at] if equity[at] > highest else highest
+        if lowest <= 0.0:
+            for at in range(n):
+                if equity[at + 1] <= 0.0:
+                    n = at
+                    break
+        add_lanes(equity, n, rules.rf_per_bar, lanes)
+        highest = book.peak if book.peak > highest else highest
+        if lowest < (book.sums.max_drawdown + 1.0 + CLOSE_CALL) * highest:
+            for at in range(1, n + 1):
+                book.peak = equity[at] if equity[at] > book.peak else book.peak
+                fall_to(book, equity[at], book.peak)
+        else:
+            book.peak = highest
+        for at in range(n):
+            record(book, rules, bar + at, equity[at + 1])
+        book.last_equity = equity[n]
+        bar += n
+        if n < CHUNK:
+            break
+    book.cash = cash
+    for column in range(MOMENTS):
+        total = lanes[column * LANES]
+        for lane in range(1, LANES):
+            total += lanes[column * LANES + lane]
+        book.moments[column] += total
+    return bar - 1

@@ -190,6 +190,6 @@ def test_rows_of_a_batch_are_the_callers_business():
     for backend in ("cython", "python"):
         with _backend.forced(backend):
             part = np.zeros(6, dtype=metrics.SUMS)
-            _backend.kernel("signals").evaluate(bars, program, evaluator.settings(), 2, 5, part)
+            _backend.kernel("signals").evaluate(bars, evaluator.spans(evaluator.settings()), program, evaluator.settings(), 2, 5, part)
         assert part[2:5].tobytes() == whole[2:5].tobytes()
         assert not part[[0, 1, 5]].tobytes().strip(b"\0")

@@ -1,21 +1,29 @@
-"""Signals: one candidate at a time through the bars it trades on.
+"""Signals: one candidate at a time, from event to event.
 
-The order of events on a bar, once and for all:
+The order of events on a bar, once and for all (``_step``):
 
 1. what the previous close decided fills at the open (``fill="next_open"``);
 2. a position opened before this bar whose level lies beyond the open exits at the open;
 3. high and low against the levels;
 4. the close: borrowed units are paid for, equity is marked, the conditions decide; with ``fill="close"`` that fills here.
 
-Every argument is a record with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``program`` (what the
-candidates do, see ``signals.Program``) and ``settings`` (what they share, see ``signals.Settings``).
+Between two events nothing fills, so nothing but the marks has to be added up (``_skip``): a position that is all there
+is takes the sums of its returns from the tables of :func:`measure`, any other one is walked through, in lanes.
+
+Every argument is a record with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``spans`` (what
+:func:`measure` fills, see ``signals.Spans``), ``program`` (what the candidates do, see ``signals.Program``) and
+``settings`` (what they share, see ``signals.Settings``).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
 
 from backtest._pure._costs import affordable_units, order_cost
+from backtest._pure._spans import MOMENTS, extremes, first_touch, lane_sums, measure_moments, measure_ranges, powers
 
 OPEN, INSIDE, CLOSE = 0, 1, 2
 NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
@@ -23,34 +31,50 @@ NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
 NAN = float("nan")
 INF = float("inf")
 
+#: Cash that a position may leave for it to be all there is: rounding, as a share of the position's value.
+NO_CASH = 1e-14
 
-def evaluate(bars: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
+
+def measure(bars: Any, settings: Any, spans: Any) -> None:
+    """Fill the tables that spans of bars are looked up in.
+
+    Parameters
+    ----------
+    bars, settings
+        Records, see the module; of the settings only ``rf_per_bar``.
+    spans
+        Record of output tables, see ``signals.Spans``.
+    """
+    measure_moments(bars.close, settings.rf_per_bar, spans.moments)
+    measure_ranges(bars, spans.to_here, spans.from_here, spans.blocks, spans.lows, spans.highs)
+
+
+def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
     """Replay candidates ``start <= row < stop`` and fill their rows of ``sums``.
 
     Parameters
     ----------
-    bars, program, settings
+    bars, spans, program, settings
         Records, see the module.
     start, stop : int
         Rows of the batch.
     sums : ndarray of SUMS, shape (n_candidates,)
         Output.
     """
-    quotes = _quotes(bars)
     for row in range(start, stop):
-        book = _Book(quotes, program, settings, row)
-        _replay(book, None, None)
+        book = _Book(bars, spans, program, settings, row)
+        _replay(book)
         book.write(sums[row])
 
 
 def replay(
-    bars: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any
+    bars: Any, spans: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any
 ) -> tuple[int, int, int]:
     """Replay one candidate and record what it did.
 
     Parameters
     ----------
-    bars, program, settings
+    bars, spans, program, settings
         Records, see the module.
     row : int
         Row of the batch.
@@ -66,35 +90,27 @@ def replay(
     n_fills, unfilled_exit, unfilled_entry : int
         Rows written to the ledger; reason and side of a decision on the last bar that did not fill.
     """
-    book = _Book(_quotes(bars), program, settings, row)
-    book.ledger = ledger
-    _replay(book, equity, units)
+    book = _Book(bars, spans, program, settings, row)
+    book.ledger, book.equity, book.position = ledger, equity, units
+    _replay(book)
     book.write(sums[0])
     return book.n_fills, book.exit_reason, book.entry_side
-
-
-class _Quotes(NamedTuple):
-    """Prices as lists: plain floats, and several times faster to index one by one than arrays."""
-
-    open: list[float]
-    high: list[float]
-    low: list[float]
-    close: list[float]
-
-
-def _quotes(bars: Any) -> _Quotes:
-    return _Quotes(bars.open.tolist(), bars.high.tolist(), bars.low.tolist(), bars.close.tolist())
 
 
 class _Book:
     """The account of one candidate while its bars pass."""
 
-    def __init__(self, quotes: _Quotes, program: Any, settings: Any, row: int) -> None:
-        self.quotes, self.program, self.settings, self.row = quotes, program, settings, row
-        # In the order of rules.CONDITIONS; a side that is off has none.
-        self.conditions = [program.masks[mask].tolist() if mask >= 0 else [0] * settings.last for mask in program.mask_rows[row]]
+    def __init__(self, bars: Any, spans: Any, program: Any, settings: Any, row: int) -> None:
+        self.bars, self.spans, self.program, self.settings, self.row = bars, spans, program, settings, row
+        self.conditions = _resolved(program, row, len(bars.close))
+        enter_long, exit_long, enter_short, exit_short = self.conditions
+        # Bars at whose close something is decided: flat, long (1) and short (-1).
+        self.acting = [np.flatnonzero(each).tolist() for each in (
+            enter_long | enter_short, enter_short | exit_long, enter_long | exit_short)]
         self.max_bars = int(program.max_bars[row])
         self.ledger: Any = None
+        self.equity: Any = None
+        self.position: Any = None
         self.cash: float = settings.cash
         self.units = 0.0
         # The open position.
@@ -104,11 +120,11 @@ class _Book:
         self.entry_bar = self.closes_held = 0
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
+        self.is_bust = False
         # Sums.
         self.n_fills = 0
         self.last_equity = self.peak = float(settings.cash)
-        self.sum_return = self.sum_return_2 = self.sum_return_3 = self.sum_return_4 = 0.0
-        self.sum_gain = self.sum_loss = self.sum_downside_2 = self.max_drawdown = 0.0
+        self.moments, self.max_drawdown = [0.0] * MOMENTS, 0.0
         self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
         self.n_trades = self.n_winners = self.won = self.lost = self.net_profit = 0.0
         self.sum_trade_return = self.sum_trade_return_2 = self.n_ambiguous = 0.0
@@ -196,8 +212,8 @@ class _Book:
 
     def test_levels(self, bar: int, opened_here: bool) -> bool:
         """Levels against open, high and low of ``bar``; True if the position was closed."""
-        quotes, units = self.quotes, self.units
-        quote, high, low = quotes.open[bar], quotes.high[bar], quotes.low[bar]
+        bars, units = self.bars, self.units
+        quote, high, low = float(bars.open[bar]), float(bars.high[bar]), float(bars.low[bar])
         level, reason = self.stop, STOP
         if units > 0.0:
             trail = self.base * (1.0 - self.trail)
@@ -234,14 +250,8 @@ class _Book:
         return stopped or reached
 
     def decide(self, bar: int) -> None:
-        """What the conditions at the close of ``bar`` ask for, conflicts resolved."""
+        """What the conditions at the close of ``bar`` ask for."""
         enter_long, exit_long, enter_short, exit_short = (condition[bar] for condition in self.conditions)
-        if enter_long and exit_long:
-            enter_long = exit_long = 0
-        if enter_short and exit_short:
-            enter_short = exit_short = 0
-        if enter_long and enter_short:
-            enter_long = enter_short = 0
         is_time = self.max_bars > 0 and self.closes_held >= self.max_bars
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, bar
         if self.units > 0.0:
@@ -277,83 +287,209 @@ class _Book:
         """One return, from the last close's equity to this one's."""
         result = (equity - self.last_equity) / self.last_equity if self.last_equity != 0.0 else 0.0
         self.last_equity = equity
-        square = result * result
-        self.sum_return += result
-        self.sum_return_2 += square
-        self.sum_return_3 += square * result
-        self.sum_return_4 += square * square
-        if result > 0.0:
-            self.sum_gain += result
-        else:
-            self.sum_loss -= result
-        excess = result - self.settings.rf_per_bar
-        if excess < 0.0:
-            self.sum_downside_2 += excess * excess
+        self.add(powers(result, self.settings.rf_per_bar))
         if equity > self.peak:
             self.peak = equity
-        fall = equity / self.peak - 1.0
-        if fall < self.max_drawdown:
-            self.max_drawdown = fall
+        self.fall_to(equity / self.peak)
+
+    def add(self, terms: Any) -> None:
+        """Moments of one return, or of a span of them."""
+        for column, term in enumerate(terms):
+            self.moments[column] += term
+
+    def fall_to(self, ratio: float) -> None:
+        """Equity was this share of its peak."""
+        if ratio - 1.0 < self.max_drawdown:
+            self.max_drawdown = ratio - 1.0
+
+    def record(self, begin: int, values: Any) -> None:
+        """Equity at the closes from ``begin`` on, nothing traded among them."""
+        if self.equity is not None:
+            begin -= self.settings.first
+            self.equity[begin : begin + len(values)], self.position[begin : begin + len(values)] = values, self.units
 
     def write(self, sums: Any) -> None:
         """The sums of this candidate."""
         settings = self.settings
         sums["n_returns"], sums["end_equity"] = settings.last - settings.first, self.last_equity
-        for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
-                     "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
+        for name, total in zip(("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss",
+                                "sum_downside_2"), self.moments, strict=True):
+            sums[name] = total
+        for name in ("max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
                      "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade",
                      "worst_trade", "n_ambiguous"):
             sums[name] = getattr(self, name)
 
 
-def _replay(book: _Book, equity: Any, units: Any) -> None:
-    settings, quotes = book.settings, book.quotes
-    first, last = settings.first, settings.last
-    is_bust = False
-    for bar in range(first, last):
-        if is_bust:
-            book.mark(0.0)
-            if equity is not None:
-                equity[bar - first] = units[bar - first] = 0.0
-            continue
-        close = quotes.close[bar]
-        opened_here = left_here = False
-        if book.exit_reason != NONE or book.entry_side != 0:
-            opened_here = book.act(quotes.open[bar], bar, OPEN, True)
-        if book.units != 0.0:
-            book.decision_bar = bar  # of an exit by its levels
-            left_here = book.test_levels(bar, opened_here)
-        if book.units != 0.0:
-            book.closes_held += 1
-            if book.units < 0.0:
-                borrow = -book.units * close * settings.borrow_per_bar
-                book.cash -= borrow
-                book.borrow_cost += borrow
-                book.costs += borrow
-            if (close > book.base) if book.units > 0.0 else (close < book.base):
-                book.base = close
-        value = book.cash + book.units * close
-        if value > 0.0:
-            book.decide(bar)
-            if settings.fills_at_close:
-                book.act(close, bar, CLOSE, not left_here)
-                value = book.cash + book.units * close
-        if value > 0.0 and bar == last - 1 and settings.close_at_end and book.units != 0.0:
-            book.leave(close, bar, CLOSE, END, 0)
-            book.exit_reason = NONE
-            value = book.cash
-        if value <= 0.0:
-            is_bust = True
-            book.exit_reason, book.entry_side = NONE, 0
-            if book.units != 0.0:
-                book.decision_bar = bar
-                book.leave(close, bar, CLOSE, BUST, 0)
-            book.written_off = 0.0 - book.cash
-            if book.ledger is not None:
-                book.ledger[book.n_fills - 1]["written_off"] = book.written_off
-            value = 0.0
-        book.mark(value)
-        if equity is not None:
-            equity[bar - first], units[bar - first] = value, book.units
+def _resolved(program: Any, row: int, n_bars: int) -> list[Any]:
+    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the last one, never."""
+    enter_long, exit_long, enter_short, exit_short = (program.masks[mask] for mask in program.mask_rows[row])
+    both = enter_long & exit_long
+    enter_long, exit_long = enter_long ^ both, exit_long ^ both
+    both = enter_short & exit_short
+    enter_short, exit_short = enter_short ^ both, exit_short ^ both
+    both = enter_long & enter_short
+    words = (enter_long ^ both, exit_long, enter_short ^ both, exit_short)
+    return [np.unpackbits(each.view(np.uint8), bitorder="little")[:n_bars].view(np.bool_) for each in words]
+
+
+def _replay(book: _Book) -> None:
+    bar, last = book.settings.first, book.settings.last
+    while bar < last:
+        _step(book, bar)
+        bar = _skip(book, bar)
     if book.units != 0.0:
         book.bars_held += last - book.entry_bar
+
+
+def _step(book: _Book, bar: int) -> None:
+    """One bar, on which anything may happen."""
+    settings, bars = book.settings, book.bars
+    close = float(bars.close[bar])
+    opened_here = left_here = False
+    if book.exit_reason != NONE or book.entry_side != 0:
+        opened_here = book.act(float(bars.open[bar]), bar, OPEN, True)
+    if book.units != 0.0:
+        book.decision_bar = bar  # of an exit by its levels
+        left_here = book.test_levels(bar, opened_here)
+    if book.units != 0.0:
+        book.closes_held += 1
+        if book.units < 0.0:
+            borrow = -book.units * close * settings.borrow_per_bar
+            book.cash -= borrow
+            book.borrow_cost += borrow
+            book.costs += borrow
+        if (close > book.base) if book.units > 0.0 else (close < book.base):
+            book.base = close
+    value = book.cash + book.units * close
+    if value > 0.0:
+        book.decide(bar)
+        if settings.fills_at_close:
+            book.act(close, bar, CLOSE, not left_here)
+            value = book.cash + book.units * close
+    if value > 0.0 and bar == settings.last - 1 and settings.close_at_end and book.units != 0.0:
+        book.leave(close, bar, CLOSE, END, 0)
+        book.exit_reason = NONE
+        value = book.cash
+    if value <= 0.0:
+        book.is_bust = True
+        book.exit_reason, book.entry_side = NONE, 0
+        if book.units != 0.0:
+            book.decision_bar = bar
+            book.leave(close, bar, CLOSE, BUST, 0)
+        book.written_off = 0.0 - book.cash
+        if book.ledger is not None:
+            book.ledger[book.n_fills - 1]["written_off"] = book.written_off
+        value = 0.0
+    book.mark(value)
+    book.record(bar, [value])
+
+
+def _skip(book: _Book, bar: int) -> int:
+    """Live through the bars after ``bar`` on which nothing can happen but a decision; the bar on which something can.
+
+    May stop early: the step that follows decides what happens.
+    """
+    settings = book.settings
+    if book.exit_reason != NONE or book.entry_side != 0:
+        return bar + 1
+    last = settings.last - 1
+    if book.units == 0.0:
+        decision = last + 1 if book.is_bust else _next_decision(book, bar)
+        end = min(decision - 1 if settings.fills_at_close else decision, last)
+        _rest(book, bar + 1, end)
+    else:
+        decision = _next_decision(book, bar)
+        end = min(decision - 1 if settings.fills_at_close else decision, last - 1 if settings.close_at_end else last)
+        end = _next_touch(book, bar + 1, end) - 1
+        end = _hold(book, bar + 1, end)
+    if end == decision:
+        book.decide(end)
+    return end + 1
+
+
+def _next_decision(book: _Book, bar: int) -> int:
+    """Next bar at whose close the position, or its absence, is decided on; the last one and 1 if there is none."""
+    side = (book.units > 0.0) - (book.units < 0.0)
+    acting = book.acting[side]
+    at = bisect_right(acting, bar)
+    decision = min(acting[at], book.settings.last) if at < len(acting) else book.settings.last
+    if side != 0 and book.max_bars > 0:
+        decision = min(decision, max(bar + book.max_bars - book.closes_held, bar + 1))
+    return decision
+
+
+def _next_touch(book: _Book, begin: int, end: int) -> int:
+    """First bar from ``begin`` to ``end`` on which a level of the position is touched; ``end + 1`` if there is none."""
+    bars = book.bars
+    is_long, stop, target = book.units > 0.0, book.stop, book.target
+    if book.trail != book.trail:
+        return first_touch(bars.low, bars.high, begin, end, *((stop, target) if is_long else (target, stop)))
+    base = book.base
+    for bar in range(begin, end + 1):
+        low, high, close = bars.low[bar], bars.high[bar], bars.close[bar]
+        if is_long:
+            if low <= stop or low <= base * (1.0 - book.trail) or high >= target:
+                return bar
+            base = close if close > base else base
+        else:
+            if high >= stop or high >= base * (1.0 + book.trail) or low <= target:
+                return bar
+            base = close if close < base else base
+    return end + 1
+
+
+def _rest(book: _Book, begin: int, end: int) -> None:
+    """Mark bars ``begin`` to ``end`` without a position: returns of 0."""
+    if end >= begin:
+        shortfall = 0.0 - book.settings.rf_per_bar
+        book.moments[MOMENTS - 1] += (end - begin + 1) * (shortfall * shortfall)
+        book.record(begin, [book.last_equity] * (end - begin + 1))
+
+
+def _hold(book: _Book, begin: int, end: int) -> int:
+    """Mark bars ``begin`` to ``end`` with the position as it is; the last bar marked (it may go bust on the next)."""
+    if end < begin:
+        return end
+    low, high, fall = extremes(book.bars.close, begin, end)
+    if book.units > 0.0 and abs(book.cash) <= NO_CASH * (book.units * low):
+        close, moments = book.bars.close[begin : end + 1], book.spans.moments
+        book.add((moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS])
+                 + (moments[end, 8 : 8 + MOMENTS] - moments[begin - 1, 8 : 8 + MOMENTS]))
+        book.fall_to(fall)
+        book.fall_to((book.cash + book.units * low) / book.peak)
+        highest = book.cash + book.units * high
+        if highest > book.peak:
+            book.peak = highest
+        book.last_equity = book.cash + book.units * float(close[-1])
+        book.record(begin, book.cash + book.units * close)
+    else:
+        end = _walk(book, begin, end)
+    book.closes_held += end - begin + 1
+    if book.trail == book.trail:
+        for quote in book.bars.close[begin : end + 1].tolist():
+            if (quote > book.base) if book.units > 0.0 else (quote < book.base):
+                book.base = quote
+    return end
+
+
+def _walk(book: _Book, begin: int, end: int) -> int:
+    """Mark bars ``begin`` to ``end``, one by one; the last bar before equity is gone."""
+    settings, equity = book.settings, [book.last_equity]
+    for close in book.bars.close[begin : end + 1].tolist():
+        borrow = -book.units * close * settings.borrow_per_bar if book.units < 0.0 else 0.0
+        value = (book.cash - borrow) + book.units * close
+        if value <= 0.0:
+            break
+        book.cash -= borrow
+        book.borrow_cost += borrow
+        book.costs += borrow
+        equity.append(value)
+    before, values = np.array(equity[:-1]), np.array(equity[1:])
+    if len(values):
+        book.add(lane_sums((values - before) / before, settings.rf_per_bar))
+        peaks = np.maximum.accumulate(np.maximum(values, book.peak))
+        book.fall_to(float((values / peaks).min()))
+        book.peak, book.last_equity = float(peaks[-1]), equity[-1]
+        book.record(begin, values)
+    return begin + len(values) - 1

@@ -1,0 +1,122 @@
+"""What holding from one bar to another comes to: sums of returns, extremes, the worst fall; shared by the twins as
+``ext/_spans.pxd`` is by the kernels.
+
+A candidate costs what its trades cost, not what its bars cost, because these are looked up:
+
+* ``moments`` (n_bars, 16): sums over bars 1 to t of r, r^2, r^3, r^4, the gains, the losses and the squared shortfalls
+  below the riskless rate, r the return of the close; kept in pairs (columns k and 8 + k), because plain running sums
+  lose up to four digits on 200,000 bars;
+* ``to_here``, ``from_here`` (n_bars, 4): lowest and highest close and the worst fall (least later close over earlier
+  close) from the first bar of a block to this bar, and from this bar to its last one;
+* ``blocks`` (n_levels, n_blocks, 4): the same for runs of whole blocks, as a disjoint sparse table: row k of an entry
+  reaches from its block to the middle of the 2^(k+1) blocks around it;
+* ``lows``, ``highs`` (n_blocks,): of the bars of a block.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: Bars of a block: short enough to be read through, long enough to be worth an entry.
+BLOCK = 16
+#: Sums over the bars of a span run in this many lanes, bar after bar, and the lanes are added up in order.
+LANES = 8
+MOMENTS = 7
+
+
+def powers(result: float, rf_per_bar: float) -> tuple[float, ...]:
+    """What one return adds to the moments."""
+    square = result * result
+    excess = result - rf_per_bar
+    return (result, square, square * result, square * square, result if result > 0.0 else 0.0,
+            0.0 if result > 0.0 else 0.0 - result, excess * excess if excess < 0.0 else 0.0)
+
+
+def joined(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
+    """Lowest, highest and worst fall of two spans, one after the other."""
+    low = right[0] if right[0] < left[0] else left[0]
+    high = right[1] if right[1] > left[1] else left[1]
+    fall = right[0] / left[1]
+    fall = left[2] if left[2] < fall else fall
+    return low, high, right[2] if right[2] < fall else fall
+
+
+def measure_moments(close: Floats, rf_per_bar: float, moments: Floats) -> None:
+    """Fill ``moments``."""
+    total, rest = [0.0] * MOMENTS, [0.0] * MOMENTS
+    moments[0] = 0.0
+    for bar in range(1, len(close)):
+        for column, term in enumerate(powers(float((close[bar] - close[bar - 1]) / close[bar - 1]), rf_per_bar)):
+            before = total[column]
+            after = before + term  # Knuth's two-sum: after + lost is exactly before + term
+            part = after - before
+            rest[column] += (before - (after - part)) + (term - part)
+            total[column] = after
+        moments[bar, :MOMENTS], moments[bar, 8 : 8 + MOMENTS] = total, rest
+        moments[bar, 7] = moments[bar, 15] = 0.0
+
+
+def measure_ranges(bars: Any, to_here: Floats, from_here: Floats, blocks: Floats, lows: Floats, highs: Floats) -> None:
+    """Fill the tables of extremes and falls."""
+    close, n_bars, n_blocks = bars.close.tolist(), len(bars.close), len(lows)
+    whole: list[tuple[float, float, float]] = []
+    for block in range(n_blocks):
+        begin, end = block * BLOCK, min((block + 1) * BLOCK, n_bars)
+        lows[block], highs[block] = min(bars.low[begin:end].tolist()), max(bars.high[begin:end].tolist())
+        span = (close[begin], close[begin], 1.0)
+        to_here[begin, :3] = span
+        for bar in range(begin + 1, end):
+            span = joined(span, (close[bar], close[bar], 1.0))
+            to_here[bar, :3] = span
+        whole.append(span)
+        span = (close[end - 1], close[end - 1], 1.0)
+        from_here[end - 1, :3] = span
+        for bar in range(end - 2, begin - 1, -1):
+            span = joined((close[bar], close[bar], 1.0), span)
+            from_here[bar, :3] = span
+    for level in range(len(blocks)):
+        half = 1 << level
+        for middle in range(half, n_blocks, 2 * half):
+            span = whole[middle]
+            blocks[level, middle, :3] = span
+            for block in range(middle + 1, min(middle + half, n_blocks)):
+                span = joined(span, whole[block])
+                blocks[level, block, :3] = span
+            span = whole[middle - 1]
+            blocks[level, middle - 1, :3] = span
+            for block in range(middle - 2, middle - half - 1, -1):
+                span = joined(whole[block], span)
+                blocks[level, block, :3] = span
+
+
+def extremes(close: Floats, begin: int, end: int) -> tuple[float, float, float]:
+    """Lowest and highest close of bars ``begin`` to ``end``, both included, and the worst fall.
+
+    The tables give the same bits: a quotient grows with what is divided and shrinks with what divides, rounded too.
+    """
+    span = close[begin : end + 1]
+    return float(span.min()), float(span.max()), float((span / np.maximum.accumulate(span)).min())
+
+
+def first_touch(low: Floats, high: Floats, begin: int, end: int, floor: float, ceiling: float) -> int:
+    """First bar of ``begin`` to ``end``, both included, with a low at or below ``floor`` or a high at or above ``ceiling``.
+
+    ``end + 1`` if there is none; NaN is never touched.
+    """
+    touched = (low[begin : end + 1] <= floor) | (high[begin : end + 1] >= ceiling)
+    return begin + int(touched.argmax()) if touched.any() else end + 1
+
+
+def lane_sums(returns: Floats, rf_per_bar: float) -> list[float]:
+    """Moments of a span's returns, in the order of :func:`powers`."""
+    square, excess = returns * returns, returns - rf_per_bar
+    terms = np.zeros((MOMENTS, -(-len(returns) // LANES) * LANES))
+    terms[:, : len(returns)] = (returns, square, square * returns, square * square, np.where(returns > 0.0, returns, 0.0),
+                                np.where(returns > 0.0, 0.0, 0.0 - returns), np.where(excess < 0.0, excess * excess, 0.0))
+    lanes = np.add.accumulate(terms.reshape(MOMENTS, -1, LANES), axis=1)[:, -1]
+    return [float(total) for total in np.add.accumulate(lanes, axis=1)[:, -1]]

@@ -1,0 +1,23 @@
+/* Bits of a 64-bit word. */
+
+#ifndef BACKTEST_WORDS_H
+#define BACKTEST_WORDS_H
+
+#include <stdint.h>
+
+#if defined(_MSC_VER)
+#include <intrin.h>
+#endif
+
+/* Position of the lowest bit that is set; word must not be 0. */
+static inline int lowest_bit(uint64_t word) {
+#if defined(_MSC_VER)
+    unsigned long position;
+    _BitScanForward64(&position, word);
+    return (int)position;
+#else
+    return __builtin_ctzll(word);
+#endif
+}
+
+#endif
