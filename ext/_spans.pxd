@@ -1,6 +1,10 @@
 # What holding from one bar to another comes to; the twin, and what the tables hold, is backtest/_pure/_spans.py.
 
-from libc.stdint cimport int64_t
+from libc.math cimport fabs
+from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "_words.h" nogil:
+    int highest_bit(uint64_t word)
 
 cdef enum:
     BLOCK = 16       # bars of a block; its logarithm is BLOCK_BITS
@@ -29,13 +33,14 @@ cdef inline void add_powers(double result, double rf_per_bar, double *moments) n
     """What one return adds to the moments."""
     cdef double square = result * result
     cdef double excess = result - rf_per_bar
+    cdef double shortfall = 0.5 * (fabs(excess) - excess)  # exact, and signs of returns cannot be predicted
     moments[0] += result
     moments[1] += square
     moments[2] += square * result
     moments[3] += square * square
-    moments[4] += result if result > 0.0 else 0.0
-    moments[5] += 0.0 if result > 0.0 else 0.0 - result
-    moments[6] += excess * excess if excess < 0.0 else 0.0
+    moments[4] += 0.5 * (fabs(result) + result)
+    moments[5] += 0.5 * (fabs(result) - result)
+    moments[6] += shortfall * shortfall
 
 
 cdef inline Range single(double close) noexcept nogil:
@@ -125,12 +130,7 @@ cdef inline void measure_ranges(const double *close, const double *low, const do
 
 cdef inline int64_t block_level(int64_t left, int64_t right) noexcept nogil:
     """Row of ``blocks`` in which ``left`` and ``right``, left < right, meet in the middle."""
-    cdef int64_t level = 0
-    cdef int64_t differ = (left ^ right) >> 1
-    while differ:
-        differ >>= 1
-        level += 1
-    return level
+    return highest_bit(<uint64_t>(left ^ right))
 
 
 cdef inline Range range_of(const SpanTables *spans, const double *close, int64_t begin, int64_t end) noexcept nogil:

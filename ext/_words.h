@@ -20,4 +20,15 @@ static inline int lowest_bit(uint64_t word) {
 #endif
 }
 
+/* Position of the highest bit that is set; word must not be 0. */
+static inline int highest_bit(uint64_t word) {
+#if defined(_MSC_VER)
+    unsigned long position;
+    _BitScanReverse64(&position, word);
+    return (int)position;
+#else
+    return 63 - __builtin_clzll(word);
+#endif
+}
+
 #endif

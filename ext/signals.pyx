@@ -71,6 +71,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     double target
     double trail
     double base                   # best of entry price and closes since
+    bint has_levels
     int64_t entry_bar
     int64_t closes_held
     # What the last close decided.
@@ -217,6 +218,7 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.units = 0.0
     book.entry_price = book.entry_value = book.entry_cost = book.borrow_cost = 0.0
     book.stop = book.target = book.trail = NAN
+    book.has_levels = False
     book.base = 0.0
     book.entry_bar = book.closes_held = 0
     book.exit_reason, book.entry_side, book.decision_bar = NONE, 0, -1
@@ -300,6 +302,7 @@ cdef bint enter(Book *book, const Rules *rules, int64_t side, double quote, int6
     book.trail = sampled(book, 2, book.decision_bar)
     book.stop = price * (1.0 - stop) if side > 0 else price * (1.0 + stop)
     book.target = price * (1.0 + target) if side > 0 else price * (1.0 - target)
+    book.has_levels = stop == stop or target == target or book.trail == book.trail
     if book.ledger != NULL:
         book.ledger[book.n_fills - 1].stop = book.stop
         book.ledger[book.n_fills - 1].target = book.target
@@ -319,19 +322,15 @@ cdef void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64
     result = net / book.entry_value
     sums.n_trades += 1.0
     sums.net_profit += net
-    if net > 0.0:
-        sums.n_winners += 1.0
-        sums.won += net
-    else:
-        sums.lost -= net
-    if net > sums.largest_profit:
-        sums.largest_profit = net
+    # Without branches: nobody can predict which trades win.
+    sums.n_winners += <double>(net > 0.0)
+    sums.won += 0.5 * (fabs(net) + net)
+    sums.lost += 0.5 * (fabs(net) - net)
+    sums.largest_profit = net if net > sums.largest_profit else sums.largest_profit
     sums.sum_trade_return += result
     sums.sum_trade_return_2 += result * result
-    if result > sums.best_trade:
-        sums.best_trade = result
-    if result < sums.worst_trade:
-        sums.worst_trade = result
+    sums.best_trade = result if result > sums.best_trade else sums.best_trade
+    sums.worst_trade = result if result < sums.worst_trade else sums.worst_trade
     sums.bars_held += <double>(bar - book.entry_bar)
     sums.n_ambiguous += <double>ambiguous
 
@@ -433,8 +432,7 @@ cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept no
         result = (equity - book.last_equity) / book.last_equity
     book.last_equity = equity
     add_powers(result, rules.rf_per_bar, book.moments)
-    if equity > book.peak:
-        book.peak = equity
+    book.peak = equity if equity > book.peak else book.peak
     fall_to(book, equity, book.peak)
 
 
@@ -467,7 +465,7 @@ cdef void step(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
         opened_here = act(book, rules, book.open[bar], bar, OPEN, True)
     if book.units != 0.0:
         book.decision_bar = bar  # of an exit by its levels
-        left_here = test_levels(book, rules, bar, opened_here)
+        left_here = book.has_levels and test_levels(book, rules, bar, opened_here)
     if book.units != 0.0:
         book.closes_held += 1
         if book.units < 0.0:
@@ -521,7 +519,8 @@ cdef int64_t skip(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
         if rules.close_at_end:
             last -= 1
         end = last if last < end else end
-        end = next_touch(book, bar + 1, end) - 1
+        if book.has_levels:
+            end = next_touch(book, bar + 1, end) - 1
         end = hold(book, rules, bar + 1, end)
     if end == decision:
         decide(book, end)
@@ -560,8 +559,6 @@ cdef inline int64_t next_touch(const Book *book, int64_t begin, int64_t end) noe
     cdef int64_t bar
     cdef bint is_long = book.units > 0.0
     if book.trail != book.trail:
-        if stop != stop and target != target:
-            return end + 1
         if is_long:
             return first_touch(book.spans, book.low, book.high, begin, end, stop, target)
         return first_touch(book.spans, book.low, book.high, begin, end, target, stop)
@@ -610,8 +607,7 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
             fall_to(book, fall_of(book.spans, book.close, begin, end), 1.0)
         lowest, highest = book.cash + book.units * span.low, book.cash + book.units * span.high
         fall_to(book, lowest, book.peak)
-        if highest > book.peak:
-            book.peak = highest
+        book.peak = highest if highest > book.peak else book.peak
         book.last_equity = book.cash + book.units * book.close[end]
         if book.equity != NULL:
             for bar in range(begin, end + 1):
