@@ -29,6 +29,13 @@ cdef struct Rules:  # what the candidates share
     bint close_at_end
     bint whole_units
     bint size_is_share
+    double exit_slippage
+    double stop_slippage
+    bint sized_on_quote
+    bint levels_from_decision
+    bint trail_from_extremes
+    bint stop_beats_gap
+    bint ends_at_open
 
 
 cdef struct Book:  # the account of one candidate while its bars pass
@@ -51,7 +58,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     double stop
     double target
     double trail
-    double base                   # best of entry price and closes since
+    double base                   # what levels are fractions of; then the best of it and the closes (or extremes) since
     int64_t entry_bar
     int64_t closes_held
     # What the last close decided.
@@ -142,6 +149,10 @@ cdef class Data:
         self.rules.fills_at_close, self.rules.is_pessimistic = settings.fills_at_close, settings.is_pessimistic
         self.rules.close_at_end, self.rules.whole_units = settings.close_at_end, settings.whole_units
         self.rules.size_is_share = settings.size_is_share
+        self.rules.exit_slippage, self.rules.stop_slippage = settings.exit_slippage, settings.stop_slippage
+        self.rules.sized_on_quote, self.rules.levels_from_decision = settings.sized_on_quote, settings.levels_from_decision
+        self.rules.trail_from_extremes, self.rules.stop_beats_gap = settings.trail_from_extremes, settings.stop_beats_gap
+        self.rules.ends_at_open = settings.ends_at_open
 
 
 cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
@@ -207,24 +218,27 @@ cdef double trade(Book *book, const Rules *rules, double units, double price, in
 
 cdef bint enter(Book *book, const Rules *rules, int64_t side, double quote, int64_t bar, int64_t moment) noexcept nogil:
     cdef double equity = book.cash
-    cdef double price, size, budget, units, stop, target
+    cdef double price, size, budget, sized, units, stop, target
     if equity <= 0.0:
         return False
     price = quote * (1.0 + rules.costs.slippage) if side > 0 else quote * (1.0 - rules.costs.slippage)
     size = sampled(book, 3, book.decision_bar)
     budget = size * equity if rules.size_is_share else (size if size < equity else equity)
-    units = affordable_units(&rules.costs, budget, price, rules.whole_units)
+    # Sized on the quote: the fee inside the size is that of the price without slippage.
+    sized = (price + rules.costs.fee_rate * quote) / (1.0 + rules.costs.fee_rate) if rules.sized_on_quote else price
+    units = affordable_units(&rules.costs, budget, sized, rules.whole_units)
     if not units > 0.0:
         return False
     book.entry_cost = trade(book, rules, units if side > 0 else -units, price, bar, moment, NONE, 0)
-    book.entry_price = book.base = price
+    book.entry_price = price
     book.entry_value = units * price
     book.borrow_cost = 0.0
     book.entry_bar, book.closes_held = bar, 0
     stop, target = sampled(book, 0, book.decision_bar), sampled(book, 1, book.decision_bar)
     book.trail = sampled(book, 2, book.decision_bar)
-    book.stop = price * (1.0 - stop) if side > 0 else price * (1.0 + stop)
-    book.target = price * (1.0 + target) if side > 0 else price * (1.0 - target)
+    book.base = book.close[book.decision_bar] if rules.levels_from_decision else price
+    book.stop = book.base * (1.0 - stop) if side > 0 else book.base * (1.0 + stop)
+    book.target = book.base * (1.0 + target) if side > 0 else book.base * (1.0 - target)
     if book.ledger != NULL:
         book.ledger[book.n_fills - 1].stop = book.stop
         book.ledger[book.n_fills - 1].target = book.target
@@ -236,9 +250,10 @@ cdef void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64
     cdef Sums *sums = &book.sums
     cdef double units = book.units
     cdef double price = quote
-    cdef double cost, net, result
+    cdef double slippage, cost, net, result
     if reason != TARGET:
-        price = quote * (1.0 - rules.costs.slippage) if units > 0.0 else quote * (1.0 + rules.costs.slippage)
+        slippage = rules.stop_slippage if reason == STOP or reason == TRAIL else rules.exit_slippage
+        price = quote * (1.0 - slippage) if units > 0.0 else quote * (1.0 + slippage)
     cost = trade(book, rules, -units, price, bar, moment, reason, ambiguous)
     net = units * (price - book.entry_price) - book.entry_cost - cost - book.borrow_cost
     result = net / book.entry_value
@@ -263,10 +278,14 @@ cdef void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64
 
 cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_here) noexcept nogil:
     cdef double quote = book.open[bar]
+    cdef double high = book.high[bar]
+    cdef double low = book.low[bar]
     cdef double level = book.stop
+    cdef double target = book.target
     cdef int64_t reason = STOP
     cdef double trail
     cdef bint stopped, reached
+    cdef bint stop_beats_gap = rules.stop_beats_gap
     if book.units > 0.0:
         trail = book.base * (1.0 - book.trail)
         if trail > level or level != level:  # the nearer acts; equal is the stop
@@ -274,13 +293,15 @@ cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_h
         if opened_here:
             if level > quote:
                 level = quote
+            if target < quote:  # only where levels are not those of the entry price
+                target = quote
         elif quote <= level:
             leave(book, rules, quote, bar, OPEN, reason, 0)
             return True
-        elif quote >= book.target:
+        elif quote >= target and not (stop_beats_gap and low <= level):
             leave(book, rules, quote, bar, OPEN, TARGET, 0)
             return True
-        stopped, reached = book.low[bar] <= level, book.high[bar] >= book.target
+        stopped, reached = low <= level, high >= target
     else:
         trail = book.base * (1.0 + book.trail)
         if trail < level or level != level:
@@ -288,17 +309,19 @@ cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_h
         if opened_here:
             if level < quote:
                 level = quote
+            if target > quote:
+                target = quote
         elif quote >= level:
             leave(book, rules, quote, bar, OPEN, reason, 0)
             return True
-        elif quote <= book.target:
+        elif quote <= target and not (stop_beats_gap and high >= level):
             leave(book, rules, quote, bar, OPEN, TARGET, 0)
             return True
-        stopped, reached = book.high[bar] >= level, book.low[bar] <= book.target
+        stopped, reached = high >= level, low <= target
     if stopped and (not reached or rules.is_pessimistic):
         leave(book, rules, level, bar, INSIDE, reason, reached)
     elif reached:
-        leave(book, rules, book.target, bar, INSIDE, TARGET, stopped)
+        leave(book, rules, target, bar, INSIDE, TARGET, stopped)
     return stopped or reached
 
 
@@ -344,6 +367,18 @@ cdef bint act(Book *book, const Rules *rules, double quote, int64_t bar, int64_t
     return opened
 
 
+cdef void end(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    if not rules.ends_at_open:
+        if book.units != 0.0:
+            leave(book, rules, book.close[bar], bar, CLOSE, END, 0)
+            book.exit_reason = NONE
+        return
+    if book.units != 0.0 and book.exit_reason == NONE:
+        book.exit_reason = END
+    if act(book, rules, book.open[bar], bar, OPEN, True):
+        test_levels(book, rules, bar, True)
+
+
 cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept nogil:
     cdef Sums *sums = &book.sums
     cdef double result = (equity - book.last_equity) / book.last_equity if book.last_equity != 0.0 else 0.0
@@ -371,7 +406,7 @@ cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept no
 cdef void replay_bars(Book *book, const Rules *rules, double *equity, double *units) noexcept nogil:
     cdef int64_t bar
     cdef int64_t first = rules.first, last = rules.last
-    cdef double close, value, borrow
+    cdef double close, value, borrow, best
     cdef bint opened_here, left_here
     cdef bint is_bust = False
     for bar in range(first, last):
@@ -394,18 +429,20 @@ cdef void replay_bars(Book *book, const Rules *rules, double *equity, double *un
                 book.cash -= borrow
                 book.borrow_cost += borrow
                 book.sums.costs += borrow
-            if (close > book.base) if book.units > 0.0 else (close < book.base):
-                book.base = close
+            best = close
+            if rules.trail_from_extremes:
+                best = book.high[bar] if book.units > 0.0 else book.low[bar]
+            if (best > book.base) if book.units > 0.0 else (best < book.base):
+                book.base = best
         value = book.cash + book.units * close
         if value > 0.0:
             decide(book, bar)
             if rules.fills_at_close:
                 act(book, rules, close, bar, CLOSE, not left_here)
                 value = book.cash + book.units * close
-        if value > 0.0 and bar == last - 1 and rules.close_at_end and book.units != 0.0:
-            leave(book, rules, close, bar, CLOSE, END, 0)
-            book.exit_reason = NONE
-            value = book.cash
+        if value > 0.0 and bar == last - 1 and rules.close_at_end:
+            end(book, rules, bar)
+            value = book.cash + book.units * close
         if value <= 0.0:
             is_bust = True
             book.exit_reason, book.entry_side = NONE, 0

@@ -100,7 +100,7 @@ class _Book:
         # The open position.
         self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
         self.stop = self.target = self.trail = NAN  # levels, and the trailing fraction
-        self.base = 0.0  # best of entry price and closes since
+        self.base = 0.0  # what levels are fractions of; then the best of it and the closes (or extremes) since
         self.entry_bar = self.closes_held = 0
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
@@ -151,17 +151,20 @@ class _Book:
         price = quote * (1.0 + settings.slippage) if side > 0 else quote * (1.0 - settings.slippage)
         size = self.sampled(3, self.decision_bar)
         budget = size * equity if settings.size_is_share else (size if size < equity else equity)
-        units = affordable_units(settings, budget, price, settings.whole_units)
+        # Sized on the quote: the fee inside the size is that of the price without slippage.
+        sized = (price + settings.fee_rate * quote) / (1.0 + settings.fee_rate) if settings.sized_on_quote else price
+        units = affordable_units(settings, budget, sized, settings.whole_units)
         if not units > 0.0:
             return False
         self.entry_cost = self.trade(units if side > 0 else -units, price, bar, moment, NONE, 0)
-        self.entry_price = self.base = price
+        self.entry_price = price
         self.entry_value = units * price
         self.borrow_cost = 0.0
         self.entry_bar, self.closes_held = bar, 0
         stop, target, self.trail = (self.sampled(which, self.decision_bar) for which in range(3))
-        self.stop = price * (1.0 - stop) if side > 0 else price * (1.0 + stop)
-        self.target = price * (1.0 + target) if side > 0 else price * (1.0 - target)
+        self.base = self.quotes.close[self.decision_bar] if settings.levels_from_decision else price
+        self.stop = self.base * (1.0 - stop) if side > 0 else self.base * (1.0 + stop)
+        self.target = self.base * (1.0 + target) if side > 0 else self.base * (1.0 - target)
         if self.ledger is not None:
             self.ledger[self.n_fills - 1]["stop"] = self.stop
             self.ledger[self.n_fills - 1]["target"] = self.target
@@ -171,7 +174,8 @@ class _Book:
         """Close the position at ``quote``, minus slippage unless it is a target, and add up the trade."""
         price = quote
         if reason != TARGET:
-            price = quote * (1.0 - self.settings.slippage) if self.units > 0.0 else quote * (1.0 + self.settings.slippage)
+            slippage = self.settings.stop_slippage if reason in (STOP, TRAIL) else self.settings.exit_slippage
+            price = quote * (1.0 - slippage) if self.units > 0.0 else quote * (1.0 + slippage)
         units = self.units
         cost = self.trade(-units, price, bar, moment, reason, ambiguous)
         net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
@@ -198,7 +202,8 @@ class _Book:
         """Levels against open, high and low of ``bar``; True if the position was closed."""
         quotes, units = self.quotes, self.units
         quote, high, low = quotes.open[bar], quotes.high[bar], quotes.low[bar]
-        level, reason = self.stop, STOP
+        level, target, reason = self.stop, self.target, STOP
+        stop_beats_gap = self.settings.stop_beats_gap
         if units > 0.0:
             trail = self.base * (1.0 - self.trail)
             if trail > level or level != level:  # the nearer acts; equal is the stop
@@ -206,13 +211,15 @@ class _Book:
             if opened_here:
                 if level > quote:
                     level = quote
+                if target < quote:  # only where levels are not those of the entry price
+                    target = quote
             elif quote <= level:
                 self.leave(quote, bar, OPEN, reason, 0)
                 return True
-            elif quote >= self.target:
+            elif quote >= target and not (stop_beats_gap and low <= level):
                 self.leave(quote, bar, OPEN, TARGET, 0)
                 return True
-            stopped, reached = low <= level, high >= self.target
+            stopped, reached = low <= level, high >= target
         else:
             trail = self.base * (1.0 + self.trail)
             if trail < level or level != level:
@@ -220,17 +227,19 @@ class _Book:
             if opened_here:
                 if level < quote:
                     level = quote
+                if target > quote:
+                    target = quote
             elif quote >= level:
                 self.leave(quote, bar, OPEN, reason, 0)
                 return True
-            elif quote <= self.target:
+            elif quote <= target and not (stop_beats_gap and high >= level):
                 self.leave(quote, bar, OPEN, TARGET, 0)
                 return True
-            stopped, reached = high >= level, low <= self.target
+            stopped, reached = high >= level, low <= target
         if stopped and (not reached or self.settings.is_pessimistic):
             self.leave(level, bar, INSIDE, reason, int(reached))
         elif reached:
-            self.leave(self.target, bar, INSIDE, TARGET, int(stopped))
+            self.leave(target, bar, INSIDE, TARGET, int(stopped))
         return stopped or reached
 
     def decide(self, bar: int) -> None:
@@ -272,6 +281,18 @@ class _Book:
             opened = self.enter(self.entry_side, quote, bar, moment)
         self.exit_reason, self.entry_side = NONE, 0
         return opened
+
+    def end(self, bar: int) -> None:
+        """Close what is open on the last bar: at its close, or back at its open with all that its close decided."""
+        if not self.settings.ends_at_open:
+            if self.units != 0.0:
+                self.leave(self.quotes.close[bar], bar, CLOSE, END, 0)
+                self.exit_reason = NONE
+            return
+        if self.units != 0.0 and self.exit_reason == NONE:
+            self.exit_reason = END
+        if self.act(self.quotes.open[bar], bar, OPEN, True):
+            self.test_levels(bar, True)
 
     def mark(self, equity: float) -> None:
         """One return, from the last close's equity to this one's."""
@@ -330,18 +351,20 @@ def _replay(book: _Book, equity: Any, units: Any) -> None:
                 book.cash -= borrow
                 book.borrow_cost += borrow
                 book.costs += borrow
-            if (close > book.base) if book.units > 0.0 else (close < book.base):
-                book.base = close
+            best = close
+            if settings.trail_from_extremes:
+                best = quotes.high[bar] if book.units > 0.0 else quotes.low[bar]
+            if (best > book.base) if book.units > 0.0 else (best < book.base):
+                book.base = best
         value = book.cash + book.units * close
         if value > 0.0:
             book.decide(bar)
             if settings.fills_at_close:
                 book.act(close, bar, CLOSE, not left_here)
                 value = book.cash + book.units * close
-        if value > 0.0 and bar == last - 1 and settings.close_at_end and book.units != 0.0:
-            book.leave(close, bar, CLOSE, END, 0)
-            book.exit_reason = NONE
-            value = book.cash
+        if value > 0.0 and bar == last - 1 and settings.close_at_end:
+            book.end(bar)
+            value = book.cash + book.units * close
         if value <= 0.0:
             is_bust = True
             book.exit_reason, book.entry_side = NONE, 0
