@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from backtest._checks import InputError, choice, flag, number, whole
 
@@ -61,6 +62,60 @@ class Costs:
         return dataclasses.asdict(self)
 
 
+class Conventions(NamedTuple):
+    """What a profile changes inside the loop over bars; the defaults are ours."""
+
+    exits_slip: bool = True  # market exits pay slippage
+    stops_slip: bool = True  # stops and trails pay slippage
+    sized_on_quote: bool = False  # the fee inside the size is that of the quote, without slippage
+    levels_from_decision: bool = False  # levels are fractions of the decision bar's close, not of the entry price
+    trail_from_extremes: bool = False  # the trail's base follows highs (lows of a short), not closes
+    stop_beats_gap: bool = False  # a bar that opens beyond the target and touches the stop exits at the stop
+    ends_at_open: bool = False  # close_at_end closes at the last open, where the last close's decision fills too
+    extra_warm_up: bool = False  # the first decision is one bar after the longest warm-up of a line, cross or not
+
+
+class Profile(NamedTuple):
+    """Another tool's conventions: what they fix, and what that tool cannot express."""
+
+    conventions: Conventions
+    fixed: dict[str, Any]  # fields of Execution
+    no_costs: dict[str, str]  # fields of Costs that must be off, and why
+    no_rules: dict[str, str]  # of a strategy
+
+
+#: By the name of ``Execution.profile``; each line is explained, and compared with ours, in docs/definitions.md.
+PROFILES: dict[str | None, Profile] = {
+    None: Profile(Conventions(), {}, {}, {}),
+    "vectorbt": Profile(
+        Conventions(stops_slip=False, levels_from_decision=True, trail_from_extremes=True, stop_beats_gap=True),
+        {"fill": "close", "intrabar": "pessimistic", "size_type": "equity", "whole_units": False, "close_at_end": False},
+        {"per_unit": "from_signals has none", "minimum": "from_signals has none", "maximum": "from_signals has none",
+         "borrow_rate": "from_signals has none"},
+        {"max_bars": "from_signals has no time exit"}),
+    "backtesting.py": Profile(
+        Conventions(exits_slip=False, stops_slip=False, sized_on_quote=True, levels_from_decision=True, stop_beats_gap=True,
+                    ends_at_open=True, extra_warm_up=True),
+        {"fill": "next_open", "intrabar": "pessimistic", "size_type": "equity", "whole_units": True},
+        {"fixed": "it is taken for a cost of each unit when an order is sized there", "per_unit": "it has none",
+         "minimum": "it has none", "maximum": "it has none", "borrow_rate": "it has none"},
+        {"trailing_stop": "it has no trailing orders"}),
+}
+
+#: Its default size of an order, just below 1, so that E / price units for E / price whole are one unit less.
+BACKTESTING_FULL_SIZE = 1.0 - 2.0**-52
+
+
+class _Default:
+    """A field that was not given, so that a profile may set it."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
     """How decisions become fills, how large they are, and where the account starts and ends.
@@ -89,31 +144,42 @@ class Execution:
         Risk-free rate per year in Sharpe and Sortino ratio.
     periods_per_year : float, optional
         Bars in a year; inferred from the index by default.
-    profile : None
-        Another tool's conventions as a whole; none yet.
+    profile : {None, "vectorbt", "backtesting.py"}
+        Another tool's conventions as a whole, so that its numbers come out: fills, conflicts, bases of levels, units,
+        warm-up, end of data.  Fields that it fixes may be left out; one that says otherwise is an error.
+
+    Notes
+    -----
+    ``docs/definitions.md`` says what each profile sets, and what of the other tool cannot be expressed.
     """
 
-    fill: str = "next_open"
-    intrabar: str = "pessimistic"
+    fill: str = cast(str, _Default("next_open"))
+    intrabar: str = cast(str, _Default("pessimistic"))
     sides: str = "both"
     size: Any = 1.0
-    size_type: str = "equity"
+    size_type: str = cast(str, _Default("equity"))
     cash: float = 100_000.0
-    whole_units: bool = False
-    close_at_end: bool = False
+    whole_units: bool = cast(bool, _Default(False))
+    close_at_end: bool = cast(bool, _Default(False))
     start: int | None = None
     rf: float = 0.0
     periods_per_year: float | None = None
     profile: str | None = None
 
     def __post_init__(self) -> None:
+        choice("profile", self.profile, tuple(PROFILES))
+        self._apply_profile(PROFILES[self.profile].fixed)
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic"))
         choice("sides", self.sides, ("both", "long", "short"))
         choice("size_type", self.size_type, ("equity", "cash"))
-        choice("profile", self.profile, (None,))
         if not hasattr(self.size, "params"):  # parameters and lines are checked where their values are known
             object.__setattr__(self, "size", number("size", self.size, low=0.0, open_low=True, high=self.largest_size))
+            if self.profile == "backtesting.py" and self.size == 1.0:
+                object.__setattr__(self, "size", BACKTESTING_FULL_SIZE)
+        if self.profile == "vectorbt" and self.sides == "both" and self.size != 1.0:
+            raise InputError("size must be 1 with profile='vectorbt' and both sides (from_signals cannot reverse a share of "
+                             f"equity), got {self.size!r}")
         object.__setattr__(self, "cash", number("cash", self.cash, low=0.0, open_low=True))
         flag("whole_units", self.whole_units)
         flag("close_at_end", self.close_at_end)
@@ -123,6 +189,46 @@ class Execution:
         if self.periods_per_year is not None:
             ppy = number("periods_per_year", self.periods_per_year, low=0.0, open_low=True)
             object.__setattr__(self, "periods_per_year", ppy)
+
+    def _apply_profile(self, fixed: Mapping[str, Any]) -> None:
+        """Fill in what was not given; refuse what contradicts the profile."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, _Default):
+                object.__setattr__(self, field.name, fixed.get(field.name, value.value))
+            elif field.name in fixed and value != fixed[field.name]:
+                raise InputError(f"{field.name} must be {fixed[field.name]!r} with profile={self.profile!r}, got {value!r}")
+
+    @property
+    def conventions(self) -> Conventions:
+        """What the profile changes inside the loop over bars."""
+        return PROFILES[self.profile].conventions
+
+    def check_costs(self, costs: Costs) -> None:
+        """Refuse costs that the profile's tool does not have, or counts in another way."""
+        off = Costs.zero()
+        for name, why in PROFILES[self.profile].no_costs.items():
+            if getattr(costs, name) != getattr(off, name):
+                raise InputError(f"{name} must be {getattr(off, name):g} with profile={self.profile!r} ({why}), "
+                                 f"got {getattr(costs, name)!r}")
+        if self.profile == "vectorbt" and self.sides == "both" and costs.fixed > 0:
+            raise InputError("fixed must be 0 with profile='vectorbt' and both sides (from_signals reverses with one order), "
+                             f"got {costs.fixed!r}")
+
+    def check_rules(self, is_on: Mapping[str, Any]) -> None:
+        """Refuse candidates with levels or a time exit that the profile's tool does not have.
+
+        Parameters
+        ----------
+        is_on : mapping of str to ndarray of bool, shape (n_candidates,)
+            Which candidates use ``stop_loss``, ``take_profit``, ``trailing_stop``, ``max_bars``.
+        """
+        for name, why in PROFILES[self.profile].no_rules.items():
+            if is_on[name].any():
+                raise InputError(f"{name} must be None with profile={self.profile!r} ({why}), got one")
+        if self.profile == "vectorbt" and (is_on["stop_loss"] & is_on["trailing_stop"]).any():
+            raise InputError("stop_loss or trailing_stop must be None with profile='vectorbt' (from_signals has one stop, fixed "
+                             "or trailing), got both")
 
     @property
     def largest_size(self) -> float | None:

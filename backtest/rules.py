@@ -239,11 +239,11 @@ class MaskMemo:
             raise InputError(f"column must be a whole number from 0 to {array.shape[1] - 1}, got {column!r}")
         return np.ascontiguousarray(array[:, int(column)])
 
-    def warm_up(self, condition: Condition | None, combinations: Combinations) -> int:
-        """Longest warm-up over all combinations of the condition's parameters, one bar more for a cross."""
+    def warm_up(self, condition: Condition | None, combinations: Combinations, cross: int = 1) -> int:
+        """Longest warm-up over all combinations of the condition's parameters, ``cross`` bars more for a cross."""
         if condition is None or condition.op == "array":
             return 0
         if condition.op in ("~", "&", "|"):
-            return max(self.warm_up(arg, combinations) for arg in condition.args)
+            return max(self.warm_up(arg, combinations, cross) for arg in condition.args)
         longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
-        return longest + (condition.op == "crosses_above")
+        return longest + (cross if condition.op == "crosses_above" else 0)

@@ -55,6 +55,14 @@ class Settings(NamedTuple):
     close_at_end: bool
     whole_units: bool
     size_is_share: bool
+    # What a profile changes; costs.Conventions says what each means.
+    exit_slippage: float
+    stop_slippage: float
+    sized_on_quote: bool
+    levels_from_decision: bool
+    trail_from_extremes: bool
+    stop_beats_gap: bool
+    ends_at_open: bool
 
 
 class Spans(NamedTuple):
@@ -119,6 +127,7 @@ class Evaluator:
         _instance("strategy", strategy, Strategy)
         _instance("costs", costs, Costs)
         _instance("execution", execution, Execution)
+        execution.check_costs(costs)
         if not isinstance(execution.size, (float, Value)):
             raise InputError(f"size must be a number, a parameter or a line, got {execution.size!r}")
         self.bars, self.strategy, self.columns, self.costs, self.execution = bars, strategy, dict(columns), costs, execution
@@ -144,8 +153,9 @@ class Evaluator:
 
     def warm_up(self, combinations: Combinations) -> int:
         """Longest warm-up of the candidates that ``combinations`` stands for."""
-        conditions = [self.masks.warm_up(condition, combinations) for condition in self.conditions]
-        return max(*conditions, *(self.lines.warm_up(node, combinations) for node in self.sampled))
+        extra = int(self.execution.conventions.extra_warm_up)
+        conditions = [self.masks.warm_up(condition, combinations, 1 - extra) for condition in self.conditions]
+        return max(*conditions, *(self.lines.warm_up(node, combinations) for node in self.sampled)) + extra
 
     def fix_start(self, combinations: Combinations) -> int:
         """Set the start: the one that was asked for, if it leaves the warm-up alone, else the longest warm-up."""
@@ -187,6 +197,7 @@ class Evaluator:
     def settings(self, window: slice | None = None) -> Settings:
         """What all candidates share."""
         costs, execution, ppy = self.costs, self.execution, self.periods_per_year
+        conventions = execution.conventions
         first, last = self.bounds(window)
         return Settings(
             costs.fee_rate,
@@ -205,6 +216,13 @@ class Evaluator:
             execution.close_at_end,
             execution.whole_units,
             execution.size_type == "equity",
+            costs.slippage if conventions.exits_slip else 0.0,
+            costs.slippage if conventions.stops_slip else 0.0,
+            conventions.sized_on_quote,
+            conventions.levels_from_decision,
+            conventions.trail_from_extremes,
+            conventions.stop_beats_gap,
+            conventions.ends_at_open,
         )
 
     def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
@@ -271,10 +289,13 @@ class Evaluator:
             line_rows[:, which], values[:, which] = at[inverse], of[inverse]
         combinations, inverse = self._distinct(self.strategy.max_bars, batch)
         limits = np.array([self._max_bars(params) for params in combinations], dtype=np.int64)
+        limits = limits[inverse]
+        is_on = {name: (line_rows[:, which] >= 0) | ~np.isnan(values[:, which]) for which, name in enumerate(LEVELS)}
+        self.execution.check_rules(is_on | {"max_bars": limits > 0})
         packed = np.zeros((len(masks) + 1, -(-n_bars // 64) * 8), dtype=np.uint8)
         for row, mask in enumerate(masks):
             packed[row, : -(-n_bars // 8)] = np.packbits(mask, bitorder="little")
-        return Program(packed.view(np.uint64), mask_rows, np.array(lines).reshape(len(lines), n_bars), line_rows, values, limits[inverse])
+        return Program(packed.view(np.uint64), mask_rows, np.array(lines).reshape(len(lines), n_bars), line_rows, values, limits)
 
     def _distinct(self, node: Any, batch: Floats) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
         """Distinct values of a node's parameters in a batch, as dicts, and each row's index in them."""

@@ -43,6 +43,13 @@ cdef struct Rules:  # what the candidates share
     bint close_at_end
     bint whole_units
     bint size_is_share
+    double exit_slippage
+    double stop_slippage
+    bint sized_on_quote
+    bint levels_from_decision
+    bint trail_from_extremes
+    bint stop_beats_gap
+    bint ends_at_open
 
 
 cdef struct Book:  # the account of one candidate while its bars pass
@@ -70,7 +77,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     double stop
     double target
     double trail
-    double base                   # best of entry price and closes since
+    double base                   # what levels are fractions of; then the best of it and the closes (or extremes) since
     bint has_levels
     int64_t entry_bar
     int64_t closes_held
@@ -195,6 +202,10 @@ cdef class Data:
         self.rules.fills_at_close, self.rules.is_pessimistic = settings.fills_at_close, settings.is_pessimistic
         self.rules.close_at_end, self.rules.whole_units = settings.close_at_end, settings.whole_units
         self.rules.size_is_share = settings.size_is_share
+        self.rules.exit_slippage, self.rules.stop_slippage = settings.exit_slippage, settings.stop_slippage
+        self.rules.sized_on_quote, self.rules.levels_from_decision = settings.sized_on_quote, settings.levels_from_decision
+        self.rules.trail_from_extremes, self.rules.stop_beats_gap = settings.trail_from_extremes, settings.stop_beats_gap
+        self.rules.ends_at_open = settings.ends_at_open
 
 
 cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
@@ -284,24 +295,27 @@ cdef double trade(Book *book, const Rules *rules, double units, double price, in
 
 cdef bint enter(Book *book, const Rules *rules, int64_t side, double quote, int64_t bar, int64_t moment) noexcept nogil:
     cdef double equity = book.cash
-    cdef double price, size, budget, units, stop, target
+    cdef double price, size, budget, sized, units, stop, target
     if equity <= 0.0:
         return False
     price = quote * (1.0 + rules.costs.slippage) if side > 0 else quote * (1.0 - rules.costs.slippage)
     size = sampled(book, 3, book.decision_bar)
     budget = size * equity if rules.size_is_share else (size if size < equity else equity)
-    units = affordable_units(&rules.costs, budget, price, rules.whole_units)
+    # Sized on the quote: the fee inside the size is that of the price without slippage.
+    sized = (price + rules.costs.fee_rate * quote) / (1.0 + rules.costs.fee_rate) if rules.sized_on_quote else price
+    units = affordable_units(&rules.costs, budget, sized, rules.whole_units)
     if not units > 0.0:
         return False
     book.entry_cost = trade(book, rules, units if side > 0 else -units, price, bar, moment, NONE, 0)
-    book.entry_price = book.base = price
+    book.entry_price = price
     book.entry_value = units * price
     book.borrow_cost = 0.0
     book.entry_bar, book.closes_held = bar, 0
     stop, target = sampled(book, 0, book.decision_bar), sampled(book, 1, book.decision_bar)
     book.trail = sampled(book, 2, book.decision_bar)
-    book.stop = price * (1.0 - stop) if side > 0 else price * (1.0 + stop)
-    book.target = price * (1.0 + target) if side > 0 else price * (1.0 - target)
+    book.base = book.close[book.decision_bar] if rules.levels_from_decision else price
+    book.stop = book.base * (1.0 - stop) if side > 0 else book.base * (1.0 + stop)
+    book.target = book.base * (1.0 + target) if side > 0 else book.base * (1.0 - target)
     book.has_levels = stop == stop or target == target or book.trail == book.trail
     if book.ledger != NULL:
         book.ledger[book.n_fills - 1].stop = book.stop
@@ -314,9 +328,10 @@ cdef void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64
     cdef Sums *sums = &book.sums
     cdef double units = book.units
     cdef double price = quote
-    cdef double cost, net, result
+    cdef double slippage, cost, net, result
     if reason != TARGET:
-        price = quote * (1.0 - rules.costs.slippage) if units > 0.0 else quote * (1.0 + rules.costs.slippage)
+        slippage = rules.stop_slippage if reason == STOP or reason == TRAIL else rules.exit_slippage
+        price = quote * (1.0 - slippage) if units > 0.0 else quote * (1.0 + slippage)
     cost = trade(book, rules, -units, price, bar, moment, reason, ambiguous)
     net = units * (price - book.entry_price) - book.entry_cost - cost - book.borrow_cost
     result = net / book.entry_value
@@ -337,10 +352,14 @@ cdef void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64
 
 cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_here) noexcept nogil:
     cdef double quote = book.open[bar]
+    cdef double high = book.high[bar]
+    cdef double low = book.low[bar]
     cdef double level = book.stop
+    cdef double target = book.target
     cdef int64_t reason = STOP
     cdef double trail
     cdef bint stopped, reached
+    cdef bint stop_beats_gap = rules.stop_beats_gap
     if book.units > 0.0:
         trail = book.base * (1.0 - book.trail)
         if trail > level or level != level:  # the nearer acts; equal is the stop
@@ -348,13 +367,15 @@ cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_h
         if opened_here:
             if level > quote:
                 level = quote
+            if target < quote:  # only where levels are not those of the entry price
+                target = quote
         elif quote <= level:
             leave(book, rules, quote, bar, OPEN, reason, 0)
             return True
-        elif quote >= book.target:
+        elif quote >= target and not (stop_beats_gap and low <= level):
             leave(book, rules, quote, bar, OPEN, TARGET, 0)
             return True
-        stopped, reached = book.low[bar] <= level, book.high[bar] >= book.target
+        stopped, reached = low <= level, high >= target
     else:
         trail = book.base * (1.0 + book.trail)
         if trail < level or level != level:
@@ -362,17 +383,19 @@ cdef bint test_levels(Book *book, const Rules *rules, int64_t bar, bint opened_h
         if opened_here:
             if level < quote:
                 level = quote
+            if target > quote:
+                target = quote
         elif quote >= level:
             leave(book, rules, quote, bar, OPEN, reason, 0)
             return True
-        elif quote <= book.target:
+        elif quote <= target and not (stop_beats_gap and high >= level):
             leave(book, rules, quote, bar, OPEN, TARGET, 0)
             return True
-        stopped, reached = book.high[bar] >= level, book.low[bar] <= book.target
+        stopped, reached = high >= level, low <= target
     if stopped and (not reached or rules.is_pessimistic):
         leave(book, rules, level, bar, INSIDE, reason, reached)
     elif reached:
-        leave(book, rules, book.target, bar, INSIDE, TARGET, stopped)
+        leave(book, rules, target, bar, INSIDE, TARGET, stopped)
     return stopped or reached
 
 
@@ -413,6 +436,18 @@ cdef bint act(Book *book, const Rules *rules, double quote, int64_t bar, int64_t
         opened = enter(book, rules, book.entry_side, quote, bar, moment)
     book.exit_reason, book.entry_side = NONE, 0
     return opened
+
+
+cdef void end(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    if not rules.ends_at_open:
+        if book.units != 0.0:
+            leave(book, rules, book.close[bar], bar, CLOSE, END, 0)
+            book.exit_reason = NONE
+        return
+    if book.units != 0.0 and book.exit_reason == NONE:
+        book.exit_reason = END
+    if act(book, rules, book.open[bar], bar, OPEN, True):
+        test_levels(book, rules, bar, True)
 
 
 cdef inline void fall_to(Book *book, double equity, double peak) noexcept nogil:
@@ -473,18 +508,16 @@ cdef void step(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
             book.cash -= borrow
             book.borrow_cost += borrow
             book.sums.costs += borrow
-        if (close > book.base) if book.units > 0.0 else (close < book.base):
-            book.base = close
+        book.base = best_of(book, rules, book.base, bar)
     value = book.cash + book.units * close
     if value > 0.0:
         decide(book, bar)
         if rules.fills_at_close:
             act(book, rules, close, bar, CLOSE, not left_here)
             value = book.cash + book.units * close
-    if value > 0.0 and bar == rules.last - 1 and rules.close_at_end and book.units != 0.0:
-        leave(book, rules, close, bar, CLOSE, END, 0)
-        book.exit_reason = NONE
-        value = book.cash
+    if value > 0.0 and bar == rules.last - 1 and rules.close_at_end:
+        end(book, rules, bar)
+        value = book.cash + book.units * close
     if value <= 0.0:
         book.is_bust = True
         book.exit_reason, book.entry_side = NONE, 0
@@ -506,21 +539,20 @@ cdef int64_t skip(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     """
     cdef int64_t last = rules.last - 1
     cdef int64_t decision, end
-    if book.exit_reason != NONE or book.entry_side != 0:
+    if bar == last or book.exit_reason != NONE or book.entry_side != 0:
         return bar + 1
+    if book.is_bust:
+        rest(book, rules, bar + 1, last)
+        return last + 1
+    decision = next_decision(book, rules, bar)
+    end = decision - 1 if rules.fills_at_close else decision
+    last = last - 1 if rules.close_at_end else last
+    end = last if last < end else end
     if book.units == 0.0:
-        decision = last + 1 if book.is_bust else next_decision(book, rules, bar)
-        end = decision - 1 if rules.fills_at_close else decision
-        end = last if last < end else end
         rest(book, rules, bar + 1, end)
     else:
-        decision = next_decision(book, rules, bar)
-        end = decision - 1 if rules.fills_at_close else decision
-        if rules.close_at_end:
-            last -= 1
-        end = last if last < end else end
         if book.has_levels:
-            end = next_touch(book, bar + 1, end) - 1
+            end = next_touch(book, rules, bar + 1, end) - 1
         end = hold(book, rules, bar + 1, end)
     if end == decision:
         decide(book, end)
@@ -553,7 +585,7 @@ cdef inline int64_t next_decision(const Book *book, const Rules *rules, int64_t 
     return decision
 
 
-cdef inline int64_t next_touch(const Book *book, int64_t begin, int64_t end) noexcept nogil:
+cdef inline int64_t next_touch(const Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
     """First bar from ``begin`` to ``end`` on which a level of the position is touched; ``end + 1`` if there is none."""
     cdef double stop = book.stop, target = book.target, base = book.base
     cdef int64_t bar
@@ -566,12 +598,21 @@ cdef inline int64_t next_touch(const Book *book, int64_t begin, int64_t end) noe
         if is_long:
             if book.low[bar] <= stop or book.low[bar] <= base * (1.0 - book.trail) or book.high[bar] >= target:
                 return bar
-            base = book.close[bar] if book.close[bar] > base else base
         else:
             if book.high[bar] >= stop or book.high[bar] >= base * (1.0 + book.trail) or book.low[bar] <= target:
                 return bar
-            base = book.close[bar] if book.close[bar] < base else base
+        base = best_of(book, rules, base, bar)
     return end + 1
+
+
+cdef inline double best_of(const Book *book, const Rules *rules, double base, int64_t bar) noexcept nogil:
+    """What the trail follows, after ``bar``."""
+    cdef double quote = book.close[bar]
+    if book.units > 0.0:
+        quote = book.high[bar] if rules.trail_from_extremes else quote
+        return quote if quote > base else base
+    quote = book.low[bar] if rules.trail_from_extremes else quote
+    return quote if quote < base else base
 
 
 cdef inline void rest(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
@@ -617,8 +658,7 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
     book.closes_held += end - begin + 1
     if book.trail == book.trail:
         for bar in range(begin, end + 1):
-            if (book.close[bar] > book.base) if book.units > 0.0 else (book.close[bar] < book.base):
-                book.base = book.close[bar]
+            book.base = best_of(book, rules, book.base, bar)
     return end
 
 

@@ -80,7 +80,7 @@ def test_execution_defaults():
     ("intrabar", "pesimistic", r"got 'pesimistic'; did you mean 'pessimistic'\?"),
     ("sides", "Long", r"sides must be one of 'both', 'long', 'short', got 'Long'; did you mean 'long'\?"),
     ("size_type", "units", "size_type must be one of 'equity', 'cash', got 'units'"),
-    ("profile", "vectorbt", "profile must be one of None, got 'vectorbt'"),
+    ("profile", "vectorbot", r"profile must be one of None, 'vectorbt', 'backtesting.py', got 'vectorbot'; did you mean"),
     ("size", 0, "size must be > 0 and <= 1, got 0"), ("size", 1.01, r"size must be > 0 and <= 1, got 1\.01"),
     ("size", -1, "size must be > 0 and <= 1, got -1"), ("size", nan, "size must be a finite number > 0 and <= 1, got nan"),
     ("size", "all", "size must be a number > 0 and <= 1, got 'all'"),

@@ -142,7 +142,7 @@ def copy_of_twin(name, source):
 @pytest.mark.parametrize(("name", "sign", "mutant"), [
     ("signals", "cash_before - value - cost", "cash_before - value + cost"),
     ("signals", "quote <= level", "quote < level"),
-    ("signals", "price * (1.0 + stop)", "price * (1.0 - stop)"),
+    ("signals", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
     ("signals", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
     ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),
     ("trades", "cost * (held / -units)", "cost * (held / units)"),

@@ -116,7 +116,7 @@ class _Book:
         # The open position.
         self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
         self.stop = self.target = self.trail = NAN  # levels, and the trailing fraction
-        self.base = 0.0  # best of entry price and closes since
+        self.base = 0.0  # what levels are fractions of; then the best of it and the closes (or extremes) since
         self.entry_bar = self.closes_held = 0
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
@@ -167,17 +167,20 @@ class _Book:
         price = quote * (1.0 + settings.slippage) if side > 0 else quote * (1.0 - settings.slippage)
         size = self.sampled(3, self.decision_bar)
         budget = size * equity if settings.size_is_share else (size if size < equity else equity)
-        units = affordable_units(settings, budget, price, settings.whole_units)
+        # Sized on the quote: the fee inside the size is that of the price without slippage.
+        sized = (price + settings.fee_rate * quote) / (1.0 + settings.fee_rate) if settings.sized_on_quote else price
+        units = affordable_units(settings, budget, sized, settings.whole_units)
         if not units > 0.0:
             return False
         self.entry_cost = self.trade(units if side > 0 else -units, price, bar, moment, NONE, 0)
-        self.entry_price = self.base = price
+        self.entry_price = price
         self.entry_value = units * price
         self.borrow_cost = 0.0
         self.entry_bar, self.closes_held = bar, 0
         stop, target, self.trail = (self.sampled(which, self.decision_bar) for which in range(3))
-        self.stop = price * (1.0 - stop) if side > 0 else price * (1.0 + stop)
-        self.target = price * (1.0 + target) if side > 0 else price * (1.0 - target)
+        self.base = float(self.bars.close[self.decision_bar]) if settings.levels_from_decision else price
+        self.stop = self.base * (1.0 - stop) if side > 0 else self.base * (1.0 + stop)
+        self.target = self.base * (1.0 + target) if side > 0 else self.base * (1.0 - target)
         if self.ledger is not None:
             self.ledger[self.n_fills - 1]["stop"] = self.stop
             self.ledger[self.n_fills - 1]["target"] = self.target
@@ -187,7 +190,8 @@ class _Book:
         """Close the position at ``quote``, minus slippage unless it is a target, and add up the trade."""
         price = quote
         if reason != TARGET:
-            price = quote * (1.0 - self.settings.slippage) if self.units > 0.0 else quote * (1.0 + self.settings.slippage)
+            slippage = self.settings.stop_slippage if reason in (STOP, TRAIL) else self.settings.exit_slippage
+            price = quote * (1.0 - slippage) if self.units > 0.0 else quote * (1.0 + slippage)
         units = self.units
         cost = self.trade(-units, price, bar, moment, reason, ambiguous)
         net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
@@ -214,7 +218,8 @@ class _Book:
         """Levels against open, high and low of ``bar``; True if the position was closed."""
         bars, units = self.bars, self.units
         quote, high, low = float(bars.open[bar]), float(bars.high[bar]), float(bars.low[bar])
-        level, reason = self.stop, STOP
+        level, target, reason = self.stop, self.target, STOP
+        stop_beats_gap = self.settings.stop_beats_gap
         if units > 0.0:
             trail = self.base * (1.0 - self.trail)
             if trail > level or level != level:  # the nearer acts; equal is the stop
@@ -222,13 +227,15 @@ class _Book:
             if opened_here:
                 if level > quote:
                     level = quote
+                if target < quote:  # only where levels are not those of the entry price
+                    target = quote
             elif quote <= level:
                 self.leave(quote, bar, OPEN, reason, 0)
                 return True
-            elif quote >= self.target:
+            elif quote >= target and not (stop_beats_gap and low <= level):
                 self.leave(quote, bar, OPEN, TARGET, 0)
                 return True
-            stopped, reached = low <= level, high >= self.target
+            stopped, reached = low <= level, high >= target
         else:
             trail = self.base * (1.0 + self.trail)
             if trail < level or level != level:
@@ -236,17 +243,19 @@ class _Book:
             if opened_here:
                 if level < quote:
                     level = quote
+                if target > quote:
+                    target = quote
             elif quote >= level:
                 self.leave(quote, bar, OPEN, reason, 0)
                 return True
-            elif quote <= self.target:
+            elif quote <= target and not (stop_beats_gap and high >= level):
                 self.leave(quote, bar, OPEN, TARGET, 0)
                 return True
-            stopped, reached = high >= level, low <= self.target
+            stopped, reached = high >= level, low <= target
         if stopped and (not reached or self.settings.is_pessimistic):
             self.leave(level, bar, INSIDE, reason, int(reached))
         elif reached:
-            self.leave(self.target, bar, INSIDE, TARGET, int(stopped))
+            self.leave(target, bar, INSIDE, TARGET, int(stopped))
         return stopped or reached
 
     def decide(self, bar: int) -> None:
@@ -282,6 +291,18 @@ class _Book:
             opened = self.enter(self.entry_side, quote, bar, moment)
         self.exit_reason, self.entry_side = NONE, 0
         return opened
+
+    def end(self, bar: int) -> None:
+        """Close what is open on the last bar: at its close, or back at its open with all that its close decided."""
+        if not self.settings.ends_at_open:
+            if self.units != 0.0:
+                self.leave(float(self.bars.close[bar]), bar, CLOSE, END, 0)
+                self.exit_reason = NONE
+            return
+        if self.units != 0.0 and self.exit_reason == NONE:
+            self.exit_reason = END
+        if self.act(float(self.bars.open[bar]), bar, OPEN, True):
+            self.test_levels(bar, True)
 
     def mark(self, equity: float) -> None:
         """One return, from the last close's equity to this one's."""
@@ -359,18 +380,16 @@ def _step(book: _Book, bar: int) -> None:
             book.cash -= borrow
             book.borrow_cost += borrow
             book.costs += borrow
-        if (close > book.base) if book.units > 0.0 else (close < book.base):
-            book.base = close
+        book.base = _best_of(book, book.base, bar)
     value = book.cash + book.units * close
     if value > 0.0:
         book.decide(bar)
         if settings.fills_at_close:
             book.act(close, bar, CLOSE, not left_here)
             value = book.cash + book.units * close
-    if value > 0.0 and bar == settings.last - 1 and settings.close_at_end and book.units != 0.0:
-        book.leave(close, bar, CLOSE, END, 0)
-        book.exit_reason = NONE
-        value = book.cash
+    if value > 0.0 and bar == settings.last - 1 and settings.close_at_end:
+        book.end(bar)
+        value = book.cash + book.units * close
     if value <= 0.0:
         book.is_bust = True
         book.exit_reason, book.entry_side = NONE, 0
@@ -391,16 +410,16 @@ def _skip(book: _Book, bar: int) -> int:
     May stop early: the step that follows decides what happens.
     """
     settings = book.settings
-    if book.exit_reason != NONE or book.entry_side != 0:
+    if bar == settings.last - 1 or book.exit_reason != NONE or book.entry_side != 0:
         return bar + 1
-    last = settings.last - 1
+    if book.is_bust:
+        _rest(book, bar + 1, settings.last - 1)
+        return int(settings.last)
+    decision = _next_decision(book, bar)
+    end = min(decision - 1 if settings.fills_at_close else decision, settings.last - (2 if settings.close_at_end else 1))
     if book.units == 0.0:
-        decision = last + 1 if book.is_bust else _next_decision(book, bar)
-        end = min(decision - 1 if settings.fills_at_close else decision, last)
         _rest(book, bar + 1, end)
     else:
-        decision = _next_decision(book, bar)
-        end = min(decision - 1 if settings.fills_at_close else decision, last - 1 if settings.close_at_end else last)
         end = _next_touch(book, bar + 1, end) - 1
         end = _hold(book, bar + 1, end)
     if end == decision:
@@ -427,16 +446,23 @@ def _next_touch(book: _Book, begin: int, end: int) -> int:
         return first_touch(bars.low, bars.high, begin, end, *((stop, target) if is_long else (target, stop)))
     base = book.base
     for bar in range(begin, end + 1):
-        low, high, close = bars.low[bar], bars.high[bar], bars.close[bar]
+        low, high = bars.low[bar], bars.high[bar]
         if is_long:
             if low <= stop or low <= base * (1.0 - book.trail) or high >= target:
                 return bar
-            base = close if close > base else base
         else:
             if high >= stop or high >= base * (1.0 + book.trail) or low <= target:
                 return bar
-            base = close if close < base else base
+        base = _best_of(book, base, bar)
     return end + 1
+
+
+def _best_of(book: _Book, base: float, bar: int) -> float:
+    """What the trail follows, after ``bar``."""
+    bars = book.bars
+    if book.units > 0.0:
+        return max(base, float(bars.high[bar] if book.settings.trail_from_extremes else bars.close[bar]))
+    return min(base, float(bars.low[bar] if book.settings.trail_from_extremes else bars.close[bar]))
 
 
 def _rest(book: _Book, begin: int, end: int) -> None:
@@ -467,9 +493,8 @@ def _hold(book: _Book, begin: int, end: int) -> int:
         end = _walk(book, begin, end)
     book.closes_held += end - begin + 1
     if book.trail == book.trail:
-        for quote in book.bars.close[begin : end + 1].tolist():
-            if (quote > book.base) if book.units > 0.0 else (quote < book.base):
-                book.base = quote
+        for bar in range(begin, end + 1):
+            book.base = _best_of(book, book.base, bar)
     return end
 
 
