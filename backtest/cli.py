@@ -19,7 +19,7 @@ import backtest
 from backtest import config
 from backtest._checks import BacktestError, InputError, choice
 from backtest.levels import windows
-from backtest.metrics import METRICS
+from backtest.metrics import METRICS, optimistic
 from backtest.space import Space
 from backtest.trades import STATISTICS
 
@@ -318,7 +318,8 @@ def _show_run(title: str, run: Any) -> None:
     table = _table("Statistics")
     for name in ("", "", "   ", ""):
         table.add_column(name)
-    rows = [(METRICS[key].title, _metric(key, value)) for key, value in run.stats.items()]
+    rows = [(METRICS[key].title, _metric(key, run.stats[key]) + _other_order(run, key)) for key in run.stats.index
+            if key in METRICS]
     half = -(-len(rows) // 2)
     for left, right in zip(rows[:half], [*rows[half:], ("", "")][:half], strict=False):
         table.add_row(*left, *right)
@@ -335,6 +336,13 @@ def _show_run(title: str, run: Any) -> None:
             f"{position['entry_price']:,.6g}, gross profit {position['gross_profit']:,.2f}\n",
             highlight=False,
         )
+
+
+def _other_order(run: Any, key: str) -> str:
+    """The metric with the target first, where ``intrabar="both"`` found another value."""
+    other = run.stats.get(optimistic(key))
+    same = other is None or other == run.stats[key] or (other != other and run.stats[key] != run.stats[key])
+    return "" if same else f" (target first {_metric(key, other)})"
 
 
 def _show_levels(totals: pd.DataFrame) -> None:

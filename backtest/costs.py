@@ -124,8 +124,10 @@ class Execution:
     ----------
     fill : {"next_open", "close"}
         A decision at the close of a bar fills at the next bar's open, or at that same close.
-    intrabar : {"pessimistic", "optimistic"}
-        Which came first when one bar touches stop and target: the stop, or the target.
+    intrabar : {"pessimistic", "optimistic", "both"}
+        Which came first when one bar touches stop and target: the stop, or the target.  ``both`` scores either, in one
+        pass: candidates rank, and trades are listed, with the stop first, and each metric comes once more, with the target
+        first, as ``metric_optimistic``.  Two scores, not bounds: only total returns are ordered.
     sides : {"both", "long", "short"}
         Entries and exits of the other side are removed before anything else.
     size : float, parameter or line
@@ -170,7 +172,7 @@ class Execution:
         choice("profile", self.profile, tuple(PROFILES))
         self._apply_profile(PROFILES[self.profile].fixed)
         choice("fill", self.fill, ("next_open", "close"))
-        choice("intrabar", self.intrabar, ("pessimistic", "optimistic"))
+        choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
         choice("sides", self.sides, ("both", "long", "short"))
         choice("size_type", self.size_type, ("equity", "cash"))
         if not hasattr(self.size, "params"):  # parameters and lines are checked where their values are known

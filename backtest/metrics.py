@@ -239,6 +239,11 @@ WALK = tuple(_WALK)
 ANNUAL = ("cagr", "volatility", "sharpe", "sortino", "calmar", "alpha")
 
 
+def optimistic(metric: str) -> str:
+    """The metric's column where of stop and target in one bar the target comes first, beside the usual one."""
+    return f"{metric}_optimistic"
+
+
 def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
     """Refuse unknown metrics, and metrics of the other kind."""
     known_names("metric", keys, METRICS)

@@ -14,7 +14,7 @@ from backtest._checks import InputError
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
-from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.rules import CONDITIONS, Strategy
 from backtest.signals import Evaluator
 from backtest.space import Choice
@@ -47,6 +47,7 @@ class Run:
         batch = row[None, :]
         program, spans = evaluator.program(batch, settings), evaluator.spans(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
+        self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
         kernel.evaluate(self.bars, spans, program, settings, 0, 1, self.sums)  # counts the fills
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
@@ -68,6 +69,9 @@ class Run:
         import pandas as pd
 
         values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.context)[0], strict=True))
+        if self.sums_optimistic is not None:
+            other = sweep_metrics(SWEEP, self.sums_optimistic, self.context)[0]
+            values |= dict(zip(map(optimistic, SWEEP), other, strict=True))
         close = self.bars.close
         benchmark = np.concatenate([close[max(self.first - 1, 0)][None], close[self.first : self.last]])
         return pd.Series(values | walk_metrics(self._equity, benchmark, self.context), dtype=np.float64, name="value")

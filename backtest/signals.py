@@ -17,7 +17,7 @@ from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Node, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
-from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
 from backtest.rules import CONDITIONS, LEVELS, MaskMemo, Strategy
 from backtest.space import Parameter
 
@@ -76,13 +76,13 @@ class Spans(NamedTuple):
     highs: Floats  # (n_blocks,)
 
     @classmethod
-    def of(cls, bars: Bars, settings: Settings) -> Spans:
+    def of(cls, bars: Bars, rf_per_bar: float) -> Spans:
         """The tables of these bars, filled."""
         n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
         n_levels = max(int(n_blocks - 1).bit_length(), 1)
         spans = cls(np.zeros((n_bars, 16)), np.zeros((n_bars, 4)), np.zeros((n_bars, 4)), np.zeros((n_levels, n_blocks, 4)),
                     np.zeros(n_blocks), np.zeros(n_blocks))
-        _backend.kernel("signals").measure(bars, settings, spans)
+        _backend.kernel("signals").measure(bars, rf_per_bar, spans)
         return spans
 
 
@@ -95,6 +95,11 @@ class Program(NamedTuple):
     line_rows: NDArray[np.int64]  # (n_candidates, 4): stop, target, trail, size; -1 is the value
     values: Floats  # (n_candidates, 4), same columns; NaN is off
     max_bars: NDArray[np.int64]  # (n_candidates,); 0 is off
+
+    def of_rows(self, rows: NDArray[np.int64]) -> Program:
+        """The program of some of its candidates."""
+        return self._replace(mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows],
+                             max_bars=self.max_bars[rows])
 
 
 class Evaluator:
@@ -131,7 +136,10 @@ class Evaluator:
         if not isinstance(execution.size, (float, Value)):
             raise InputError(f"size must be a number, a parameter or a line, got {execution.size!r}")
         self.bars, self.strategy, self.columns, self.costs, self.execution = bars, strategy, dict(columns), costs, execution
-        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.swept, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.scores_both = execution.intrabar == "both"
+        #: Columns of the scores; where both orders inside a bar are scored, the target's first once more at the end.
+        self.metrics = self.swept + [optimistic(metric) for metric in self.swept if self.scores_both]
         self.conditions = strategy.conditions(execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
@@ -212,7 +220,7 @@ class Evaluator:
             execution.rf / ppy if ppy > 0 else 0.0,
             costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
             execution.fill == "close",
-            execution.intrabar == "pessimistic",
+            execution.intrabar != "optimistic",
             execution.close_at_end,
             execution.whole_units,
             execution.size_type == "equity",
@@ -239,23 +247,38 @@ class Evaluator:
         -------
         ndarray of float64, shape (n_candidates, n_metrics)
         """
-        return sweep_metrics(self.metrics, self.sums(batch, window), self.context(window))
+        sums, context = self.sums(batch, window), self.context(window)
+        return np.hstack([sweep_metrics(self.swept, each, context) for each in sums])
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
-        """What each candidate leaves behind: ndarray of SUMS, shape (n_candidates,)."""
-        settings, result = self.settings(window), np.zeros(len(batch), dtype=SUMS)
-        evaluate, spans = _backend.kernel("signals").evaluate, self.spans(settings)
+        """What each candidate leaves behind: ndarray of SUMS, shape (1, n_candidates), or of both orders inside a bar (2, ...).
+
+        Only candidates with an ambiguous trade are replayed in the other order: for the rest it makes no difference.
+        """
+        settings = self.settings(window)
+        result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
         for begin in range(0, len(batch), self.block):
             rows = slice(begin, min(begin + self.block, len(batch)))
-            program, sums = self.program(batch[rows], settings), result[rows]
-            run_rows(functools.partial(_rows, evaluate, self.bars, spans, program, settings, sums), len(sums), self.n_threads,
-                     BAR_US * (settings.last - settings.first))
+            program = self.program(batch[rows], settings)
+            self._replay(program, settings, result[0, rows])
+            if self.scores_both:
+                result[1, rows] = result[0, rows]
+                doubtful = begin + np.flatnonzero(result["n_ambiguous"][0, rows])
+                other = np.zeros(len(doubtful), dtype=SUMS)
+                self._replay(program.of_rows(doubtful - begin), settings._replace(is_pessimistic=False), other)
+                result[1, doubtful] = other
         return result
+
+    def _replay(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
+        """Fill the sums of a block of candidates."""
+        evaluate, spans = _backend.kernel("signals").evaluate, self.spans(settings)
+        run_rows(functools.partial(_rows, evaluate, self.bars, spans, program, settings, sums), len(sums), self.n_threads,
+                 BAR_US * (settings.last - settings.first))
 
     def spans(self, settings: Settings) -> Spans:
         """Tables of the bars; made at the first call."""
         if self._spans is None:
-            self._spans = Spans.of(self.bars, settings)
+            self._spans = Spans.of(self.bars, settings.rf_per_bar)
         return self._spans
 
     def program(self, batch: Floats, settings: Settings) -> Program:

@@ -94,13 +94,15 @@ cdef struct Book:  # the account of one candidate while its bars pass
     Sums sums
 
 
-def measure(bars, settings, spans):
+def measure(bars, double rf_per_bar, spans):
     """Fill the tables that spans of bars are looked up in.
 
     Parameters
     ----------
-    bars, settings
-        Records, see the module; of the settings only ``rf_per_bar``.
+    bars
+        Record, see the module.
+    rf_per_bar : float
+        Riskless return of a bar; what falls short of it is downside.
     spans
         Record of output tables, see ``signals.Spans``.
     """
@@ -108,7 +110,6 @@ def measure(bars, settings, spans):
     cdef double[:, ::1] moments = spans.moments, to_here = spans.to_here, from_here = spans.from_here
     cdef double[:, :, ::1] blocks = spans.blocks
     cdef double[::1] lows = spans.lows, highs = spans.highs
-    cdef double rf_per_bar = settings.rf_per_bar
     with nogil:
         measure_moments(&close[0], close.shape[0], rf_per_bar, &moments[0, 0])
         measure_ranges(&close[0], &low[0], &high[0], close.shape[0], lows.shape[0], blocks.shape[0], <Range *>&to_here[0, 0],

@@ -185,11 +185,12 @@ def test_rows_of_a_batch_are_the_callers_business():
     evaluator = Evaluator(bars, strategy, bt.Space({"column": range(6)}).parameters, costs=bt.Costs.zero(),
                           execution=bt.Execution(start=0, periods_per_year=252.0))
     batch = np.arange(6.0)[:, None]
-    whole = evaluator.sums(batch)
+    whole = evaluator.sums(batch)[0]
     program = evaluator.program(batch, evaluator.settings())
     for backend in ("cython", "python"):
         with _backend.forced(backend):
             part = np.zeros(6, dtype=metrics.SUMS)
-            _backend.kernel("signals").evaluate(bars, evaluator.spans(evaluator.settings()), program, evaluator.settings(), 2, 5, part)
+            spans = evaluator.spans(evaluator.settings())
+            _backend.kernel("signals").evaluate(bars, spans, program, evaluator.settings(), 2, 5, part)
         assert part[2:5].tobytes() == whole[2:5].tobytes()
         assert not part[[0, 1, 5]].tobytes().strip(b"\0")

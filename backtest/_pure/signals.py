@@ -35,17 +35,19 @@ INF = float("inf")
 NO_CASH = 1e-14
 
 
-def measure(bars: Any, settings: Any, spans: Any) -> None:
+def measure(bars: Any, rf_per_bar: float, spans: Any) -> None:
     """Fill the tables that spans of bars are looked up in.
 
     Parameters
     ----------
-    bars, settings
-        Records, see the module; of the settings only ``rf_per_bar``.
+    bars
+        Record, see the module.
+    rf_per_bar : float
+        Riskless return of a bar; what falls short of it is downside.
     spans
         Record of output tables, see ``signals.Spans``.
     """
-    measure_moments(bars.close, settings.rf_per_bar, spans.moments)
+    measure_moments(bars.close, rf_per_bar, spans.moments)
     measure_ranges(bars, spans.to_here, spans.from_here, spans.blocks, spans.lows, spans.highs)
 
 
@@ -416,7 +418,8 @@ def _skip(book: _Book, bar: int) -> int:
         _rest(book, bar + 1, settings.last - 1)
         return int(settings.last)
     decision = _next_decision(book, bar)
-    end = min(decision - 1 if settings.fills_at_close else decision, settings.last - (2 if settings.close_at_end else 1))
+    last: int = settings.last - (2 if settings.close_at_end else 1)
+    end = min(decision - 1 if settings.fills_at_close else decision, last)
     if book.units == 0.0:
         _rest(book, bar + 1, end)
     else:
@@ -432,7 +435,8 @@ def _next_decision(book: _Book, bar: int) -> int:
     side = (book.units > 0.0) - (book.units < 0.0)
     acting = book.acting[side]
     at = bisect_right(acting, bar)
-    decision = min(acting[at], book.settings.last) if at < len(acting) else book.settings.last
+    last: int = book.settings.last
+    decision: int = min(acting[at], last) if at < len(acting) else last
     if side != 0 and book.max_bars > 0:
         decision = min(decision, max(bar + book.max_bars - book.closes_held, bar + 1))
     return decision
