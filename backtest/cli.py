@@ -290,7 +290,12 @@ def _show_best(result: Any, top: int) -> None:
     for rank, (_, row) in enumerate(head.iterrows(), 1):
         values = [_escaped(_parameter(params[name].iloc[rank - 1])) for name in names]
         table.add_row(str(rank), *values, *(_metric(key, row[key]) for key in shown), style="bold green" if rank == 1 else None)
-    console.print(table, "", sep="\n")
+    console.print(table)
+    if result.distribution.n > result.distribution.n_undefined:
+        low, middle, high = (_metric(result.metric, result.distribution.quantile(q)) for q in (0.05, 0.5, 0.95))
+        console.print(f"{METRICS[result.metric].title} of all candidates: median {middle}, 5 % to 95 %: {low} to {high}; "
+                      f"{result.distribution.n_undefined:,} undefined", highlight=False)
+    console.print()
 
 
 def _show_cells(result: Any) -> None:

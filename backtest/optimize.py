@@ -12,6 +12,9 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backtest import _backend, search
 from backtest._checks import NumericsWarning, SpaceError, choice, whole
 from backtest.bars import Bars
@@ -120,15 +123,14 @@ def optimize(
         raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
     cells.fix_start(lambda evaluator: _combinations(evaluator, space))
     warn_if_undated(*cells.contexts())
-    at = SWEEP.index(metric)
+    ranking = _Ranking(cells, metric, min_trades)
     why = "as asked for"
     if method == "auto":
         method, why = search.choose(cells, space, n_trials=n_trials, seed=seed, timeout=timeout)
     find = search.grid if method == "grid" else functools.partial(search.cube, engine=method)
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
     with _progress(method, metric, progress) as bar:
-        found = find(cells, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar,
-                     rank=lambda scores: objective(scores[:, at], metric, cells.total(scores, "n_trades"), min_trades))
+        found = find(cells, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar, rank=ranking)
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
@@ -143,7 +145,21 @@ def optimize(
     runs = {cell.name: functools.partial(run, evaluator.bars, strategy, best_params, costs=costs, window=cell.window,
                                          execution=execution.replace(start=evaluator.fixed_start))
             for cell in cells.cells for evaluator in [cells.evaluators[cell.symbol]]}
-    return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs))
+    return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs),
+                  ranking.distribution)
+
+
+class _Ranking:
+    """What a search minimises, and how the metric is distributed over all that it evaluated."""
+
+    def __init__(self, cells: Cells, metric: str, min_trades: int) -> None:
+        self.cells, self.metric, self.min_trades = cells, metric, min_trades
+        self.distribution = search.Distribution()
+
+    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        values = np.ascontiguousarray(scores[:, SWEEP.index(self.metric)])
+        self.distribution.add(values)
+        return objective(values, self.metric, self.cells.total(scores, "n_trades"), self.min_trades)
 
 
 def _combinations(evaluator: Evaluator, space: Space) -> Combinations:

@@ -14,6 +14,7 @@ import numpy as np
 
 from backtest._checks import InputError, known_names
 from backtest.runs import Run
+from backtest.search import Distribution
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +42,16 @@ class Result:
         Distinct candidates evaluated.
     is_interrupted : bool
         Ctrl-C or the timeout ended the search early; the rest is what was done until then.
+    distribution : Distribution or None
+        How the metric is distributed over all candidates evaluated, kept or not; None in a loaded result.
     provenance : dict
         Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
     """
 
-    def __init__(self, table: pd.DataFrame, best_params: dict[str, Any], provenance: dict[str, Any], best: Any = None) -> None:
+    def __init__(self, table: pd.DataFrame, best_params: dict[str, Any], provenance: dict[str, Any], best: Any = None,
+                 distribution: Distribution | None = None) -> None:
         self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
+        self.distribution = distribution
         self.metric: str = provenance["metric"]
         self.best_value = float(table[self.metric].iloc[0])
         self.start: int | dict[str, int] = provenance["start"]
@@ -64,6 +69,13 @@ class Result:
             raise InputError("a loaded result has no bars to replay its best candidate on; call bt.run with result.best_params "
                              "and Execution(start=result.start)")
         return self._best()
+
+    @property
+    def summary(self) -> pd.Series[float]:
+        """The metric over all candidates evaluated: counts, mean, standard deviation, quantiles (to 0.4 %), extremes."""
+        if self.distribution is None:
+            raise InputError("a loaded result has no distribution; its summary is in result.json")
+        return self.distribution.summary()
 
     def heatmap(self, x: str, y: str, metric: str | None = None, agg: str = "max") -> pd.DataFrame:
         """A metric over two parameters, of the candidates kept.
@@ -109,7 +121,8 @@ class Result:
         equity.to_csv(folder / "equity.csv")
         written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
                    "statistics": statistics, "trade_statistics": trade_statistics,
-                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance}
+                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance,
+                   "summary": None if self.distribution is None else self.summary.to_dict()}
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
 

@@ -1,0 +1,131 @@
+"""How a number is distributed over all candidates of a sweep, kept in bounded memory while the candidates stream by."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError, number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+#: Bits of a float64 that a bucket does not look at: 7 of the 52 after the point are left, so buckets are 1/128 wide.
+_UNREAD_BITS = 45
+#: What :meth:`Distribution.summary` shows.
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+class Distribution:
+    """Counts, moments and quantiles of what was added.
+
+    Values fall into buckets by their sign, exponent and leading bits, so a quantile is right to 0.4 %, whatever the range,
+    and does not depend on the order or the cut of what was added; moments depend on them in their last bits.  Memory is
+    bounded by the number of buckets: a few hundred for a metric, whatever the number of candidates.
+
+    Attributes
+    ----------
+    n : int
+        Values added, undefined ones included.
+    n_undefined : int
+        NaN among them; they take no part in the rest.
+    min, max : float
+        Infinities included; NaN of nothing.
+    mean, std : float
+        Of the finite values (std with ddof=1); NaN of nothing.
+    """
+
+    def __init__(self) -> None:
+        self.n = self.n_undefined = self._n_finite = 0
+        self.min = self.max = self.mean = math.nan
+        self._squares = 0.0  # sum of squared deviations from the mean
+        self._buckets: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __repr__(self) -> str:
+        return (f"Distribution(n={self.n}, undefined={self.n_undefined}, mean={self.mean:.6g}, std={self.std:.6g}, "
+                f"median={self.quantile(0.5):.6g}, min={self.min:.6g}, max={self.max:.6g})")
+
+    def add(self, values: Floats) -> None:
+        """Add values, float64 (n,)."""
+        known = values[~np.isnan(values)]
+        self.n += len(values)
+        self.n_undefined += len(values) - len(known)
+        if not len(known):
+            return
+        self.min, self.max = np.fmin(self.min, known.min()).item(), np.fmax(self.max, known.max()).item()
+        keys, counts = np.unique(_bucket(known), return_counts=True)
+        self._buckets.update(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
+        finite = known[np.isfinite(known)]
+        if len(finite):
+            with np.errstate(over="ignore", invalid="ignore"):  # squares of what is larger than 1e154 are infinite
+                mean = finite.mean()
+                self._merge(len(finite), float(mean), float(((finite - mean) ** 2).sum()))
+
+    def _merge(self, n: int, mean: float, squares: float) -> None:
+        """Moments of two parts make those of the whole (Chan, Golub and LeVeque 1979)."""
+        if not self._n_finite:
+            self._n_finite, self.mean, self._squares = n, mean, squares
+            return
+        total, apart = self._n_finite + n, mean - self.mean
+        self._squares += squares + apart * apart * (self._n_finite * n / total)
+        self.mean += apart * (n / total)
+        self._n_finite = total
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the finite values, ddof=1."""
+        return math.sqrt(self._squares / (self._n_finite - 1)) if self._n_finite > 1 else math.nan
+
+    def quantile(self, q: float) -> float:
+        """The value that a share ``q`` of the defined values does not exceed, to 0.4 %."""
+        number("q", q, low=0.0, high=1.0)
+        seen, wanted = 0, q * (self.n - self.n_undefined)
+        for key in sorted(self._buckets):
+            seen += self._buckets[key]
+            if seen >= wanted:
+                return min(max(_middle(key), self.min), self.max)
+        return math.nan
+
+    def histogram(self, edges: Sequence[float]) -> NDArray[np.int64]:
+        """Number of values in each of the bins between ascending ``edges``, by the middle of their buckets."""
+        at = np.asarray(edges, dtype=np.float64)
+        if at.ndim != 1 or len(at) < 2 or not (np.diff(at) > 0).all():
+            raise InputError(f"edges must be two or more ascending numbers, got {edges!r}")
+        middles = np.array([min(max(_middle(key), self.min), self.max) for key in self._buckets], dtype=np.float64)
+        weights = np.array(list(self._buckets.values()), dtype=np.int64)
+        return np.histogram(middles, bins=at, weights=weights)[0].astype(np.int64)
+
+    def summary(self) -> pd.Series[float]:
+        """Counts, moments and quantiles, by name."""
+        import pandas as pd
+
+        values: dict[str, Any] = {"n": self.n, "n_undefined": self.n_undefined, "mean": self.mean, "std": self.std,
+                                  "min": self.min}
+        values |= {f"{q:.0%}": self.quantile(q) for q in QUANTILES}
+        return pd.Series(values | {"max": self.max}, dtype=np.float64)
+
+
+def _bucket(values: Floats) -> NDArray[np.int64]:
+    """Ascending with the value; 0 is zero's."""
+    size = (np.abs(values).view(np.int64) >> _UNREAD_BITS) + 1
+    return np.where(values > 0, size, np.where(values < 0, -size, 0))
+
+
+def _middle(key: int) -> float:
+    if key == 0:
+        return 0.0
+    low, high = (np.int64((abs(key) - 1 + edge) << _UNREAD_BITS).view(np.float64).item() for edge in (0, 1))
+    if low < math.inf <= high:
+        high = sys.float_info.max
+    return math.copysign(low if low == math.inf else low / 2 + high / 2, key)
