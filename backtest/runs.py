@@ -15,6 +15,7 @@ from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.programs import unpacked
 from backtest.rules import CONDITIONS, Strategy
 from backtest.signals import Evaluator
 from backtest.space import Choice
@@ -45,7 +46,7 @@ class Run:
         settings = evaluator.settings(window)
         self.first, self.last = settings.first, settings.last
         batch = row[None, :]
-        program = evaluator.program(batch, settings)
+        program = unpacked(evaluator.program(batch, settings), len(self.bars))
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
         kernel.evaluate(self.bars, program, settings, 0, 1, self.sums)  # counts the fills
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)

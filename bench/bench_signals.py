@@ -11,6 +11,7 @@ import backtest as bt
 from backtest import _backend
 from backtest.compute.threads import default_threads
 from backtest.metrics import SUMS
+from backtest.programs import unpacked
 from backtest.signals import Evaluator
 
 #: Compiled time over pure; measured 0.01 to 0.02.
@@ -48,7 +49,7 @@ def test_kernel_against_pure(benchmark, space):
     evaluator, batch = evaluator_of(space)
     few = batch[:: len(batch) // 20]
     settings = evaluator.settings()
-    program = evaluator.program(few, settings)
+    program = unpacked(evaluator.program(few, settings), len(evaluator.bars))
 
     def replay(backend):
         sums = np.zeros(len(few), dtype=SUMS)

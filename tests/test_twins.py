@@ -13,6 +13,7 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, metrics, trades
+from backtest.programs import unpacked
 from backtest.signals import Evaluator
 
 pytestmark = pytest.mark.compiled
@@ -186,7 +187,7 @@ def test_rows_of_a_batch_are_the_callers_business():
                           execution=bt.Execution(start=0, periods_per_year=252.0))
     batch = np.arange(6.0)[:, None]
     whole = evaluator.sums(batch)
-    program = evaluator.program(batch, evaluator.settings())
+    program = unpacked(evaluator.program(batch, evaluator.settings()), len(bars))
     for backend in ("cython", "python"):
         with _backend.forced(backend):
             part = np.zeros(6, dtype=metrics.SUMS)
