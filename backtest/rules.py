@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from cachetools import LRUCache
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import Frozen, InputError
-from backtest.bars import Bars
+from backtest import _backend
+from backtest._checks import Frozen, InputError, whole
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
-from backtest.lines import Combinations, LineMemo, memo_key
 
-Mask = NDArray[np.bool_]
+Words = NDArray[np.uint64]
 
 CONDITIONS = ("enter_long", "exit_long", "enter_short", "exit_short")
 LEVELS = ("stop_loss", "take_profit", "trailing_stop")
-
-_COMPARE: dict[str, Any] = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
 
 
 def crosses_above(a: Value | float, b: Value | float) -> Condition:
@@ -110,140 +105,120 @@ class Strategy(Frozen):
         return [None if name.endswith(off) else getattr(self, name) for name in CONDITIONS]
 
 
-def from_arrays(entries: ArrayLike | None = None, exits: ArrayLike | None = None, short_entries: ArrayLike | None = None,
-                short_exits: ArrayLike | None = None, *, stop_loss: Value | float | None = None,
-                take_profit: Value | float | None = None, trailing_stop: Value | float | None = None,
-                max_bars: Param | int | None = None, name: str = "signals") -> Strategy:
+def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLike | PackedSignals | None = None,
+                short_entries: ArrayLike | PackedSignals | None = None, short_exits: ArrayLike | PackedSignals | None = None, *,
+                stop_loss: Value | float | None = None, take_profit: Value | float | None = None,
+                trailing_stop: Value | float | None = None, max_bars: Param | int | None = None,
+                name: str = "signals") -> Strategy:
     """A strategy from ready signals.
 
     Parameters
     ----------
-    entries, exits, short_entries, short_exits : array_like of bool, shape (n_bars,) or (n_bars, n_candidates)
-        Arrays, DataFrames or Series.  Two-dimensional ones add a parameter ``column`` (0, 1, ...): the candidate.
+    entries, exits, short_entries, short_exits : array_like of bool, shape (n_bars,) or (n_bars, n_candidates), or PackedSignals
+        Arrays, DataFrames, Series or packed bits.  Those of several candidates add a parameter ``column`` (0, 1, ...): the
+        candidate.  They are packed once, an eighth of the memory of booleans; Fortran order, as of DataFrames, is packed fastest.
     stop_loss, take_profit, trailing_stop, max_bars
         As in :class:`Strategy`.
     """
     arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
     conditions = {key: None if array is None else _array_condition(key, array) for key, array in arrays.items()}
-    widths = {
-        condition.args[0].shape
-        for condition in conditions.values()
-        if condition is not None and condition.args[0].array.ndim == 2
-    }
-    rows = {condition.args[0].shape[0] for condition in conditions.values() if condition is not None}
-    if len(rows) > 1 or len({width[1] for width in widths}) > 1:
-        shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
+    shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
+    if len({shape[0] for shape in shapes}) > 1 or len({shape[1] for shape in shapes if len(shape) > 1}) > 1:
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
     return Strategy(**conditions, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop,
                     max_bars=max_bars, name=name)
 
 
-class _Signals:
-    """A read-only boolean array that is known by its content; equal content, equal text."""
+class PackedSignals:
+    """Ready signals as bits: bit ``t % 64`` of word ``t // 64`` is the close of bar ``t``.
 
-    __slots__ = ("array", "digest")
+    Known by its content: equal content, equal identity.  Immutable; the words are copied.
 
-    def __init__(self, array: Mask) -> None:
-        array.flags.writeable = False
-        self.array = array
-        self.digest = hashlib.blake2b(array.tobytes(), digest_size=16, person=str(array.shape)[:16].encode()).hexdigest()
+    Parameters
+    ----------
+    words : array_like of uint64, shape (n_words,) or (n_candidates, n_words)
+        ``n_words`` is ``n_bars / 64``, rounded up; bits from ``n_bars`` on are 0.  One row per candidate, or one for all.
+    n_bars : int
+
+    Attributes
+    ----------
+    words : ndarray of uint64
+        Read-only.
+    n_bars : int
+    digest : str
+        Hash of the content.
+    """
+
+    __slots__ = ("digest", "n_bars", "words")
+
+    words: Words
+    n_bars: int
+    digest: str
+
+    def __init__(self, words: ArrayLike, n_bars: int) -> None:
+        n_bars, array = whole("n_bars", n_bars, low=0), np.array(words, order="C", copy=True)
+        if array.dtype != np.uint64 or array.ndim not in (1, 2) or array.shape[-1] != -(-n_bars // 64):
+            raise InputError(f"words must be uint64 of shape ({-(-n_bars // 64)},) or (n_candidates, {-(-n_bars // 64)}), got "
+                             f"{array.dtype} of shape {array.shape}")
+        if n_bars % 64 and (array[..., -1] >> np.uint64(n_bars % 64)).any():
+            raise InputError(f"words must have no bits from n_bars ({n_bars}) on, got some")
+        self._hold(array, n_bars)
+
+    def _hold(self, words: Words, n_bars: int) -> None:
+        words.flags.writeable = False
+        shape = f"{n_bars} {words.shape}".encode()
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "n_bars", n_bars)
+        object.__setattr__(self, "digest", hashlib.blake2b(words.data, digest_size=16, key=shape[:64]).hexdigest())
+
+    @classmethod
+    def pack(cls, name: str, values: ArrayLike) -> PackedSignals:
+        """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for complaints."""
+        array = np.asarray(values)
+        if array.dtype != bool:
+            raise InputError(f"{name} must be boolean, got dtype {array.dtype}")
+        if array.ndim not in (1, 2):
+            raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
+        n_bars, kernel = len(array), _backend.kernel("masks")
+        words = np.empty((1 if array.ndim == 1 else array.shape[1], -(-n_bars // 64)), dtype=np.uint64)
+        if array.ndim == 2 and not array.flags.f_contiguous:
+            kernel.pack_columns(np.ascontiguousarray(array).view(np.uint8), 0, len(words), words)
+        else:
+            rows = np.ascontiguousarray(array.reshape(n_bars, -1).T) if array.size else np.empty((len(words), n_bars), np.bool_)
+            kernel.pack_rows(rows.view(np.uint8), 0, len(words), words)
+        packed = cls.__new__(cls)
+        packed._hold(words[0] if array.ndim == 1 else words, n_bars)
+        return packed
+
+    @property
+    def is_shared(self) -> bool:
+        """One row for all candidates."""
+        return self.words.ndim == 1
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.array.shape
+        """Shape of the booleans: (n_bars,) or (n_bars, n_candidates)."""
+        return (self.n_bars,) if self.is_shared else (self.n_bars, len(self.words))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"PackedSignals is immutable; cannot set {name!r}")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"PackedSignals is immutable; cannot delete {name!r}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Signals) and self.digest == other.digest
+        return isinstance(other, PackedSignals) and self.digest == other.digest
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
-    def __reduce__(self) -> tuple[type[_Signals], tuple[Mask]]:
-        return _Signals, (self.array,)
+    def __reduce__(self) -> tuple[type[PackedSignals], tuple[Words, int]]:
+        return PackedSignals, (self.words, self.n_bars)
 
     def __repr__(self) -> str:
         return f"array{self.shape}"
 
 
-def _array_condition(name: str, values: ArrayLike) -> Condition:
-    array = np.array(values, order="F", copy=True)
-    if array.dtype != bool:
-        raise InputError(f"{name} must be boolean, got dtype {array.dtype}")
-    if array.ndim not in (1, 2):
-        raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
-    signals = _Signals(array)
-    return Condition("array", (signals, *([param("column")] if array.ndim == 2 else [])), identity=signals.digest)
-
-
-class MaskMemo:
-    """Masks of conditions over one set of bars, each computed once per distinct parameter value while memory lasts.
-
-    A mask is False in its warm-up, also below ``~``; callers do not read it there anyway.
-    """
-
-    def __init__(self, bars: Bars, lines: LineMemo, max_bytes: int) -> None:
-        self.bars, self.lines = bars, lines
-        self._memo: LRUCache[Any, tuple[Mask, int]] = LRUCache(max_bytes, getsizeof=lambda entry: entry[0].nbytes)
-
-    def mask(self, condition: Condition, params: Mapping[str, Any]) -> tuple[Mask, int]:
-        """The condition on every bar, shape (n_bars,), and the length of its warm-up."""
-        key = memo_key(condition, params)
-        known = self._memo.get(key)
-        if known is None:
-            known = self._compute(condition, params)
-            if known[0].nbytes <= self._memo.maxsize:
-                self._memo[key] = known
-        return known
-
-    def _compute(self, condition: Condition, params: Mapping[str, Any]) -> tuple[Mask, int]:
-        op, n_bars = condition.op, len(self.bars)
-        if op == "array":
-            return self._column(condition, params), 0
-        if op == "~":
-            inside, warm = self.mask(condition.args[0], params)
-            result = ~inside
-            result[:warm] = False
-            return result, warm
-        if op in ("&", "|"):
-            (left, warm_left), (right, warm_right) = (self.mask(arg, params) for arg in condition.args)
-            warm = max(warm_left, warm_right)
-            result = left & right if op == "&" else left | right
-            result[:warm] = False
-            return result, warm
-        values: list[Any] = []
-        warm = 0
-        for arg in condition.args:
-            value, leading = self.lines.entry(arg, params)
-            if not isinstance(value, np.ndarray) and (not isinstance(value, (int, float)) or value != value):
-                raise InputError(f"{condition!r} must have numbers for its parameters, got {value!r}")
-            warm = max(warm, leading)
-            values.append(value)
-        compare_with = np.greater if op == "crosses_above" else _COMPARE[op]
-        result = np.broadcast_to(compare_with(*values), (n_bars,))
-        if op == "crosses_above":
-            # No NaN from the warm-up on, so "was not above" is "was at or below".
-            crossed = np.zeros(n_bars, dtype=np.bool_)
-            np.logical_and(result[1:], ~result[:-1], out=crossed[1:])
-            crossed[: warm + 1] = False
-            return crossed, min(warm + 1, n_bars)
-        return np.ascontiguousarray(result), warm
-
-    def _column(self, condition: Condition, params: Mapping[str, Any]) -> Mask:
-        array = condition.args[0].array
-        if array.shape[0] != len(self.bars):
-            raise InputError(f"signals must have one row per bar ({len(self.bars)}), got {array.shape[0]}")
-        if array.ndim == 1:
-            return np.ascontiguousarray(array)
-        column = params["column"]
-        if not isinstance(column, (int, float)) or not 0 <= column < array.shape[1] or column != int(column):
-            raise InputError(f"column must be a whole number from 0 to {array.shape[1] - 1}, got {column!r}")
-        return np.ascontiguousarray(array[:, int(column)])
-
-    def warm_up(self, condition: Condition | None, combinations: Combinations, cross: int = 1) -> int:
-        """Longest warm-up over all combinations of the condition's parameters, ``cross`` bars more for a cross."""
-        if condition is None or condition.op == "array":
-            return 0
-        if condition.op in ("~", "&", "|"):
-            return max(self.warm_up(arg, combinations, cross) for arg in condition.args)
-        longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
-        return longest + (cross if condition.op == "crosses_above" else 0)
+def _array_condition(name: str, values: ArrayLike | PackedSignals) -> Condition:
+    signals = values if isinstance(values, PackedSignals) else PackedSignals.pack(name, values)
+    return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=signals.digest)

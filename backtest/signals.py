@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,20 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, known_names, number, whole
+from backtest._checks import DataError, InputError, known_names
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs, Execution
-from backtest.expr import REQUIRED, Node, Param, Value, merged_params
+from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
+from backtest.masks import MaskMemo
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
-from backtest.rules import CONDITIONS, LEVELS, MaskMemo, Strategy
+from backtest.programs import Program, ProgramBuilder
+from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
 
 Floats = NDArray[np.float64]
 
-#: Bound of what is remembered of lines and of masks, each.
-MEMO_BYTES = 32 << 20
+#: Bound of what is remembered of lines, of lines laid out for comparisons, and of masks, each: 64 MiB in all.
+MEMO_BYTES = (64 << 20) // 3
 #: Bound of the tables one block of candidates brings along.
 BLOCK_BYTES = 32 << 20
 MAX_BLOCK = 8192
@@ -32,8 +33,6 @@ MAX_BLOCK = 8192
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
 BAR_US = 0.01
-
-_SAMPLED = (*LEVELS, "size")
 
 
 class Settings(NamedTuple):
@@ -86,22 +85,6 @@ class Spans(NamedTuple):
         return spans
 
 
-class Program(NamedTuple):
-    """What each candidate does: its rows in tables of distinct masks and lines."""
-
-    masks: NDArray[np.uint64]  # (n_masks, n_words): bit t % 64 of word t // 64 is the close of bar t; the last row is never
-    mask_rows: NDArray[np.int64]  # (n_candidates, 4), in the order of rules.CONDITIONS; -1 is never
-    lines: Floats  # (n_lines, n_bars)
-    line_rows: NDArray[np.int64]  # (n_candidates, 4): stop, target, trail, size; -1 is the value
-    values: Floats  # (n_candidates, 4), same columns; NaN is off
-    max_bars: NDArray[np.int64]  # (n_candidates,); 0 is off
-
-    def of_rows(self, rows: NDArray[np.int64]) -> Program:
-        """The program of some of its candidates."""
-        return self._replace(mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows],
-                             max_bars=self.max_bars[rows])
-
-
 class Evaluator:
     """``evaluate(batch, window=None) -> scores`` over rule candidates: the seam every search takes.
 
@@ -150,7 +133,9 @@ class Evaluator:
             if name not in self.columns and default is REQUIRED:
                 raise InputError(f"parameter {name!r} must have a value, got none (given: {', '.join(self.columns) or 'none'})")
         self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
-        self.masks = MaskMemo(bars, self.lines, MEMO_BYTES // memo_share)
+        self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
+        self.programs = ProgramBuilder(self.conditions, self.sampled, strategy.max_bars, self.columns, self.params,
+                                       lines=self.lines, masks=self.masks, largest_size=execution.largest_size)
         self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
@@ -283,89 +268,15 @@ class Evaluator:
 
     def program(self, batch: Floats, settings: Settings) -> Program:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""
-        n, n_bars = len(batch), len(self.bars)
-        masks: list[NDArray[np.bool_]] = []
-        mask_rows = np.full((n, len(CONDITIONS)), -1, dtype=np.int64)
-        seen: dict[Any, int] = {}
-        for which, condition in enumerate(self.conditions):
-            if condition is None:
-                continue
-            if condition.key in seen:  # one side's entry is often the other's exit
-                mask_rows[:, which] = mask_rows[:, seen[condition.key]]
-                continue
-            seen[condition.key] = which
-            combinations, inverse = self._distinct(condition, batch)
-            for params in combinations:
-                mask, warm = self.masks.mask(condition, params)
-                if warm > settings.first:
-                    raise InputError(f"start must be >= the longest warm-up of the candidates, got {settings.first}; "
-                                     f"{condition!r} needs {warm} bars")
-                masks.append(mask)
-            mask_rows[:, which] = len(masks) - len(combinations) + inverse
-        lines: list[Floats] = []
-        line_rows, values = np.full((n, len(_SAMPLED)), -1, dtype=np.int64), np.full((n, len(_SAMPLED)), np.nan)
-        for which, (name, node) in enumerate(zip(_SAMPLED, self.sampled, strict=True)):
-            combinations, inverse = self._distinct(node, batch)
-            at, of = np.empty(len(combinations), dtype=np.int64), np.empty(len(combinations))
-            for index, params in enumerate(combinations):
-                at[index], of[index] = self._sampled(name, node, params, settings, lines)
-            line_rows[:, which], values[:, which] = at[inverse], of[inverse]
-        combinations, inverse = self._distinct(self.strategy.max_bars, batch)
-        limits = np.array([self._max_bars(params) for params in combinations], dtype=np.int64)
-        limits = limits[inverse]
-        is_on = {name: (line_rows[:, which] >= 0) | ~np.isnan(values[:, which]) for which, name in enumerate(LEVELS)}
-        self.execution.check_rules(is_on | {"max_bars": limits > 0})
-        packed = np.zeros((len(masks) + 1, -(-n_bars // 64) * 8), dtype=np.uint8)
-        for row, mask in enumerate(masks):
-            packed[row, : -(-n_bars // 8)] = np.packbits(mask, bitorder="little")
-        return Program(packed.view(np.uint64), mask_rows, np.array(lines).reshape(len(lines), n_bars), line_rows, values, limits)
-
-    def _distinct(self, node: Any, batch: Floats) -> tuple[list[dict[str, Any]], NDArray[np.int64]]:
-        """Distinct values of a node's parameters in a batch, as dicts, and each row's index in them."""
-        names = list(node.params) if isinstance(node, Node) else []
-        fixed = {name: self.params[name] for name in names if name not in self.columns}
-        varied = [name for name in names if name in self.columns]
-        if not varied:
-            return [fixed], np.zeros(len(batch), dtype=np.int64)
-        positions = [list(self.columns).index(name) for name in varied]
-        rows, inverse = _unique_rows(batch[:, positions])
-        decode = [self.columns[name].decode for name in varied]
-        return [
-            fixed | {name: read(value) for name, read, value in zip(varied, decode, row, strict=True)} for row in rows.tolist()
-        ], inverse
+        program = self.programs(batch, settings.first, settings.last)
+        if self.execution.profile is not None:
+            is_on = {name: program.has(which) for which, name in enumerate(LEVELS)}
+            self.execution.check_rules(is_on | {"max_bars": program.max_bars > 0})
+        return program
 
     def given(self, batch: Floats) -> Combinations:
         """The combinations that a batch holds."""
-        return lambda node: self._distinct(node, batch)[0]
-
-    def _sampled(
-        self, name: str, node: Any, params: dict[str, Any], settings: Settings, lines: list[Floats]
-    ) -> tuple[int, float]:
-        """Row in ``lines`` or -1, and the value (NaN: off), of a level or size."""
-        value = None if node is None else self.lines.value(node, params)
-        high = self.execution.largest_size if name == "size" else None
-        if value is None:
-            if name == "size":
-                raise InputError("size must be a number, got None")
-            return -1, np.nan
-        if not isinstance(value, np.ndarray):
-            return -1, number(f"{name}{_at(params)}", value, low=0.0, open_low=True, high=high)
-        span = value[settings.first : settings.last]
-        bad = ~(np.isfinite(span) & (span > 0)) if high is None else ~((span > 0) & (span <= high))
-        if bad.any():
-            row = settings.first + int(bad.argmax())
-            rule = "finite and > 0" if high is None else f"> 0 and <= {high:g}"
-            raise InputError(f"{name} = {node!r}{_at(params)} must be {rule} from the start on, got {value[row]} (row {row})")
-        lines.append(value)
-        return len(lines) - 1, np.nan
-
-    def _max_bars(self, params: dict[str, Any]) -> int:
-        value = None if self.strategy.max_bars is None else self.lines.value(self.strategy.max_bars, params)
-        if value is None:
-            return 0
-        if isinstance(value, float) and value == int(value):
-            value = int(value)
-        return whole(f"max_bars{_at(params)}", value, low=1)
+        return self.programs.block(batch).combinations
 
 
 def _rows(evaluate: Any, bars: Bars, spans: Spans, program: Program, settings: Settings, sums: NDArray[Any], start: int,
@@ -373,27 +284,8 @@ def _rows(evaluate: Any, bars: Bars, spans: Spans, program: Program, settings: S
     evaluate(bars, spans, program, settings, start, stop, sums)
 
 
-def _unique_rows(rows: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """Distinct rows in order of first appearance, and each row's index among them."""
-    if rows.shape[1] == 1:
-        _, first, inverse = np.unique(rows[:, 0], return_index=True, return_inverse=True)
-    else:
-        _, first, inverse = np.unique(
-            np.ascontiguousarray(rows).view(f"V{rows.shape[1] * 8}").ravel(), return_index=True, return_inverse=True
-        )
-    order = np.argsort(first)
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    return rows[first[order]], rank[inverse]
-
-
 def _conditions(strategy: Strategy) -> Iterable[Any]:
     return (getattr(strategy, name) for name in CONDITIONS)
-
-
-def _at(params: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{name} = {value!r}" for name, value in itertools.islice(params.items(), 4))
-    return f" ({text})" if text else ""
 
 
 def _instance(name: str, value: Any, kind: type) -> None:

@@ -18,7 +18,7 @@ LAYERS = [
     ["optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
     ["runs"],
-    ["cells", "signals"],
+    ["cells", "signals", "programs", "masks"],
     ["trades"],
     ["search", "compute"],
     ["rules", "lines", "expr"],

@@ -14,7 +14,7 @@ import backtest as bt
 from backtest import lines, rules
 from backtest.expr import REQUIRED
 from backtest.lines import LineMemo, all_combinations
-from backtest.rules import MaskMemo
+from backtest.masks import Block, MaskMemo, n_words, unpack
 
 ROOMY = 1 << 24
 FREE = bt.Costs.zero()
@@ -33,13 +33,20 @@ def walk(n_bars, seed=0):
 BARS = walk(80)
 
 
-def mask(condition, params=None, bars=BARS):
-    memo = MaskMemo(bars, LineMemo(bars, ROOMY), ROOMY)
-    return memo.mask(condition, params or {})
+def memo_of(bars=BARS, room=ROOMY):
+    return MaskMemo(LineMemo(bars, ROOMY), room)
 
 
-def truth(condition, params=None, bars=BARS):
-    return mask(condition, params, bars)[0].tolist()
+def mask(condition, params=None, bars=BARS, memo=None):
+    """The condition on every bar, and the length of its warm-up."""
+    block = Block(np.zeros((1, 0)), {}, params or {})
+    words, [stack] = (memo or memo_of(bars)).stacks([condition], block)
+    assert stack.inverse.tolist() == [0]
+    return unpack(words, len(bars))[0], stack.warm[0]
+
+
+def truth(condition, params=None, bars=BARS, memo=None):
+    return mask(condition, params, bars, memo)[0].tolist()
 
 
 def as_line(values):
@@ -130,9 +137,9 @@ def test_warm_up_of_not_is_masked_on_every_level():
     ids=repr)
 def test_longest_warm_up_of_a_space(condition):
     choices = {"n": [3, 12, 7], "m": [4, 9], "level": [40, 50]}
-    memo = MaskMemo(BARS, LineMemo(BARS, ROOMY), ROOMY)
+    memo = memo_of()
     candidates = [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
-    longest = max(memo.mask(condition, params)[1] for params in candidates)
+    longest = max(mask(condition, params, memo=memo)[1] for params in candidates)
     assert memo.warm_up(condition, all_combinations(choices)) == longest
 
 
@@ -178,19 +185,23 @@ def test_repr(condition, text):
 
 
 def test_memo_of_masks_is_bounded_and_right():
-    memo = MaskMemo(BARS, LineMemo(BARS, ROOMY), 3 * len(BARS))
+    room = 3 * 8 * n_words(len(BARS))
+    memo = memo_of(room=room)
     condition = lines.close > bt.param("x")
     for x in [*range(80, 120), *range(80, 120)]:
-        assert memo.mask(condition, {"x": x})[0].tolist() == (BARS.close > x).tolist()
-        assert memo._memo.currsize <= 3 * len(BARS)
+        assert truth(condition, {"x": x}, memo=memo) == (BARS.close > x).tolist()
+        assert 0 < memo._memo.currsize <= room
 
 
 def test_masks_of_callers_are_not_theirs_to_change():
-    memo = MaskMemo(BARS, LineMemo(BARS, ROOMY), ROOMY)
-    before = memo.mask(LATE, {})[0].copy()
-    memo.mask(~LATE, {})
-    memo.mask(LATE & EARLY, {})
-    assert memo.mask(LATE, {})[0].tolist() == before.tolist()
+    memo = memo_of()
+    before = truth(LATE, memo=memo)
+    block = Block(np.zeros((1, 0)), {}, {})
+    table, _ = memo.stacks([LATE], block)
+    table[:] = 0  # a table is its caller's
+    assert truth(~LATE, memo=memo) != before
+    truth(LATE & EARLY, memo=memo)
+    assert truth(LATE, memo=memo) == before
 
 
 # -- strategies --------------------------------------------------------------------------------------------------------
@@ -396,7 +407,7 @@ def test_signals_are_copied_and_known_by_content():
     assert given.flags.writeable
     signals = pickle.loads(pickle.dumps(strategy)).enter_long.args[0]
     with pytest.raises(ValueError, match="read-only"):
-        signals.array[0, 0] = True
+        signals.words[0, 0] = 1
 
 
 def test_ready_strategies_are_named():

@@ -1,0 +1,150 @@
+"""Masks: conditions as bits, 64 bars a word, for many pairs of lines in one call.
+
+Bit ``t % 64`` of word ``t // 64`` is the condition at the close of bar ``t``; bits of the warm-up and from ``n_bars`` on are 0.
+
+Lines lie in tiles of 512 bars, 64 vectors of 8: place ``8 i + j`` of a tile is its bar ``64 j + i``.  So comparing vector ``i``
+of two lines gives bit ``i`` of 8 words at once, whatever the width of a register, and no bit has to be moved.
+
+``pairs`` is a record of arrays (n_pairs,), see ``masks.Pairs``: ``left`` and ``right``, rows of ``lines`` or -1;
+``left_values`` and ``right_values``, the numbers of those without a row; ``warm``, the bars to clear.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_TILE = 512
+
+
+def spread(values: Any, row: Any) -> None:
+    """Lay a line out in tiles; what is behind its last bar is NaN, which no comparison holds for.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_bars,)
+    row : ndarray of float64, shape (n_tiles * 512,)
+        Output.
+    """
+    n_bars = len(values)
+    for bar in range(len(row)):
+        row[_place(bar)] = values[bar] if bar < n_bars else float("nan")
+
+
+def compare(lines: Any, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Any) -> None:
+    """Bits of ``left > right``, or of ``left >= right``, for pairs ``start <= row < stop``.
+
+    Parameters
+    ----------
+    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
+        In tiles, see the module.
+    pairs
+        Record, see the module.
+    is_strict : bool
+        ``>``, not ``>=``.
+    n_bars, start, stop : int
+    masks : ndarray of uint64, shape (n_pairs, n_words)
+        Output.
+    """
+    for row in range(start, stop):
+        a, b = _sides(lines, pairs, n_bars, row)
+        if is_strict:
+            _write(masks[row], [x > y for x, y in zip(a, b, strict=True)], pairs.warm[row])
+        else:
+            _write(masks[row], [x >= y for x, y in zip(a, b, strict=True)], pairs.warm[row])
+
+
+def crosses(lines: Any, pairs: Any, n_bars: int, start: int, stop: int, above: Any, below: Any) -> None:
+    """Bits of ``left`` crossing above ``right`` and of its mirror, for pairs ``start <= row < stop``; never on bar 0.
+
+    Parameters
+    ----------
+    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
+        In tiles, see the module.
+    pairs
+        Record, see the module.
+    n_bars, start, stop : int
+    above, below : ndarray of uint64, shape (n_pairs, n_words)
+        Output; one without rows is not wanted.
+    """
+    for row in range(start, stop):
+        a, b = _sides(lines, pairs, n_bars, row)
+        if len(above):
+            _write(above[row], _edges([x > y for x, y in zip(a, b, strict=True)]), pairs.warm[row])
+        if len(below):
+            _write(below[row], _edges([x < y for x, y in zip(a, b, strict=True)]), pairs.warm[row])
+
+
+def trim(masks: Any, warm: Any, n_bars: int, start: int, stop: int) -> None:
+    """Clear the warm-up, and what is behind the last bar, of masks ``start <= row < stop``.
+
+    Parameters
+    ----------
+    masks : ndarray of uint64, shape (n_masks, n_words)
+        Input and output.
+    warm : ndarray of int64, shape (n_masks,)
+        Bars to clear.
+    n_bars, start, stop : int
+    """
+    for row in range(start, stop):
+        for word in range(masks.shape[1]):
+            kept = sum(1 << bar for bar in range(64) if warm[row] <= 64 * word + bar < n_bars)
+            masks[row, word] = int(masks[row, word]) & kept
+
+
+def pack_rows(signals: Any, start: int, stop: int, masks: Any) -> None:
+    """Bits of signals that lie bar after bar, for candidates ``start <= row < stop``.
+
+    Parameters
+    ----------
+    signals : ndarray of uint8, shape (n_candidates, n_bars)
+        0 is False.
+    start, stop : int
+    masks : ndarray of uint64, shape (n_candidates, n_words)
+        Output.
+    """
+    for row in range(start, stop):
+        _write(masks[row], [value != 0 for value in signals[row].tolist()], 0)
+
+
+def pack_columns(signals: Any, start: int, stop: int, masks: Any) -> None:
+    """Bits of signals that lie candidate after candidate, for candidates ``start <= column < stop``.
+
+    Parameters
+    ----------
+    signals : ndarray of uint8, shape (n_bars, n_candidates)
+        0 is False.
+    start, stop : int
+    masks : ndarray of uint64, shape (n_candidates, n_words)
+        Output.
+    """
+    for column in range(start, stop):
+        _write(masks[column], [value != 0 for value in signals[:, column].tolist()], 0)
+
+
+def _place(bar: int) -> int:
+    return bar // _TILE * _TILE + bar % 64 * 8 + bar % _TILE // 64
+
+
+def _sides(lines: Any, pairs: Any, n_bars: int, row: int) -> tuple[list[float], list[float]]:
+    sides = []
+    for line, value in ((pairs.left[row], pairs.left_values[row]), (pairs.right[row], pairs.right_values[row])):
+        if line >= 0:
+            values = lines[line].tolist()
+            sides.append([values[_place(bar)] for bar in range(n_bars)])
+        else:
+            sides.append([float(value)] * n_bars)
+    return sides[0], sides[1]
+
+
+def _edges(truth: list[bool]) -> list[bool]:
+    # No NaN from the warm-up on, so "was at or below" is "was not above".
+    return [bar > 0 and truth[bar] and not truth[bar - 1] for bar in range(len(truth))]
+
+
+def _write(mask: Any, truth: list[bool], warm: int) -> None:
+    for word in range(len(mask)):
+        bits = 0
+        for bit, is_true in enumerate(truth[64 * word : 64 * word + 64]):
+            if is_true and 64 * word + bit >= warm:
+                bits |= 1 << bit
+        mask[word] = bits

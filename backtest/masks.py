@@ -1,0 +1,431 @@
+"""Masks: conditions of a block of candidates as bits, 64 bars a word, each computed once per distinct parameter value."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from cachetools import LRUCache
+from numpy.typing import NDArray
+
+from backtest import _backend
+from backtest._checks import InputError
+from backtest.compute.threads import run_rows
+from backtest.expr import Condition, Node, Param
+from backtest.lines import Combinations, LineMemo
+from backtest.space import Choice, Grid, Parameter
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Words = NDArray[np.uint64]
+
+#: Bars of a tile of a line, as the kernel wants it.
+TILE = 512
+#: Bytes of a register line: rows that start elsewhere take twice the loads.
+_ALIGNMENT = 64
+#: Measured: microseconds of a comparison per bar, and of a word that is only combined.
+_COMPARE_US, _WORD_US = 0.0003, 0.001
+#: Combinations of values, per candidate of a block, up to which a table finds the distinct ones; more are sorted.
+_MOST_PER_CANDIDATE = 64
+
+
+def n_words(n_bars: int) -> int:
+    """Words that hold a bit per bar."""
+    return -(-n_bars // 64)
+
+
+def unpack(words: Words, n_bars: int) -> NDArray[np.bool_]:
+    """Bits as booleans: (..., n_words) to (..., n_bars)."""
+    flat = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(flat, axis=-1, count=n_bars, bitorder="little").view(np.bool_)
+
+
+class Pairs(NamedTuple):
+    """What the kernel compares, a row per pair."""
+
+    left: Ints  # rows of the table of lines; -1: the value
+    right: Ints
+    left_values: Floats
+    right_values: Floats
+    warm: Ints  # bars to clear
+
+
+class Distinct(NamedTuple):
+    """Distinct combinations of some parameters' values in a block."""
+
+    candidates: Ints  # (n_distinct,): one that has it
+    inverse: Ints  # (n_candidates,): index of each candidate's combination
+
+
+class Block:
+    """A batch whose columns are factorised once, and the distinct combinations of any of them.
+
+    Parameters
+    ----------
+    batch : ndarray of float64, shape (n_candidates, n_params)
+    columns : mapping of str to Parameter
+        What the batch's columns hold, in order.
+    defaults : mapping of str to value
+        Values of parameters without a column.
+    """
+
+    def __init__(self, batch: Floats, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
+        self.batch, self.columns, self.defaults = batch, columns, defaults
+        self._position = {name: index for index, name in enumerate(columns)}
+        self._codes: dict[str, tuple[list[Any], Ints]] = {}
+        self._distinct: dict[tuple[str, ...], Distinct] = {}
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+    def varied(self, node: Any) -> tuple[str, ...]:
+        """The node's parameters that have a column, in the columns' order."""
+        names = node.params if isinstance(node, Node) else ()
+        return tuple(sorted((name for name in names if name in self._position), key=self._position.__getitem__))
+
+    def values(self, name: str) -> tuple[list[Any], Ints]:
+        """Distinct values of a column, ascending, and each candidate's index among them."""
+        known = self._codes.get(name)
+        if known is None:
+            distinct, codes = _factorised(self.batch[:, self._position[name]], self.columns[name])
+            decode = self.columns[name].decode
+            known = self._codes[name] = [decode(value) for value in distinct.tolist()], codes
+        return known
+
+    def distinct(self, names: tuple[str, ...]) -> Distinct:
+        """Distinct combinations of the values of columns."""
+        known = self._distinct.get(names)
+        if known is None:
+            known = self._distinct[names] = _distinct([self.values(name) for name in names], len(self))
+        return known
+
+    def combinations(self, node: Any) -> list[dict[str, Any]]:
+        """Distinct combinations of a node's parameters as dicts, in the order of :meth:`distinct`."""
+        names = self.varied(node)
+        fixed = {name: self.defaults[name] for name in (node.params if isinstance(node, Node) else ())
+                 if name not in self._position}
+        if not names:
+            return [fixed]
+        candidates = self.distinct(names).candidates
+        lists = []
+        for name in names:
+            values, codes = self.values(name)
+            lists.append([values[code] for code in codes[candidates].tolist()])
+        return [fixed | dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
+    """Distinct values of a column, ascending, and each row's index among them."""
+    low, step = (parameter.low, parameter.step) if isinstance(parameter, Grid) else (0.0, 1.0)
+    if isinstance(parameter, (Grid, Choice)) and parameter.size < max(1024, _MOST_PER_CANDIDATE * len(column)):
+        index = np.rint((column - low) / step).astype(np.int64)
+        table = np.full(int(parameter.size), -1, dtype=np.int64)
+        if len(index) and index.min() >= 0 and index.max() < len(table):
+            table[index] = np.arange(len(index))
+            present = np.flatnonzero(table >= 0)
+            values = column[table[present]]
+            table[present] = np.arange(len(present))
+            codes = table[index]
+            if np.array_equal(values[codes], column):  # values off the grid are told apart by sorting
+                return values, codes
+    values, codes = np.unique(column, return_inverse=True)
+    return values, codes.astype(np.int64, copy=False)
+
+
+def _distinct(columns: Sequence[tuple[list[Any], Ints]], n_candidates: int) -> Distinct:
+    if not columns:
+        return Distinct(np.zeros(min(n_candidates, 1), dtype=np.int64), np.zeros(n_candidates, dtype=np.int64))
+    codes, size = columns[0][1], len(columns[0][0])
+    for values, more in columns[1:]:
+        if size * len(values) >= 2**62:
+            distinct, codes = np.unique(codes, return_inverse=True)
+            size = len(distinct)
+        codes, size = codes * len(values) + more, size * len(values)
+    if (codes[1:] > codes[:-1]).all():  # a sweep in order: every candidate is another combination
+        return Distinct(np.arange(n_candidates), np.arange(n_candidates))
+    if size <= max(1024, _MOST_PER_CANDIDATE * n_candidates):
+        table = np.full(size, -1, dtype=np.int64)
+        table[codes] = np.arange(n_candidates)
+        present = np.flatnonzero(table >= 0)
+        candidates = table[present]
+        table[present] = np.arange(len(present))
+        return Distinct(candidates, table[codes])
+    _, candidates, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return Distinct(candidates, inverse)
+
+
+class LineTable:
+    """Lines in tiles, for the kernel, a row per line and value of its parameters; all are forgotten when the table is full."""
+
+    def __init__(self, lines: LineMemo, max_bytes: int) -> None:
+        self.lines, self.n_bars = lines, len(lines.bars)
+        width = -(-self.n_bars // TILE) * TILE
+        self.capacity = max(2, max_bytes // (8 * width))
+        room = np.empty(self.capacity * width + _ALIGNMENT // 8)
+        start = -room.ctypes.data % _ALIGNMENT // 8
+        self.values = room[start : start + self.capacity * width].reshape(self.capacity, width)
+        self._rows: dict[Any, dict[Any, tuple[int, int]]] = {}
+        self._used = 0
+
+    def sides(self, nodes: Sequence[Any], combinations: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[Ints, list[Any], Ints]]:
+        """Of each node at its combinations: rows (-1: the value), values, warm-ups; all rows are there together."""
+        if self._used + sum(map(len, combinations)) > self.capacity:
+            missing = sum(key not in self._rows.get(node.key, ()) for node, each in zip(nodes, combinations, strict=True)
+                          for key in map(_values, each))
+            if self._used + missing > self.capacity:
+                self._rows, self._used = {}, 0
+        return [self._side(node, each) for node, each in zip(nodes, combinations, strict=True)]
+
+    def _side(self, node: Any, combinations: Sequence[dict[str, Any]]) -> tuple[Ints, list[Any], Ints]:
+        known = self._rows.setdefault(node.key, {})
+        values: list[Any] = [0.0] * len(combinations)
+        found = []
+        for index, params in enumerate(combinations):
+            key = _values(params)
+            row = known.get(key)
+            if row is None:
+                value, warm = self.lines.entry(node, params)
+                if isinstance(value, np.ndarray):
+                    row = known[key] = self._add(value), warm
+                else:
+                    values[index], row = value, (-1, 0)
+            found.append(row)
+        table = np.array(found, dtype=np.int64).reshape(-1, 2)
+        return table[:, 0], values, table[:, 1]
+
+    def _add(self, line: Floats) -> int:
+        row = self._used
+        _backend.kernel("masks").spread(line, self.values[row])
+        self._used += 1
+        return row
+
+
+def _values(params: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple((value.__class__, value) for value in params.values())
+
+
+class Stack(NamedTuple):
+    """A condition at its distinct combinations in a block."""
+
+    words: Words  # (n_distinct, n_words)
+    warm: Ints  # (n_distinct,)
+    inverse: Ints  # (n_candidates,): each candidate's row
+
+
+class MaskMemo:
+    """Masks of conditions over one set of bars, each computed once per distinct parameter value while memory lasts.
+
+    A mask is 0 in its warm-up, also below ``~``, and behind the last bar.
+
+    Parameters
+    ----------
+    lines : LineMemo
+    max_bytes : int
+        Bound of what is remembered of comparisons with at most one varying parameter, and of the table of lines, each.
+    n_threads : int
+    """
+
+    def __init__(self, lines: LineMemo, max_bytes: int, n_threads: int = 1) -> None:
+        self.lines, self.n_bars, self.n_threads = lines, len(lines.bars), n_threads
+        self.n_words = n_words(self.n_bars)
+        self._table = LineTable(lines, max_bytes)
+        self._memo: LRUCache[Any, tuple[Words, int]] = LRUCache(max_bytes, getsizeof=lambda entry: entry[0].nbytes)
+
+    def stacks(self, conditions: Sequence[Condition], block: Block) -> tuple[Words, list[Stack]]:
+        """Masks of conditions in one table, (n_masks + 1, n_words), and each condition's stack of its rows, in order.
+
+        The last row is never.
+        """
+        counts = [len(block.distinct(block.varied(condition)).candidates) for condition in conditions]
+        edges = np.cumsum([0, *counts]).tolist()
+        table = np.empty((edges[-1] + 1, self.n_words), dtype=np.uint64)
+        table[-1] = 0
+        places = {condition.key: table[edges[at] : edges[at + 1]] for at, condition in enumerate(conditions)}
+        work = _Work(block, {leaf.key: leaf for condition in conditions for leaf in _leaves(condition)}, places)
+        return table, [self._stack(condition, work) for condition in conditions]
+
+    def _stack(self, condition: Condition, work: _Work) -> Stack:
+        known = work.done.get(condition.key)
+        if known is None:
+            known = work.done[condition.key] = self._computed(condition, work)
+        return known
+
+    def _computed(self, condition: Condition, work: _Work) -> Stack:
+        if condition.op == "array":
+            return self._columns(condition, work)
+        if condition.op not in ("~", "&", "|"):
+            return self._leaf(condition, work)
+        parts = [self._stack(arg, work) for arg in condition.args]
+        candidates, inverse = work.distinct(condition)
+        rows = [part.inverse[candidates] for part in parts]
+        words = work.place(condition, self.n_words)
+        if condition.op == "~":
+            np.invert(parts[0].words[rows[0]], out=words)
+        else:
+            combine = np.bitwise_and if condition.op == "&" else np.bitwise_or
+            combine(parts[0].words[rows[0]], parts[1].words[rows[1]], out=words)
+        warm = functools.reduce(np.maximum, [part.warm[row] for part, row in zip(parts, rows, strict=True)])
+        self._run("trim", (words, warm, self.n_bars), len(words), _WORD_US * self.n_words)
+        return Stack(words, warm, inverse)
+
+    def _leaf(self, condition: Condition, work: _Work) -> Stack:
+        if len(work.block.varied(condition)) > 1:
+            return self._compared(condition, work, None)
+        combinations = work.block.combinations(condition)
+        keys = [(condition.key, _values(params)) for params in combinations]
+        known = [self._memo.get(key) for key in keys]
+        missing = [index for index, entry in enumerate(known) if entry is None]
+        words, warm = work.place(condition, self.n_words), np.zeros(len(keys), dtype=np.int64)
+        if missing:
+            fresh = self._compared(condition, work, np.array(missing, dtype=np.int64))
+            words[missing], warm[missing] = fresh.words, fresh.warm
+            for row, index in enumerate(missing):
+                if fresh.words[row].nbytes <= self._memo.maxsize:
+                    self._memo[keys[index]] = fresh.words[row].copy(), int(fresh.warm[row])
+        for index, entry in enumerate(known):
+            if entry is not None:
+                words[index], warm[index] = entry
+        return Stack(words, warm, work.distinct(condition).inverse)
+
+    def _compared(self, condition: Condition, work: _Work, chosen: Ints | None) -> Stack:
+        """The kernel's answer for all combinations, or for the chosen ones."""
+        block, distinct = work.block, work.distinct(condition)
+        candidates = distinct.candidates if chosen is None else distinct.candidates[chosen]
+        mirror = None
+        if condition.op == "crosses_above" and chosen is None:
+            mirror = work.leaves.get((condition.key[0], condition.key[1], *reversed(condition.key[2:])))
+            if mirror is not None and (mirror.key == condition.key or mirror.key in work.done):
+                mirror = None
+        words = work.place(condition, self.n_words) if chosen is None else np.empty((len(chosen), self.n_words), np.uint64)
+        other = work.place(mirror, self.n_words) if mirror is not None else np.empty((0, self.n_words), np.uint64)
+        warm = np.zeros(len(candidates), dtype=np.int64)
+        # All at once, or so few that their lines fit into the table whatever they are.
+        n_lines = sum(len(block.distinct(block.varied(arg)).candidates) for arg in condition.args if _is_line(arg))
+        step = len(candidates) if n_lines <= self._table.capacity else self._table.capacity // 2
+        for start in range(0, len(candidates), max(step, 1)):
+            part = slice(start, start + step)
+            pairs = self._pairs(condition, block, candidates[part], step < len(distinct.candidates))
+            warm[part] = pairs.warm
+            self._compare(condition, pairs, words[part], other[part])
+        stack = Stack(words, warm, distinct.inverse)
+        if mirror is not None:
+            work.done[mirror.key] = Stack(other, warm, distinct.inverse)
+        return stack
+
+    def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
+        lines, row_us = self._table.values, _COMPARE_US * self.n_bars
+        if condition.op == "crosses_above":
+            self._run("crosses", (lines, pairs, self.n_bars), len(words), row_us, words, other)
+            return
+        if condition.op in ("<", "<="):
+            pairs = Pairs(pairs.right, pairs.left, pairs.right_values, pairs.left_values, pairs.warm)
+        self._run("compare", (lines, pairs, condition.op in ("<", ">"), self.n_bars), len(words), row_us, words)
+
+    def _run(self, kernel: str, arguments: tuple[Any, ...], n_rows: int, row_us: float, *out: Any) -> None:
+        call = getattr(_backend.kernel("masks"), kernel)
+        run_rows(lambda start, stop: call(*arguments, start, stop, *out), n_rows, self.n_threads, row_us)
+
+    def _pairs(self, condition: Condition, block: Block, candidates: Ints, are_few: bool) -> Pairs:
+        """Rows and numbers of both sides at the combinations that the candidates stand for, which may be only some."""
+        lines = [arg for arg in condition.args if _is_line(arg)]
+        indices, asked = [], []
+        for arg in lines:
+            index = block.distinct(block.varied(arg)).inverse[candidates]
+            combinations = block.combinations(arg)
+            if are_few:
+                wanted, index = np.unique(index, return_inverse=True)
+                combinations = [combinations[each] for each in wanted.tolist()]
+            indices.append(index)
+            asked.append(combinations)
+        found = dict(zip(map(id, lines), zip(self._table.sides(lines, asked), indices, strict=True), strict=True))
+        rows, values, warms = [], [], []
+        for arg in condition.args:
+            if id(arg) in found:
+                (at, numbers, warm), index = found[id(arg)]
+            else:
+                at, numbers, warm, index = _numbers(arg, block, candidates)
+            needed = np.array(_checked(condition, numbers), dtype=np.float64)
+            rows.append(at[index])
+            values.append(needed[index])
+            warms.append(warm[index])
+        warm = np.maximum(*warms)
+        if condition.op == "crosses_above":
+            warm = np.minimum(warm + 1, self.n_bars)
+        return Pairs(rows[0], rows[1], values[0], values[1], warm)
+
+    def _columns(self, condition: Condition, work: _Work) -> Stack:
+        signals = condition.args[0]
+        if signals.n_bars != self.n_bars:
+            raise InputError(f"signals must have one row per bar ({self.n_bars}), got {signals.n_bars}")
+        candidates, inverse = work.distinct(condition)
+        words = work.place(condition, self.n_words)
+        if signals.is_shared:
+            words[:] = signals.words
+        else:
+            np.take(signals.words, _whole_columns(condition, work.block, candidates), axis=0, out=words)
+        return Stack(words, np.zeros(len(candidates), dtype=np.int64), inverse)
+
+    def warm_up(self, condition: Condition | None, combinations: Combinations, cross: int = 1) -> int:
+        """Longest warm-up over all combinations of the condition's parameters, ``cross`` bars more for a cross."""
+        if condition is None or condition.op == "array":
+            return 0
+        if condition.op in ("~", "&", "|"):
+            return max(self.warm_up(arg, combinations, cross) for arg in condition.args)
+        longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
+        return longest + (cross if condition.op == "crosses_above" else 0)
+
+
+def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints:
+    """Columns of ready signals."""
+    n_columns, (values, codes) = len(condition.args[0].words), block.values("column")
+    for column in values:
+        if not isinstance(column, (int, float)) or not 0 <= column < n_columns or column != int(column):
+            raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {column!r}")
+    return np.array(values, dtype=np.int64)[codes[candidates]]
+
+
+class _Work:
+    """What one block's conditions have in common: leaves, places to write to, what is done."""
+
+    def __init__(self, block: Block, leaves: dict[Any, Condition], places: dict[Any, Words]) -> None:
+        self.block, self.leaves, self._places = block, leaves, places
+        self.done: dict[Any, Stack] = {}
+
+    def distinct(self, condition: Condition) -> Distinct:
+        return self.block.distinct(self.block.varied(condition))
+
+    def place(self, condition: Condition, width: int) -> Words:
+        place = self._places.get(condition.key)
+        return np.empty((len(self.distinct(condition).candidates), width), np.uint64) if place is None else place
+
+
+def _leaves(condition: Condition) -> list[Condition]:
+    if condition.op in ("~", "&", "|"):
+        return [leaf for arg in condition.args for leaf in _leaves(arg)]
+    return [condition]
+
+
+def _is_line(arg: Any) -> bool:
+    return isinstance(arg, Node) and not isinstance(arg, Param)
+
+
+def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Ints, list[Any], Ints, Ints]:
+    """A number or a parameter as the side of a comparison: rows, values, warm-ups, and each pair's index in them."""
+    if not isinstance(arg, Param):
+        values, index = [arg], np.zeros(len(candidates), dtype=np.int64)
+    elif block.varied(arg):
+        values, codes = block.values(arg.name)
+        index = codes[candidates]
+    else:
+        values, index = [block.defaults[arg.name]], np.zeros(len(candidates), dtype=np.int64)
+    return np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64), index
+
+
+def _checked(condition: Condition, numbers: list[Any]) -> list[Any]:
+    for value in numbers:
+        if not isinstance(value, (int, float)) or math.isnan(value):
+            raise InputError(f"{condition!r} must have numbers for its parameters, got {value!r}")
+    return numbers

@@ -1,0 +1,166 @@
+"""Programs: what each candidate of a block does, as rows in tables of distinct masks and lines."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError, number, whole
+from backtest.expr import Condition, Param
+from backtest.lines import LineMemo
+from backtest.masks import Block, MaskMemo, Words
+from backtest.rules import CONDITIONS, LEVELS
+from backtest.space import Continuous, Grid, Parameter
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: What is sampled at the decision bar, in the order of a program's columns.
+SAMPLED = (*LEVELS, "size")
+
+
+class Program(NamedTuple):
+    """What each candidate does: its rows in tables of distinct masks and lines."""
+
+    masks: Words  # (n_masks + 1, n_words): bit t % 64 of word t // 64 is bar t; no warm-up; the last row is never
+    mask_rows: Ints  # (n_candidates, 4), in the order of rules.CONDITIONS; -1, the last row, is never
+    lines: Floats  # (n_lines, n_bars)
+    line_rows: Ints  # (n_candidates, 4): stop, target, trail, size; -1 is the value
+    values: Floats  # (n_candidates, 4), same columns; NaN is off
+    max_bars: Ints  # (n_candidates,); 0 is off
+
+    def has(self, which: int) -> NDArray[np.bool_]:
+        """Which candidates have a level, by its place in ``SAMPLED``."""
+        return (self.line_rows[:, which] >= 0) | ~np.isnan(self.values[:, which])
+
+    def of_rows(self, rows: Ints) -> Program:
+        """The program of some of its candidates."""
+        return self._replace(mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows],
+                             max_bars=self.max_bars[rows])
+
+
+class ProgramBuilder:
+    """Makes programs of batches.
+
+    Parameters
+    ----------
+    conditions : sequence of Condition or None
+        In the order of ``rules.CONDITIONS``; None is never.
+    sampled : sequence
+        Levels and size, in the order of ``SAMPLED``: node, number or None.
+    max_bars : node, number or None
+    columns : mapping of str to Parameter
+        What a batch's columns hold, in order.
+    defaults : mapping of str to value
+        Parameters of the strategy; those without a column keep their default.
+    lines, masks
+        Memory.
+    largest_size : float, optional
+    """
+
+    def __init__(self, conditions: Sequence[Condition | None], sampled: Sequence[Any], max_bars: Any,
+                 columns: Mapping[str, Parameter], defaults: Mapping[str, Any], *, lines: LineMemo, masks: MaskMemo,
+                 largest_size: float | None) -> None:
+        self.conditions, self.sampled, self.max_bars = conditions, sampled, max_bars
+        self.columns, self.defaults, self.lines, self.masks, self.largest_size = columns, defaults, lines, masks, largest_size
+        self._lock = threading.Lock()  # tables of lines are filled and read in turns
+
+    def block(self, batch: Floats) -> Block:
+        """A batch, factorised on demand."""
+        return Block(batch, self.columns, self.defaults)
+
+    def __call__(self, batch: Floats, first: int, last: int) -> Program:
+        """The program of a batch whose candidates may decide on bars ``first <= bar < last``."""
+        block = self.block(batch)
+        with self._lock:
+            masks, mask_rows = self._masks(block, first)
+            lines, line_rows, values = self._levels(block, first, last)
+            return Program(masks, mask_rows, lines, line_rows, values, self._limits(block))
+
+    def _masks(self, block: Block, first: int) -> tuple[Words, Ints]:
+        distinct = {condition.key: condition for condition in self.conditions if condition is not None}
+        masks, stacks = self.masks.stacks(list(distinct.values()), block)
+        rows, n_masks = {}, 0
+        for (key, condition), stack in zip(distinct.items(), stacks, strict=True):
+            if len(stack.warm) and int(stack.warm.max()) > first:
+                warm = int(stack.warm[np.argmax(stack.warm > first)])
+                raise InputError(f"start must be >= the longest warm-up of the candidates, got {first}; "
+                                 f"{condition!r} needs {warm} bars")
+            rows[key] = stack.inverse + n_masks  # one side's entry is often the other's exit
+            n_masks += len(stack.warm)
+        mask_rows = np.full((len(block), len(CONDITIONS)), -1, dtype=np.int64)
+        for which, each in enumerate(self.conditions):
+            if each is not None:
+                mask_rows[:, which] = rows[each.key]
+        return masks, mask_rows
+
+    def _levels(self, block: Block, first: int, last: int) -> tuple[Floats, Ints, Floats]:
+        lines: list[Floats] = []
+        rows = np.full((len(block), len(SAMPLED)), -1, dtype=np.int64)
+        values = np.full((len(block), len(SAMPLED)), np.nan)
+        for which, (name, node) in enumerate(zip(SAMPLED, self.sampled, strict=True)):
+            if node is None and name != "size":
+                continue
+            high = self.largest_size if name == "size" else None
+            plain = _plain(node, block)
+            if plain is not None and ((plain > 0) & (plain <= (np.finfo(np.float64).max if high is None else high))).all():
+                values[:, which] = plain
+                continue
+            combinations = block.combinations(node)
+            at, of = np.empty(len(combinations), dtype=np.int64), np.empty(len(combinations))
+            for index, params in enumerate(combinations):
+                at[index], of[index] = self._sampled(name, node, params, first, last, lines)
+            inverse = block.distinct(block.varied(node)).inverse
+            rows[:, which], values[:, which] = at[inverse], of[inverse]
+        return np.array(lines).reshape(len(lines), len(self.lines.bars)), rows, values
+
+    def _sampled(self, name: str, node: Any, params: dict[str, Any], first: int, last: int,
+                 lines: list[Floats]) -> tuple[int, float]:
+        """Row in ``lines`` or -1, and the value (NaN: off), of a level or size."""
+        value = None if node is None else self.lines.value(node, params)
+        high = self.largest_size if name == "size" else None
+        if value is None:
+            if name == "size":
+                raise InputError("size must be a number, got None")
+            return -1, np.nan
+        if not isinstance(value, np.ndarray):
+            return -1, number(f"{name}{_at(params)}", value, low=0.0, open_low=True, high=high)
+        span = value[first:last]
+        bad = ~(np.isfinite(span) & (span > 0)) if high is None else ~((span > 0) & (span <= high))
+        if bad.any():
+            row = first + int(bad.argmax())
+            rule = "finite and > 0" if high is None else f"> 0 and <= {high:g}"
+            raise InputError(f"{name} = {node!r}{_at(params)} must be {rule} from the start on, got {value[row]} (row {row})")
+        lines.append(value)
+        return len(lines) - 1, np.nan
+
+    def _limits(self, block: Block) -> Ints:
+        if self.max_bars is None:
+            return np.zeros(len(block), dtype=np.int64)
+        limits = np.array([self._max_bars(params) for params in block.combinations(self.max_bars)], dtype=np.int64)
+        return limits[block.distinct(block.varied(self.max_bars)).inverse]
+
+    def _max_bars(self, params: dict[str, Any]) -> int:
+        value = self.lines.value(self.max_bars, params)
+        if value is None:
+            return 0
+        if isinstance(value, float) and value == int(value):
+            value = int(value)
+        return whole(f"max_bars{_at(params)}", value, low=1)
+
+
+def _plain(node: Any, block: Block) -> Floats | None:
+    """Values of a parameter whose column holds numbers, per candidate."""
+    if isinstance(node, Param) and isinstance(block.columns.get(node.name), (Grid, Continuous)):
+        return block.batch[:, list(block.columns).index(node.name)]
+    return None
+
+
+def _at(params: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name} = {value!r}" for name, value in itertools.islice(params.items(), 4))
+    return f" ({text})" if text else ""
