@@ -134,7 +134,11 @@ def evaluate(bars, spans, program, settings, Py_ssize_t start, Py_ssize_t stop, 
     with nogil:
         for row in range(start, stop):
             open_book(&book, data, row)
-            replay_bars(&book, &data.rules)
+            if is_plain(&book, &data.rules):
+                replay_plain(&book, &data.rules)
+            else:
+                replay_bars(&book, &data.rules, data.rules.first)
+            add_up(&book, &data.rules)
             sums[row] = book.sums
 
 
@@ -167,7 +171,8 @@ def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[
         open_book(&book, data, row)
         book.ledger = &ledger[0] if ledger.shape[0] else &nowhere
         book.equity, book.position = &equity[0], &units[0]
-        replay_bars(&book, &data.rules)
+        replay_bars(&book, &data.rules, data.rules.first)
+        add_up(&book, &data.rules)
         sums[0] = book.sums
     return book.n_fills, book.exit_reason, book.entry_side
 
@@ -477,14 +482,80 @@ cdef inline void record(Book *book, const Rules *rules, int64_t bar, double equi
         book.equity[bar - rules.first], book.position[bar - rules.first] = equity, book.units
 
 
-cdef void replay_bars(Book *book, const Rules *rules) noexcept nogil:
-    cdef int64_t bar = rules.first, last = rules.last
-    cdef Sums *sums = &book.sums
-    while bar < last:
+cdef void replay_bars(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    while bar < rules.last:
         step(book, rules, bar)
         bar = skip(book, rules, bar)
+
+
+cdef bint is_plain(const Book *book, const Rules *rules) noexcept nogil:
+    """Long or flat, signals only, filled at the next open: most of a sweep."""
+    cdef int which
+    if book.has_shorts or book.max_bars > 0 or rules.fills_at_close or rules.close_at_end:
+        return False
+    for which in range(3):
+        if book.lines[which] != NULL or book.values[which] == book.values[which]:
+            return False
+    return True
+
+
+cdef void replay_plain(Book *book, const Rules *rules) noexcept nogil:
+    """What ``replay_bars`` does to a plain candidate, without asking on every bar what cannot be."""
+    cdef const uint64_t *entries = book.conditions[0]
+    cdef const uint64_t *exits = book.conditions[1]
+    cdef int64_t bar = rules.first, last = rules.last, decision, end
+    cdef double value
+    mark(book, rules, book.cash)
+    while True:
+        decision = next_alone(entries, exits, bar, last)
+        rest(book, rules, bar + 1, decision if decision < last else last - 1)
+        if decision >= last - 1:
+            return
+        bar, book.decision_bar = decision + 1, decision
+        if not enter(book, rules, 1, book.open[bar], bar, OPEN):
+            mark(book, rules, book.cash)
+            continue
+        value = book.cash + book.units * book.close[bar]
+        if value <= 0.0:
+            break
+        mark(book, rules, value)
+        decision = next_alone(exits, entries, bar, last)
+        end = decision if decision < last else last - 1
+        end = hold(book, rules, bar + 1, end)
+        bar = end + 1
+        if end < decision:  # no exit, or bust
+            if bar < last:
+                replay_bars(book, rules, bar)
+            return
+        if bar == last:
+            return
+        book.decision_bar = decision
+        leave(book, rules, book.open[bar], bar, OPEN, SIGNAL, 0)
+        value = book.cash
+        if value <= 0.0:
+            break
+        mark(book, rules, value)
+    go_bust(book, rules, bar)
+    rest(book, rules, bar + 1, last - 1)
+
+
+cdef inline int64_t next_alone(const uint64_t *wanted, const uint64_t *unwanted, int64_t bar, int64_t last) noexcept nogil:
+    """First bar from ``bar`` on with one condition and not the other; ``last`` if there is none before."""
+    cdef int64_t word = bar >> 6, last_word = (last - 1) >> 6
+    cdef uint64_t found = wanted[word] & ~unwanted[word] & (~<uint64_t>0 << (bar & 63))
+    while not found:
+        word += 1
+        if word > last_word:
+            return last
+        found = wanted[word] & ~unwanted[word]
+    bar = (word << 6) + lowest_bit(found)
+    return bar if bar < last else last
+
+
+cdef void add_up(Book *book, const Rules *rules) noexcept nogil:
+    cdef Sums *sums = &book.sums
     if book.units != 0.0:
-        sums.bars_held += <double>(last - book.entry_bar)
+        sums.bars_held += <double>(rules.last - book.entry_bar)
     sums.n_fills = <double>book.n_fills
     sums.end_equity = book.last_equity
     sums.sum_return, sums.sum_return_2 = book.moments[0], book.moments[1]
@@ -520,17 +591,24 @@ cdef void step(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
         end(book, rules, bar)
         value = book.cash + book.units * close
     if value <= 0.0:
-        book.is_bust = True
-        book.exit_reason, book.entry_side = NONE, 0
-        if book.units != 0.0:
-            book.decision_bar = bar
-            leave(book, rules, close, bar, CLOSE, BUST, 0)
-        book.sums.written_off = 0.0 - book.cash
-        if book.ledger != NULL:
-            book.ledger[book.n_fills - 1].written_off = book.sums.written_off
-        value = 0.0
+        go_bust(book, rules, bar)
+        return
     mark(book, rules, value)
     record(book, rules, bar, value)
+
+
+cdef void go_bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    """Nothing is left at this close."""
+    book.is_bust = True
+    book.exit_reason, book.entry_side = NONE, 0
+    if book.units != 0.0:
+        book.decision_bar = bar
+        leave(book, rules, book.close[bar], bar, CLOSE, BUST, 0)
+    book.sums.written_off = 0.0 - book.cash
+    if book.ledger != NULL:
+        book.ledger[book.n_fills - 1].written_off = book.sums.written_off
+    mark(book, rules, 0.0)
+    record(book, rules, bar, 0.0)
 
 
 cdef int64_t skip(Book *book, const Rules *rules, int64_t bar) noexcept nogil:

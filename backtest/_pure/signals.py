@@ -393,17 +393,24 @@ def _step(book: _Book, bar: int) -> None:
         book.end(bar)
         value = book.cash + book.units * close
     if value <= 0.0:
-        book.is_bust = True
-        book.exit_reason, book.entry_side = NONE, 0
-        if book.units != 0.0:
-            book.decision_bar = bar
-            book.leave(close, bar, CLOSE, BUST, 0)
-        book.written_off = 0.0 - book.cash
-        if book.ledger is not None:
-            book.ledger[book.n_fills - 1]["written_off"] = book.written_off
-        value = 0.0
+        _go_bust(book, bar)
+        return
     book.mark(value)
     book.record(bar, [value])
+
+
+def _go_bust(book: _Book, bar: int) -> None:
+    """Nothing is left at this close."""
+    book.is_bust = True
+    book.exit_reason, book.entry_side = NONE, 0
+    if book.units != 0.0:
+        book.decision_bar = bar
+        book.leave(float(book.bars.close[bar]), bar, CLOSE, BUST, 0)
+    book.written_off = 0.0 - book.cash
+    if book.ledger is not None:
+        book.ledger[book.n_fills - 1]["written_off"] = book.written_off
+    book.mark(0.0)
+    book.record(bar, [0.0])
 
 
 def _skip(book: _Book, bar: int) -> int:
