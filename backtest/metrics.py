@@ -6,6 +6,7 @@ needs the equity at each bar.  Returns are simple, one per bar; fractions, not p
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -52,13 +53,36 @@ class Metric(NamedTuple):
 
 
 class _Columns:
-    """The sums of a batch, by name."""
+    """The sums of a batch, by name, and what several metrics need; each made once."""
 
-    def __init__(self, sums: NDArray[Any]) -> None:
-        self._sums = sums
+    def __init__(self, sums: NDArray[Any], context: Context) -> None:
+        self._sums, self._context = sums, context
 
     def __getattr__(self, name: str) -> Floats:
-        return np.ascontiguousarray(self._sums[name])
+        column = np.ascontiguousarray(self._sums[name])
+        setattr(self, name, column)
+        return column
+
+    @functools.cached_property
+    def cagr(self) -> Floats:
+        if not self._context.years > 0:
+            return np.full(self.end_equity.shape, np.nan)
+        grown: Floats = self.end_equity / self._context.cash
+        return np.asarray(np.power(grown, 1.0 / self._context.years) - 1.0)
+
+    @functools.cached_property
+    def mean_and_deviation(self) -> tuple[Floats, Floats]:
+        return mean_and_deviation(self.sum_return, self.sum_return_2, self.n_returns, 1)
+
+    @functools.cached_property
+    def moments(self) -> tuple[Floats, Floats, Floats]:
+        """Standard deviation (ddof=0), third and fourth central moment of r."""
+        n = self.n_returns
+        mean, deviation = mean_and_deviation(self.sum_return, self.sum_return_2, n, 0)
+        second, third, fourth = self.sum_return_2 / n, self.sum_return_3 / n, self.sum_return_4 / n
+        square = mean * mean
+        return (deviation, third - 3.0 * mean * second + 2.0 * square * mean,
+                fourth - 4.0 * mean * third + 6.0 * square * second - 3.0 * square * square)
 
 
 def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> tuple[Floats, Floats]:
@@ -74,18 +98,15 @@ def _total_return(s: Any, c: Context) -> Floats:
 
 
 def _cagr(s: Any, c: Context) -> Floats:
-    if not c.years > 0:
-        return np.full(s.end_equity.shape, np.nan)
-    return np.asarray(np.power(np.ascontiguousarray(s.end_equity / c.cash), 1.0 / c.years) - 1.0)
+    return np.asarray(s.cagr)
 
 
 def _volatility(s: Any, c: Context) -> Floats:
-    deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)[1]
-    return np.asarray(deviation * np.sqrt(c.periods_per_year))
+    return np.asarray(s.mean_and_deviation[1] * np.sqrt(c.periods_per_year))
 
 
 def _sharpe(s: Any, c: Context) -> Floats:
-    mean, deviation = mean_and_deviation(s.sum_return, s.sum_return_2, s.n_returns, 1)
+    mean, deviation = s.mean_and_deviation
     return np.asarray((mean - c.rf / c.periods_per_year) / deviation * np.sqrt(c.periods_per_year))
 
 
@@ -96,27 +117,20 @@ def _sortino(s: Any, c: Context) -> Floats:
 
 
 def _calmar(s: Any, c: Context) -> Floats:
-    return np.asarray(_cagr(s, c) / np.abs(s.max_drawdown))
-
-
-def _moments(s: Any) -> tuple[Floats, Floats, Floats]:
-    n = s.n_returns
-    mean, deviation = mean_and_deviation(s.sum_return, s.sum_return_2, n, 0)
-    second, third, fourth = s.sum_return_2 / n, s.sum_return_3 / n, s.sum_return_4 / n
-    square = mean * mean
-    return (deviation, third - 3.0 * mean * second + 2.0 * square * mean,
-            fourth - 4.0 * mean * third + 6.0 * square * second - 3.0 * square * square)
+    return np.asarray(s.cagr / np.abs(s.max_drawdown))
 
 
 def _skew(s: Any, c: Context) -> Floats:
-    deviation, third, _ = _moments(s)
-    return third / (deviation * deviation * deviation)
+    deviation, third, _ = s.moments
+    result: Floats = third / (deviation * deviation * deviation)
+    return result
 
 
 def _kurtosis(s: Any, c: Context) -> Floats:
-    deviation, _, fourth = _moments(s)
+    deviation, _, fourth = s.moments
     square = deviation * deviation
-    return fourth / (square * square) - 3.0
+    result: Floats = fourth / (square * square) - 3.0
+    return result
 
 
 def _none_without_trades(values: Floats, s: Any) -> Floats:
@@ -267,7 +281,7 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context) -> 
     -------
     ndarray of float64, shape (n_candidates, n_metrics)
     """
-    columns, result = _Columns(sums), np.empty((len(sums), len(keys)))
+    columns, result = _Columns(sums, context), np.empty((len(sums), len(keys)), order="F")  # filled by column
     with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
         for column, key in enumerate(keys):
             result[:, column] = _SWEEP[key][1](columns, context)

@@ -233,7 +233,8 @@ class Evaluator:
         ndarray of float64, shape (n_candidates, n_metrics)
         """
         sums, context = self.sums(batch, window), self.context(window)
-        return np.hstack([sweep_metrics(self.swept, each, context) for each in sums])
+        scores = [sweep_metrics(self.swept, each, context) for each in sums]
+        return np.hstack(scores) if self.scores_both else scores[0]
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
         """What each candidate leaves behind: ndarray of SUMS, shape (1, n_candidates), or of both orders inside a bar (2, ...).
