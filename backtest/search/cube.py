@@ -158,7 +158,7 @@ class _Trials:
     def look(self, _: Any) -> None:
         """After each batch of the engine: tell, and stop it at the end of the budget or of the time."""
         if self.result.nfev and self.callback is not None:
-            self.callback(self.best.fill(self.result))
+            self.callback(self.best.first(self.result))
         if self.result.nfev == self.total:
             raise StopIteration
         if time.monotonic() > self.deadline:

@@ -46,7 +46,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     timeout : float, optional
         Seconds after which no further batch starts.
     callback : callable, optional
-        Called after each batch with the result so far.
+        Called after each batch with the result so far: ``x``, ``fun``, ``nfev``, ``total``.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
             best.add(numbers, batch, scores, objective)
             result.nfev += len(batch)
             if callback is not None:
-                callback(best.fill(result))
+                callback(best.first(result))
             if result.nfev == total:
                 break
     except KeyboardInterrupt:
@@ -126,28 +126,51 @@ def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
 
 
 class Kept:
-    """The best candidates so far, best first; ties go to the lower number."""
+    """The best candidates so far; ties go to the lower number.
+
+    What may have a place waits until there is as much of it as there are places: sorting then costs next to nothing.
+    """
 
     def __init__(self, keep: int, n_params: int) -> None:
         self.keep = keep
         self.numbers, self.batch = np.empty(0, dtype=np.int64), np.empty((0, n_params))
         self.objective = np.empty(0)
         self.scores: Floats | None = None
+        self._waiting: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = []
+        self._x, self._fun, self._number = np.empty(0), np.inf, -1
 
     def add(self, numbers: NDArray[np.int64], batch: Floats, scores: Floats, objective: Floats) -> None:
         """Let a batch compete for a place."""
+        self._take_first(numbers, batch, objective)
         if len(self.objective) == self.keep:  # most of a long sweep ends here
-            near = objective <= self.objective[-1]
+            near = np.flatnonzero(objective <= self.objective[-1])
             numbers, batch, scores, objective = numbers[near], batch[near], scores[near], objective[near]
-        everything = np.concatenate([self.objective, objective])
-        all_numbers = np.concatenate([self.numbers, numbers])
-        chosen = np.lexsort((all_numbers, everything))[: self.keep]
-        self.objective, self.numbers = everything[chosen], all_numbers[chosen]
-        self.batch = np.concatenate([self.batch, batch])[chosen]
-        self.scores = (scores if self.scores is None else np.concatenate([self.scores, scores]))[chosen]
+        if len(numbers):
+            self._waiting.append((numbers, batch, scores, objective))
+        if sum(len(waiting[0]) for waiting in self._waiting) >= self.keep:
+            self._sort()
+
+    def _take_first(self, numbers: NDArray[np.int64], batch: Floats, objective: Floats) -> None:
+        ties = np.flatnonzero(objective == objective.min())
+        first = int(ties[numbers[ties].argmin()])
+        if self._number < 0 or (objective[first], numbers[first]) < (self._fun, self._number):
+            self._x, self._fun, self._number = batch[first].copy(), float(objective[first]), int(numbers[first])
+
+    def _sort(self) -> None:
+        parts = [(self.numbers, self.batch, self.scores, self.objective), *self._waiting]
+        self._waiting = []
+        numbers, batch, objective = (np.concatenate([part[column] for part in parts]) for column in (0, 1, 3))
+        scores = np.concatenate([part[2] for part in parts if part[2] is not None])
+        chosen = np.lexsort((numbers, objective))[: self.keep]
+        self.numbers, self.batch, self.scores, self.objective = numbers[chosen], batch[chosen], scores[chosen], objective[chosen]
+
+    def first(self, result: Any) -> Any:
+        """``result`` with the best candidate."""
+        result.x, result.fun = self._x, self._fun
+        return result
 
     def fill(self, result: Any) -> Any:
-        """``result`` with what is kept."""
-        result.x, result.fun = self.batch[0], float(self.objective[0])
+        """``result`` with all that is kept, best first."""
+        self._sort()
         result.numbers, result.batch, result.scores, result.objective = self.numbers, self.batch, self.scores, self.objective
-        return result
+        return self.first(result)
