@@ -24,10 +24,10 @@ Words = NDArray[np.uint64]
 
 #: Bars of a tile of a line, as the kernel wants it.
 TILE = 512
-#: Bytes of a register line: rows that start elsewhere take twice the loads.
+#: Bytes of a line of the cache: vectors that lie across two take twice the loads.
 _ALIGNMENT = 64
 #: Measured: microseconds of a comparison per bar, and of a word that is only combined.
-_COMPARE_US, _WORD_US = 0.0003, 0.001
+_COMPARE_US, _WORD_US = 0.0001, 0.001
 #: Combinations of values, per candidate of a block, up to which a table finds the distinct ones; more are sorted.
 _MOST_PER_CANDIDATE = 64
 
@@ -158,15 +158,17 @@ def _distinct(columns: Sequence[tuple[list[Any], Ints]], n_candidates: int) -> D
 
 
 class LineTable:
-    """Lines in tiles, for the kernel, a row per line and value of its parameters; all are forgotten when the table is full."""
+    """Lines as the kernel wants them, a row per line and value of its parameters; all are forgotten when the table is full."""
 
     def __init__(self, lines: LineMemo, max_bytes: int) -> None:
         self.lines, self.n_bars = lines, len(lines.bars)
-        width = -(-self.n_bars // TILE) * TILE
-        self.capacity = max(2, max_bytes // (8 * width))
-        room = np.empty(self.capacity * width + _ALIGNMENT // 8)
-        start = -room.ctypes.data % _ALIGNMENT // 8
-        self.values = room[start : start + self.capacity * width].reshape(self.capacity, width)
+        n_tiles = max(1, -(-self.n_bars // TILE))
+        self.capacity = max(2, max_bytes // (8 * self.n_bars + 4 * n_tiles * TILE))
+        self.values = np.empty((self.capacity, self.n_bars))
+        room = np.empty(n_tiles * self.capacity * TILE + _ALIGNMENT // 4, dtype=np.int32)
+        start = -room.ctypes.data % _ALIGNMENT // 4
+        # Neighbouring lines side by side: pairs in order read memory in order.
+        self.coarse = room[start : start + n_tiles * self.capacity * TILE].reshape(n_tiles, self.capacity, TILE)
         self._rows: dict[Any, dict[Any, tuple[int, int]]] = {}
         self._used = 0
 
@@ -198,7 +200,8 @@ class LineTable:
 
     def _add(self, line: Floats) -> int:
         row = self._used
-        _backend.kernel("masks").spread(line, self.values[row])
+        self.values[row] = line
+        _backend.kernel("masks").spread(line, row, self.coarse)
         self._used += 1
         return row
 
@@ -312,13 +315,14 @@ class MaskMemo:
         return stack
 
     def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
-        lines, row_us = self._table.values, _COMPARE_US * self.n_bars
+        table, row_us = self._table, _COMPARE_US * self.n_bars
         if condition.op == "crosses_above":
-            self._run("crosses", (lines, pairs, self.n_bars), len(words), row_us, words, other)
+            self._run("crosses", (table.values, table.coarse, pairs, self.n_bars), len(words), row_us, words, other)
             return
         if condition.op in ("<", "<="):
             pairs = Pairs(pairs.right, pairs.left, pairs.right_values, pairs.left_values, pairs.warm)
-        self._run("compare", (lines, pairs, condition.op in ("<", ">"), self.n_bars), len(words), row_us, words)
+        arguments = table.values, table.coarse, pairs, condition.op in ("<", ">"), self.n_bars
+        self._run("compare", arguments, len(words), row_us, words)
 
     def _run(self, kernel: str, arguments: tuple[Any, ...], n_rows: int, row_us: float, *out: Any) -> None:
         call = getattr(_backend.kernel("masks"), kernel)
