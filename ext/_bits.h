@@ -28,9 +28,10 @@ static inline int32_t backtest_coarse(double value) {
     return (int32_t) (bits >> 32);
 }
 
-/* Where a tile of one line is greater than one of another, and where that is open: 8 words of bits each. */
-static inline void backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
-                                  uint64_t *open) {
+/* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open? */
+static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
+                                 uint64_t *less, uint64_t *open) {
+    uint64_t any = 0;
 #if defined(__AVX2__) /* x86 is little-endian: two lanes of 32 bars are a word */
     /* Eight lanes also with AVX-512: a comparison into a mask register takes twice the time of one into a vector. */
 #if defined(__AVX512VL__)
@@ -83,6 +84,11 @@ static inline void backtest_order(const int32_t *a, ptrdiff_t step_a, const int3
         open[word] = equal[2 * word] | (uint64_t) equal[2 * word + 1] << 32;
     }
 #endif
+    for (int word = 0; word < 8; word++) {
+        less[word] = ~(greater[word] | open[word]);
+        any |= open[word];
+    }
+    return any != 0;
 }
 
 /* The lowest bit that is set; there must be one. */

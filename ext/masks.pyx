@@ -18,7 +18,8 @@ from libc.string cimport memcpy
 
 cdef extern from "_bits.h" nogil:
     int32_t backtest_coarse(double value)
-    void backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater, uint64_t *open)
+    bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
+                        uint64_t *less, uint64_t *open)
     int backtest_lowest(uint64_t bits)
     void backtest_edges(const uint64_t *before, uint64_t *edges)
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
@@ -249,9 +250,9 @@ cdef inline void order(Pair *pair, Py_ssize_t first, Py_ssize_t stop, int64_t wa
     cdef Py_ssize_t word, bar
     cdef double left, right
     cdef int place
-    backtest_order(pair.left.coarse, pair.left.coarse_step, pair.right.coarse, pair.right.coarse_step, greater, equal)
-    for word in range(WORDS):
-        less[word] = ~(greater[word] | equal[word])
+    if not backtest_order(pair.left.coarse, pair.left.coarse_step, pair.right.coarse, pair.right.coarse_step, greater, less,
+                          equal):
+        return
     for word in range(first, stop):
         undecided = equal[word - first]
         if not undecided:

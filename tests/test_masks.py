@@ -266,7 +266,9 @@ def test_the_table_of_lines_forgets_everything_at_once_and_stays_right():
     table = LineTable(LineMemo(BARS, ROOMY), 3 * ROW)
     assert table.capacity == 3
     for n in [2, 3, 4, 2, 5, 2, 3]:
-        (rows, values, warm), (others, _, _) = table.sides([FAST, SLOW], [[{"n": n}], [{"m": 7}]])
+        block = Block(np.array([[float(n), 2.0]]), {"n": COLUMNS["n"], "m": COLUMNS["m"]}, {})
+        sides = table.sides([FAST, SLOW], [block.keys(("n",)), block.keys(("m",))], block)
+        (rows, values, warm), (others, _, _) = sides
         assert values == [0.0]
         assert warm.tolist() == [n - 1]
         np.testing.assert_array_equal(table.values[rows[0]], LineMemo(BARS, ROOMY).value(FAST, {"n": n}))
