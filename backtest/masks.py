@@ -24,10 +24,10 @@ Words = NDArray[np.uint64]
 
 #: Bars of a tile of a line, as the kernel wants it.
 TILE = 512
-#: Bytes of a register line: rows that start elsewhere take twice the loads.
+#: Bytes of a line of the cache: vectors that lie across two take twice the loads.
 _ALIGNMENT = 64
 #: Measured: microseconds of a comparison per bar, and of a word that is only combined.
-_COMPARE_US, _WORD_US = 0.0003, 0.001
+_COMPARE_US, _WORD_US = 0.0001, 0.001
 #: Combinations of values, per candidate of a block, up to which a table finds the distinct ones; more are sorted.
 _MOST_PER_CANDIDATE = 64
 
@@ -77,6 +77,7 @@ class Block:
         self._position = {name: index for index, name in enumerate(columns)}
         self._codes: dict[str, tuple[list[Any], Ints]] = {}
         self._distinct: dict[tuple[str, ...], Distinct] = {}
+        self._keys: dict[tuple[str, ...], list[Any]] = {}
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -102,19 +103,38 @@ class Block:
             known = self._distinct[names] = _distinct([self.values(name) for name in names], len(self))
         return known
 
+    def keys(self, names: tuple[str, ...]) -> list[Any]:
+        """Distinct combinations of the values of columns, in the order of :meth:`distinct`: values with their types."""
+        known = self._keys.get(names)
+        if known is None:
+            columns = [[(value.__class__, value) for value in values] for values, _ in map(self.values, names)]
+            if len(columns) == 1:
+                known = columns[0]
+            else:
+                codes = [self.values(name)[1][self.distinct(names).candidates].tolist() for name in names]
+                known = list(zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)),
+                                 strict=True)) if names else [()]
+            self._keys[names] = known
+        return known
+
+    def fixed(self, node: Any) -> dict[str, Any]:
+        """The node's parameters that have no column, and their defaults."""
+        names = node.params if isinstance(node, Node) else ()
+        return {name: self.defaults[name] for name in names if name not in self._position}
+
+    def identity(self, node: Node) -> Any:
+        """What the node's values depend on beside its :meth:`keys`."""
+        return node.key, self.varied(node), tuple((name, value.__class__, value) for name, value in self.fixed(node).items())
+
+    def settings(self, node: Any, key: Any) -> dict[str, Any]:
+        """A node's parameters at one of the :meth:`keys` of its columns."""
+        names = self.varied(node)
+        typed = [key] if len(names) == 1 else key
+        return self.fixed(node) | {name: value for name, (_, value) in zip(names, typed, strict=True)}
+
     def combinations(self, node: Any) -> list[dict[str, Any]]:
         """Distinct combinations of a node's parameters as dicts, in the order of :meth:`distinct`."""
-        names = self.varied(node)
-        fixed = {name: self.defaults[name] for name in (node.params if isinstance(node, Node) else ())
-                 if name not in self._position}
-        if not names:
-            return [fixed]
-        candidates = self.distinct(names).candidates
-        lists = []
-        for name in names:
-            values, codes = self.values(name)
-            lists.append([values[code] for code in codes[candidates].tolist()])
-        return [fixed | dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+        return [self.settings(node, key) for key in self.keys(self.varied(node))]
 
 
 def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
@@ -158,53 +178,52 @@ def _distinct(columns: Sequence[tuple[list[Any], Ints]], n_candidates: int) -> D
 
 
 class LineTable:
-    """Lines in tiles, for the kernel, a row per line and value of its parameters; all are forgotten when the table is full."""
+    """Lines as the kernel wants them, a row per line and value of its parameters; all are forgotten when the table is full."""
 
     def __init__(self, lines: LineMemo, max_bytes: int) -> None:
         self.lines, self.n_bars = lines, len(lines.bars)
-        width = -(-self.n_bars // TILE) * TILE
-        self.capacity = max(2, max_bytes // (8 * width))
-        room = np.empty(self.capacity * width + _ALIGNMENT // 8)
-        start = -room.ctypes.data % _ALIGNMENT // 8
-        self.values = room[start : start + self.capacity * width].reshape(self.capacity, width)
-        self._rows: dict[Any, dict[Any, tuple[int, int]]] = {}
+        n_tiles = max(1, -(-self.n_bars // TILE))
+        self.capacity = max(2, max_bytes // (8 * self.n_bars + 4 * n_tiles * TILE))
+        self.values = np.empty((self.capacity, self.n_bars))
+        room = np.empty(n_tiles * self.capacity * TILE + _ALIGNMENT // 4, dtype=np.int32)
+        start = -room.ctypes.data % _ALIGNMENT // 4
+        # Neighbouring lines side by side: pairs in order read memory in order.
+        self.coarse = room[start : start + n_tiles * self.capacity * TILE].reshape(n_tiles, self.capacity, TILE)
+        self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
+        self._rows: dict[Any, dict[Any, int]] = {}
         self._used = 0
 
-    def sides(self, nodes: Sequence[Any], combinations: Sequence[Sequence[dict[str, Any]]]) -> list[tuple[Ints, list[Any], Ints]]:
-        """Of each node at its combinations: rows (-1: the value), values, warm-ups; all rows are there together."""
-        if self._used + sum(map(len, combinations)) > self.capacity:
-            missing = sum(key not in self._rows.get(node.key, ()) for node, each in zip(nodes, combinations, strict=True)
-                          for key in map(_values, each))
+    def sides(self, nodes: Sequence[Any], keys: Sequence[Sequence[Any]], block: Block) -> list[tuple[Ints, list[Any], Ints]]:
+        """Of each node at keys of the block: rows (-1: the value), values, warm-ups; all rows are there together."""
+        if self._used + sum(map(len, keys)) > self.capacity:
+            known = [self._rows.get(block.identity(node), {}) for node in nodes]
+            missing = sum(key not in rows for rows, each in zip(known, keys, strict=True) for key in each)
             if self._used + missing > self.capacity:
                 self._rows, self._used = {}, 0
-        return [self._side(node, each) for node, each in zip(nodes, combinations, strict=True)]
+        return [self._side(node, each, block) for node, each in zip(nodes, keys, strict=True)]
 
-    def _side(self, node: Any, combinations: Sequence[dict[str, Any]]) -> tuple[Ints, list[Any], Ints]:
-        known = self._rows.setdefault(node.key, {})
-        values: list[Any] = [0.0] * len(combinations)
-        found = []
-        for index, params in enumerate(combinations):
-            key = _values(params)
-            row = known.get(key)
-            if row is None:
-                value, warm = self.lines.entry(node, params)
-                if isinstance(value, np.ndarray):
-                    row = known[key] = self._add(value), warm
-                else:
-                    values[index], row = value, (-1, 0)
-            found.append(row)
-        table = np.array(found, dtype=np.int64).reshape(-1, 2)
-        return table[:, 0], values, table[:, 1]
+    def _side(self, node: Any, keys: Sequence[Any], block: Block) -> tuple[Ints, list[Any], Ints]:
+        known = self._rows.setdefault(block.identity(node), {})
+        values: list[Any] = []
+        found: list[Any] = list(map(known.get, keys))
+        if None in found:
+            values = [0.0] * len(keys)
+            for index, key in enumerate(keys):
+                if found[index] is None:
+                    value, warm = self.lines.entry(node, block.settings(node, key))
+                    if isinstance(value, np.ndarray):
+                        found[index] = known[key] = self._add(value, warm)
+                    else:
+                        values[index], found[index] = value, -1
+        rows = np.array(found, dtype=np.int64)
+        return rows, values or [0.0], self._warm[rows]
 
-    def _add(self, line: Floats) -> int:
+    def _add(self, line: Floats, warm: int) -> int:
         row = self._used
-        _backend.kernel("masks").spread(line, self.values[row])
+        self.values[row], self._warm[row] = line, warm
+        _backend.kernel("masks").spread(line, row, self.coarse)
         self._used += 1
         return row
-
-
-def _values(params: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple((value.__class__, value) for value in params.values())
 
 
 class Stack(NamedTuple):
@@ -233,6 +252,7 @@ class MaskMemo:
         self.n_words = n_words(self.n_bars)
         self._table = LineTable(lines, max_bytes)
         self._memo: LRUCache[Any, tuple[Words, int]] = LRUCache(max_bytes, getsizeof=lambda entry: entry[0].nbytes)
+        self._numbers: dict[Any, int] = {}
 
     def stacks(self, conditions: Sequence[Condition], block: Block) -> tuple[Words, list[Stack]]:
         """Masks of conditions in one table, (n_masks + 1, n_words), and each condition's stack of its rows, in order.
@@ -274,8 +294,9 @@ class MaskMemo:
     def _leaf(self, condition: Condition, work: _Work) -> Stack:
         if len(work.block.varied(condition)) > 1:
             return self._compared(condition, work, None)
-        combinations = work.block.combinations(condition)
-        keys = [(condition.key, _values(params)) for params in combinations]
+        identity = work.block.identity(condition)
+        number = self._numbers.setdefault(identity, len(self._numbers))  # hashing a tree for each key takes longer than the rest
+        keys = [(number, key) for key in work.block.keys(work.block.varied(condition))]
         known = [self._memo.get(key) for key in keys]
         missing = [index for index, entry in enumerate(known) if entry is None]
         words, warm = work.place(condition, self.n_words), np.zeros(len(keys), dtype=np.int64)
@@ -316,13 +337,14 @@ class MaskMemo:
         return stack
 
     def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
-        lines, row_us = self._table.values, _COMPARE_US * self.n_bars
+        table, row_us = self._table, _COMPARE_US * self.n_bars
         if condition.op == "crosses_above":
-            self._run("crosses", (lines, pairs, self.n_bars), len(words), row_us, words, other)
+            self._run("crosses", (table.values, table.coarse, pairs, self.n_bars), len(words), row_us, words, other)
             return
         if condition.op in ("<", "<="):
             pairs = Pairs(pairs.right, pairs.left, pairs.right_values, pairs.left_values, pairs.warm)
-        self._run("compare", (lines, pairs, condition.op in ("<", ">"), self.n_bars), len(words), row_us, words)
+        arguments = table.values, table.coarse, pairs, condition.op in ("<", ">"), self.n_bars
+        self._run("compare", arguments, len(words), row_us, words)
 
     def _run(self, kernel: str, arguments: tuple[Any, ...], n_rows: int, row_us: float, *out: Any) -> None:
         call = getattr(_backend.kernel("masks"), kernel)
@@ -333,14 +355,13 @@ class MaskMemo:
         lines = [arg for arg in condition.args if _is_line(arg)]
         indices, asked = [], []
         for arg in lines:
-            index = block.distinct(block.varied(arg)).inverse[candidates]
-            combinations = block.combinations(arg)
+            index, keys = block.distinct(block.varied(arg)).inverse[candidates], block.keys(block.varied(arg))
             if are_few:
                 wanted, index = np.unique(index, return_inverse=True)
-                combinations = [combinations[each] for each in wanted.tolist()]
+                keys = [keys[each] for each in wanted.tolist()]
             indices.append(index)
-            asked.append(combinations)
-        found = dict(zip(map(id, lines), zip(self._table.sides(lines, asked), indices, strict=True), strict=True))
+            asked.append(keys)
+        found = dict(zip(map(id, lines), zip(self._table.sides(lines, asked, block), indices, strict=True), strict=True))
         rows, values, warms = [], [], []
         for arg in condition.args:
             if id(arg) in found:
@@ -349,7 +370,7 @@ class MaskMemo:
                 at, numbers, warm, index = _numbers(arg, block, candidates)
             needed = np.array(_checked(condition, numbers), dtype=np.float64)
             rows.append(at[index])
-            values.append(needed[index])
+            values.append(needed[index] if len(needed) > 1 else np.full(len(index), needed[0]))
             warms.append(warm[index])
         warm = np.maximum(*warms)
         if condition.op == "crosses_above":

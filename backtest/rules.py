@@ -146,14 +146,14 @@ class PackedSignals:
         Read-only.
     n_bars : int
     digest : str
-        Hash of the content.
+        Hash of the content, computed when it is first asked for: a search never does, and hashing takes longer than packing.
     """
 
-    __slots__ = ("digest", "n_bars", "words")
+    __slots__ = ("_digest", "n_bars", "words")
 
     words: Words
     n_bars: int
-    digest: str
+    _digest: str | None
 
     def __init__(self, words: ArrayLike, n_bars: int) -> None:
         n_bars, array = whole("n_bars", n_bars, low=0), np.array(words, order="C", copy=True)
@@ -166,10 +166,8 @@ class PackedSignals:
 
     def _hold(self, words: Words, n_bars: int) -> None:
         words.flags.writeable = False
-        shape = f"{n_bars} {words.shape}".encode()
-        object.__setattr__(self, "words", words)
-        object.__setattr__(self, "n_bars", n_bars)
-        object.__setattr__(self, "digest", hashlib.blake2b(words.data, digest_size=16, key=shape[:64]).hexdigest())
+        for name, value in (("words", words), ("n_bars", n_bars), ("_digest", None)):
+            object.__setattr__(self, name, value)
 
     @classmethod
     def pack(cls, name: str, values: ArrayLike) -> PackedSignals:
@@ -191,6 +189,14 @@ class PackedSignals:
         return packed
 
     @property
+    def digest(self) -> str:
+        """Hash of the content."""
+        if self._digest is None:
+            shape = f"{self.n_bars} {self.words.shape}".encode()
+            object.__setattr__(self, "_digest", hashlib.blake2b(self.words.data, digest_size=16, key=shape[:64]).hexdigest())
+        return self._digest  # type: ignore[return-value]
+
+    @property
     def is_shared(self) -> bool:
         """One row for all candidates."""
         return self.words.ndim == 1
@@ -207,10 +213,12 @@ class PackedSignals:
         raise AttributeError(f"PackedSignals is immutable; cannot delete {name!r}")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PackedSignals) and self.digest == other.digest
+        if self is other or not isinstance(other, PackedSignals) or self.shape != other.shape:
+            return self is other
+        return np.array_equal(self.words, other.words)
 
     def __hash__(self) -> int:
-        return hash(self.digest)
+        return hash((self.shape, self.words.ravel()[:64].tobytes()))  # equal content has an equal beginning
 
     def __reduce__(self) -> tuple[type[PackedSignals], tuple[Words, int]]:
         return PackedSignals, (self.words, self.n_bars)
@@ -219,6 +227,24 @@ class PackedSignals:
         return f"array{self.shape}"
 
 
+class _Content(Frozen):
+    """Identity of a node that holds signals: equal for equal signals, and its text says their digest."""
+
+    __slots__ = ("signals",)
+
+    def __init__(self, signals: PackedSignals) -> None:
+        self.signals = signals
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Content) and self.signals == other.signals
+
+    def __hash__(self) -> int:
+        return hash(self.signals)
+
+    def __repr__(self) -> str:
+        return repr(self.signals.digest)
+
+
 def _array_condition(name: str, values: ArrayLike | PackedSignals) -> Condition:
     signals = values if isinstance(values, PackedSignals) else PackedSignals.pack(name, values)
-    return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=signals.digest)
+    return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=_Content(signals))

@@ -1,7 +1,8 @@
 /* Bits of comparisons and of bytes, 64 a word; the same bits at every instruction set level.
  *
- * A tile is 512 bars of a line, 64 vectors of 8: place 8 i + j is bar 64 j + i (see masks).  A step of 0 is a number, given as
- * 8 copies.
+ * Lines are compared by whole numbers of 32 bits that grow with their values (see masks): two of them that differ say what the
+ * values say, and equal ones leave it open.  A tile is 512 bars, 32 vectors of 16: place 16 i + j is bar 32 j + i.  A step of 0 is
+ * a number, given as 16 copies.
  */
 
 #ifndef BACKTEST_BITS_H
@@ -9,6 +10,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -17,102 +19,88 @@
 #include <emmintrin.h>
 #endif
 
-#if defined(__AVX2__)
-
-/* bits | (held & bit).  Four lanes also with AVX-512: a comparison into a mask register takes twice the time of one into a vector. */
-static inline __m256i backtest_collect(__m256i bits, __m256d held, __m256i bit) {
-#if defined(__AVX512VL__)
-    return _mm256_ternarylogic_epi64(bits, _mm256_castpd_si256(held), bit, 0xf8);
-#else
-    return _mm256_or_si256(bits, _mm256_and_si256(_mm256_castpd_si256(held), bit));
-#endif
+/* The upper half of a double's bits, flipped so that they count up with its value; -0.0 is 0.0. */
+static inline int32_t backtest_coarse(double value) {
+    int64_t bits;
+    value += 0.0;
+    memcpy(&bits, &value, sizeof(bits));
+    if (bits < 0) bits ^= INT64_MAX;
+    return (int32_t) (bits >> 32);
 }
 
-#define BACKTEST_COMPARE(name, predicate) \
-    static inline void name(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *out) { \
-        __m256i bit = _mm256_set1_epi64x(1), low = _mm256_setzero_si256(), high = _mm256_setzero_si256(); \
-        for (int i = 0; i < 64; i++) { \
-            __m256d left = _mm256_loadu_pd(a), left_high = _mm256_loadu_pd(a + 4); \
-            __m256d right = _mm256_loadu_pd(b), right_high = _mm256_loadu_pd(b + 4); \
-            low = backtest_collect(low, _mm256_cmp_pd(left, right, predicate), bit); \
-            high = backtest_collect(high, _mm256_cmp_pd(left_high, right_high, predicate), bit); \
-            bit = _mm256_add_epi64(bit, bit); \
-            a += step_a; \
-            b += step_b; \
-        } \
-        _mm256_storeu_si256((__m256i *) out, low); \
-        _mm256_storeu_si256((__m256i *) (out + 4), high); \
-    }
-
-BACKTEST_COMPARE(backtest_greater, _CMP_GT_OQ)
-BACKTEST_COMPARE(backtest_greater_equal, _CMP_GE_OQ)
-#undef BACKTEST_COMPARE
-
-/* Both orders from one pass over the lines. */
-static inline void backtest_order(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *greater,
-                                  uint64_t *less) {
-    __m256i bit = _mm256_set1_epi64x(1), up = _mm256_setzero_si256(), up_high = up, down = up, down_high = up;
-    for (int i = 0; i < 64; i++) {
-        __m256d left = _mm256_loadu_pd(a), left_high = _mm256_loadu_pd(a + 4);
-        __m256d right = _mm256_loadu_pd(b), right_high = _mm256_loadu_pd(b + 4);
-        up = backtest_collect(up, _mm256_cmp_pd(left, right, _CMP_GT_OQ), bit);
-        up_high = backtest_collect(up_high, _mm256_cmp_pd(left_high, right_high, _CMP_GT_OQ), bit);
-        down = backtest_collect(down, _mm256_cmp_pd(left, right, _CMP_LT_OQ), bit);
-        down_high = backtest_collect(down_high, _mm256_cmp_pd(left_high, right_high, _CMP_LT_OQ), bit);
-        bit = _mm256_add_epi64(bit, bit);
+/* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open? */
+static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
+                                 uint64_t *less, uint64_t *open) {
+    uint64_t any = 0;
+#if defined(__AVX2__) /* x86 is little-endian: two lanes of 32 bars are a word */
+    /* Eight lanes also with AVX-512: a comparison into a mask register takes twice the time of one into a vector. */
+#if defined(__AVX512VL__)
+#define BACKTEST_COLLECT(bits, held) bits = _mm256_ternarylogic_epi32(bits, held, bit, 0xf8)
+#else
+#define BACKTEST_COLLECT(bits, held) bits = _mm256_or_si256(bits, _mm256_and_si256(held, bit))
+#endif
+    __m256i bit = _mm256_set1_epi32(1), up = _mm256_setzero_si256(), up_high = up, same = up, same_high = up;
+#if defined(__GNUC__)
+#pragma GCC unroll 8
+#endif
+    for (int i = 0; i < 32; i++) {
+        __m256i left = _mm256_loadu_si256((const __m256i *) a), left_high = _mm256_loadu_si256((const __m256i *) (a + 8));
+        __m256i right = _mm256_loadu_si256((const __m256i *) b), right_high = _mm256_loadu_si256((const __m256i *) (b + 8));
+        BACKTEST_COLLECT(up, _mm256_cmpgt_epi32(left, right));
+        BACKTEST_COLLECT(up_high, _mm256_cmpgt_epi32(left_high, right_high));
+        BACKTEST_COLLECT(same, _mm256_cmpeq_epi32(left, right));
+        BACKTEST_COLLECT(same_high, _mm256_cmpeq_epi32(left_high, right_high));
+        bit = _mm256_add_epi32(bit, bit);
         a += step_a;
         b += step_b;
     }
     _mm256_storeu_si256((__m256i *) greater, up);
     _mm256_storeu_si256((__m256i *) (greater + 4), up_high);
-    _mm256_storeu_si256((__m256i *) less, down);
-    _mm256_storeu_si256((__m256i *) (less + 4), down_high);
-}
-
+    _mm256_storeu_si256((__m256i *) open, same);
+    _mm256_storeu_si256((__m256i *) (open + 4), same_high);
 #elif defined(BACKTEST_SSE2)
-
-/* Two lanes a register: four pairs of words one after the other keep the sums in registers. */
-#define BACKTEST_COMPARE(name, compare) \
-    static inline void name(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *out) { \
-        for (int j = 0; j < 8; j += 2) { \
-            __m128i bit = _mm_set_epi32(0, 1, 0, 1), bits = _mm_setzero_si128(); \
-            for (int i = 0; i < 64; i++) { \
-                __m128d held = compare(_mm_loadu_pd(a + i * step_a + j), _mm_loadu_pd(b + i * step_b + j)); \
-                bits = _mm_or_si128(bits, _mm_and_si128(_mm_castpd_si128(held), bit)); \
-                bit = _mm_add_epi64(bit, bit); \
-            } \
-            _mm_storeu_si128((__m128i *) (out + j), bits); \
-        } \
+    for (int j = 0; j < 16; j += 4) { /* few enough lanes at once to stay in registers */
+        __m128i bit = _mm_set1_epi32(1), up = _mm_setzero_si128(), same = up;
+        for (int i = 0; i < 32; i++) {
+            __m128i left = _mm_loadu_si128((const __m128i *) (a + i * step_a + j));
+            __m128i right = _mm_loadu_si128((const __m128i *) (b + i * step_b + j));
+            up = _mm_or_si128(up, _mm_and_si128(_mm_cmpgt_epi32(left, right), bit));
+            same = _mm_or_si128(same, _mm_and_si128(_mm_cmpeq_epi32(left, right), bit));
+            bit = _mm_add_epi32(bit, bit);
+        }
+        _mm_storeu_si128((__m128i *) (greater + j / 2), up);
+        _mm_storeu_si128((__m128i *) (open + j / 2), same);
     }
-
-BACKTEST_COMPARE(backtest_greater, _mm_cmpgt_pd)
-BACKTEST_COMPARE(backtest_greater_equal, _mm_cmpge_pd)
-BACKTEST_COMPARE(backtest_less, _mm_cmplt_pd)
-
 #else
-
-#define BACKTEST_COMPARE(name, sign) \
-    static inline void name(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *out) { \
-        for (int j = 0; j < 8; j++) out[j] = 0; \
-        for (int i = 0; i < 64; i++) \
-            for (int j = 0; j < 8; j++) out[j] |= (uint64_t) (a[i * step_a + j] sign b[i * step_b + j]) << i; \
+    uint32_t above[16], equal[16];
+    for (int j = 0; j < 16; j++) above[j] = equal[j] = 0;
+    for (int i = 0; i < 32; i++)
+        for (int j = 0; j < 16; j++) {
+            above[j] |= (uint32_t) (a[i * step_a + j] > b[i * step_b + j]) << i;
+            equal[j] |= (uint32_t) (a[i * step_a + j] == b[i * step_b + j]) << i;
+        }
+    for (int word = 0; word < 8; word++) {
+        greater[word] = above[2 * word] | (uint64_t) above[2 * word + 1] << 32;
+        open[word] = equal[2 * word] | (uint64_t) equal[2 * word + 1] << 32;
     }
-
-BACKTEST_COMPARE(backtest_greater, >)
-BACKTEST_COMPARE(backtest_greater_equal, >=)
-BACKTEST_COMPARE(backtest_less, <)
-
 #endif
-
-#if defined(BACKTEST_COMPARE)
-
-static inline void backtest_order(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *greater,
-                                  uint64_t *less) {
-    backtest_greater(a, step_a, b, step_b, greater);
-    backtest_less(a, step_a, b, step_b, less);
+    for (int word = 0; word < 8; word++) {
+        less[word] = ~(greater[word] | open[word]);
+        any |= open[word];
+    }
+    return any != 0;
 }
 
+/* The lowest bit that is set; there must be one. */
+static inline int backtest_lowest(uint64_t bits) {
+#if defined(__GNUC__)
+    return __builtin_ctzll(bits);
+#else
+    int place = 0;
+    for (; !(bits & 1); bits >>= 1) place++;
+    return place;
 #endif
+}
 
 /* Where 8 words of truth begin to be true; ``before[0]`` is the word in front of them, ``before[1]`` the first of them. */
 static inline void backtest_edges(const uint64_t *before, uint64_t *edges) {

@@ -2,114 +2,120 @@
 
 Bit ``t % 64`` of word ``t // 64`` is the condition at the close of bar ``t``; bits of the warm-up and from ``n_bars`` on are 0.
 
-Lines lie in tiles of 512 bars, 64 vectors of 8: place ``8 i + j`` of a tile is its bar ``64 j + i``.  So comparing vector ``i``
-of two lines gives bit ``i`` of 8 words at once, whatever the width of a register, and no bit has to be moved.
+Lines come twice.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are whole numbers
+that never fall where a value rises: the upper halves of its bits, flipped below zero so that they count up, with -0.0 as 0.0.
+Where they differ, they say what the values say, in half the memory and without a second comparison for ``<``; where they do
+not, the values decide.  They lie in tiles of 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so
+that comparing vector ``i`` gives bit ``i`` of 16 half words, whatever the width of a register, and no bit has to be moved.  The
+plain loops here need them not.
 
 ``pairs`` is a record of arrays (n_pairs,), see ``masks.Pairs``: ``left`` and ``right``, rows of ``lines`` or -1;
 ``left_values`` and ``right_values``, the numbers of those without a row; ``warm``, the bars to clear.
 """
 
-from libc.math cimport NAN
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from "_bits.h" nogil:
-    void backtest_greater(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *out)
-    void backtest_greater_equal(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *out)
-    void backtest_order(const double *a, ptrdiff_t step_a, const double *b, ptrdiff_t step_b, uint64_t *greater, uint64_t *less)
+    int32_t backtest_coarse(double value)
+    bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
+                        uint64_t *less, uint64_t *open)
+    int backtest_lowest(uint64_t bits)
     void backtest_edges(const uint64_t *before, uint64_t *edges)
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
     void backtest_transpose(uint64_t *words)
 
-cdef enum:
-    LANES = 8  # range() has to see its step as a number
+cdef enum:  # range() has to see its step as a number, so 8, 64 and 512 stand there
+    WORDS = 8    # of a tile
+    VECTOR = 16  # whole numbers
+    AT_ONCE = 2048  # pairs that pass through one tile before the next
 
 
-def spread(const double[::1] values, double[::1] row):
-    """Lay a line out in tiles; what is behind its last bar is NaN, which no comparison holds for.
+def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
+    """Lay a line's coarse values out in tiles; behind the last bar they are 0.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n_bars,)
-    row : ndarray of float64, shape (n_tiles * 512,)
+    row : int
+        Of the line.
+    coarse : ndarray of int32, shape (n_tiles, n_lines, 512)
         Output.
     """
-    cdef Py_ssize_t n_bars = values.shape[0], bar, tile, i, j
+    cdef Py_ssize_t n_bars = values.shape[0], tile, i, j, bar
     with nogil:
-        for tile in range(0, row.shape[0], 512):
-            for j in range(LANES):
-                for i in range(64):
-                    bar = tile + 64 * j + i
-                    row[tile + LANES * i + j] = values[bar] if bar < n_bars else NAN
+        for tile in range(coarse.shape[0]):
+            for j in range(VECTOR):
+                for i in range(32):
+                    bar = 512 * tile + 32 * j + i
+                    coarse[tile, row, VECTOR * i + j] = backtest_coarse(values[bar]) if bar < n_bars else 0
 
 
-def compare(const double[:, ::1] lines, pairs, bint is_strict, Py_ssize_t n_bars, Py_ssize_t start, Py_ssize_t stop,
-            uint64_t[:, ::1] masks):
+def compare(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, bint is_strict, Py_ssize_t n_bars,
+            Py_ssize_t start, Py_ssize_t stop, uint64_t[:, ::1] masks):
     """Bits of ``left > right``, or of ``left >= right``, for pairs ``start <= row < stop``.
 
     Parameters
     ----------
-    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
-        In tiles, see the module.
-    pairs
-        Record, see the module.
+    lines, coarse, pairs
+        See the module.
     is_strict : bool
         ``>``, not ``>=``.
     n_bars, start, stop : int
     masks : ndarray of uint64, shape (n_pairs, n_words)
         Output.
     """
-    cdef Sides sides = Sides(lines, pairs)
-    cdef Py_ssize_t n_words = masks.shape[1], row, first
-    cdef uint64_t bits[LANES]
+    cdef Sides sides = Sides(lines, coarse, pairs)
+    cdef Py_ssize_t n_words = masks.shape[1], row, first, begin, end
+    cdef uint64_t greater[WORDS]
+    cdef uint64_t less[WORDS]
     cdef Pair pair
     with nogil:
-        # Tile by tile, so that the lines' parts stay in the nearest cache for all pairs.
-        for first in range(0, n_words, 8):
-            for row in range(start, stop):
-                set_pair(&pair, sides, row, first)
-                if is_strict:
-                    backtest_greater(pair.left, pair.left_step, pair.right, pair.right_step, bits)
-                else:
-                    backtest_greater_equal(pair.left, pair.left_step, pair.right, pair.right_step, bits)
-                write_words(&masks[row, 0], bits, first, n_words, sides.warm[row], n_bars)
+        for begin in range(start, stop, 2048):
+            end = min(begin + AT_ONCE, stop)
+            # Tile by tile, so that the lines' parts stay in a near cache for many pairs.
+            for first in range(0, n_words, 8):
+                for row in range(begin, end):
+                    set_pair(&pair, sides, row, first)
+                    order(&pair, first, min(first + WORDS, n_words), sides.warm[row], n_bars, not is_strict, greater, less)
+                    write_words(&masks[row, 0], greater, first, n_words, sides.warm[row], n_bars)
 
 
-def crosses(const double[:, ::1] lines, pairs, Py_ssize_t n_bars, Py_ssize_t start, Py_ssize_t stop, uint64_t[:, ::1] above,
-            uint64_t[:, ::1] below):
+def crosses(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, Py_ssize_t n_bars, Py_ssize_t start,
+            Py_ssize_t stop, uint64_t[:, ::1] above, uint64_t[:, ::1] below):
     """Bits of ``left`` crossing above ``right`` and of its mirror, for pairs ``start <= row < stop``; never on bar 0.
 
     Parameters
     ----------
-    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
-        In tiles, see the module.
-    pairs
-        Record, see the module.
+    lines, coarse, pairs
+        See the module.
     n_bars, start, stop : int
     above, below : ndarray of uint64, shape (n_pairs, n_words)
         Output; one without rows is not wanted.
     """
-    cdef Sides sides = Sides(lines, pairs)
+    cdef Sides sides = Sides(lines, coarse, pairs)
     cdef bint has_above = above.shape[0] > 0, has_below = below.shape[0] > 0
-    cdef Py_ssize_t n_words = max(above.shape[1], below.shape[1]), row, first
-    cdef uint64_t up[LANES + 1]
-    cdef uint64_t down[LANES + 1]
+    cdef Py_ssize_t n_words = max(above.shape[1], below.shape[1]), row, first, begin, end
+    cdef uint64_t greater[WORDS + 1]  # the first is the word before
+    cdef uint64_t less[WORDS + 1]
+    cdef uint8_t was[AT_ONCE]  # on the bar before the tile: 1 greater, 2 less
     cdef Pair pair
     with nogil:
-        for first in range(0, n_words, 8):
-            for row in range(start, stop):
-                set_pair(&pair, sides, row, first)
-                if has_above and has_below:
-                    backtest_order(pair.left, pair.left_step, pair.right, pair.right_step, up + 1, down + 1)
-                elif has_above:
-                    backtest_greater(pair.left, pair.left_step, pair.right, pair.right_step, up + 1)
-                else:
-                    backtest_greater(pair.right, pair.right_step, pair.left, pair.left_step, down + 1)
-                if has_above:
-                    write_edges(&above[row, 0], up, first, n_words, pair.left_before > pair.right_before, sides.warm[row], n_bars)
-                if has_below:
-                    write_edges(&below[row, 0], down, first, n_words, pair.left_before < pair.right_before, sides.warm[row],
-                                n_bars)
+        for begin in range(start, stop, 2048):
+            end = min(begin + AT_ONCE, stop)
+            for first in range(0, n_words, 8):
+                for row in range(begin, end):
+                    set_pair(&pair, sides, row, first)
+                    # The bar before the first that may cross counts too.
+                    order(&pair, first, min(first + WORDS, n_words), sides.warm[row] - 1, n_bars, False, greater + 1, less + 1)
+                    # Bar 0 has no bar before it: as if both had been true.
+                    greater[0] = <uint64_t> (was[row - begin] & 1 if first else 1) << 63
+                    less[0] = <uint64_t> (was[row - begin] >> 1 if first else 1) << 63
+                    was[row - begin] = <uint8_t> (greater[WORDS] >> 63 | less[WORDS] >> 63 << 1)
+                    if has_above:
+                        write_edges(&above[row, 0], greater, first, n_words, sides.warm[row], n_bars)
+                    if has_below:
+                        write_edges(&below[row, 0], less, first, n_words, sides.warm[row], n_bars)
 
 
 def trim(uint64_t[:, ::1] masks, const int64_t[::1] warm, Py_ssize_t n_bars, Py_ssize_t start, Py_ssize_t stop):
@@ -196,51 +202,75 @@ cdef class Sides:
     """The arguments, typed."""
 
     cdef const double[:, ::1] lines
+    cdef const int32_t[:, :, ::1] coarse
     cdef const int64_t[::1] left, right, warm
     cdef const double[::1] left_values, right_values
 
-    def __cinit__(self, lines, pairs):
-        self.lines, self.left, self.right, self.warm = lines, pairs.left, pairs.right, pairs.warm
+    def __cinit__(self, lines, coarse, pairs):
+        self.lines, self.coarse, self.left, self.right, self.warm = lines, coarse, pairs.left, pairs.right, pairs.warm
         self.left_values, self.right_values = pairs.left_values, pairs.right_values
 
 
-cdef struct Pair:  # a tile of two lines
-    const double *left
-    const double *right
-    ptrdiff_t left_step   # 0: a number
-    ptrdiff_t right_step
-    double left_before    # on the bar before the tile
-    double right_before
-    double left_value[LANES]
-    double right_value[LANES]
+cdef struct Side:  # one side of a comparison in a tile
+    const int32_t *coarse
+    const double *values
+    ptrdiff_t coarse_step    # 0: a number
+    ptrdiff_t step
+    double number
+    int32_t numbers[VECTOR]
 
 
-cdef void set_pair(Pair *pair, Sides sides, Py_ssize_t row, Py_ssize_t first_word) noexcept nogil:
-    set_side(&pair.left, &pair.left_step, &pair.left_before, pair.left_value, sides.lines, sides.left[row],
-             sides.left_values[row], first_word)
-    set_side(&pair.right, &pair.right_step, &pair.right_before, pair.right_value, sides.lines, sides.right[row],
-             sides.right_values[row], first_word)
+cdef struct Pair:
+    Side left
+    Side right
 
 
-cdef inline void set_side(const double **side, ptrdiff_t *step, double *before, double *value, const double[:, ::1] lines,
-                          int64_t line, double number, Py_ssize_t first_word) noexcept nogil:
+cdef inline void set_pair(Pair *pair, Sides sides, Py_ssize_t row, Py_ssize_t first) noexcept nogil:
+    set_side(&pair.left, sides, sides.left[row], sides.left_values[row], first)
+    set_side(&pair.right, sides, sides.right[row], sides.right_values[row], first)
+
+
+cdef inline void set_side(Side *side, Sides sides, int64_t line, double number, Py_ssize_t first) noexcept nogil:
     cdef int lane
     if line >= 0:
-        # The last place of a tile is its last bar.
-        side[0], step[0] = &lines[line, 64 * first_word], LANES
-        before[0] = lines[line, 64 * first_word - 1] if first_word else NAN
+        side.coarse, side.values = &sides.coarse[first // WORDS, line, 0], &sides.lines[line, 0]
+        side.coarse_step, side.step = VECTOR, 1
         return
-    for lane in range(LANES):
-        value[lane] = number
-    side[0], step[0], before[0] = value, 0, number
+    side.number = number
+    for lane in range(VECTOR):
+        side.numbers[lane] = backtest_coarse(number)
+    side.coarse, side.values, side.coarse_step, side.step = side.numbers, &side.number, 0, 0
 
 
-cdef inline void write_edges(uint64_t *mask, uint64_t *truth, Py_ssize_t first, Py_ssize_t n_words, bint was_true,
-                             int64_t warm, Py_ssize_t n_bars) noexcept nogil:
-    """``truth``: room for a word, then the tile's words."""
-    # No NaN from the warm-up on, so "was at or below" is "was not above".  Bar 0 has no bar before it.
-    cdef uint64_t edges[LANES]
-    truth[0] = <uint64_t> (was_true or not first) << 63
+cdef inline void order(Pair *pair, Py_ssize_t first, Py_ssize_t stop, int64_t warm, Py_ssize_t n_bars, bint with_equal,
+                       uint64_t *greater, uint64_t *less) noexcept nogil:
+    """Where left is greater (``with_equal``: or equal), and where it is less, from bar ``warm`` on."""
+    cdef uint64_t equal[WORDS]
+    cdef uint64_t undecided
+    cdef Py_ssize_t word, bar
+    cdef double left, right
+    cdef int place
+    if not backtest_order(pair.left.coarse, pair.left.coarse_step, pair.right.coarse, pair.right.coarse_step, greater, less,
+                          equal):
+        return
+    for word in range(first, stop):
+        undecided = equal[word - first]
+        if not undecided:
+            continue
+        undecided &= kept(word, warm, n_bars)
+        while undecided:
+            place = backtest_lowest(undecided)
+            undecided &= undecided - 1
+            bar = 64 * word + place
+            left, right = pair.left.values[bar * pair.left.step], pair.right.values[bar * pair.right.step]
+            greater[word - first] |= <uint64_t> (left >= right if with_equal else left > right) << place
+            less[word - first] |= <uint64_t> (left < right) << place
+
+
+cdef inline void write_edges(uint64_t *mask, const uint64_t *truth, Py_ssize_t first, Py_ssize_t n_words, int64_t warm,
+                             Py_ssize_t n_bars) noexcept nogil:
+    # No NaN from the warm-up on, so "was at or below" is "was not above".
+    cdef uint64_t edges[WORDS]
     backtest_edges(truth, edges)
     write_words(mask, edges, first, n_words, warm, n_bars)
 
@@ -248,10 +278,10 @@ cdef inline void write_edges(uint64_t *mask, uint64_t *truth, Py_ssize_t first, 
 cdef inline void write_words(uint64_t *mask, const uint64_t *bits, Py_ssize_t first, Py_ssize_t n_words, int64_t warm,
                              Py_ssize_t n_bars) noexcept nogil:
     cdef Py_ssize_t word
-    if warm <= 64 * first and 64 * first + 512 <= n_bars:  # most tiles
-        memcpy(mask + first, bits, LANES * sizeof(uint64_t))
+    if warm <= 64 * first and 64 * (first + WORDS) <= n_bars:  # most tiles
+        memcpy(mask + first, bits, WORDS * sizeof(uint64_t))
         return
-    for word in range(first, min(first + LANES, n_words)):
+    for word in range(first, min(first + WORDS, n_words)):
         mask[word] = bits[word - first] & kept(word, warm, n_bars)
 
 

@@ -2,8 +2,12 @@
 
 Bit ``t % 64`` of word ``t // 64`` is the condition at the close of bar ``t``; bits of the warm-up and from ``n_bars`` on are 0.
 
-Lines lie in tiles of 512 bars, 64 vectors of 8: place ``8 i + j`` of a tile is its bar ``64 j + i``.  So comparing vector ``i``
-of two lines gives bit ``i`` of 8 words at once, whatever the width of a register, and no bit has to be moved.
+Lines come twice.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are whole numbers
+that never fall where a value rises: the upper halves of its bits, flipped below zero so that they count up, with -0.0 as 0.0.
+Where they differ, they say what the values say, in half the memory and without a second comparison for ``<``; where they do
+not, the values decide.  They lie in tiles of 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so
+that comparing vector ``i`` gives bit ``i`` of 16 half words, whatever the width of a register, and no bit has to be moved.  The
+plain loops here need them not.
 
 ``pairs`` is a record of arrays (n_pairs,), see ``masks.Pairs``: ``left`` and ``right``, rows of ``lines`` or -1;
 ``left_values`` and ``right_values``, the numbers of those without a row; ``warm``, the bars to clear.
@@ -11,34 +15,38 @@ of two lines gives bit ``i`` of 8 words at once, whatever the width of a registe
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 _TILE = 512
 
 
-def spread(values: Any, row: Any) -> None:
-    """Lay a line out in tiles; what is behind its last bar is NaN, which no comparison holds for.
+def spread(values: Any, row: int, coarse: Any) -> None:
+    """Lay a line's coarse values out in tiles; behind the last bar they are 0.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n_bars,)
-    row : ndarray of float64, shape (n_tiles * 512,)
+    row : int
+        Of the line.
+    coarse : ndarray of int32, shape (n_tiles, n_lines, 512)
         Output.
     """
     n_bars = len(values)
-    for bar in range(len(row)):
-        row[_place(bar)] = values[bar] if bar < n_bars else float("nan")
+    for tile in range(len(coarse)):
+        for i in range(32):
+            for j in range(16):
+                bar = _TILE * tile + 32 * j + i
+                coarse[tile, row, 16 * i + j] = _upper(float(values[bar])) if bar < n_bars else 0
 
 
-def compare(lines: Any, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Any) -> None:
+def compare(lines: Any, coarse: Any, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Any) -> None:
     """Bits of ``left > right``, or of ``left >= right``, for pairs ``start <= row < stop``.
 
     Parameters
     ----------
-    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
-        In tiles, see the module.
-    pairs
-        Record, see the module.
+    lines, coarse, pairs
+        See the module.
     is_strict : bool
         ``>``, not ``>=``.
     n_bars, start, stop : int
@@ -53,15 +61,13 @@ def compare(lines: Any, pairs: Any, is_strict: bool, n_bars: int, start: int, st
             _write(masks[row], [x >= y for x, y in zip(a, b, strict=True)], pairs.warm[row])
 
 
-def crosses(lines: Any, pairs: Any, n_bars: int, start: int, stop: int, above: Any, below: Any) -> None:
+def crosses(lines: Any, coarse: Any, pairs: Any, n_bars: int, start: int, stop: int, above: Any, below: Any) -> None:
     """Bits of ``left`` crossing above ``right`` and of its mirror, for pairs ``start <= row < stop``; never on bar 0.
 
     Parameters
     ----------
-    lines : ndarray of float64, shape (n_lines, n_tiles * 512)
-        In tiles, see the module.
-    pairs
-        Record, see the module.
+    lines, coarse, pairs
+        See the module.
     n_bars, start, stop : int
     above, below : ndarray of uint64, shape (n_pairs, n_words)
         Output; one without rows is not wanted.
@@ -121,16 +127,16 @@ def pack_columns(signals: Any, start: int, stop: int, masks: Any) -> None:
         _write(masks[column], [value != 0 for value in signals[:, column].tolist()], 0)
 
 
-def _place(bar: int) -> int:
-    return bar // _TILE * _TILE + bar % 64 * 8 + bar % _TILE // 64
+def _upper(value: float) -> int:
+    bits: int = struct.unpack("<q", struct.pack("<d", value + 0.0))[0]
+    return (bits if bits >= 0 else bits ^ 0x7FFF_FFFF_FFFF_FFFF) >> 32
 
 
 def _sides(lines: Any, pairs: Any, n_bars: int, row: int) -> tuple[list[float], list[float]]:
     sides = []
     for line, value in ((pairs.left[row], pairs.left_values[row]), (pairs.right[row], pairs.right_values[row])):
         if line >= 0:
-            values = lines[line].tolist()
-            sides.append([values[_place(bar)] for bar in range(n_bars)])
+            sides.append(lines[line].tolist())
         else:
             sides.append([float(value)] * n_bars)
     return sides[0], sides[1]
