@@ -267,7 +267,7 @@ def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
     return list(keys)
 
 
-def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context) -> Floats:
+def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out: Floats | None = None) -> Floats:
     """Metrics of a batch.
 
     Parameters
@@ -276,12 +276,14 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context) -> 
         Of kind ``sweep``.
     sums : ndarray of SUMS, shape (n_candidates,)
     context : Context
+    out : ndarray of float64, shape (n_candidates, n_metrics), optional
+        Where to.
 
     Returns
     -------
     ndarray of float64, shape (n_candidates, n_metrics)
     """
-    columns, result = _Columns(sums, context), np.empty((len(sums), len(keys)), order="F")  # filled by column
+    columns, result = _Columns(sums, context), np.empty((len(sums), len(keys)), order="F") if out is None else out
     with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
         for column, key in enumerate(keys):
             result[:, column] = _SWEEP[key][1](columns, context)

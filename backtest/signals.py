@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ Floats = NDArray[np.float64]
 MEMO_BYTES = (64 << 20) // 3
 #: Bound of the tables one block of candidates brings along.
 BLOCK_BYTES = 32 << 20
-MAX_BLOCK = 8192
+#: Measured: fewer pay more for making a program, more do not stay in the second cache.
+MAX_BLOCK = 4096
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
@@ -142,7 +143,7 @@ class Evaluator:
         self._spans: Spans | None = None
         self.start = execution.start
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
-        self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (4 + 8 * line_levels)))))
+        self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
 
     def warm_up(self, combinations: Combinations) -> int:
         """Longest warm-up of the candidates that ``combinations`` stands for."""
@@ -232,28 +233,38 @@ class Evaluator:
         -------
         ndarray of float64, shape (n_candidates, n_metrics)
         """
-        sums, context = self.sums(batch, window), self.context(window)
-        scores = [sweep_metrics(self.swept, each, context) for each in sums]
-        return np.hstack(scores) if self.scores_both else scores[0]
+        settings, context, width = self.settings(window), self.context(window), len(self.swept)
+        result = np.empty((len(batch), len(self.metrics)), order="F")  # filled by column
+        for rows, sums in self._blocks(batch, settings):
+            for order, each in enumerate(sums):
+                sweep_metrics(self.swept, each, context, out=result[rows, order * width : (order + 1) * width])
+        return result
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
-        """What each candidate leaves behind: ndarray of SUMS, shape (1, n_candidates), or of both orders inside a bar (2, ...).
+        """What each candidate leaves behind: ndarray of SUMS, shape (1, n_candidates), or of both orders inside a bar (2, ...)."""
+        result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
+        for rows, sums in self._blocks(batch, self.settings(window)):
+            result[:, rows] = sums
+        return result
+
+    def _blocks(self, batch: Floats, settings: Settings) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Rows and sums of one block of candidates after the other; the sums are overwritten by the next.
 
         Only candidates with an ambiguous trade are replayed in the other order: for the rest it makes no difference.
         """
-        settings = self.settings(window)
-        result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
+        room = np.zeros((1 + self.scores_both, min(self.block, len(batch))), dtype=SUMS)
         for begin in range(0, len(batch), self.block):
             rows = slice(begin, min(begin + self.block, len(batch)))
+            sums = room[:, : rows.stop - begin]
             program = self.program(batch[rows], settings)
-            self._replay(program, settings, result[0, rows])
+            self._replay(program, settings, sums[0])
             if self.scores_both:
-                result[1, rows] = result[0, rows]
-                doubtful = begin + np.flatnonzero(result["n_ambiguous"][0, rows])
+                doubtful = np.flatnonzero(sums["n_ambiguous"][0])
                 other = np.zeros(len(doubtful), dtype=SUMS)
-                self._replay(program.of_rows(doubtful - begin), settings._replace(is_pessimistic=False), other)
-                result[1, doubtful] = other
-        return result
+                self._replay(program.of_rows(doubtful), settings._replace(is_pessimistic=False), other)
+                sums[1] = sums[0]
+                sums[1, doubtful] = other
+            yield rows, sums
 
     def _replay(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
         """Fill the sums of a block of candidates."""

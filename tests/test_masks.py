@@ -226,7 +226,8 @@ def test_conditions_of_a_block_are_those_of_each_candidate(kernel, names):
     for seed in range(2):  # the second block finds some of its masks in memory
         batch = a_batch(30, seed)
         table, stacks = memo.stacks(conditions, Block(batch, COLUMNS, {}))
-        assert len(table) == sum(len(stack.words) for stack in stacks)
+        assert len(table) == sum(len(stack.words) for stack in stacks) + 1
+        assert not table[-1].any()  # never
         for condition, stack in zip(conditions, stacks, strict=True):
             for row, each in enumerate(batch):
                 params = {name: column.decode(value) for (name, column), value in zip(COLUMNS.items(), each, strict=True)}
