@@ -241,7 +241,7 @@ class Evaluator:
         return result
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
-        """What each candidate leaves behind: ndarray of SUMS, shape (1, n_candidates), or of both orders inside a bar (2, ...)."""
+        """What each candidate leaves behind: ndarray of SUMS, (1, n_candidates), or of both orders inside a bar (2, ...)."""
         result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
         for rows, sums in self._blocks(batch, self.settings(window)):
             result[:, rows] = sums
