@@ -489,9 +489,9 @@ cdef void replay_bars(Book *book, const Rules *rules, int64_t bar) noexcept nogi
 
 
 cdef bint is_plain(const Book *book, const Rules *rules) noexcept nogil:
-    """Long or flat, signals only, filled at the next open: most of a sweep."""
+    """Signals only, filled at the next open, nothing borrowed: most of a sweep."""
     cdef int which
-    if book.has_shorts or book.max_bars > 0 or rules.fills_at_close or rules.close_at_end:
+    if book.max_bars > 0 or rules.fills_at_close or rules.close_at_end or (book.has_shorts and rules.borrow_per_bar > 0.0):
         return False
     for which in range(3):
         if book.lines[which] != NULL or book.values[which] == book.values[which]:
@@ -501,42 +501,68 @@ cdef bint is_plain(const Book *book, const Rules *rules) noexcept nogil:
 
 cdef void replay_plain(Book *book, const Rules *rules) noexcept nogil:
     """What ``replay_bars`` does to a plain candidate, without asking on every bar what cannot be."""
-    cdef const uint64_t *entries = book.conditions[0]
-    cdef const uint64_t *exits = book.conditions[1]
-    cdef int64_t bar = rules.first, last = rules.last, decision, end
+    cdef int64_t bar = rules.first, last = rules.last, side = 0, decision, end
+    cdef int64_t reason
     cdef double value
     mark(book, rules, book.cash)
     while True:
-        decision = next_alone(entries, exits, bar, last)
-        rest(book, rules, bar + 1, decision if decision < last else last - 1)
+        decision = next_of(book, side, bar, last)
+        end = decision if decision < last else last - 1
+        if side == 0:
+            rest(book, rules, bar + 1, end)
+        else:
+            end = hold(book, rules, bar + 1, end)
+            if end < decision and end < last - 1:  # bust on the next bar
+                replay_bars(book, rules, end + 1)
+                return
         if decision >= last - 1:
             return
         bar, book.decision_bar = decision + 1, decision
-        if not enter(book, rules, 1, book.open[bar], bar, OPEN):
-            mark(book, rules, book.cash)
-            continue
+        if side == 0:
+            side = 1 if acts(book, 0, decision) else -1
+        else:
+            reason = REVERSE if acts(book, 2 if side > 0 else 0, decision) else SIGNAL
+            leave(book, rules, book.open[bar], bar, OPEN, reason, 0)
+            side = -side if reason == REVERSE else 0
+        if side != 0 and not enter(book, rules, side, book.open[bar], bar, OPEN):
+            side = 0
         value = book.cash + book.units * book.close[bar]
         if value <= 0.0:
-            break
-        mark(book, rules, value)
-        decision = next_alone(exits, entries, bar, last)
-        end = decision if decision < last else last - 1
-        end = hold(book, rules, bar + 1, end)
-        bar = end + 1
-        if end < decision:  # no exit, or bust
-            if bar < last:
-                replay_bars(book, rules, bar)
+            go_bust(book, rules, bar)
+            rest(book, rules, bar + 1, last - 1)
             return
-        if bar == last:
-            return
-        book.decision_bar = decision
-        leave(book, rules, book.open[bar], bar, OPEN, SIGNAL, 0)
-        value = book.cash
-        if value <= 0.0:
-            break
         mark(book, rules, value)
-    go_bust(book, rules, bar)
-    rest(book, rules, bar + 1, last - 1)
+
+
+cdef inline bint acts(const Book *book, int which, int64_t bar) noexcept nogil:
+    cdef uint64_t conditions[4]
+    if not book.has_shorts:
+        return which == 0
+    conditions_of(book, bar >> 6, conditions)
+    return (conditions[which] >> (bar & 63)) & 1
+
+
+cdef inline int64_t next_of(const Book *book, int64_t side, int64_t bar, int64_t last) noexcept nogil:
+    """First bar from ``bar`` on at whose close a position of this side, or none, is decided on; ``last`` if there is none."""
+    cdef uint64_t conditions[4]
+    cdef uint64_t wanted = ~<uint64_t>0 << (bar & 63)
+    cdef int64_t word = bar >> 6, last_word = (last - 1) >> 6
+    cdef int which, other
+    if not book.has_shorts:
+        if side == 0:
+            return next_alone(book.conditions[0], book.conditions[1], bar, last)
+        return next_alone(book.conditions[1], book.conditions[0], bar, last)
+    which = 0 if side == 0 else (1 if side > 0 else 3)
+    other = 2 if which < 2 else 0
+    while word <= last_word:
+        conditions_of(book, word, conditions)
+        wanted &= conditions[which] | conditions[other]
+        if wanted:
+            bar = (word << 6) + lowest_bit(wanted)
+            return bar if bar < last else last
+        wanted = ~<uint64_t>0
+        word += 1
+    return last
 
 
 cdef inline int64_t next_alone(const uint64_t *wanted, const uint64_t *unwanted, int64_t bar, int64_t last) noexcept nogil:
@@ -640,24 +666,9 @@ cdef int64_t skip(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
 
 cdef inline int64_t next_decision(const Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     """Next bar at whose close the position, or its absence, is decided on; the last one and 1 if there is none."""
-    cdef uint64_t conditions[4]
-    cdef uint64_t acting
-    cdef int64_t decision = rules.last, timed
-    cdef int64_t word = (bar + 1) >> 6, last_word = (rules.last - 1) >> 6
-    cdef uint64_t wanted = ~<uint64_t>0 << ((bar + 1) & 63)
-    cdef int which = 0 if book.units == 0.0 else (1 if book.units > 0.0 else 3)
-    while word <= last_word:
-        conditions_of(book, word, conditions)
-        acting = conditions[which] | conditions[2 if which < 2 else 0]
-        acting &= wanted
-        if acting:
-            decision = (word << 6) + lowest_bit(acting)
-            break
-        wanted = ~<uint64_t>0
-        word += 1
-    if decision > rules.last:
-        decision = rules.last
-    if book.units != 0.0 and book.max_bars > 0:
+    cdef int64_t side = 0 if book.units == 0.0 else (1 if book.units > 0.0 else -1)
+    cdef int64_t decision = next_of(book, side, bar + 1, rules.last), timed
+    if side != 0 and book.max_bars > 0:
         timed = bar + book.max_bars - book.closes_held
         timed = bar + 1 if timed < bar + 1 else timed
         decision = timed if timed < decision else decision
@@ -732,12 +743,37 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
         if book.equity != NULL:
             for bar in range(begin, end + 1):
                 record(book, rules, bar, book.cash + book.units * book.close[bar])
+    elif end - begin < LANES and not (book.units < 0.0 and rules.borrow_per_bar > 0.0):
+        end = stroll(book, rules, begin, end)
     else:
         end = walk(book, rules, begin, end)
     book.closes_held += end - begin + 1
     if book.trail == book.trail:
         for bar in range(begin, end + 1):
             book.base = best_of(book, rules, book.base, bar)
+    return end
+
+
+cdef inline int64_t stroll(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
+    """What ``walk`` does, for so few bars that each has a lane to itself, and cash that stays."""
+    cdef double totals[8]
+    cdef double value
+    cdef int64_t bar
+    cdef int column
+    for column in range(8):
+        totals[column] = 0.0
+    for bar in range(begin, end + 1):
+        value = book.cash + book.units * book.close[bar]
+        if value <= 0.0:
+            end = bar - 1
+            break
+        add_powers((value - book.last_equity) / book.last_equity, rules.rf_per_bar, totals)
+        book.last_equity = value
+        book.peak = value if value > book.peak else book.peak
+        fall_to(book, value, book.peak)
+        record(book, rules, bar, value)
+    for column in range(8):
+        book.moments[column] += totals[column]
     return end
 
 
