@@ -75,7 +75,8 @@ class Block:
     def __init__(self, batch: Floats, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
         self.batch, self.columns, self.defaults = batch, columns, defaults
         self._position = {name: index for index, name in enumerate(columns)}
-        self._codes: dict[str, tuple[list[Any], Ints]] = {}
+        self._codes: dict[str, tuple[Floats, Ints]] = {}
+        self._values: dict[str, list[Any]] = {}
         self._distinct: dict[tuple[str, ...], Distinct] = {}
         self._keys: dict[tuple[str, ...], list[Any]] = {}
 
@@ -87,31 +88,40 @@ class Block:
         names = node.params if isinstance(node, Node) else ()
         return tuple(sorted((name for name in names if name in self._position), key=self._position.__getitem__))
 
-    def values(self, name: str) -> tuple[list[Any], Ints]:
-        """Distinct values of a column, ascending, and each candidate's index among them."""
+    def column(self, name: str) -> Floats:
+        """A column of the batch."""
+        return self.batch[:, self._position[name]]
+
+    def codes(self, name: str) -> tuple[Floats, Ints]:
+        """Distinct numbers of a column, ascending, and each candidate's index among them."""
         known = self._codes.get(name)
         if known is None:
-            distinct, codes = _factorised(self.batch[:, self._position[name]], self.columns[name])
-            decode = self.columns[name].decode
-            known = self._codes[name] = [decode(value) for value in distinct.tolist()], codes
+            known = self._codes[name] = _factorised(self.column(name), self.columns[name])
+        return known
+
+    def values(self, name: str) -> list[Any]:
+        """What the distinct numbers of a column stand for."""
+        known = self._values.get(name)
+        if known is None:
+            known = self._values[name] = [self.columns[name].decode(value) for value in self.codes(name)[0].tolist()]
         return known
 
     def distinct(self, names: tuple[str, ...]) -> Distinct:
         """Distinct combinations of the values of columns."""
         known = self._distinct.get(names)
         if known is None:
-            known = self._distinct[names] = _distinct([self.values(name) for name in names], len(self))
+            known = self._distinct[names] = _distinct([self.codes(name) for name in names], len(self))
         return known
 
     def keys(self, names: tuple[str, ...]) -> list[Any]:
         """Distinct combinations of the values of columns, in the order of :meth:`distinct`: values with their types."""
         known = self._keys.get(names)
         if known is None:
-            columns = [[(value.__class__, value) for value in values] for values, _ in map(self.values, names)]
+            columns = [[(value.__class__, value) for value in values] for values in map(self.values, names)]
             if len(columns) == 1:
                 known = columns[0]
             else:
-                codes = [self.values(name)[1][self.distinct(names).candidates].tolist() for name in names]
+                codes = [self.codes(name)[1][self.distinct(names).candidates].tolist() for name in names]
                 known = list(zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)),
                                  strict=True)) if names else [()]
             self._keys[names] = known
@@ -139,6 +149,8 @@ class Block:
 
 def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
     """Distinct values of a column, ascending, and each row's index among them."""
+    if (column[1:] > column[:-1]).all():
+        return column, np.arange(len(column))
     low, step = (parameter.low, parameter.step) if isinstance(parameter, Grid) else (0.0, 1.0)
     if isinstance(parameter, (Grid, Choice)) and parameter.size < max(1024, _MOST_PER_CANDIDATE * len(column)):
         index = np.rint((column - low) / step).astype(np.int64)
@@ -155,7 +167,7 @@ def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
     return values, codes.astype(np.int64, copy=False)
 
 
-def _distinct(columns: Sequence[tuple[list[Any], Ints]], n_candidates: int) -> Distinct:
+def _distinct(columns: Sequence[tuple[Floats, Ints]], n_candidates: int) -> Distinct:
     if not columns:
         return Distinct(np.zeros(min(n_candidates, 1), dtype=np.int64), np.zeros(n_candidates, dtype=np.int64))
     codes, size = columns[0][1], len(columns[0][0])
@@ -397,11 +409,18 @@ class MaskMemo:
 
 def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints:
     """Columns of ready signals."""
-    n_columns, (values, codes) = len(condition.args[0].words), block.values("column")
-    for column in values:
-        if not isinstance(column, (int, float)) or not 0 <= column < n_columns or column != int(column):
-            raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {column!r}")
-    return np.array(values, dtype=np.int64)[codes[candidates]]
+    n_columns, parameter = len(condition.args[0].words), block.columns["column"]
+    if isinstance(parameter, Grid) and parameter.is_whole:
+        columns = block.column("column")[candidates].astype(np.int64)
+        bad = columns[(columns < 0) | (columns >= n_columns)].tolist()
+    else:
+        values = block.values("column")
+        bad = [value for value in values
+               if not isinstance(value, (int, float)) or not 0 <= value < n_columns or value != int(value)]
+        columns = np.array([0] * len(values) if bad else values, dtype=np.int64)[block.codes("column")[1][candidates]]
+    if bad:
+        raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {bad[0]!r}")
+    return columns
 
 
 class _Work:
@@ -434,8 +453,7 @@ def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Ints, list[Any],
     if not isinstance(arg, Param):
         values, index = [arg], np.zeros(len(candidates), dtype=np.int64)
     elif block.varied(arg):
-        values, codes = block.values(arg.name)
-        index = codes[candidates]
+        values, index = block.values(arg.name), block.codes(arg.name)[1][candidates]
     else:
         values, index = [block.defaults[arg.name]], np.zeros(len(candidates), dtype=np.int64)
     return np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64), index

@@ -153,7 +153,7 @@ class ProgramBuilder:
 def _plain(node: Any, block: Block) -> Floats | None:
     """Values of a parameter whose column holds numbers, per candidate."""
     if isinstance(node, Param) and isinstance(block.columns.get(node.name), (Grid, Continuous)):
-        return block.batch[:, list(block.columns).index(node.name)]
+        return block.column(node.name)
     return None
 
 

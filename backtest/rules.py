@@ -121,7 +121,8 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
         As in :class:`Strategy`.
     """
     arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
-    conditions = {key: None if array is None else _array_condition(key, array) for key, array in arrays.items()}
+    packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
+    conditions = {key: None if array is None else _array_condition(key, array, packed) for key, array in arrays.items()}
     shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
     if len({shape[0] for shape in shapes}) > 1 or len({shape[1] for shape in shapes if len(shape) > 1}) > 1:
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
@@ -245,6 +246,7 @@ class _Content(Frozen):
         return repr(self.signals.digest)
 
 
-def _array_condition(name: str, values: ArrayLike | PackedSignals) -> Condition:
+def _array_condition(name: str, values: ArrayLike | PackedSignals, packed: dict[PackedSignals, PackedSignals]) -> Condition:
     signals = values if isinstance(values, PackedSignals) else PackedSignals.pack(name, values)
+    signals = packed.setdefault(signals, signals)
     return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=_Content(signals))
