@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, number, whole
+from backtest.blocks import Block
 from backtest.expr import Condition, Param
 from backtest.lines import LineMemo
-from backtest.masks import Block, MaskMemo, Words, unpack
+from backtest.masks import MaskMemo, Words, unpack
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Continuous, Grid, Parameter
 

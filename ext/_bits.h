@@ -131,9 +131,9 @@ static inline uint64_t backtest_bits_of_bytes(const uint8_t *bytes) {
 #endif
 }
 
-#define BACKTEST_COLUMNS 256 /* a few neighbouring lines of the cache a row */
+#define BACKTEST_COLUMNS 512 /* a few neighbouring lines of the cache a row */
 
-/* One word of each of up to 256 columns of bytes, from up to 64 rows: 8 rows become a byte a column, 8 of those a word. */
+/* One word of each of up to 512 columns of bytes, from up to 64 rows: 8 rows become a byte a column, 8 of those a word. */
 static inline void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words) {
     static const uint8_t none[BACKTEST_COLUMNS]; /* behind the last row */
     uint8_t rows8[BACKTEST_COLUMNS];

@@ -25,11 +25,11 @@ cdef extern from "_bits.h" nogil:
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
     void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words)
 
-cdef enum:  # range() has to see its step as a number, so 8, 256, 512 and 2048 stand there
+cdef enum:  # range() has to see its step as a number, so 8, 512 and 2048 stand there
     WORDS = 8    # of a tile
     VECTOR = 16  # whole numbers
     AT_ONCE = 2048  # pairs that pass through one tile before the next
-    COLUMNS = 256  # packed side by side
+    COLUMNS = 512  # packed side by side
 
 
 def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
@@ -177,7 +177,7 @@ def pack_columns(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t sto
     cdef uint64_t words[WORDS][COLUMNS]  # a line of the cache of each candidate is written at once
     cdef int n_columns
     with nogil:
-        for first in range(start, stop, 256):
+        for first in range(start, stop, 512):
             n_columns = <int> min(COLUMNS, stop - first)
             for word in range(0, n_words, 8):
                 end = min(word + WORDS, n_words)

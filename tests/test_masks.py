@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend, lines, masks, rules
+from backtest.blocks import Block
 from backtest.lines import LineMemo
-from backtest.masks import Block, LineTable, MaskMemo, Pairs, n_words, unpack
+from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
 from backtest.signals import MEMO_BYTES, Evaluator
 from backtest.space import Choice, Continuous, Grid
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import lines, rules
+from backtest.blocks import Block
 from backtest.expr import REQUIRED
 from backtest.lines import LineMemo, all_combinations
-from backtest.masks import Block, MaskMemo, n_words, unpack
+from backtest.masks import MaskMemo, n_words, unpack
 
 ROOMY = 1 << 24
 FREE = bt.Costs.zero()
