@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import InputError
+from backtest.blocks import Block, Distinct
 from backtest.compute.threads import run_rows
 from backtest.expr import Condition, Node, Param
 from backtest.lines import Combinations, LineMemo
-from backtest.space import Choice, Grid, Parameter
+from backtest.space import Grid
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -28,8 +29,6 @@ TILE = 512
 _ALIGNMENT = 64
 #: Measured: microseconds of a comparison per bar, and of a word that is only combined.
 _COMPARE_US, _WORD_US = 0.0001, 0.001
-#: Combinations of values, per candidate of a block, up to which a table finds the distinct ones; more are sorted.
-_MOST_PER_CANDIDATE = 64
 
 
 def n_words(n_bars: int) -> int:
@@ -51,130 +50,6 @@ class Pairs(NamedTuple):
     left_values: Floats
     right_values: Floats
     warm: Ints  # bars to clear
-
-
-class Distinct(NamedTuple):
-    """Distinct combinations of some parameters' values in a block."""
-
-    candidates: Ints  # (n_distinct,): one that has it
-    inverse: Ints  # (n_candidates,): index of each candidate's combination
-
-
-class Block:
-    """A batch whose columns are factorised once, and the distinct combinations of any of them.
-
-    Parameters
-    ----------
-    batch : ndarray of float64, shape (n_candidates, n_params)
-    columns : mapping of str to Parameter
-        What the batch's columns hold, in order.
-    defaults : mapping of str to value
-        Values of parameters without a column.
-    """
-
-    def __init__(self, batch: Floats, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> None:
-        self.batch, self.columns, self.defaults = batch, columns, defaults
-        self._position = {name: index for index, name in enumerate(columns)}
-        self._codes: dict[str, tuple[list[Any], Ints]] = {}
-        self._distinct: dict[tuple[str, ...], Distinct] = {}
-        self._keys: dict[tuple[str, ...], list[Any]] = {}
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def varied(self, node: Any) -> tuple[str, ...]:
-        """The node's parameters that have a column, in the columns' order."""
-        names = node.params if isinstance(node, Node) else ()
-        return tuple(sorted((name for name in names if name in self._position), key=self._position.__getitem__))
-
-    def values(self, name: str) -> tuple[list[Any], Ints]:
-        """Distinct values of a column, ascending, and each candidate's index among them."""
-        known = self._codes.get(name)
-        if known is None:
-            distinct, codes = _factorised(self.batch[:, self._position[name]], self.columns[name])
-            decode = self.columns[name].decode
-            known = self._codes[name] = [decode(value) for value in distinct.tolist()], codes
-        return known
-
-    def distinct(self, names: tuple[str, ...]) -> Distinct:
-        """Distinct combinations of the values of columns."""
-        known = self._distinct.get(names)
-        if known is None:
-            known = self._distinct[names] = _distinct([self.values(name) for name in names], len(self))
-        return known
-
-    def keys(self, names: tuple[str, ...]) -> list[Any]:
-        """Distinct combinations of the values of columns, in the order of :meth:`distinct`: values with their types."""
-        known = self._keys.get(names)
-        if known is None:
-            columns = [[(value.__class__, value) for value in values] for values, _ in map(self.values, names)]
-            if len(columns) == 1:
-                known = columns[0]
-            else:
-                codes = [self.values(name)[1][self.distinct(names).candidates].tolist() for name in names]
-                known = list(zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)),
-                                 strict=True)) if names else [()]
-            self._keys[names] = known
-        return known
-
-    def fixed(self, node: Any) -> dict[str, Any]:
-        """The node's parameters that have no column, and their defaults."""
-        names = node.params if isinstance(node, Node) else ()
-        return {name: self.defaults[name] for name in names if name not in self._position}
-
-    def identity(self, node: Node) -> Any:
-        """What the node's values depend on beside its :meth:`keys`."""
-        return node.key, self.varied(node), tuple((name, value.__class__, value) for name, value in self.fixed(node).items())
-
-    def settings(self, node: Any, key: Any) -> dict[str, Any]:
-        """A node's parameters at one of the :meth:`keys` of its columns."""
-        names = self.varied(node)
-        typed = [key] if len(names) == 1 else key
-        return self.fixed(node) | {name: value for name, (_, value) in zip(names, typed, strict=True)}
-
-    def combinations(self, node: Any) -> list[dict[str, Any]]:
-        """Distinct combinations of a node's parameters as dicts, in the order of :meth:`distinct`."""
-        return [self.settings(node, key) for key in self.keys(self.varied(node))]
-
-
-def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
-    """Distinct values of a column, ascending, and each row's index among them."""
-    low, step = (parameter.low, parameter.step) if isinstance(parameter, Grid) else (0.0, 1.0)
-    if isinstance(parameter, (Grid, Choice)) and parameter.size < max(1024, _MOST_PER_CANDIDATE * len(column)):
-        index = np.rint((column - low) / step).astype(np.int64)
-        table = np.full(int(parameter.size), -1, dtype=np.int64)
-        if len(index) and index.min() >= 0 and index.max() < len(table):
-            table[index] = np.arange(len(index))
-            present = np.flatnonzero(table >= 0)
-            values = column[table[present]]
-            table[present] = np.arange(len(present))
-            codes = table[index]
-            if np.array_equal(values[codes], column):  # values off the grid are told apart by sorting
-                return values, codes
-    values, codes = np.unique(column, return_inverse=True)
-    return values, codes.astype(np.int64, copy=False)
-
-
-def _distinct(columns: Sequence[tuple[list[Any], Ints]], n_candidates: int) -> Distinct:
-    if not columns:
-        return Distinct(np.zeros(min(n_candidates, 1), dtype=np.int64), np.zeros(n_candidates, dtype=np.int64))
-    codes, size = columns[0][1], len(columns[0][0])
-    for values, more in columns[1:]:
-        if size * len(values) >= 2**62:
-            distinct, codes = np.unique(codes, return_inverse=True)
-            size = len(distinct)
-        codes, size = codes * len(values) + more, size * len(values)
-    if (codes[1:] > codes[:-1]).all():  # a sweep in order: every candidate is another combination
-        return Distinct(np.arange(n_candidates), np.arange(n_candidates))
-    if size <= max(1024, _MOST_PER_CANDIDATE * n_candidates):
-        table = np.full(size, -1, dtype=np.int64)
-        table[codes] = np.arange(n_candidates)
-        present = np.flatnonzero(table >= 0)
-        candidates = table[present]
-        table[present] = np.arange(len(present))
-        return Distinct(candidates, table[codes])
-    _, candidates, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    return Distinct(candidates, inverse)
 
 
 class LineTable:
@@ -401,11 +276,18 @@ class MaskMemo:
 
 def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints:
     """Columns of ready signals."""
-    n_columns, (values, codes) = len(condition.args[0].words), block.values("column")
-    for column in values:
-        if not isinstance(column, (int, float)) or not 0 <= column < n_columns or column != int(column):
-            raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {column!r}")
-    return np.array(values, dtype=np.int64)[codes[candidates]]
+    n_columns, parameter = len(condition.args[0].words), block.columns["column"]
+    if isinstance(parameter, Grid) and parameter.is_whole:
+        columns = block.column("column")[candidates].astype(np.int64)
+        bad = columns[(columns < 0) | (columns >= n_columns)].tolist()
+    else:
+        values = block.values("column")
+        bad = [value for value in values
+               if not isinstance(value, (int, float)) or not 0 <= value < n_columns or value != int(value)]
+        columns = np.array([0] * len(values) if bad else values, dtype=np.int64)[block.codes("column")[1][candidates]]
+    if bad:
+        raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {bad[0]!r}")
+    return columns
 
 
 class _Work:
@@ -438,8 +320,7 @@ def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Ints, list[Any],
     if not isinstance(arg, Param):
         values, index = [arg], np.zeros(len(candidates), dtype=np.int64)
     elif block.varied(arg):
-        values, codes = block.values(arg.name)
-        index = codes[candidates]
+        values, index = block.values(arg.name), block.codes(arg.name)[1][candidates]
     else:
         values, index = [block.defaults[arg.name]], np.zeros(len(candidates), dtype=np.int64)
     return np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64), index

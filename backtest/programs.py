@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, number, whole
+from backtest.blocks import Block
 from backtest.expr import Condition, Param
 from backtest.lines import LineMemo
-from backtest.masks import Block, MaskMemo, Words
+from backtest.masks import MaskMemo, Words
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Continuous, Grid, Parameter
 
@@ -157,7 +158,7 @@ class ProgramBuilder:
 def _plain(node: Any, block: Block) -> Floats | None:
     """Values of a parameter whose column holds numbers, per candidate."""
     if isinstance(node, Param) and isinstance(block.columns.get(node.name), (Grid, Continuous)):
-        return block.batch[:, list(block.columns).index(node.name)]
+        return block.column(node.name)
     return None
 
 

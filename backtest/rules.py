@@ -10,12 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import Frozen, InputError, whole
+from backtest.compute.threads import run_rows, thread_count
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
 
 Words = NDArray[np.uint64]
 
 CONDITIONS = ("enter_long", "exit_long", "enter_short", "exit_short")
 LEVELS = ("stop_loss", "take_profit", "trailing_stop")
+#: Measured: microseconds to pack one candidate's bar.
+_PACK_US = 0.0001
 
 
 def crosses_above(a: Value | float, b: Value | float) -> Condition:
@@ -121,7 +124,8 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
         As in :class:`Strategy`.
     """
     arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
-    conditions = {key: None if array is None else _array_condition(key, array) for key, array in arrays.items()}
+    packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
+    conditions = {key: None if array is None else _array_condition(key, array, packed) for key, array in arrays.items()}
     shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
     if len({shape[0] for shape in shapes}) > 1 or len({shape[1] for shape in shapes if len(shape) > 1}) > 1:
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
@@ -180,10 +184,11 @@ class PackedSignals:
         n_bars, kernel = len(array), _backend.kernel("masks")
         words = np.empty((1 if array.ndim == 1 else array.shape[1], -(-n_bars // 64)), dtype=np.uint64)
         if array.ndim == 2 and not array.flags.f_contiguous:
-            kernel.pack_columns(np.ascontiguousarray(array).view(np.uint8), 0, len(words), words)
+            given, work = np.ascontiguousarray(array).view(np.uint8), kernel.pack_columns
         else:
             rows = np.ascontiguousarray(array.reshape(n_bars, -1).T) if array.size else np.empty((len(words), n_bars), np.bool_)
-            kernel.pack_rows(rows.view(np.uint8), 0, len(words), words)
+            given, work = rows.view(np.uint8), kernel.pack_rows
+        run_rows(lambda start, stop: work(given, start, stop, words), len(words), thread_count(None), _PACK_US * n_bars)
         packed = cls.__new__(cls)
         packed._hold(words[0] if array.ndim == 1 else words, n_bars)
         return packed
@@ -245,6 +250,7 @@ class _Content(Frozen):
         return repr(self.signals.digest)
 
 
-def _array_condition(name: str, values: ArrayLike | PackedSignals) -> Condition:
+def _array_condition(name: str, values: ArrayLike | PackedSignals, packed: dict[PackedSignals, PackedSignals]) -> Condition:
     signals = values if isinstance(values, PackedSignals) else PackedSignals.pack(name, values)
+    signals = packed.setdefault(signals, signals)
     return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=_Content(signals))

@@ -17,7 +17,7 @@ from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.rules import CONDITIONS, Strategy
 from backtest.signals import Evaluator
-from backtest.space import Choice
+from backtest.space import Choice, Grid, Parameter
 from backtest.trades import FILL, REASONS, Trades, track
 
 if TYPE_CHECKING:
@@ -204,8 +204,12 @@ def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: An
         ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
     """
     table = _candidate_table(candidates, columns, strategy)
-    kinds, batch = {}, np.empty((len(next(iter(table.values()), [None])), len(table)))
+    kinds: dict[str, Parameter] = {}
+    batch = np.empty((len(next(iter(table.values()), [None])), len(table)))
     for column, (name, values) in enumerate(table.items()):
+        if isinstance(values, range) and values:  # every column of ready signals
+            batch[:, column], kinds[name] = np.arange(len(values)), Grid(name, 0, len(values) - 1, 1)
+            continue
         distinct: dict[Any, int] = {}
         try:
             batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
@@ -228,19 +232,20 @@ def metrics_table(columns: Sequence[str], params: Mapping[str, Sequence[Any]], s
     names = list(params)
     index: Any = None
     if len(names) == 1:
-        index = pd.Index(list(params[names[0]]), name=names[0])
+        values = params[names[0]]
+        index = pd.Index(values if isinstance(values, range) else list(values), name=names[0])
     elif names:
         index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
     return pd.DataFrame(scores, index=index, columns=pd.Index(list(columns), name="metric"))
 
 
-def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, list[Any]]:
+def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, Sequence[Any]]:
     import pandas as pd
 
     if candidates is None:
         widths = [condition.args[0].shape[1] for condition in (getattr(strategy, name) for name in CONDITIONS)
                   if condition is not None and condition.op == "array" and len(condition.args) > 1]
-        return {"column": list(range(widths[0]))} if widths else {}
+        return {"column": range(widths[0])} if widths else {}
     if isinstance(candidates, pd.DataFrame):
         if any(name is not None for name in candidates.index.names):
             candidates = candidates.reset_index()

@@ -9,8 +9,9 @@ from ratio import minima
 
 import backtest as bt
 from backtest import _backend, lines, rules
+from backtest.blocks import Block
 from backtest.lines import LineMemo
-from backtest.masks import Block, MaskMemo, unpack
+from backtest.masks import MaskMemo, unpack
 
 #: Our time over NumPy's, one thread; measured 0.02 to 0.06.
 MOST_OF_NUMPY = 0.15

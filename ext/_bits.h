@@ -131,16 +131,25 @@ static inline uint64_t backtest_bits_of_bytes(const uint8_t *bytes) {
 #endif
 }
 
-/* Bit j of word i becomes bit i of word j: halves swap across the diagonal, then quarters, and so on (Hacker's Delight 7-3). */
-static inline void backtest_transpose(uint64_t *words) {
-    uint64_t low = 0x00000000ffffffffu;
-    for (int width = 32; width; width >>= 1, low ^= low << width)
-        for (int block = 0; block < 64; block += 2 * width)
-            for (int k = block; k < block + width; k++) {
-                uint64_t swap = ((words[k] >> width) ^ words[k + width]) & low;
-                words[k] ^= swap << width;
-                words[k + width] ^= swap;
-            }
+#define BACKTEST_COLUMNS 512 /* a few neighbouring lines of the cache a row */
+
+/* One word of each of up to 512 columns of bytes, from up to 64 rows: 8 rows become a byte a column, 8 of those a word. */
+static inline void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words) {
+    static const uint8_t none[BACKTEST_COLUMNS]; /* behind the last row */
+    uint8_t rows8[BACKTEST_COLUMNS];
+    memset(words, 0, (size_t) n_columns * sizeof(uint64_t));
+    for (int first = 0; first < n_rows; first += 8) {
+        const uint8_t *from[8];
+        for (int row = 0; row < 8; row++) from[row] = first + row < n_rows ? bytes + (first + row) * step : none;
+        const uint8_t *a = from[0], *b = from[1], *c = from[2], *d = from[3], *e = from[4], *f = from[5], *g = from[6], *h = from[7];
+#define BACKTEST_ONE(value) ((value) < 1 ? (value) : 1) /* a minimum, which every level has for bytes */
+        for (int j = 0; j < n_columns; j++)
+            rows8[j] = (uint8_t) (BACKTEST_ONE(a[j]) | BACKTEST_ONE(b[j]) << 1 | BACKTEST_ONE(c[j]) << 2 | BACKTEST_ONE(d[j]) << 3 |
+                                  BACKTEST_ONE(e[j]) << 4 | BACKTEST_ONE(f[j]) << 5 | BACKTEST_ONE(g[j]) << 6 |
+                                  BACKTEST_ONE(h[j]) << 7);
+#undef BACKTEST_ONE
+        for (int j = 0; j < n_columns; j++) words[j] |= (uint64_t) rows8[j] << first;
+    }
 }
 
 #endif

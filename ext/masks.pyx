@@ -23,12 +23,13 @@ cdef extern from "_bits.h" nogil:
     int backtest_lowest(uint64_t bits)
     void backtest_edges(const uint64_t *before, uint64_t *edges)
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
-    void backtest_transpose(uint64_t *words)
+    void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words)
 
-cdef enum:  # range() has to see its step as a number, so 8, 64 and 512 stand there
+cdef enum:  # range() has to see its step as a number, so 8, 512 and 2048 stand there
     WORDS = 8    # of a tile
     VECTOR = 16  # whole numbers
     AT_ONCE = 2048  # pairs that pass through one tile before the next
+    COLUMNS = 512  # packed side by side
 
 
 def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
@@ -171,31 +172,21 @@ def pack_columns(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t sto
     masks : ndarray of uint64, shape (n_candidates, n_words)
         Output.
     """
-    cdef Py_ssize_t n_bars = signals.shape[0], n_words = masks.shape[1], column, first, word, bar, n_rows
-    cdef uint64_t square[64]
+    cdef Py_ssize_t n_bars = signals.shape[0], n_candidates = signals.shape[1], n_words = masks.shape[1], first, word, end
+    cdef Py_ssize_t column, part
+    cdef uint64_t words[WORDS][COLUMNS]  # a line of the cache of each candidate is written at once
+    cdef int n_columns
     with nogil:
-        for first in range(start, stop, 64):
-            if stop - first < 64:
-                for column in range(first, stop):
-                    pack_column(signals, column, masks)
-                continue
-            for word in range(n_words):
-                n_rows = min(64, n_bars - 64 * word)
-                for bar in range(64):
-                    square[bar] = backtest_bits_of_bytes(&signals[64 * word + bar, first]) if bar < n_rows else 0
-                backtest_transpose(square)
-                for column in range(64):
-                    masks[first + column, word] = square[column]
-
-
-cdef void pack_column(const uint8_t[:, ::1] signals, Py_ssize_t column, uint64_t[:, ::1] masks) noexcept nogil:
-    cdef Py_ssize_t n_bars = signals.shape[0], word, bar
-    cdef uint64_t bits
-    for word in range(masks.shape[1]):
-        bits = 0
-        for bar in range(64 * word, min(64 * word + 64, n_bars)):
-            bits |= <uint64_t> (signals[bar, column] != 0) << (bar % 64)
-        masks[column, word] = bits
+        for first in range(start, stop, 512):
+            n_columns = <int> min(COLUMNS, stop - first)
+            for word in range(0, n_words, 8):
+                end = min(word + WORDS, n_words)
+                for part in range(word, end):
+                    backtest_words_of_columns(&signals[64 * part, first], n_candidates, <int> min(64, n_bars - 64 * part),
+                                              n_columns, words[part - word])
+                for column in range(n_columns):
+                    for part in range(word, end):
+                        masks[first + column, part] = words[part - word][column]
 
 
 cdef class Sides:

@@ -1,5 +1,9 @@
 """Masks: bits of comparisons and of arrays against plain loops, on every backend and instruction set level."""
 
+import importlib
+import types
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import BACKENDS
@@ -8,8 +12,9 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend, lines, masks, rules
+from backtest.blocks import Block
 from backtest.lines import LineMemo
-from backtest.masks import Block, LineTable, MaskMemo, Pairs, n_words, unpack
+from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
 from backtest.signals import MEMO_BYTES, Evaluator
 from backtest.space import Choice, Continuous, Grid
 
@@ -107,6 +112,23 @@ def test_comparisons_are_plain_loops(kernel, n_bars):
     warm = [max(0, *(warms[side] for side in two if isinstance(side, int)), 0) for two in sides]
     warm = [min(each + 1, n_bars) for each in warm]  # a cross needs one bar more
     same(answers(kernel, rows, sides, warm, n_bars), plain(rows, sides, warm, n_bars))
+
+
+@pytest.mark.parametrize(("sign", "mutant"), [
+    ("bar > 0 and truth[bar] and not truth[bar - 1]", "bar > 0 and truth[bar]"),
+    ("64 * word + bit >= warm", "64 * word + bit > warm"),
+    ("x >= y for x, y", "x > y for x, y"), ("x < y for x, y", "x <= y for x, y"),
+    ("[float(value)] * n_bars", "[-float(value)] * n_bars")])
+def test_a_changed_twin_does_not_pass(sign, mutant):
+    """The comparison with plain loops can fail."""
+    source = Path(importlib.import_module("backtest._pure.masks").__file__).read_text()
+    assert source.count(sign) == 1
+    changed = types.ModuleType("backtest._pure.masks")
+    exec(compile(source.replace(sign, mutant), "mutant of masks", "exec"), changed.__dict__)
+    rows = np.random.default_rng(0).choice([1.0, 2.0, 3.0], (2, 70))
+    sides, warm = [(0, 1), (0, 2.0)], [1, 1]
+    assert any((one != other).any() for one, other in zip(answers(changed, rows, sides, warm, 70), plain(rows, sides, warm, 70),
+                                                         strict=True))
 
 
 @given(st.data())

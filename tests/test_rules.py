@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import lines, rules
+from backtest.blocks import Block
 from backtest.expr import REQUIRED
 from backtest.lines import LineMemo, all_combinations
-from backtest.masks import Block, MaskMemo, n_words, unpack
+from backtest.masks import MaskMemo, n_words, unpack
 
 ROOMY = 1 << 24
 FREE = bt.Costs.zero()
@@ -408,6 +409,78 @@ def test_signals_are_copied_and_known_by_content():
     signals = pickle.loads(pickle.dumps(strategy)).enter_long.args[0]
     with pytest.raises(ValueError, match="read-only"):
         signals.words[0, 0] = 1
+
+
+def packed(array):
+    """Bits of booleans (..., n_bars), written bar by bar."""
+    words = np.zeros((*array.shape[:-1], -(-array.shape[-1] // 64)), dtype=np.uint64)
+    for bar in range(array.shape[-1]):
+        words[..., bar // 64] |= array[..., bar].astype(np.uint64) << np.uint64(bar % 64)
+    return words
+
+
+def test_packed_signals_are_what_arrays_become(backend):
+    columns, shared = rules.PackedSignals(packed(ENTRIES.T), 80), rules.PackedSignals(packed(EXITS[:, 0]), 80)
+    strategy, other = rules.from_arrays(columns, shared), rules.from_arrays(ENTRIES, EXITS[:, 0])
+    assert strategy.key == other.key
+    assert hash(strategy.key) == hash(other.key)
+    assert repr(strategy.key) == repr(other.key)
+    assert (columns.shape, shared.shape) == ((80, 3), (80,))
+    pd.testing.assert_frame_equal(bt.evaluate(BARS, strategy, costs=FREE), bt.evaluate(BARS, other, costs=FREE))
+
+
+@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda array: np.repeat(array, 2, axis=1)[:, ::2],
+                                    lambda array: array[::-1][::-1], pd.DataFrame])
+def test_any_layout_packs_alike(backend, layout):
+    signals = RNG.random((130, 300)) < 0.3
+    given = layout(signals)
+    found = rules.from_arrays(given).enter_long.args[0]
+    assert found.words.tobytes() == packed(signals.T).tobytes()
+    assert (np.asarray(given) == signals).all()
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ((np.zeros((3, 2)), 80), r"words must be uint64 of shape \(2,\) or \(n_candidates, 2\), got float64 of shape \(3, 2\)"),
+    ((np.zeros((3, 3), dtype=np.uint64), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(3, 3\)"),
+    ((np.uint64(5), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(\)"),
+    ((np.array([0, 1 << 16], dtype=np.uint64), 80), r"words must have no bits from n_bars \(80\) on, got some"),
+    ((np.zeros(2, dtype=np.uint64), 80.0), r"n_bars must be a whole number >= 0, got 80\.0")])
+def test_packed_signals_refuse(arguments, message):
+    with pytest.raises(bt.InputError, match=message):
+        rules.PackedSignals(*arguments)
+
+
+def test_packed_signals_are_immutable_and_their_own():
+    words = packed(ENTRIES.T)
+    signals = rules.PackedSignals(words, 80)
+    words[:] = 0
+    assert signals == rules.PackedSignals(packed(ENTRIES.T), 80) != rules.PackedSignals(words, 80)
+    assert signals != rules.PackedSignals(packed(ENTRIES.T), 81)
+    with pytest.raises(ValueError, match="read-only"):
+        signals.words[0, 0] = 1
+    for change in (lambda: setattr(signals, "n_bars", 5), lambda: delattr(signals, "words")):
+        with pytest.raises(AttributeError, match="PackedSignals is immutable"):
+            change()
+    again = pickle.loads(pickle.dumps(signals))
+    assert (again, hash(again), again.digest) == (signals, hash(signals), signals.digest)
+    with pytest.raises(ValueError, match="read-only"):
+        again.words[0, 0] = 1
+    others = [rules.PackedSignals(np.zeros((n, 2), dtype=np.uint64), n_bars) for n in (1, 2) for n_bars in (80, 81)]
+    assert len({each.digest for each in others}) == len(set(others)) == 4
+
+
+def test_equal_signals_are_one():
+    strategy = rules.from_arrays(ENTRIES, EXITS, EXITS.copy(), ENTRIES)
+    assert strategy.enter_short.args[0] is strategy.exit_long.args[0]
+    assert strategy.exit_short.args[0] is strategy.enter_long.args[0] is not strategy.exit_long.args[0]
+
+
+def test_all_columns_are_those_that_are_named(backend):
+    strategy = rules.from_arrays(ENTRIES, EXITS)
+    every = bt.evaluate(BARS, strategy, costs=FREE)
+    pd.testing.assert_frame_equal(every, bt.evaluate(BARS, strategy, {"column": [0, 1, 2]}, costs=FREE), check_index_type=False)
+    backwards = bt.evaluate(BARS, strategy, {"column": [2, 1, 0]}, costs=FREE)
+    pd.testing.assert_frame_equal(every, backwards[::-1], check_index_type=False)
 
 
 def test_ready_strategies_are_named():
