@@ -1,5 +1,9 @@
 """Live parity with other libraries (extra ``peers``): two implementations that nobody tuned to each other."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -346,3 +350,16 @@ def test_vectorbt_keys_for_other_bars(vbt, freq):
         assert_same_numbers(run.stats.to_vectorbt(), theirs.stats(), 1e-8)
         assert run.stats.to_vectorbt(duration).drop(["_equity_curve", "_trades"]).equals(
             run.stats.to_vectorbt().drop(["_equity_curve", "_trades"]))
+
+
+@pytest.mark.parametrize(("job", "engine"), [
+    ("SMA pairs, long, stop", "vectorbt, Rust"), ("rules of backtesting.py", "backtesting.py"),
+    ("arrays 20.0%, both, 2,000", "vectorbt, Numba")])
+def test_bench_times_what_agrees(vbt, backtesting, job, engine):
+    """``bench/peers.py``: parity holds, so that there is a ratio to tell."""
+    script = Path(__file__).parent.parent / "bench" / "peers.py"
+    done = subprocess.run([sys.executable, str(script), "--quick", "--jobs", job], capture_output=True, text=True, check=True)
+    rows = [[cell.strip() for cell in line.split("\u2502")] for line in done.stdout.splitlines() if "\u2502" in line]
+    ratio = next(row[7] for row in rows if row[2] == engine)
+    assert float(ratio.replace(",", "")) > 0, done.stdout
+    assert f"{engine}: " not in done.stdout  # nothing of it was dropped
