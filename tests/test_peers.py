@@ -361,5 +361,4 @@ def test_bench_times_what_agrees(vbt, backtesting, job, engine):
     done = subprocess.run([sys.executable, str(script), "--quick", "--jobs", job], capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in line.split("\u2502")] for line in done.stdout.splitlines() if "\u2502" in line]
     ratio = next(row[7] for row in rows if row[2] == engine)
-    assert float(ratio.replace(",", "")) > 0, done.stdout
-    assert f"{engine}: " not in done.stdout  # nothing of it was dropped
+    assert float(ratio.replace(",", "")) > 0, done.stdout  # not "differs: dropped"
