@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import talib
-from ratio import minima, peak_memory
+from ratio import memory_growth, minima
 from rich.console import Console
 from rich.table import Table
 
@@ -320,9 +320,9 @@ def child(job_name, engine, quick):
     begin = time.perf_counter()
     importlib.import_module(how.module)
     how.evaluate(job, FIRST)
-    first, before = time.perf_counter() - begin, peak_memory()
-    how.evaluate(job, count_for(how, job, quick))
-    print(json.dumps({"first": first, "growth": None if before is None else peak_memory() - before}))
+    first = time.perf_counter() - begin
+    growth = memory_growth(lambda: how.evaluate(job, count_for(how, job, quick)))
+    print(json.dumps({"first": first, "growth": growth}))
 
 
 def is_installed(engine):
@@ -382,8 +382,8 @@ def main():
     names = sorted(module.replace("_", "-") for module in modules)
     console.print("versions: " + ", ".join(f"{name} {version(name)}" for name in names))
     console.print("metrics: how many each computes; parity is checked on " + ", ".join(METRICS) + " (backtesting.py: 4 of them). "
-                  "MB more: growth of peak resident memory over the timed candidates; first call: import and four candidates, "
-                  "with NumPy and pandas there; both in a fresh process, with whatever the peer has compiled and cached before.")
+                  "MB more: growth of resident memory over the timed candidates, at its peak; first call: import and four "
+                  "candidates, with NumPy and pandas there; both in a fresh process, with what the peer has cached before.")
     return None
 
 

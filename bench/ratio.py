@@ -1,6 +1,6 @@
 """How a benchmark compares: least seconds of several works, taken in turns in one run, so a busy machine moves all of them."""
 
-import sys
+import ctypes
 import time
 
 
@@ -15,15 +15,19 @@ def minima(*works, repeats=7):
     return least
 
 
-def peak_memory():
-    """Peak resident memory of this process so far, in bytes; None where the system does not tell."""
-    try:  # of this program alone: getrusage's figure outlives an exec, and so begins with the parent's
-        with open("/proc/self/status") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        pass
+def memory_growth(work):
+    """Bytes by which resident memory grew while ``work`` ran, at its peak; None where the system does not tell (Linux does)."""
     try:
-        import resource
-    except ImportError:  # Windows
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed is given back, or the work would find it there
+        with open("/proc/self/clear_refs", "w") as refs:
+            refs.write("5")  # the peak so far is forgotten
+    except (OSError, AttributeError, TypeError):
         return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    before = _peak()
+    work()
+    return _peak() - before
+
+
+def _peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
