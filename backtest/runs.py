@@ -23,6 +23,8 @@ from backtest.trades import FILL, REASONS, Trades, track
 if TYPE_CHECKING:
     import pandas as pd
 
+    from backtest.stats import Stats
+
 Floats = NDArray[np.float64]
 
 
@@ -44,6 +46,7 @@ class Run:
         self.costs, self.execution, self.context = evaluator.costs, evaluator.execution, evaluator.context(window)
         settings = evaluator.settings(window)
         self.first, self.last = settings.first, settings.last
+        self.begin = (window or slice(None)).indices(len(self.bars))[0]
         batch = row[None, :]
         program, spans = evaluator.program(batch, settings), evaluator.spans(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
@@ -64,9 +67,12 @@ class Run:
         return f"Run({self.strategy.name}: {settings}; total return {gained:.2%}, {len(self.tracked)} trades)"
 
     @functools.cached_property
-    def stats(self) -> pd.Series[float]:
-        """Every metric of ``bt.METRICS``, by key; equal to what a batch gives at the same start."""
-        import pandas as pd
+    def stats(self) -> Stats:
+        """Every metric of ``bt.METRICS``, by key; equal to what a batch gives at the same start.
+
+        A ``pandas.Series``; ``.to_backtesting()`` and ``.to_vectorbt()`` give those tools' keys with their definitions.
+        """
+        from backtest.stats import Stats
 
         values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.context)[0], strict=True))
         if self.sums_optimistic is not None:
@@ -74,7 +80,7 @@ class Run:
             values |= dict(zip(map(optimistic, SWEEP), other, strict=True))
         close = self.bars.close
         benchmark = np.concatenate([close[max(self.first - 1, 0)][None], close[self.first : self.last]])
-        return pd.Series(values | walk_metrics(self._equity, benchmark, self.context), dtype=np.float64, name="value")
+        return Stats(values | walk_metrics(self._equity, benchmark, self.context), self)
 
     @property
     def trades(self) -> pd.DataFrame:

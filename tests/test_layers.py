@@ -17,7 +17,7 @@ LAYERS = [
     ["cli"],
     ["optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
-    ["runs"],
+    ["runs", "stats"],
     ["cells", "signals", "programs", "masks", "blocks"],
     ["trades"],
     ["search"],

@@ -271,13 +271,13 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of
     from backtest import signals
 
     batches_of(32)
-    original, calls = signals.Evaluator.sums, itertools.count()
+    original, calls = signals.Evaluator.program, itertools.count()
 
-    def sums(self, batch, window=None):
+    def program(self, batch, settings):
         if next(calls) == 2:
             raise KeyboardInterrupt
-        return original(self, batch, window)
-    monkeypatch.setattr(signals.Evaluator, "sums", sums)
+        return original(self, batch, settings)
+    monkeypatch.setattr(signals.Evaluator, "program", program)
     result = optimize(BLOCKS)
     assert result.is_interrupted
     assert result.n_evaluated == 2 * 32
@@ -289,9 +289,9 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of
 def test_ctrl_c_before_anything_was_done_is_an_interruption(monkeypatch):
     from backtest import signals
 
-    def sums(self, batch, window=None):
+    def program(self, batch, settings):
         raise KeyboardInterrupt
-    monkeypatch.setattr(signals.Evaluator, "sums", sums)
+    monkeypatch.setattr(signals.Evaluator, "program", program)
     with pytest.raises(KeyboardInterrupt):
         optimize()
 

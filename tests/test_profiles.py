@@ -198,3 +198,54 @@ def test_twins_agree_under_profiles(profile, case):
         found.append((run.sums, run.ledger, run._equity, run._units, run.tracked.records, run.tracked.positions))
     for left, right in zip(*found, strict=True):
         assert left.tobytes() == right.tobytes()
+
+
+# Statistics in other tools' words (their live numbers: test_peers.py)
+
+
+def a_run(**execution):
+    return bt.run(bt.Bars.sample(), bt.strategies.sma_cross, {"fast": 10, "slow": 30}, costs=bt.Costs(fee_rate=0.001),
+                  execution=bt.Execution(**execution), **({"window": slice(500, 1500)} if execution.get("start") else {}))
+
+
+def test_stats_are_a_series_that_knows_its_run():
+    stats = a_run().stats
+    assert list(stats.index) == list(bt.METRICS)
+    assert stats.dtype == np.float64
+    assert type(stats[["sharpe"]]).__name__ == "Series"  # a part knows no run
+    again = pickle.loads(pickle.dumps(stats))
+    assert again.equals(stats)
+    assert again.to_vectorbt()["End Value"] == stats.to_vectorbt()["End Value"]
+
+
+@pytest.mark.parametrize("profile", list(PROFILES))
+def test_other_words_for_the_same_run(profile):
+    run = a_run(profile=profile)
+    theirs, others = run.stats.to_backtesting(), run.stats.to_vectorbt("1D")
+    total = run.stats["total_return"]
+    assert theirs["Return [%]"] == pytest.approx(100 * total)
+    assert others["Total Return [%]"] == pytest.approx(100 * total)
+    assert theirs["# Trades"] == others["Total Closed Trades"] == run.stats["n_trades"]
+    assert theirs["Max. Drawdown [%]"] == pytest.approx(100 * run.stats["max_drawdown"])
+    assert others["Total Fees Paid"] == pytest.approx(run.stats["costs_paid"] * run.execution.cash)
+    # Their curves begin at the first bar, ours where a close may first decide.
+    assert len(theirs["_equity_curve"]) == len(others["_equity_curve"]) == len(run.bars) == run.first + len(run.equity)
+    assert theirs["Sharpe Ratio"] != run.stats["sharpe"] != others["Sharpe Ratio"]
+
+
+def test_a_window_begins_their_count_of_bars():
+    run = a_run(start=30)
+    curve, trades = (run.stats.to_backtesting()[name] for name in ("_equity_curve", "_trades"))
+    assert len(curve) == 1000
+    assert (trades["EntryBar"] == run.trades["entry_bar"] - 500).all()
+    assert len(run.stats.to_vectorbt()["_equity_curve"]) == 1000
+
+
+def test_vectorbt_needs_the_duration_of_a_bar():
+    bars = bars_of(*[(100, 101, 99, 100)] * 4)
+    stats = run_of(bars, "vectorbt", on(4, 1)).stats
+    with pytest.raises(bt.InputError, match="freq must be given where bars have no dates, got None"):
+        stats.to_vectorbt()
+    with pytest.raises(bt.InputError, match="freq must be a duration > 0, got '0D'"):
+        stats.to_vectorbt("0D")
+    assert stats.to_vectorbt("D")["Period"].days == 4
