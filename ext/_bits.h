@@ -21,11 +21,20 @@
 
 /* The upper half of a double's bits, flipped so that they count up with its value; -0.0 is 0.0. */
 static inline int32_t backtest_coarse(double value) {
-    int64_t bits;
+    uint64_t bits;
     value += 0.0;
     memcpy(&bits, &value, sizeof(bits));
-    if (bits < 0) bits ^= INT64_MAX;
-    return (int32_t) (bits >> 32);
+    uint32_t upper = (uint32_t) (bits >> 32);
+    return (int32_t) (upper & 0x80000000u ? upper ^ 0x7fffffffu : upper);
+}
+
+/* A tile of up to 512 values; what is behind them is 0. */
+static inline void backtest_spread(const double *values, int n_bars, int32_t *tile) {
+    int32_t in_order[512];
+    for (int bar = 0; bar < n_bars; bar++) in_order[bar] = backtest_coarse(values[bar]);
+    for (int bar = n_bars; bar < 512; bar++) in_order[bar] = 0;
+    for (int i = 0; i < 32; i++)
+        for (int j = 0; j < 16; j++) tile[16 * i + j] = in_order[32 * j + i];
 }
 
 /* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open? */
