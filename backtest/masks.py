@@ -198,18 +198,33 @@ class MaskMemo:
         words = work.place(condition, self.n_words) if chosen is None else np.empty((len(chosen), self.n_words), np.uint64)
         other = work.place(mirror, self.n_words) if mirror is not None else np.empty((0, self.n_words), np.uint64)
         warm = np.zeros(len(candidates), dtype=np.int64)
-        # All at once, or so few that their lines fit into the table whatever they are.
-        n_lines = sum(len(block.distinct(block.varied(arg)).candidates) for arg in condition.args if _is_line(arg))
-        step = len(candidates) if n_lines <= self._table.capacity else self._table.capacity // 2
-        for start in range(0, len(candidates), max(step, 1)):
-            part = slice(start, start + step)
-            pairs = self._pairs(condition, block, candidates[part], step < len(distinct.candidates))
+        for part in self._parts(condition, block, candidates):
+            pairs = self._pairs(condition, block, candidates[part], len(part) < len(distinct.candidates))
             warm[part] = pairs.warm
-            self._compare(condition, pairs, words[part], other[part])
+            if len(part) == len(candidates):
+                self._compare(condition, pairs, words, other)
+                continue
+            some, others = (np.empty((len(part) if len(each) else 0, self.n_words), np.uint64) for each in (words, other))
+            self._compare(condition, pairs, some, others)
+            words[part] = some
+            if len(other):
+                other[part] = others
         stack = Stack(words, warm, distinct.inverse)
         if mirror is not None:
             work.done[mirror.key] = Stack(other, warm, distinct.inverse)
         return stack
+
+    def _parts(self, condition: Condition, block: Block, candidates: Ints) -> list[Ints]:
+        """Pairs in parts whose lines fit into the table: all, or squares of neighbouring lines, which share most."""
+        indices = [block.distinct(block.varied(arg)).inverse[candidates] for arg in condition.args if _is_line(arg)]
+        if sum(int(index.max(initial=-1)) + 1 for index in indices) <= self._table.capacity:
+            return [np.arange(len(candidates))]
+        side = self._table.capacity // len(indices)
+        square = np.zeros(len(candidates), dtype=np.int64)
+        for index in indices:
+            square = square * (int(index.max()) // side + 1) + index // side
+        order = np.argsort(square, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(square[order])) + 1)
 
     def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
         table, row_us = self._table, _COMPARE_US * self.n_bars

@@ -21,11 +21,20 @@
 
 /* The upper half of a double's bits, flipped so that they count up with its value; -0.0 is 0.0. */
 static inline int32_t backtest_coarse(double value) {
-    int64_t bits;
+    uint64_t bits;
     value += 0.0;
     memcpy(&bits, &value, sizeof(bits));
-    if (bits < 0) bits ^= INT64_MAX;
-    return (int32_t) (bits >> 32);
+    uint32_t upper = (uint32_t) (bits >> 32);
+    return (int32_t) (upper & 0x80000000u ? upper ^ 0x7fffffffu : upper);
+}
+
+/* A tile of up to 512 values; what is behind them is 0. */
+static inline void backtest_spread(const double *values, int n_bars, int32_t *tile) {
+    int32_t in_order[512];
+    for (int bar = 0; bar < n_bars; bar++) in_order[bar] = backtest_coarse(values[bar]);
+    for (int bar = n_bars; bar < 512; bar++) in_order[bar] = 0;
+    for (int i = 0; i < 32; i++)
+        for (int j = 0; j < 16; j++) tile[16 * i + j] = in_order[32 * j + i];
 }
 
 /* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open? */
@@ -104,7 +113,19 @@ static inline int backtest_lowest(uint64_t bits) {
 
 /* Where 8 words of truth begin to be true; ``before[0]`` is the word in front of them, ``before[1]`` the first of them. */
 static inline void backtest_edges(const uint64_t *before, uint64_t *edges) {
+#if defined(__AVX2__)
+    /* Words move up by one inside registers: reading across what was just stored would wait for the stores. */
+    __m256i low = _mm256_loadu_si256((const __m256i *) (before + 1)), high = _mm256_loadu_si256((const __m256i *) (before + 5));
+    __m256i low_before = _mm256_permute4x64_epi64(low, 0x93), high_before = _mm256_permute4x64_epi64(high, 0x93);
+    high_before = _mm256_blend_epi32(high_before, low_before, 0x03);
+    low_before = _mm256_blend_epi32(low_before, _mm256_set1_epi64x((long long) before[0]), 0x03);
+    low_before = _mm256_or_si256(_mm256_slli_epi64(low, 1), _mm256_srli_epi64(low_before, 63));
+    high_before = _mm256_or_si256(_mm256_slli_epi64(high, 1), _mm256_srli_epi64(high_before, 63));
+    _mm256_storeu_si256((__m256i *) edges, _mm256_andnot_si256(low_before, low));
+    _mm256_storeu_si256((__m256i *) (edges + 4), _mm256_andnot_si256(high_before, high));
+#else
     for (int j = 0; j < 8; j++) edges[j] = before[j + 1] & ~(before[j + 1] << 1 | before[j] >> 63);
+#endif
 }
 
 /* Bit t is whether byte t of 64 is not 0. */

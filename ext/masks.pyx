@@ -18,6 +18,7 @@ from libc.string cimport memcpy
 
 cdef extern from "_bits.h" nogil:
     int32_t backtest_coarse(double value)
+    void backtest_spread(const double *values, int n_bars, int32_t *tile)
     bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
                         uint64_t *less, uint64_t *open)
     int backtest_lowest(uint64_t bits)
@@ -43,13 +44,10 @@ def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
     coarse : ndarray of int32, shape (n_tiles, n_lines, 512)
         Output.
     """
-    cdef Py_ssize_t n_bars = values.shape[0], tile, i, j, bar
+    cdef Py_ssize_t n_bars = values.shape[0], tile
     with nogil:
         for tile in range(coarse.shape[0]):
-            for j in range(VECTOR):
-                for i in range(32):
-                    bar = 512 * tile + 32 * j + i
-                    coarse[tile, row, VECTOR * i + j] = backtest_coarse(values[bar]) if bar < n_bars else 0
+            backtest_spread(&values[512 * tile], <int> min(512, n_bars - 512 * tile), &coarse[tile, row, 0])
 
 
 def compare(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, bint is_strict, Py_ssize_t n_bars,
