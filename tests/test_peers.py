@@ -352,6 +352,7 @@ def test_vectorbt_keys_for_other_bars(vbt, freq):
             run.stats.to_vectorbt().drop(["_equity_curve", "_trades"]))
 
 
+@pytest.mark.compiled  # the pure twins would be at it for minutes
 @pytest.mark.parametrize(("job", "engine"), [
     ("SMA pairs, long, stop", "vectorbt, Rust"), ("rules of backtesting.py", "backtesting.py"),
     ("arrays 20.0%, both, 2,000", "vectorbt, Numba")])
