@@ -83,7 +83,7 @@ class Frozen:
 
     def __getstate__(self) -> dict[str, Any]:
         slots = (name for kind in type(self).__mro__ for name in getattr(kind, "__slots__", ()))
-        return {name: getattr(self, name) for name in slots if hasattr(self, name)}
+        return {name: getattr(self, name) for name in slots if hasattr(self, name) and name != "__weakref__"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name, value in state.items():

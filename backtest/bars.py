@@ -47,7 +47,7 @@ class Bars(Frozen):
         A rule above is broken; the message names the column, the rule, the value and the row.
     """
 
-    __slots__ = ("_content", "close", "high", "index", "low", "open", "symbol", "tz", "volume")
+    __slots__ = ("__weakref__", "_content", "close", "high", "index", "low", "open", "symbol", "tz", "volume")
 
     open: NDArray[np.float64]
     high: NDArray[np.float64]

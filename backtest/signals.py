@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -77,13 +78,24 @@ class Spans(NamedTuple):
 
     @classmethod
     def of(cls, bars: Bars, rf_per_bar: float) -> Spans:
-        """The tables of these bars, filled."""
+        """The tables of these bars; the last ones made live as long as the bars do."""
+        key = (_backend.chosen().name, rf_per_bar)
+        known = _SPANS.get(bars)
+        if known is None or known[0] != key:
+            known = _SPANS[bars] = key, cls._made(bars, rf_per_bar)
+        return known[1]
+
+    @classmethod
+    def _made(cls, bars: Bars, rf_per_bar: float) -> Spans:
         n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
         n_levels = max(int(n_blocks - 1).bit_length(), 1)
         spans = cls(np.zeros((n_bars, 16)), np.zeros((n_bars, 4)), np.zeros((n_bars, 4)), np.zeros((n_levels, n_blocks, 4)),
                     np.zeros(n_blocks), np.zeros(n_blocks))
         _backend.kernel("signals").measure(bars, rf_per_bar, spans)
         return spans
+
+
+_SPANS: weakref.WeakKeyDictionary[Bars, tuple[Any, Spans]] = weakref.WeakKeyDictionary()
 
 
 class Evaluator:
@@ -140,7 +152,6 @@ class Evaluator:
         self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
-        self._spans: Spans | None = None
         self.start = execution.start
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
@@ -273,10 +284,8 @@ class Evaluator:
                  BAR_US * (settings.last - settings.first))
 
     def spans(self, settings: Settings) -> Spans:
-        """Tables of the bars; made at the first call."""
-        if self._spans is None:
-            self._spans = Spans.of(self.bars, settings.rf_per_bar)
-        return self._spans
+        """Tables of the bars."""
+        return Spans.of(self.bars, settings.rf_per_bar)
 
     def program(self, batch: Floats, settings: Settings) -> Program:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""

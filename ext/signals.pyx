@@ -727,7 +727,9 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
     cdef bint is_all = False
     if end < begin:
         return end
-    if book.units > 0.0 and fabs(book.cash) <= NO_CASH * (book.units * book.close[begin]):  # saves the look-up
+    if end - begin < LANES:
+        pass
+    elif book.units > 0.0 and fabs(book.cash) <= NO_CASH * (book.units * book.close[begin]):  # saves the look-up
         span = range_of(book.spans, book.close, begin, end)
         is_all = fabs(book.cash) <= NO_CASH * (book.units * span.low)
     if is_all:
@@ -755,23 +757,30 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
 
 
 cdef inline int64_t stroll(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
-    """What ``walk`` does, for so few bars that each has a lane to itself, and cash that stays."""
+    """What ``walk`` does, for so few bars that each has a lane to itself, and cash that stays as it is."""
     cdef double totals[8]
+    cdef double cash = book.cash, units = book.units, last = book.last_equity, peak = book.peak, rf = rules.rf_per_bar
+    cdef double bound = book.sums.max_drawdown + 1.0 + CLOSE_CALL
     cdef double value
     cdef int64_t bar
     cdef int column
     for column in range(8):
         totals[column] = 0.0
     for bar in range(begin, end + 1):
-        value = book.cash + book.units * book.close[bar]
+        value = cash + units * book.close[bar]
         if value <= 0.0:
             end = bar - 1
             break
-        add_powers((value - book.last_equity) / book.last_equity, rules.rf_per_bar, totals)
-        book.last_equity = value
-        book.peak = value if value > book.peak else book.peak
-        fall_to(book, value, book.peak)
-        record(book, rules, bar, value)
+        add_powers((value - last) / last, rf, totals)
+        last = value
+        peak = value if value > peak else peak
+        if value < bound * peak:
+            fall_to(book, value, peak)
+            bound = book.sums.max_drawdown + 1.0 + CLOSE_CALL
+    book.last_equity, book.peak = last, peak
+    if book.equity != NULL:
+        for bar in range(begin, end + 1):
+            record(book, rules, bar, cash + units * book.close[bar])
     for column in range(8):
         book.moments[column] += totals[column]
     return end

@@ -24,7 +24,8 @@ Floats = NDArray[np.float64]
 
 #: Bars of a block: short enough to be read through, long enough to be worth an entry.
 BLOCK = 16
-#: Sums over the bars of a span run in this many lanes, bar after bar, and the lanes are added up in order.
+#: Sums over the bars of a span run in this many lanes, bar after bar, and the lanes are added up in order.  Up to here a span
+#: is added up bar by bar: that takes no longer than a look-up, which on long series has to come from far away.
 LANES = 8
 MOMENTS = 7
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from backtest._pure._costs import affordable_units, order_cost
-from backtest._pure._spans import MOMENTS, extremes, first_touch, lane_sums, measure_moments, measure_ranges, powers
+from backtest._pure._spans import LANES, MOMENTS, extremes, first_touch, lane_sums, measure_moments, measure_ranges, powers
 
 OPEN, INSIDE, CLOSE = 0, 1, 2
 NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
@@ -489,7 +489,7 @@ def _hold(book: _Book, begin: int, end: int) -> int:
     if end < begin:
         return end
     low, high, fall = extremes(book.bars.close, begin, end)
-    if book.units > 0.0 and abs(book.cash) <= NO_CASH * (book.units * low):
+    if end - begin >= LANES and book.units > 0.0 and abs(book.cash) <= NO_CASH * (book.units * low):
         close, moments = book.bars.close[begin : end + 1], book.spans.moments
         book.add((moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS])
                  + (moments[end, 8 : 8 + MOMENTS] - moments[begin - 1, 8 : 8 + MOMENTS]))
