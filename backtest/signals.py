@@ -34,7 +34,7 @@ MAX_BLOCK = 4096
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
-BAR_US = 0.01
+BAR_US = 0.0005
 
 
 class Settings(NamedTuple):

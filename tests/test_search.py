@@ -478,3 +478,14 @@ def test_continuous_results_come_back_from_a_folder(tmp_path):
     pd.testing.assert_frame_equal(loaded.table, result.table)
     assert loaded.best_params == result.best_params
     assert loaded.provenance["n_candidates"] is None
+
+
+def test_a_grid_of_a_billion_is_cut_lazily_and_stopped_by_the_clock():
+    space = bt.Space({"fast": range(2, 30), "slow": range(30, 90), "stop_loss": {"low": 1e-3, "high": 0.8, "step": 1e-3},
+                      "take_profit": {"low": 1e-3, "high": 0.8, "step": 1e-3}})
+    assert len(space) > 10**9
+    result = optimize(space, method="grid", n_trials=None, timeout=0.3)
+    assert result.is_interrupted
+    assert "timed out" in result.search
+    assert result.summary["n"] == result.n_evaluated >= 4096
+    assert result.best.stats["sharpe"] == result.best_value
