@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+import sys
 import types
 from pathlib import Path
 
@@ -129,38 +130,51 @@ def test_trades_of_any_ledger_agree_to_the_last_bit(seed, with_extremes):
         same_bits(left, right)
 
 
-def pure_source(name):
-    return Path(importlib.import_module(f"backtest._pure.{name}").__file__).read_text()
+#: What a twin is made of, below first.
+PARTS = {"signals": ["_book", "_events", "signals"], "trades": ["trades"]}
 
 
-def copy_of_twin(name, source):
-    module = types.ModuleType(f"backtest._pure.{name}")
-    exec(compile(source, f"mutant of {name}", "exec"), module.__dict__)
+def pure_source(part):
+    return Path(importlib.import_module(f"backtest._pure.{part}").__file__).read_text()
+
+
+def copy_of_twin(name, part, source, monkeypatch):
+    """The twin with another source for one of its parts."""
+    for each in PARTS[name]:
+        module = types.ModuleType(f"backtest._pure.{each}")
+        exec(compile(source if each == part else pure_source(each), f"mutant of {each}", "exec"), module.__dict__)
+        monkeypatch.setitem(sys.modules, f"backtest._pure.{each}", module)  # the next part imports it
     return module
 
 
-@pytest.mark.parametrize(("name", "sign", "mutant"), [
-    ("signals", "cash_before - value - cost", "cash_before - value + cost"),
-    ("signals", "quote <= level", "quote < level"),
-    ("signals", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
-    ("signals", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
+@pytest.mark.parametrize(("part", "sign", "mutant"), [
+    ("_book", "cash_before - value - cost", "cash_before - value + cost"),
+    ("_book", "quote <= level", "quote < level"),
+    ("_book", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
+    ("_book", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
+    ("_events", "end = next_touch(book, bar + 1, end) - 1", "end = min(next_touch(book, bar + 1, end), end)"),
+    ("_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
+    ("_events", "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]", "moments[end, :MOMENTS] - moments[begin, :MOMENTS]"),
     ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),
     ("trades", "cost * (held / -units)", "cost * (held / units)"),
     ("trades", "elif net < 0.0:", "elif net <= 0.0:"),
 ])
-def test_a_flipped_sign_in_a_twin_does_not_pass(name, sign, mutant, monkeypatch):
+def test_a_flipped_sign_in_a_twin_does_not_pass(part, sign, mutant, monkeypatch):
     """The comparison above can fail: a copy of the twin with one change is told apart on the same kind of input."""
-    source = pure_source(name)
+    name = next(name for name, parts in PARTS.items() if part in parts)
+    source = pure_source(part)
     assert len(re.findall(re.escape(sign), source)) == 1, f"{sign!r} is not there once"
-    changed = copy_of_twin(name, source.replace(sign, mutant))
+    changed = copy_of_twin(name, part, source.replace(sign, mutant), monkeypatch)
     rng = np.random.default_rng(3)
     differs = False
     for case in range(60):
         rows = rng.choice([90.0, 99.0, 100.0, 101.0, 105.0, 110.0], (30, 4))
         bars = bt.Bars(open=rows[:, 0], close=rows[:, 1], high=rows.max(1), low=rows.min(1))
-        levels = {"stop_loss": (0.01, 0.1)[case % 2], "take_profit": (None, 0.05)[case % 3 == 0], "max_bars": 3}
+        levels = {"stop_loss": (0.01, 0.1, None)[case % 3], "take_profit": (None, 0.05)[case % 5 == 0],
+                  "max_bars": (3, None)[case % 2]}
         strategy = strategy_of(random_signals(rng, 30, 0.2), levels)
-        costs, execution = bt.Costs(fee_rate=0.01), bt.Execution(periods_per_year=252.0)
+        execution = bt.Execution(periods_per_year=252.0, fill=("next_open", "close")[case % 7 == 0])
+        costs = bt.Costs(fee_rate=0.01)
         ledger, close = random_ledger(rng, 30, 2, 30), rng.choice([100.0, 101.0], (2, 30))
         ledger["price"], ledger["cost"] = 100.0, rng.choice([0.0, 1.0], 30)  # some trades end at exactly nothing
 

@@ -1,5 +1,4 @@
-"""What holding from one bar to another comes to: sums of returns, extremes, the worst fall; shared by the twins as
-``ext/_spans.pxd`` is by the kernels.
+"""What holding from one bar to another comes to: sums of returns, extremes, the worst fall; the twin of ``ext/_spans.pxd``.
 
 A candidate costs what its trades cost, not what its bars cost, because these are looked up:
 

@@ -1,0 +1,273 @@
+"""One candidate's account: what it decides, trades and marks on a bar; the twin of ``ext/_book.pxd``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from backtest._pure._costs import affordable_units, order_cost
+from backtest._pure._spans import MOMENTS, powers
+
+OPEN, INSIDE, CLOSE = 0, 1, 2
+NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
+
+NAN = float("nan")
+INF = float("inf")
+
+
+class Book:
+    """The account of one candidate while its bars pass."""
+
+    def __init__(self, bars: Any, spans: Any, program: Any, settings: Any, row: int) -> None:
+        self.bars, self.spans, self.program, self.settings, self.row = bars, spans, program, settings, row
+        self.conditions = _resolved(program, row, len(bars.close))
+        enter_long, exit_long, enter_short, exit_short = self.conditions
+        # Bars at whose close something is decided: flat, long (1) and short (-1).
+        self.acting = [np.flatnonzero(each).tolist() for each in (
+            enter_long | enter_short, enter_short | exit_long, enter_long | exit_short)]
+        self.max_bars = int(program.max_bars[row])
+        self.ledger: Any = None
+        self.equity: Any = None
+        self.position: Any = None
+        self.cash: float = settings.cash
+        self.units = 0.0
+        # The open position.
+        self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
+        self.stop = self.target = self.trail = NAN  # levels, and the trailing fraction
+        self.base = 0.0  # what levels are fractions of; then the best of it and the closes (or extremes) since
+        self.entry_bar = self.closes_held = 0
+        # What the last close decided.
+        self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
+        self.is_bust = False
+        # Sums.
+        self.n_fills = 0
+        self.last_equity = self.peak = float(settings.cash)
+        self.moments, self.max_drawdown = [0.0] * MOMENTS, 0.0
+        self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
+        self.n_trades = self.n_winners = self.won = self.lost = self.net_profit = 0.0
+        self.sum_trade_return = self.sum_trade_return_2 = self.n_ambiguous = 0.0
+        self.largest_profit = self.best_trade = -INF
+        self.worst_trade = INF
+
+    def sampled(self, which: int, bar: int) -> float:
+        """Number ``which`` (stop, target, trail, size) as the close of ``bar`` sees it; NaN is off."""
+        line = self.program.line_rows[self.row, which]
+        return float(self.program.lines[line, bar] if line >= 0 else self.program.values[self.row, which])
+
+    def trade(self, units: float, price: float, bar: int, moment: int, reason: int, ambiguous: int) -> float:
+        """One order: cash, sums, ledger; returns its cost."""
+        before = self.units
+        value = units * price
+        cost = order_cost(self.settings, abs(units), price)
+        cash_before = self.cash
+        equity = self.cash if before == 0.0 else NAN
+        self.cash = cash_before - value - cost
+        self.units = before + units if before == 0.0 else 0.0
+        self.traded_value += abs(value)
+        self.costs += cost
+        if self.ledger is not None:
+            fill = self.ledger[self.n_fills]
+            fill["decision_bar"], fill["fill_bar"], fill["moment"], fill["asset"] = self.decision_bar, bar, moment, 0
+            fill["units"], fill["price"], fill["value"], fill["cost"] = units, price, value, cost
+            fill["cash_before"], fill["cash_after"] = cash_before, self.cash
+            fill["position_before"], fill["position_after"] = before, self.units
+            fill["reason"], fill["ambiguous"] = reason, ambiguous
+            fill["stop"], fill["target"], fill["equity"], fill["written_off"] = NAN, NAN, equity, 0.0
+        self.n_fills += 1
+        return cost
+
+    def enter(self, side: int, quote: float, bar: int, moment: int) -> bool:
+        """Open a position at ``quote`` plus slippage, as large as its costs allow; False if nothing fits."""
+        settings = self.settings
+        equity = self.cash
+        if equity <= 0.0:
+            return False
+        price = quote * (1.0 + settings.slippage) if side > 0 else quote * (1.0 - settings.slippage)
+        size = self.sampled(3, self.decision_bar)
+        budget = size * equity if settings.size_is_share else (size if size < equity else equity)
+        # Sized on the quote: the fee inside the size is that of the price without slippage.
+        sized = (price + settings.fee_rate * quote) / (1.0 + settings.fee_rate) if settings.sized_on_quote else price
+        units = affordable_units(settings, budget, sized, settings.whole_units)
+        if not units > 0.0:
+            return False
+        self.entry_cost = self.trade(units if side > 0 else -units, price, bar, moment, NONE, 0)
+        self.entry_price = price
+        self.entry_value = units * price
+        self.borrow_cost = 0.0
+        self.entry_bar, self.closes_held = bar, 0
+        stop, target, self.trail = (self.sampled(which, self.decision_bar) for which in range(3))
+        self.base = float(self.bars.close[self.decision_bar]) if settings.levels_from_decision else price
+        self.stop = self.base * (1.0 - stop) if side > 0 else self.base * (1.0 + stop)
+        self.target = self.base * (1.0 + target) if side > 0 else self.base * (1.0 - target)
+        if self.ledger is not None:
+            self.ledger[self.n_fills - 1]["stop"] = self.stop
+            self.ledger[self.n_fills - 1]["target"] = self.target
+        return True
+
+    def leave(self, quote: float, bar: int, moment: int, reason: int, ambiguous: int) -> None:
+        """Close the position at ``quote``, minus slippage unless it is a target, and add up the trade."""
+        price = quote
+        if reason != TARGET:
+            slippage = self.settings.stop_slippage if reason in (STOP, TRAIL) else self.settings.exit_slippage
+            price = quote * (1.0 - slippage) if self.units > 0.0 else quote * (1.0 + slippage)
+        units = self.units
+        cost = self.trade(-units, price, bar, moment, reason, ambiguous)
+        net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
+        result = net / self.entry_value
+        self.n_trades += 1.0
+        self.net_profit += net
+        if net > 0.0:
+            self.n_winners += 1.0
+            self.won += net
+        else:
+            self.lost -= net
+        if net > self.largest_profit:
+            self.largest_profit = net
+        self.sum_trade_return += result
+        self.sum_trade_return_2 += result * result
+        if result > self.best_trade:
+            self.best_trade = result
+        if result < self.worst_trade:
+            self.worst_trade = result
+        self.bars_held += bar - self.entry_bar
+        self.n_ambiguous += ambiguous
+
+    def test_levels(self, bar: int, opened_here: bool) -> bool:
+        """Levels against open, high and low of ``bar``; True if the position was closed."""
+        bars, units = self.bars, self.units
+        quote, high, low = float(bars.open[bar]), float(bars.high[bar]), float(bars.low[bar])
+        level, target, reason = self.stop, self.target, STOP
+        stop_beats_gap = self.settings.stop_beats_gap
+        if units > 0.0:
+            trail = self.base * (1.0 - self.trail)
+            if trail > level or level != level:  # the nearer acts; equal is the stop
+                level, reason = trail, TRAIL
+            if opened_here:
+                if level > quote:
+                    level = quote
+                if target < quote:  # only where levels are not those of the entry price
+                    target = quote
+            elif quote <= level:
+                self.leave(quote, bar, OPEN, reason, 0)
+                return True
+            elif quote >= target and not (stop_beats_gap and low <= level):
+                self.leave(quote, bar, OPEN, TARGET, 0)
+                return True
+            stopped, reached = low <= level, high >= target
+        else:
+            trail = self.base * (1.0 + self.trail)
+            if trail < level or level != level:
+                level, reason = trail, TRAIL
+            if opened_here:
+                if level < quote:
+                    level = quote
+                if target > quote:
+                    target = quote
+            elif quote >= level:
+                self.leave(quote, bar, OPEN, reason, 0)
+                return True
+            elif quote <= target and not (stop_beats_gap and high >= level):
+                self.leave(quote, bar, OPEN, TARGET, 0)
+                return True
+            stopped, reached = high >= level, low <= target
+        if stopped and (not reached or self.settings.is_pessimistic):
+            self.leave(level, bar, INSIDE, reason, int(reached))
+        elif reached:
+            self.leave(target, bar, INSIDE, TARGET, int(stopped))
+        return stopped or reached
+
+    def decide(self, bar: int) -> None:
+        """What the conditions at the close of ``bar`` ask for."""
+        enter_long, exit_long, enter_short, exit_short = (condition[bar] for condition in self.conditions)
+        is_time = self.max_bars > 0 and self.closes_held >= self.max_bars
+        self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, bar
+        if self.units > 0.0:
+            if enter_short:
+                self.exit_reason, self.entry_side = REVERSE, -1
+            elif exit_long:
+                self.exit_reason = SIGNAL
+            elif is_time:
+                self.exit_reason = TIME
+        elif self.units < 0.0:
+            if enter_long:
+                self.exit_reason, self.entry_side = REVERSE, 1
+            elif exit_short:
+                self.exit_reason = SIGNAL
+            elif is_time:
+                self.exit_reason = TIME
+        elif enter_long:
+            self.entry_side = 1
+        elif enter_short:
+            self.entry_side = -1
+
+    def act(self, quote: float, bar: int, moment: int, may_enter: bool) -> bool:
+        """Fill what was decided; True if a position was opened."""
+        opened = False
+        if self.exit_reason != NONE:
+            self.leave(quote, bar, moment, self.exit_reason, 0)
+        if self.entry_side != 0 and may_enter:
+            opened = self.enter(self.entry_side, quote, bar, moment)
+        self.exit_reason, self.entry_side = NONE, 0
+        return opened
+
+    def end_of_data(self, bar: int) -> None:
+        """Close what is open on the last bar: at its close, or back at its open with all that its close decided."""
+        if not self.settings.ends_at_open:
+            if self.units != 0.0:
+                self.leave(float(self.bars.close[bar]), bar, CLOSE, END, 0)
+                self.exit_reason = NONE
+            return
+        if self.units != 0.0 and self.exit_reason == NONE:
+            self.exit_reason = END
+        if self.act(float(self.bars.open[bar]), bar, OPEN, True):
+            self.test_levels(bar, True)
+
+    def mark(self, equity: float) -> None:
+        """One return, from the last close's equity to this one's."""
+        result = (equity - self.last_equity) / self.last_equity if self.last_equity != 0.0 else 0.0
+        self.last_equity = equity
+        self.add(powers(result, self.settings.rf_per_bar))
+        if equity > self.peak:
+            self.peak = equity
+        self.fall_to(equity / self.peak)
+
+    def add(self, terms: Any) -> None:
+        """Moments of one return, or of a span of them."""
+        for column, term in enumerate(terms):
+            self.moments[column] += term
+
+    def fall_to(self, ratio: float) -> None:
+        """Equity was this share of its peak."""
+        if ratio - 1.0 < self.max_drawdown:
+            self.max_drawdown = ratio - 1.0
+
+    def record(self, begin: int, values: Any) -> None:
+        """Equity at the closes from ``begin`` on, nothing traded among them."""
+        if self.equity is not None:
+            begin -= self.settings.first
+            self.equity[begin : begin + len(values)], self.position[begin : begin + len(values)] = values, self.units
+
+    def write(self, sums: Any) -> None:
+        """The sums of this candidate."""
+        settings = self.settings
+        sums["n_returns"], sums["end_equity"] = settings.last - settings.first, self.last_equity
+        for name, total in zip(("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss",
+                                "sum_downside_2"), self.moments, strict=True):
+            sums[name] = total
+        for name in ("max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
+                     "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade",
+                     "worst_trade", "n_ambiguous"):
+            sums[name] = getattr(self, name)
+
+
+def _resolved(program: Any, row: int, n_bars: int) -> list[Any]:
+    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the last one, never."""
+    enter_long, exit_long, enter_short, exit_short = (program.masks[mask] for mask in program.mask_rows[row])
+    both = enter_long & exit_long
+    enter_long, exit_long = enter_long ^ both, exit_long ^ both
+    both = enter_short & exit_short
+    enter_short, exit_short = enter_short ^ both, exit_short ^ both
+    both = enter_long & enter_short
+    words = (enter_long ^ both, exit_long, enter_short ^ both, exit_short)
+    return [np.unpackbits(each.view(np.uint8), bitorder="little")[:n_bars].view(np.bool_) for each in words]
