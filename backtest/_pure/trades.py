@@ -16,6 +16,9 @@ START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 
 #: A remainder of less than this share of what was traded is a rounding error, not a position.
 DUST = 1e-12
+NS_PER_DAY = 86_400_000_000_000.0
+#: Rows of the sums: all, long, short.
+SIDES = (0, 1, -1)
 
 
 def track(
@@ -58,65 +61,96 @@ def track(
     return n_trades
 
 
-def summarise(trades: Any, sums: Any) -> None:
+def summarise(trades: Any, times: Any, sums: Any) -> None:
     """Add trades up: all, long, short.
 
     Parameters
     ----------
     trades : ndarray of TRADE
         In order of exit.
+    times : ndarray of int64, shape (n_bars,)
+        Time of each bar in nanoseconds; may be empty.
     sums : ndarray of TRADE_SUMS, shape (3,)
         Output: rows all, long, short.
     """
-    for row in range(3):
-        total = sums[row]
-        side = (0, 1, -1)[row]
-        for name in total.dtype.names:
-            total[name] = 0.0
-        winning = losing = 0.0
-        for trade in trades:
-            if side != 0 and trade["side"] != side:
-                continue
-            net = float(trade["net_profit"])
-            held = float(trade["exit_bar"] - trade["entry_bar"])
-            if total["n_trades"] == 0.0:
-                total["largest_profit"] = total["largest_loss"] = net
-                total["min_bars_held"] = total["max_bars_held"] = held
-            total["n_trades"] += 1.0
-            total["costs"] += trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]
-            total["net_profit"] += net
-            if net > 0.0:
-                total["n_winners"] += 1.0
-                total["won"] += net
-                winning += 1.0
-                losing = 0.0
-            elif net < 0.0:
-                total["n_losers"] += 1.0
-                total["lost"] -= net
-                losing += 1.0
-                winning = 0.0
-            else:
-                winning = losing = 0.0
-            if winning > total["longest_winning_streak"]:
-                total["longest_winning_streak"] = winning
-            if losing > total["longest_losing_streak"]:
-                total["longest_losing_streak"] = losing
-            if net > total["largest_profit"]:
-                total["largest_profit"] = net
-            if net < total["largest_loss"]:
-                total["largest_loss"] = net
-            result = float(trade["return_"])
-            total["sum_return"] += result
-            total["sum_return_2"] += result * result
-            total["sum_mfe"] += trade["mfe"]
-            total["sum_mae"] += trade["mae"]
-            total["sum_bars_held"] += held
-            if held < total["min_bars_held"]:
-                total["min_bars_held"] = held
-            if held > total["max_bars_held"]:
-                total["max_bars_held"] = held
-            total["n_ambiguous"] += trade["ambiguous"]
-            total["written_off"] += trade["written_off"]
+    bar_times = times.tolist()
+    totals = [_Total(bar_times) for _ in SIDES]
+    for trade in trades:
+        _add(totals, trade)
+    for row, total in enumerate(totals):
+        total.write(sums[row])
+
+
+class _Total:
+    """The trades of one side, added up, and the streaks that are running."""
+
+    def __init__(self, times: list[int]) -> None:
+        self.times = times
+        self.n_trades = self.n_winners = self.n_losers = self.costs = self.net_profit = self.won = self.lost = 0.0
+        self.largest_profit = self.largest_loss = self.sum_return = self.sum_return_2 = self.sum_mfe = self.sum_mae = 0.0
+        self.sum_bars_held = self.min_bars_held = self.max_bars_held = 0.0
+        self.longest_winning_streak = self.longest_losing_streak = self.n_ambiguous = self.written_off = 0.0
+        self.sum_days_held = self.min_days_held = self.max_days_held = 0.0
+        self.winning = self.losing = 0.0
+
+    def add(self, trade: Any) -> None:
+        net = float(trade["net_profit"])
+        held = float(trade["exit_bar"] - trade["entry_bar"])
+        days = (self.times[trade["exit_bar"]] - self.times[trade["entry_bar"]]) / NS_PER_DAY if self.times else 0.0
+        if self.n_trades == 0.0:
+            self.largest_profit = self.largest_loss = net
+            self.min_bars_held = self.max_bars_held = held
+            self.min_days_held = self.max_days_held = days
+        self.n_trades += 1.0
+        self.costs += trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]
+        self.net_profit += net
+        if net > 0.0:
+            self.n_winners += 1.0
+            self.won += net
+            self.winning += 1.0
+            self.losing = 0.0
+        elif net < 0.0:
+            self.n_losers += 1.0
+            self.lost -= net
+            self.losing += 1.0
+            self.winning = 0.0
+        else:
+            self.winning = self.losing = 0.0
+        if self.winning > self.longest_winning_streak:
+            self.longest_winning_streak = self.winning
+        if self.losing > self.longest_losing_streak:
+            self.longest_losing_streak = self.losing
+        if net > self.largest_profit:
+            self.largest_profit = net
+        if net < self.largest_loss:
+            self.largest_loss = net
+        result = float(trade["return_"])
+        self.sum_return += result
+        self.sum_return_2 += result * result
+        self.sum_mfe += trade["mfe"]
+        self.sum_mae += trade["mae"]
+        self.sum_bars_held += held
+        if held < self.min_bars_held:
+            self.min_bars_held = held
+        if held > self.max_bars_held:
+            self.max_bars_held = held
+        self.n_ambiguous += trade["ambiguous"]
+        self.written_off += trade["written_off"]
+        self.sum_days_held += days
+        if days < self.min_days_held:
+            self.min_days_held = days
+        if days > self.max_days_held:
+            self.max_days_held = days
+
+    def write(self, sums: Any) -> None:
+        for name in sums.dtype.names:
+            sums[name] = getattr(self, name)
+
+
+def _add(totals: list[_Total], trade: Any) -> None:
+    """Count a trade among all, and among those of its side."""
+    totals[0].add(trade)
+    totals[1 if trade["side"] > 0 else 2].add(trade)
 
 
 def _see(position: Any, price: float) -> None:
