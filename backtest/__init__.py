@@ -18,6 +18,7 @@ from backtest._checks import (
     SpaceError,
 )
 from backtest.bars import Bars
+from backtest.books import Book, simulate
 from backtest.compute.many import optimize_many
 from backtest.costs import Costs, Execution
 from backtest.expr import param
@@ -39,6 +40,7 @@ __all__ = [
     "BackendUnavailable",
     "BacktestError",
     "Bars",
+    "Book",
     "Costs",
     "DataError",
     "Execution",
@@ -65,6 +67,7 @@ __all__ = [
     "rules",
     "run",
     "search",
+    "simulate",
     "strategies",
     "track_trades",
 ]

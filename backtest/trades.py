@@ -48,6 +48,9 @@ TRADE_SUMS = np.dtype([(name, _FLOAT) for name in (
     "sum_return_2", "sum_mfe", "sum_mae", "sum_bars_held", "min_bars_held", "max_bars_held", "longest_winning_streak",
     "longest_losing_streak", "n_ambiguous", "written_off", "sum_days_held", "min_days_held", "max_days_held")])
 
+#: Columns that a ledger of this library has and that follow from its others.
+DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
+
 DAYS_PER_MONTH = 30.44
 
 #: Rows of :meth:`Trades.statistics`: key -> title.
@@ -198,7 +201,7 @@ def nanos_of(times: Any) -> NDArray[np.int64] | None:
     """A pandas index of dates as nanoseconds; None if it holds no dates."""
     if not hasattr(times, "asi8"):
         return None
-    nanos: NDArray[np.int64] = times.asi8.astype(np.int64, copy=False) * {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[times.unit]
+    nanos: NDArray[np.int64] = times.asi8 * {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[times.unit]
     return nanos
 
 
@@ -289,20 +292,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
                } if isinstance(given, (pd.DataFrame, Mapping)) else None
     if columns is None:
         raise InputError(f"ledger must be a DataFrame or a mapping of columns, got {type(given).__name__}")
-    known = (
-        "fill_bar",
-        "units",
-        "price",
-        "asset",
-        "cost",
-        "decision_bar",
-        "moment",
-        "stop",
-        "target",
-        "reason",
-        "ambiguous",
-        "equity",
-    )
+    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "reason", "ambiguous",
+             "equity", "written_off", *DERIVED)
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
@@ -312,6 +303,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     for name in ("stop", "target", "equity"):
         ledger[name] = np.nan
     for name, values in columns.items():
+        if name in DERIVED:
+            continue
         if values.shape != (n,):
             raise InputError(f"ledger column {name!r} must have {n} rows, got shape {values.shape}")
         if name == "moment":

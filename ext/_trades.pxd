@@ -133,7 +133,7 @@ cdef inline void advance(Position *position, const Prices *prices, int64_t bar, 
 
 
 cdef inline Py_ssize_t apply_fill(Position *position, const Fill *fill, const Prices *prices, Trade *trades,
-                           Py_ssize_t n_trades) noexcept nogil:
+                                  Py_ssize_t n_trades) noexcept nogil:
     cdef double units = fill.units, price = fill.price, cost = fill.cost
     cdef double held = position.units if position.side != 0 else 0.0
     cdef double rest, scale, closed, exit_cost, share
@@ -179,7 +179,7 @@ cdef inline void open_position(Position *position, const Fill *fill, double unit
 
 
 cdef inline void complete(const Position *position, const Fill *fill, double closed, double held, double exit_cost,
-                   const Prices *prices, Trade *trade) noexcept nogil:
+                          const Prices *prices, Trade *trade) noexcept nogil:
     cdef double share = closed / held
     cdef double entry_price = position.price, exit_price = fill.price
     cdef double entry_cost = share * position.entry_cost, borrow_cost = share * position.borrow_cost

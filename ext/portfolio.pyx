@@ -245,14 +245,14 @@ cdef double scale_of(const Book *book, const Rules *rules, int64_t bar, double b
     cdef double low = 0.0, high = 1.0
     cdef double middle, least
     cdef Py_ssize_t asset
-    cdef int halving
+    cdef int _halving
     for asset in range(book.n_assets):
         if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
             cash -= order_of(book, asset, book.waiting[asset], base, quotes[asset]) * quotes[asset]
     least = cash if cash < 0.0 else 0.0
     if cash_after(book, rules, bar, base, 1.0) >= least or cash_after(book, rules, bar, base, 0.0) < least:
         return 1.0
-    for halving in range(HALVINGS):
+    for _halving in range(HALVINGS):
         middle = 0.5 * (low + high)
         if cash_after(book, rules, bar, base, middle) >= least:
             low = middle

@@ -151,7 +151,8 @@ class _Book:
 
     def price(self, order: float, quote: float) -> float:
         """What an order pays: the quote and slippage."""
-        return quote * (1.0 + self.settings.slippage) if order > 0.0 else quote * (1.0 - self.settings.slippage)
+        slippage: float = self.settings.slippage
+        return quote * (1.0 + slippage) if order > 0.0 else quote * (1.0 - slippage)
 
     def scale(self, bar: int, base: float) -> float:
         """Share of the targets that leaves room for their costs: cash does not sink below 0, or below what they ask for."""
@@ -190,7 +191,7 @@ class _Book:
         value = self.cash + self.value_at(prices)[0]
         if not value > 0.0:
             return  # nothing is left to size orders by; the close decides whether this is a bust
-        base = value if self.settings.reinvest else self.settings.start_value
+        base = value if self.settings.reinvest else float(self.settings.start_value)
         scale = self.scale(bar, base) if self.settings.reserve_costs else 1.0
         for asset in self.assets:
             target = self.waiting[asset]
