@@ -51,6 +51,9 @@ TRADE_SUMS = np.dtype([(name, _FLOAT) for name in (
 #: Columns that a ledger of this library has and that follow from its others.
 DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
 
+#: Columns of vectorbt's order records.
+VECTORBT = ("id", "col", "idx", "size", "price", "fees", "side")
+
 DAYS_PER_MONTH = 30.44
 
 #: Rows of :meth:`Trades.statistics`: key -> title.
@@ -232,8 +235,9 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
 
     Parameters
     ----------
-    ledger : DataFrame or mapping of columns
-        One executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
+    ledger : DataFrame, mapping of columns or structured array
+        vectorbt's order records (``portfolio.orders.records``, ``portfolio.orders.values``), ``book.ledger``, or a table of
+        your own: one executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
         needed; ``asset`` (a column of ``close``: its label, or its number), ``cost``, ``decision_bar``, ``moment``
         ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``, ``reason``, ``ambiguous``
         and ``equity`` may be there.
@@ -288,10 +292,13 @@ def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
 def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | None) -> NDArray[Any]:
     import pandas as pd
 
-    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)
-               } if isinstance(given, (pd.DataFrame, Mapping)) else None
-    if columns is None:
-        raise InputError(f"ledger must be a DataFrame or a mapping of columns, got {type(given).__name__}")
+    if isinstance(given, np.ndarray) and given.dtype.names:
+        given = {name: given[name] for name in given.dtype.names}
+    if not isinstance(given, (pd.DataFrame, Mapping)):
+        raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
+    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
+    if set(VECTORBT) <= set(columns):
+        columns = _from_vectorbt(columns, labels)
     known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "reason", "ambiguous",
              "equity", "written_off", *DERIVED)
     known_names("ledger column", columns, known)
@@ -312,10 +319,9 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         elif name == "reason":
             ledger[name] = [REASONS.index(choice("reason", value, REASONS)) for value in values.tolist()]
         elif name == "asset" and labels is not None:
-            known_names(
-                "asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels]
-            )
-            ledger[name] = [labels.index(value) for value in values.tolist()]
+            known_names("asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels])
+            at = {label: column for column, label in enumerate(labels)}
+            ledger[name] = [at[value] for value in values.tolist()]
         else:
             ledger[name] = values
     if "moment" not in columns:
@@ -331,6 +337,23 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
     _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
     return ledger
+
+
+def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:
+    """vectorbt's order records (``portfolio.orders.records``) as columns of a ledger, in order of execution."""
+    known_names("column of vectorbt's order records", records, VECTORBT)
+    order = np.lexsort((records["id"], records["idx"]))
+    columns, sides = records["col"][order], records["side"][order]
+    if not np.isin(sides, (0, 1)).all():
+        raise InputError(f"column 'side' of vectorbt's order records must hold 0 (buy) and 1 (sell), got {sides.tolist()[:3]}")
+    assets = columns
+    if labels is not None:
+        if len(columns) and not 0 <= columns.min() <= columns.max() < len(labels):
+            raise InputError(f"column 'col' of vectorbt's order records must be from 0 to {len(labels) - 1}, got {columns.max()}")
+        assets = np.empty(len(columns), dtype=object)
+        assets[:] = [labels[column] for column in columns.tolist()]
+    return {"fill_bar": records["idx"][order], "units": np.where(sides == 0, 1.0, -1.0) * records["size"][order],
+            "price": records["price"][order], "asset": assets, "cost": records["fees"][order]}
 
 
 def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:

@@ -1,5 +1,6 @@
 """Weights to fills to trades to statistics: the definitions' fixtures, an oracle in plain floats, invariants, bad input."""
 
+import json
 import math
 
 import numpy as np
@@ -7,9 +8,12 @@ import oracle_portfolio
 import pandas as pd
 import pytest
 from cases import simulated, weight_cases
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import backtest as bt
+from backtest.books import BOOK_STATISTICS
+from backtest.trades import STATISTICS
 
 FREE = bt.Costs.zero()
 DAYS = pd.bdate_range("2024-01-01", periods=12)
@@ -229,3 +233,236 @@ def test_oracle(case):
         for key, value in rows.items():
             if not math.isinf(value):
                 close_to(statistics.loc[key, column], value, f"{key} {column}")
+
+
+# --- invariants -------------------------------------------------------------------------------------------------------
+
+
+def profit_of(book):
+    """Net profit of what was closed and of what is open."""
+    open_ = book.open_positions
+    return book.trades["net_profit"].sum() + (open_["gross_profit"] - open_["entry_cost"] - open_["borrow_cost"]).sum()
+
+
+@given(case=weight_cases())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])  # one backend for all examples
+def test_money_is_neither_made_nor_lost(backend, case):
+    """Cash and positions are the value, trades and open positions its change, assets' contributions too."""
+    weights, kwargs = case
+    book = simulated(weights, kwargs)
+    value = book.value.to_numpy()
+    positions = (book.units * book.market.marks).sum(axis=1).to_numpy()
+    scale = 1.0 + np.abs(value).max() + np.abs(positions).max()
+    np.testing.assert_allclose(book.cash + positions, value, rtol=0, atol=1e-12 * scale)
+    written_off = book.sums["written_off"][0]
+    traded = 1.0 + book.sums["traded_value"][0] + book.sums["costs"][0]
+    np.testing.assert_allclose(profit_of(book) + written_off, value[-1] - 1000.0, rtol=0, atol=1e-11 * traded)
+    np.testing.assert_allclose(book.contribution.sum(), value[-1] - 1000.0, rtol=0, atol=1e-11 * traded)
+    trades = book.trades
+    assert (trades["mae"] <= trades["gross_profit"]).all()
+    assert (trades["gross_profit"] <= trades["mfe"]).all()
+    before = np.concatenate([[1000.0], value[:-1]])
+    np.testing.assert_allclose(np.cumprod(1 + book.returns)[before > 0] * 1000, value[before > 0], rtol=1e-9, atol=1e-9)
+    assert (book.margin_load >= 0).all()
+
+
+@given(weight_cases(), st.randoms(use_true_random=False))
+@settings(max_examples=100)
+def test_permuting_assets_changes_nothing(case, random):
+    weights, kwargs = case
+    order = list(range(weights.shape[1]))
+    random.shuffle(order)
+    tables = {name: np.ascontiguousarray(kwargs[name][:, order]) for name in ("close", "open", "high", "low") if name in kwargs}
+    first, second = simulated(weights, kwargs), simulated(np.ascontiguousarray(weights[:, order]), kwargs | tables)
+    values = first.value.to_numpy()
+    if is_on_an_edge(values) or kwargs["reserve_costs"]:
+        return  # a scale found by halving moves where a rounding moves it
+    scale = 1e-12 * (1 + values.max() + first.sums["traded_value"][0])
+    np.testing.assert_allclose(second.value, values, rtol=0, atol=scale)
+    np.testing.assert_allclose(second.contribution.sort_index(), first.contribution.iloc[order].to_numpy(), rtol=0, atol=10 * scale)
+
+
+@given(weight_cases())
+@settings(max_examples=60)
+def test_writing_orders_down_changes_nothing(case):
+    weights, kwargs = case
+    book, untouched = simulated(weights, kwargs), simulated(weights, kwargs)
+    assert len(book.fills) == len(book.ledger)
+    assert book.tracked is not None
+    again = simulated(weights, kwargs)
+    for other in (untouched, again):
+        for name in ("sums", "_trade_sums", "_account", "_waiting"):
+            assert getattr(book, name).tobytes() == getattr(other, name).tobytes()
+
+
+@given(weight_cases(), st.sampled_from([0.25, 2.0, 1024.0]))
+@settings(max_examples=60)
+def test_scaling_prices_by_a_power_of_two(case, factor):
+    """Prices, per-unit costs and nothing else: units shrink, values stay, bit for bit."""
+    weights, kwargs = case
+    costs = kwargs["costs"]
+    more = {name: kwargs[name] * factor for name in ("close", "open", "high", "low") if name in kwargs}
+    more["costs"] = bt.Costs(**costs.to_dict() | {"per_unit": costs.per_unit * factor})
+    first, second = simulated(weights, kwargs), simulated(weights, kwargs | more)
+    assert first._account.tobytes() == second._account.tobytes()
+    assert first._trade_sums.tobytes() == second._trade_sums.tobytes()
+    assert (first.fills["units"] == second.fills["units"] * factor).all()
+
+
+@given(weight_cases(), st.integers(1, 14))
+@settings(max_examples=60)
+def test_later_bars_leave_earlier_trades_alone(case, n_bars):
+    weights, kwargs = case
+    n_bars = min(n_bars, len(weights))
+    head = {name: each[:n_bars] if isinstance(each, np.ndarray) else each for name, each in kwargs.items()}
+    if not (np.isfinite(head["close"]) & (head["close"] > 0)).any():
+        return
+    whole, part = simulated(weights, kwargs), simulated(weights[:n_bars], head)
+    assert whole._account[:, :n_bars].tobytes() == part._account.tobytes()
+    assert whole.fills[: len(part.fills)].tobytes() == part.fills.tobytes()
+    assert whole.tracked.records[: len(part.tracked)].tobytes() == part.tracked.records.tobytes()
+
+
+def test_inputs_are_not_changed_and_may_be_read_only():
+    rng = np.random.default_rng(0)
+    close, weights = rng.random((20, 3)) + 1, rng.random((20, 3)) / 3
+    kept = close.copy(), weights.copy()
+    book = at_close(weights, close)
+    fills = book.fills.copy()
+    np.testing.assert_array_equal(close, kept[0])
+    np.testing.assert_array_equal(weights, kept[1])
+    later = at_close(weights, close)
+    close[:], weights[:] = 7, 0  # the caller goes on using them
+    assert later.fills.tobytes() == fills.tobytes()
+
+
+# --- labels, times, tables --------------------------------------------------------------------------------------------
+
+
+def frames():
+    rng = np.random.default_rng(3)
+    close = pd.DataFrame(100 * np.exp(np.cumsum(rng.normal(0, 0.02, (12, 2)), axis=0)), index=DAYS, columns=["A", "B"])
+    weights = pd.DataFrame(np.full((12, 2), NAN), index=DAYS, columns=["A", "B"])
+    weights.iloc[::3] = rng.choice([-0.5, 0.0, 0.5], (4, 2))
+    return weights, close
+
+
+@on_both
+def test_frames_bring_labels_and_times():
+    weights, close = frames()
+    book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001))
+    assert book.value.index.equals(DAYS)
+    assert set(book.ledger["asset"]) == {"A", "B"}
+    assert list(book.units.columns) == ["A", "B"]
+    assert book.trades["exit_time"].tolist() == [DAYS[bar] for bar in book.trades["exit_bar"]]
+    held = (book.trades["duration"] / pd.Timedelta("1D")).to_numpy()
+    statistics = book.statistics()
+    assert statistics.loc[["min_days_held", "mean_days_held", "max_days_held"], "All"].tolist() == [held.min(), held.mean(),
+                                                                                                     held.max()]
+    assert statistics.loc["trades_per_month", "All"] == len(held) / ((DAYS[-1] - DAYS[0]).days / 30.44)
+    assert book.stats["cagr"] == pytest.approx((book.value.iloc[-1] / 1e5) ** (365.25 / (DAYS[-1] - DAYS[0]).days) - 1)
+    assert book.contribution.index.tolist() == ["A", "B"]
+
+
+@on_both
+def test_statistics_of_the_book():
+    weights, close = frames()
+    book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), start_value=5000.0)
+    statistics, value = book.statistics(), book.value
+    assert list(statistics.columns) == ["All", "Long", "Short"]
+    assert list(statistics.index) == [*STATISTICS, *BOOK_STATISTICS]
+    gross = (book.units * close).abs().sum(axis=1)
+    assert statistics.loc["max_margin_load", "All"] == pytest.approx((gross / value).max())
+    assert statistics.loc["mean_margin_load", "All"] == pytest.approx((gross / value).mean())
+    assert statistics.loc["turnover", "All"] == pytest.approx(book.ledger["value"].abs().sum() / 5000)
+    assert statistics.loc["costs", "All"] == pytest.approx(book.ledger["cost"].sum())
+    assert statistics.loc["end_value", "All"] == value.iloc[-1]
+    assert statistics.loc["start_value", "All"] == 5000
+    assert statistics.loc["total_return", "All"] == value.iloc[-1] / 5000 - 1
+    assert statistics.loc["max_drawdown", "All"] == book.drawdown.min()
+    assert statistics.loc[list(BOOK_STATISTICS), ["Long", "Short"]].isna().all(axis=None)
+
+
+def test_metrics_of_a_book():
+    weights, close = frames()
+    book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), benchmark=close["A"])
+    assert list(book.stats.index) == list(bt.METRICS)
+    assert book.stats["buy_hold_return"] == pytest.approx(close["A"].iloc[-1] / close["A"].iloc[0] - 1)
+    r = book.returns
+    assert book.stats["sharpe"] == pytest.approx(r.mean() / r.std() * math.sqrt(252))
+    assert book.stats["volatility"] == pytest.approx(r.std() * math.sqrt(252))
+    assert book.stats["exposure"] == pytest.approx((book.units != 0).any(axis=1).mean())
+    equal = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001)).stats["buy_hold_return"]
+    assert equal == pytest.approx((close.iloc[-1] / close.iloc[0]).mean() - 1)
+    with pytest.warns(bt.NumericsWarning, match="no dates"):
+        assert math.isnan(at_close([1, 0], [100, 110]).stats["sharpe"])
+    assert at_close([1, 0], [100, 110], periods_per_year=252).stats["total_return"] == pytest.approx(0.1)
+
+
+def test_a_book_as_json_and_as_a_table():
+    from rich.console import Console
+
+    weights, close = frames()
+    book = bt.simulate(weights, close=close, fill="close", costs=FREE)
+    plain = book.to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["statistics"]["All"]["n_trades"] == len(book.trades)
+    assert plain["statistics"]["Long"]["end_value"] is None
+    assert set(plain["metrics"]) == set(bt.METRICS)
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(book)
+    assert "Completed trades" in shown.get()
+    assert "Largest margin load" in shown.get()
+    assert repr(book).startswith("Book(2 assets, 12 bars; total return ")
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+ONES = np.ones((3, 2))
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"weights": np.ones((2, 2))}, r"weights must have the shape of close \(3, 2\), got \(2, 2\)"),
+    ({"open": np.ones((3, 3))}, r"open must have the shape of close \(3, 2\), got \(3, 3\)"),
+    ({"weights": [[1, NAN], [0, 0], [0, 0]]},
+     r"weights must be finite for every asset in a row that rebalances, got nan \(row 0, column 1\)"),
+    ({"weights": [[1, math.inf], [0, 0], [0, 0]]}, r"weights must be finite .*, got inf \(row 0, column 1\)"),
+    ({"weights": ONES > 0}, "weights must hold numbers, got dtype bool"),
+    ({"weights": np.ones((3, 2, 2))}, "weights must have 2 dimensions"),
+    ({"rebalance": [True, False]}, r"rebalance must be True or False for each bar, shape \(3,\), got bool of shape \(2,\)"),
+    ({"rebalance": [1, 0, 1]}, "rebalance must be True or False for each bar, .* got int"),
+    ({"start_value": 0}, "start_value must be > 0, got 0"),
+    ({"start_value": -1}, "start_value must be > 0, got -1"),
+    ({"fill": "next_open"}, 'open must be given for fill="next_open", got None'),
+    ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
+    ({"costs": 0.001}, "costs must be a Costs, got 0.001"),
+    ({"high": ONES}, "high and low must be given together, got one of them"),
+    ({"close": np.full((3, 2), NAN)}, "close must hold a valid price, finite and > 0, got none"),
+    ({"close": np.empty((0, 2)), "weights": np.empty((0, 2))}, "close must have at least one bar and one asset"),
+    ({"window": slice(5, 9)}, "window must leave a bar to trade, got bars 3 to 3 of 3"),
+    ({"window": 3}, "window must be a slice of bars"),
+    ({"reinvest": 1}, "reinvest must be True or False, got 1"),
+    ({"periods_per_year": 0}, "periods_per_year must be > 0, got 0"),
+    ({"index": pd.date_range("2024", periods=2)}, r"index must have one time per bar \(3\), got 2"),
+    ({"index": pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])}, r"index must be sorted, .* got 2024-01-01"),
+    ({"index": ["a", "b", "c"]}, "index must hold dates, got list"),
+    ({"benchmark": [1.0]}, "benchmark must have length 3, got 1"),
+    ({"costs": bt.Costs(fee_rate=0, borrow_rate=0.1)}, "periods_per_year must be given for a borrow_rate"),
+])
+def test_bad_input(change, message):
+    good = {"weights": ONES / 2, "close": ONES * 100, "fill": "close", "costs": FREE}
+    with pytest.raises(bt.InputError, match=message):
+        bt.simulate(**good | change)
+
+
+def test_labels_that_differ():
+    weights, close = frames()
+    with pytest.raises(bt.InputError, match=r"weights must have the columns of close, got 'C' for 'B' \(column 1\)"):
+        bt.simulate(weights.rename(columns={"B": "C"}), close=close, fill="close", costs=FREE)
+    with pytest.raises(bt.InputError, match=r"weights must have the columns of close, got 'B' for 'A' \(column 0\)"):
+        bt.simulate(weights[["B", "A"]], close=close, fill="close", costs=FREE)
+    with pytest.raises(bt.InputError, match=r"weights must have the index of close, got Timestamp\('2024-01-02.*\(row 0\)"):
+        bt.simulate(weights.set_axis(DAYS + pd.Timedelta("1D")), close=close, fill="close", costs=FREE)
+    with pytest.raises(bt.InputError, match="fee_rate must be >= 0, got -0.1"):
+        bt.Costs(fee_rate=-0.1)
