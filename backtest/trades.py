@@ -319,8 +319,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         elif name == "reason":
             ledger[name] = [REASONS.index(choice("reason", value, REASONS)) for value in values.tolist()]
         elif name == "asset" and labels is not None:
-            known_names("asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels])
             at = {label: column for column, label in enumerate(labels)}
+            known_names("asset", [value for value in values.tolist() if value not in at][:1], [str(label) for label in labels])
             ledger[name] = [at[value] for value in values.tolist()]
         else:
             ledger[name] = values

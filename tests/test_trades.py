@@ -253,7 +253,7 @@ def test_order_records_of_vectorbt(form):
 
 
 def test_bad_order_records_of_vectorbt():
-    with pytest.raises(bt.InputError, match="'side' of vectorbt's order records must hold 0 .buy. and 1 .sell., got"):
+    with pytest.raises(bt.InputError, match=r"'side' of vectorbt's order records must hold 0 \(buy\) and 1 \(sell\), got"):
         bt.track_trades(vectorbt_records(side=[0, 1, 2]), close=np.full((12, 2), 100.0))
     with pytest.raises(bt.InputError, match="'col' of vectorbt's order records must be from 0 to 1, got 7"):
         bt.track_trades(vectorbt_records(col=[0, 1, 7]), close=np.full((12, 2), 100.0))
