@@ -31,6 +31,7 @@ from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.space import Space
 from backtest.trades import Trades, track_trades
+from backtest.weights import optimize_weights
 
 __version__ = "0.1.0.dev0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "load",
     "optimize",
     "optimize_many",
+    "optimize_weights",
     "param",
     "require_compiled",
     "rules",

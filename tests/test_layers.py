@@ -15,7 +15,7 @@ PACKAGE = Path(backtest.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["optimize", "results", "config", "strategies"],
+    ["weights", "optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
     ["runs", "books"],
     ["tables"],

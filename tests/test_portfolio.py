@@ -279,7 +279,8 @@ def test_permuting_assets_changes_nothing(case, random):
         return  # a scale found by halving moves where a rounding moves it
     scale = 1e-12 * (1 + values.max() + first.sums["traded_value"][0])
     np.testing.assert_allclose(second.value, values, rtol=0, atol=scale)
-    np.testing.assert_allclose(second.contribution, first.contribution.iloc[order], rtol=0, atol=10 * scale)
+    contributions = second.contribution.to_numpy(), first.contribution.to_numpy()[order]
+    np.testing.assert_allclose(*contributions, rtol=0, atol=10 * scale)
 
 
 @given(weight_cases())
@@ -415,6 +416,91 @@ def test_a_book_as_json_and_as_a_table():
     assert "Completed trades" in shown.get()
     assert "Largest margin load" in shown.get()
     assert repr(book).startswith("Book(2 assets, 12 bars; total return ")
+
+
+# --- searching over rules ---------------------------------------------------------------------------------------------
+
+
+def momentum(close):
+    """A rule: equal weights of the assets that rose over ``n`` bars, every ``every`` bars."""
+    def rule(params):
+        n, every = params["n"], params["every"]
+        rose = np.zeros(close.shape)
+        rose[n:] = close[n:] > close[:-n]
+        weights = rose / np.maximum(rose.sum(axis=1, keepdims=True), 1) * params.get("share", 1.0)
+        weights[np.arange(len(close)) % every != 0] = NAN
+        return weights
+    return rule
+
+
+def walks(n_bars=150, n_assets=4):
+    rng = np.random.default_rng(11)
+    return 100 * np.exp(np.cumsum(rng.normal(0.0005, 0.02, (n_bars, n_assets)), axis=0))
+
+
+SPACE = {"n": [5, 10, 20], "every": [1, 5]}
+
+
+@on_both
+def test_optimize_weights_is_simulate_for_every_candidate():
+    close = walks()
+    common = {"close": close, "fill": "close", "costs": bt.Costs(fee_rate=0.001), "periods_per_year": 252.0}
+    result = bt.optimize_weights(momentum(close), SPACE, **common, metric="sharpe")
+    assert result.n_evaluated == len(result.table) == 6
+    for params, row in result.table.iterrows():
+        book = bt.simulate(momentum(close)(dict(zip(result.table.index.names, params, strict=True))), **common)
+        assert book.stats[list(row.index)].to_numpy().tobytes() == row.to_numpy().tobytes()
+    assert result.best_value == result.table["sharpe"].max() == result.best.stats["sharpe"]
+    assert isinstance(result.best, bt.Book)
+
+
+@pytest.mark.parametrize("method", ["direct", "evolution"])
+def test_optimize_weights_by_other_searches(method):
+    close = walks()
+    space = {"n": range(5, 25), "every": [1, 5], "share": {"low": 0.1, "high": 1.0}}
+    result = bt.optimize_weights(momentum(close), space, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), method=method,
+                                 metric="total_return", n_trials=60, periods_per_year=252)
+    assert result.n_evaluated == 60
+    assert result.best.stats["total_return"] == result.best_value >= 0.0
+
+
+def test_optimize_weights_in_a_window_saves_and_loads(tmp_path):
+    close = walks()
+    window = slice(50, 120)
+    common = {"close": close, "fill": "close", "costs": FREE, "window": window, "periods_per_year": 252}
+    result = bt.optimize_weights(momentum(close), SPACE, **common)
+    assert result.best.stats["sharpe"] == bt.simulate(momentum(close)(result.best_params), **common).stats["sharpe"]
+    assert len(result.best.value) == 70
+    loaded = bt.load(result.save(tmp_path / "found"))
+    pd.testing.assert_frame_equal(loaded.table, result.table)
+    assert len(pd.read_csv(tmp_path / "found" / "trades.csv")) == len(result.best.trades)
+    assert pd.read_csv(tmp_path / "found" / "equity.csv")["value"].iloc[-1] == result.best.value.iloc[-1]
+
+
+def test_optimize_weights_in_blocks_and_threads(monkeypatch):
+    """What books bring along is bounded; where a block ends changes nothing."""
+    close = walks()
+    common = {"close": close, "fill": "close", "costs": bt.Costs(fee_rate=0.001), "periods_per_year": 252}
+    whole = bt.optimize_weights(momentum(close), SPACE, **common).table
+    monkeypatch.setattr("backtest.portfolio.BLOCK_BYTES", 6000)
+    for n_threads in (1, 3):
+        pd.testing.assert_frame_equal(bt.optimize_weights(momentum(close), SPACE, n_threads=n_threads, **common).table, whole)
+
+
+def test_rules_that_fail():
+    close = walks()
+    common = {"close": close, "fill": "close", "costs": FREE, "periods_per_year": 252}
+    with pytest.raises(bt.ObjectiveError, match=r"rule failed at \{'n': 5\}: KeyError: 'every'") as failed:
+        bt.optimize_weights(momentum(close), {"n": [5, 10]}, **common)
+    assert failed.value.params == {"n": 5}
+    with pytest.raises(bt.ObjectiveError, match=r"rule at \{'n': 1\}: weights must have the shape of close"):
+        bt.optimize_weights(lambda params: np.ones((3, 3)), {"n": [1]}, **common, method="grid")
+    with pytest.raises(bt.InputError, match=r"rule must be callable, rule\(params\) -> weights, got 3"):
+        bt.optimize_weights(3, SPACE, **common)
+    with pytest.raises(bt.SpaceError, match="parameter names must not be metrics, got 'sharpe'"):
+        bt.optimize_weights(momentum(close), {"sharpe": [1]}, **common)
+    with pytest.warns(bt.NumericsWarning, match="no candidate has a defined sharpe"):
+        bt.optimize_weights(lambda params: np.zeros(close.shape), {"n": [1]}, **common)
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
