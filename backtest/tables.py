@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from backtest.metrics import METRICS
 from backtest.trades import STATISTICS
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
 #: Statistics that are fractions, shown as percents.
 FRACTIONS = ("win_rate", "expectancy", "total_return", "max_drawdown", "max_margin_load", "mean_margin_load")
+BARS_OF_SPARKS = " ▁▂▃▄▅▆▇█"
 COUNTS = ("n_", "longest_", "min_", "max_")
 
 
@@ -27,6 +31,12 @@ def statistic(key: str, value: float) -> str:
     if key in FRACTIONS:
         return number(value, "{:.2%}")
     return number(value, "{:,.0f}" if key.startswith(COUNTS) else "{:,.2f}")
+
+
+def metric(key: str, value: float) -> str:
+    """A metric of ``bt.METRICS``."""
+    unit = METRICS[key].unit
+    return number(value, "{:.2%}" if unit == "fraction" else "{:,.0f}" if unit in ("count", "bars") else "{:.3f}")
 
 
 def plain_table(title: str, is_tight: bool = False) -> Table:
@@ -46,3 +56,39 @@ def statistics(frame: pd.DataFrame, more: Mapping[str, str] | None = None) -> Ta
     for key, *values in frame.itertuples():
         table.add_row(titles[key], *(statistic(key, value) for value in values))
     return table
+
+
+def metrics(stats: pd.Series[float]) -> Table:
+    """Metrics by key, in two columns."""
+    table = plain_table("Metrics")
+    for name in ("", "", "   ", ""):
+        table.add_column(name)
+    rows = [(METRICS[str(key)].title, metric(str(key), value)) for key, value in stats.items()]
+    half = -(-len(rows) // 2)
+    for left, right in zip(rows[:half], [*rows[half:], ("", "")][:half], strict=False):
+        table.add_row(*left, *right)
+    return table
+
+
+def contributions(book: Any) -> Table:
+    """Profit, orders and costs of each asset of a book."""
+    from rich.markup import escape
+
+    table = plain_table("Assets")
+    for name in ("asset", "profit", "orders", "costs"):
+        table.add_column(name, justify="left" if name == "asset" else "right")
+    by_asset = book.ledger.groupby("asset", sort=False)["cost"].agg(["size", "sum"])
+    for asset, profit in book.contribution.items():
+        orders, costs = by_asset.loc[asset] if asset in by_asset.index else (0, 0.0)
+        table.add_row(escape(str(asset)), f"{profit:,.2f}", f"{orders:,.0f}", f"{costs:,.2f}")
+    return table
+
+
+def sparkline(values: Any, width: int) -> str:
+    """A curve in one line of text, on a logarithmic scale where all values are > 0."""
+    values = np.asarray(values, dtype=np.float64)
+    picked = values[np.linspace(0, len(values) - 1, min(width, len(values))).astype(int)]
+    scaled = np.log(picked) if (picked > 0).all() else picked
+    span = scaled.max() - scaled.min()
+    level = np.zeros(len(scaled)) if span == 0 else (scaled - scaled.min()) / span
+    return "".join(BARS_OF_SPARKS[1 + round(each * (len(BARS_OF_SPARKS) - 2))] for each in level.tolist())

@@ -15,9 +15,9 @@ PACKAGE = Path(backtest.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["weights", "optimize", "results", "config", "strategies"],
+    ["portfolio_config", "weights", "optimize", "results", "config", "strategies"],
     ["gpu", "levels"],
-    ["runs", "books"],
+    ["runs", "books", "allocation"],
     ["tables"],
     ["cells", "signals", "portfolio"],
     ["trades"],
