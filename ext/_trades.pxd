@@ -1,7 +1,7 @@
 # What fills make of a position, and what trades add up to: shared by the kernels of trades and of portfolios.
 # The twin is in backtest/_pure/trades.py.
 
-from libc.math cimport fabs
+from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 
 from _records cimport CLOSE, INSIDE, OPEN, START, Fill, Position, Trade, TradeSums
@@ -21,81 +21,153 @@ cdef struct Prices:  # of one asset; NULL: not known
     const double *close
     double borrow_per_bar
 
-cdef struct Totals:  # trades added up: all, long, short
-    const int64_t *times  # of the bars, in nanoseconds; NULL: not known
-    TradeSums sums[3]
-    double winning[3]  # streaks that are running
-    double losing[3]
+cdef struct Streaks:  # winners and losers in a row
+    double winning
+    double losing
+    double longest_winning
+    double longest_losing
+
+cdef enum:
+    LANES = 8  # sums are kept apart by column modulo this many, and added up in that order at the end: several at a time
+
+cdef enum:
+    # What is kept of a side: sums, then largest and smallest values.
+    N_TRADES, N_WINNERS, N_LOSERS, COSTS, NET, WON, LOST, RETURN, RETURN_2, MFE, MAE, BARS_HELD, DAYS_HELD, N_SUMS
+    MOST_NET = 13
+    LEAST_NET, MOST_BARS, LEAST_BARS, MOST_DAYS, LEAST_DAYS, N_KEPT
+
+cdef struct Totals:  # trades added up
+    const int64_t *times             # of the bars, in nanoseconds; NULL: not known
+    double kept[2][19][8]            # long and short; N_KEPT numbers in LANES lanes
+    double n_ambiguous[2]
+    double written_off[2]
+    Streaks streaks[3]               # long, short, both
 
 
 cdef inline void start_totals(Totals *totals, const int64_t *times) noexcept nogil:
-    cdef int row
+    cdef int row, each, lane
     totals.times = times
     for row in range(3):
-        totals.sums[row] = TradeSums(
-            n_trades=0.0, n_winners=0.0, n_losers=0.0, costs=0.0, net_profit=0.0, won=0.0, lost=0.0, largest_profit=0.0,
-            largest_loss=0.0, sum_return=0.0, sum_return_2=0.0, sum_mfe=0.0, sum_mae=0.0, sum_bars_held=0.0,
-            min_bars_held=0.0, max_bars_held=0.0, longest_winning_streak=0.0, longest_losing_streak=0.0, n_ambiguous=0.0,
-            written_off=0.0, sum_days_held=0.0, min_days_held=0.0, max_days_held=0.0)
-        totals.winning[row] = totals.losing[row] = 0.0
+        totals.streaks[row] = Streaks(winning=0.0, losing=0.0, longest_winning=0.0, longest_losing=0.0)
+    for row in range(2):
+        totals.n_ambiguous[row] = totals.written_off[row] = 0.0
+        for lane in range(LANES):
+            for each in range(N_SUMS):
+                totals.kept[row][each][lane] = 0.0
+            for each in range(N_SUMS, N_KEPT, 2):
+                totals.kept[row][each][lane] = -INFINITY
+                totals.kept[row][each + 1][lane] = INFINITY
 
 
-cdef inline void add_to(Totals *totals, int row, const Trade *trade) noexcept nogil:
-    cdef TradeSums *total = &totals.sums[row]
-    cdef double net = trade.net_profit
-    cdef double held = <double>(trade.exit_bar - trade.entry_bar)
-    cdef double result = trade.return_
-    cdef double days = 0.0
-    if totals.times != NULL:
-        days = <double>(totals.times[trade.exit_bar] - totals.times[trade.entry_bar]) / NS_PER_DAY
-    if total.n_trades == 0.0:
-        total.largest_profit = total.largest_loss = net
-        total.min_bars_held = total.max_bars_held = held
-        total.min_days_held = total.max_days_held = days
-    total.n_trades += 1.0
-    total.costs += trade.entry_cost + trade.exit_cost + trade.borrow_cost
-    total.net_profit += net
-    if net > 0.0:
-        total.n_winners += 1.0
-        total.won += net
-        totals.winning[row] += 1.0
-        totals.losing[row] = 0.0
-    elif net < 0.0:
-        total.n_losers += 1.0
-        total.lost -= net
-        totals.losing[row] += 1.0
-        totals.winning[row] = 0.0
-    else:
-        totals.winning[row] = totals.losing[row] = 0.0
-    if totals.winning[row] > total.longest_winning_streak:
-        total.longest_winning_streak = totals.winning[row]
-    if totals.losing[row] > total.longest_losing_streak:
-        total.longest_losing_streak = totals.losing[row]
-    if net > total.largest_profit:
-        total.largest_profit = net
-    if net < total.largest_loss:
-        total.largest_loss = net
-    total.sum_return += result
-    total.sum_return_2 += result * result
-    total.sum_mfe += trade.mfe
-    total.sum_mae += trade.mae
-    total.sum_bars_held += held
-    if held < total.min_bars_held:
-        total.min_bars_held = held
-    if held > total.max_bars_held:
-        total.max_bars_held = held
-    total.n_ambiguous += <double>trade.ambiguous
-    total.written_off += trade.written_off
-    total.sum_days_held += days
-    if days < total.min_days_held:
-        total.min_days_held = days
-    if days > total.max_days_held:
-        total.max_days_held = days
+cdef inline double larger(double one, double other) noexcept nogil:
+    return other if other > one else one
+
+
+cdef inline double smaller(double one, double other) noexcept nogil:
+    return other if other < one else one
+
+
+cdef inline void add_streak(Streaks *streaks, double net) noexcept nogil:
+    streaks.winning = streaks.winning + 1.0 if net > 0.0 else 0.0
+    streaks.losing = streaks.losing + 1.0 if net < 0.0 else 0.0
+    streaks.longest_winning = larger(streaks.longest_winning, streaks.winning)
+    streaks.longest_losing = larger(streaks.longest_losing, streaks.losing)
 
 
 cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
-    add_to(totals, 0, trade)
-    add_to(totals, 1 if trade.side > 0 else 2, trade)
+    # Without branches on what a trade won: nobody can predict them.  Adding 0 changes nothing.
+    cdef int row = 0 if trade.side > 0 else 1
+    cdef int lane = <int>(trade.asset % LANES)
+    cdef double *kept = &totals.kept[row][0][lane]
+    cdef double net = trade.net_profit + 0.0, result = trade.return_ + 0.0  # -0.0 is 0.0
+    cdef double held = <double>(trade.exit_bar - trade.entry_bar)
+    cdef double days = 0.0
+    if totals.times != NULL:
+        days = <double>(totals.times[trade.exit_bar] - totals.times[trade.entry_bar]) / NS_PER_DAY
+    kept[N_TRADES * LANES] += 1.0
+    kept[N_WINNERS * LANES] += 1.0 if net > 0.0 else 0.0
+    kept[N_LOSERS * LANES] += 1.0 if net < 0.0 else 0.0
+    kept[COSTS * LANES] += trade.entry_cost + trade.exit_cost + trade.borrow_cost
+    kept[NET * LANES] += net
+    kept[WON * LANES] += net if net > 0.0 else 0.0
+    kept[LOST * LANES] -= net if net < 0.0 else 0.0
+    kept[RETURN * LANES] += result
+    kept[RETURN_2 * LANES] += result * result
+    kept[MFE * LANES] += trade.mfe
+    kept[MAE * LANES] += trade.mae
+    kept[BARS_HELD * LANES] += held
+    kept[DAYS_HELD * LANES] += days
+    kept[MOST_NET * LANES] = larger(kept[MOST_NET * LANES], net)
+    kept[LEAST_NET * LANES] = smaller(kept[LEAST_NET * LANES], net)
+    kept[MOST_BARS * LANES] = larger(kept[MOST_BARS * LANES], held)
+    kept[LEAST_BARS * LANES] = smaller(kept[LEAST_BARS * LANES], held)
+    kept[MOST_DAYS * LANES] = larger(kept[MOST_DAYS * LANES], days)
+    kept[LEAST_DAYS * LANES] = smaller(kept[LEAST_DAYS * LANES], days)
+    totals.n_ambiguous[row] += <double>trade.ambiguous
+    totals.written_off[row] += trade.written_off
+    add_streak(&totals.streaks[row], net)
+    add_streak(&totals.streaks[2], net)
+
+
+cdef inline double added(const Totals *totals, int row, int which) noexcept nogil:
+    cdef double total = 0.0
+    cdef int lane
+    for lane in range(LANES):
+        total += totals.kept[row][which][lane]
+    return total
+
+
+cdef inline double most(const Totals *totals, int row, int which) noexcept nogil:
+    cdef double furthest = totals.kept[row][which][0]
+    cdef int lane
+    for lane in range(1, LANES):
+        furthest = larger(furthest, totals.kept[row][which][lane])
+    return furthest
+
+
+cdef inline double least(const Totals *totals, int row, int which) noexcept nogil:
+    cdef double furthest = totals.kept[row][which][0]
+    cdef int lane
+    for lane in range(1, LANES):
+        furthest = smaller(furthest, totals.kept[row][which][lane])
+    return furthest
+
+
+cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept nogil:
+    # Rows all, long, short; of no trades, extremes are 0.
+    cdef TradeSums *one = &sums[1]
+    cdef TradeSums *other = &sums[2]
+    cdef TradeSums *both = &sums[0]
+    cdef int row
+    for row in range(2):
+        sums[row + 1] = TradeSums(
+            n_trades=added(totals, row, N_TRADES), n_winners=added(totals, row, N_WINNERS),
+            n_losers=added(totals, row, N_LOSERS), costs=added(totals, row, COSTS), net_profit=added(totals, row, NET),
+            won=added(totals, row, WON), lost=added(totals, row, LOST), largest_profit=most(totals, row, MOST_NET),
+            largest_loss=least(totals, row, LEAST_NET), sum_return=added(totals, row, RETURN),
+            sum_return_2=added(totals, row, RETURN_2), sum_mfe=added(totals, row, MFE), sum_mae=added(totals, row, MAE),
+            sum_bars_held=added(totals, row, BARS_HELD), min_bars_held=least(totals, row, LEAST_BARS),
+            max_bars_held=most(totals, row, MOST_BARS), longest_winning_streak=totals.streaks[row].longest_winning,
+            longest_losing_streak=totals.streaks[row].longest_losing, n_ambiguous=totals.n_ambiguous[row],
+            written_off=totals.written_off[row], sum_days_held=added(totals, row, DAYS_HELD),
+            min_days_held=least(totals, row, LEAST_DAYS), max_days_held=most(totals, row, MOST_DAYS))
+    both[0] = TradeSums(
+        n_trades=one.n_trades + other.n_trades, n_winners=one.n_winners + other.n_winners,
+        n_losers=one.n_losers + other.n_losers, costs=one.costs + other.costs, net_profit=one.net_profit + other.net_profit,
+        won=one.won + other.won, lost=one.lost + other.lost, largest_profit=larger(one.largest_profit, other.largest_profit),
+        largest_loss=smaller(one.largest_loss, other.largest_loss), sum_return=one.sum_return + other.sum_return,
+        sum_return_2=one.sum_return_2 + other.sum_return_2, sum_mfe=one.sum_mfe + other.sum_mfe,
+        sum_mae=one.sum_mae + other.sum_mae, sum_bars_held=one.sum_bars_held + other.sum_bars_held,
+        min_bars_held=smaller(one.min_bars_held, other.min_bars_held),
+        max_bars_held=larger(one.max_bars_held, other.max_bars_held),
+        longest_winning_streak=totals.streaks[2].longest_winning, longest_losing_streak=totals.streaks[2].longest_losing,
+        n_ambiguous=one.n_ambiguous + other.n_ambiguous, written_off=one.written_off + other.written_off,
+        sum_days_held=one.sum_days_held + other.sum_days_held, min_days_held=smaller(one.min_days_held, other.min_days_held),
+        max_days_held=larger(one.max_days_held, other.max_days_held))
+    for row in range(3):
+        if sums[row].n_trades == 0.0:
+            sums[row].largest_profit = sums[row].largest_loss = 0.0
+            sums[row].min_bars_held = sums[row].max_bars_held = sums[row].min_days_held = sums[row].max_days_held = 0.0
 
 
 cdef inline void see(Position *position, double price) noexcept nogil:

@@ -17,18 +17,33 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from _costs cimport CostRule, order_cost
-from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Fill, Position, Sums, Trade, TradeSums
-from _trades cimport DUST, Prices, Totals, add_trade, apply_fill, start_totals
+from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums, TradeSums
+from _trades cimport DUST, LANES, NET, NS_PER_DAY, RETURN, RETURN_2, Totals, added, larger, most, smaller, start_totals, \
+    write_totals
+from _trades cimport LOST, MOST_NET, N_TRADES, N_WINNERS, WON
 
 cdef extern from *:
     """
+    #include "_book.h"
     #define BACKTEST_LEAST_ORDER 1e-12
     """
     const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
+    bint book_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
+                     double *prices, double *costs, double base, double scale, double least, double dust, double slippage,
+                     double fixed, double per_unit, double fee_rate, double minimum, double maximum) nogil
+    void book_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
+                   const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost, double *mfe,
+                   double *mae, double *entry_bar, double *was, double *net, double *result, double *paid, double *best,
+                   double *worst, double *held_bars) nogil
+    void book_keep(Py_ssize_t n_lanes, double side, const double *was, const double *net, const double *result,
+                   const double *paid, const double *best, const double *worst, const double *held_bars, const double *days,
+                   double (*kept)[8], double *returns) nogil
+    void book_streaks(Py_ssize_t n_assets, const double *was, const double *net, double (*streaks)[4]) nogil
 
 cdef enum:
     HALVINGS = 60  # of the scale that leaves room for costs: down to neighbouring floats
     BLOCK = 8  # bars that are valued together where no order can fill between them: their sums do not wait for one another
+    N_ARRAYS = 20
 
 cdef struct Rules:  # what the books share
     CostRule costs
@@ -54,16 +69,32 @@ cdef struct Book:  # the account of one book while its bars pass
     Fill *ledger               # NULL: not recorded
     bint follows               # what positions live through between their fills
     double cash
-    double *units              # (n_assets,), as what follows; the lanes of what every bar looks at
-    double *waiting            # NaN: does not wait
+    # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
+    Py_ssize_t n_lanes
+    double *units
+    double *waiting            # targets; NaN: does not wait
     double *entry_price
+    double *entry_cost
+    double *borrow_cost
     double *mfe
     double *mae
-    Position *positions
+    double *entry_bar
+    double *orders             # of one rebalancing; 0: none
+    double *prices
+    double *costs
+    double *seen
+    double *was                # units before, of assets that complete a trade; then of these trades:
+    double *net
+    double *result
+    double *paid
+    double *best
+    double *worst
+    double *held_bars
+    double *days
     Py_ssize_t n_held
     int64_t decision_bar
     Totals totals
-    int64_t last_side          # of the last completed trade
+    double returns[16]         # largest and smallest of a trade, in LANES lanes each
     # Sums.
     int64_t n_fills
     double last_value
@@ -128,8 +159,7 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
             book.ledger = &ledger[0]
         replay_bars(book, &data.rules, &account[0, 0])
         sums[0] = book.sums
-        for each in range(3):
-            trade_sums[each] = book.totals.sums[each]
+        write_totals(&book.totals, &trade_sums[0])
         for each in range(book.n_assets):
             waiting[each] = book.waiting[each]
     return book.n_fills, book.decision_bar
@@ -155,19 +185,18 @@ cdef class Data:
         self.rules.fills_at_close, self.rules.reinvest = settings.fills_at_close, settings.reinvest
         self.rules.reserve_costs = settings.reserve_costs
         self.book.n_assets = self.marks.shape[1]
-        self.book.positions = <Position *>malloc(self.book.n_assets * sizeof(Position))
-        self.book.units = <double *>malloc(5 * self.book.n_assets * sizeof(double))
-        if self.book.positions == NULL or self.book.units == NULL:
+        self.book.n_lanes = (self.book.n_assets + LANES - 1) // LANES * LANES
+        self.book.units = <double *>malloc(N_ARRAYS * self.book.n_lanes * sizeof(double))
+        if self.book.units == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.book.positions)
         free(self.book.units)
 
 
 cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     cdef Py_ssize_t asset, first = data.first_event[row]
-    cdef Py_ssize_t n_assets = book.n_assets
+    cdef Py_ssize_t n = book.n_lanes
     book.quotes, book.marks = &data.quotes[0, 0], &data.marks[0, 0]
     book.high = &data.high[0, 0] if data.high.shape[0] else NULL
     book.low = &data.low[0, 0] if data.low.shape[0] else NULL
@@ -176,16 +205,22 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.event_bars = &data.bars[first] if book.n_events else NULL
     book.ledger, book.follows = NULL, False
     book.cash = data.rules.start_value
-    book.waiting, book.entry_price = book.units + n_assets, book.units + 2 * n_assets
-    book.mfe, book.mae = book.units + 3 * n_assets, book.units + 4 * n_assets
-    for asset in range(n_assets):
-        book.units[asset] = book.entry_price[asset] = book.mfe[asset] = book.mae[asset] = 0.0
+    book.waiting, book.entry_price, book.entry_cost = book.units + n, book.units + 2 * n, book.units + 3 * n
+    book.borrow_cost, book.mfe, book.mae = book.units + 4 * n, book.units + 5 * n, book.units + 6 * n
+    book.entry_bar, book.orders, book.prices = book.units + 7 * n, book.units + 8 * n, book.units + 9 * n
+    book.costs, book.seen, book.was = book.units + 10 * n, book.units + 11 * n, book.units + 12 * n
+    book.net, book.result, book.paid = book.units + 13 * n, book.units + 14 * n, book.units + 15 * n
+    book.best, book.worst, book.held_bars = book.units + 16 * n, book.units + 17 * n, book.units + 18 * n
+    book.days = book.units + 19 * n
+    for asset in range(N_ARRAYS * n):
+        book.units[asset] = 0.0
+    for asset in range(book.n_assets):
         book.waiting[asset] = NAN
-        book.positions[asset].side = 0
+    for asset in range(LANES):
+        book.returns[asset], book.returns[LANES + asset] = -INFINITY, INFINITY
     book.n_held = 0
     book.decision_bar = -1
     start_totals(&book.totals, &data.times[0] if data.times.shape[0] else NULL)
-    book.last_side = 0
     book.n_fills = 0
     book.last_value = book.peak = data.rules.start_value
     book.sums = Sums(
@@ -271,16 +306,17 @@ cdef double cash_after(const Book *book, const Rules *rules, int64_t bar, double
             order = order_of(book, asset, book.waiting[asset] * scale, base, quotes[asset])
             if order != 0.0:
                 price = price_of(rules, order, quotes[asset])
-                cash = cash - order * price - order_cost(&rules.costs, fabs(order), price)
+                cash = cash - (order * price + order_cost(&rules.costs, fabs(order), price))
     return cash
 
 
 cdef void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment) noexcept nogil:
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef const double *marks = &book.marks[(bar if moment == CLOSE else bar - 1) * book.n_assets]
+    cdef const CostRule *costs = &rules.costs
     cdef double positions = 0.0
-    cdef double value, base, scale, target, order
-    cdef bint still_waits = False
+    cdef double value, base, scale
+    cdef bint still_waits
     cdef Py_ssize_t asset
     for asset in range(book.n_assets):
         positions += book.units[asset] * (quotes[asset] if is_price(quotes[asset]) else marks[asset])
@@ -289,92 +325,86 @@ cdef void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment)
         return  # nothing is left to size orders by; the close decides whether this is a bust
     base = value if rules.reinvest else rules.start_value
     scale = scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0
-    for asset in range(book.n_assets):
-        target = book.waiting[asset]
-        if target != target:
-            continue
-        if not is_price(quotes[asset]):
-            if target == 0.0 and book.units[asset] == 0.0:
-                book.waiting[asset] = NAN  # nothing to trade
-            else:
-                still_waits = True
-            continue
-        book.waiting[asset] = NAN
-        order = order_of(book, asset, target * scale, base, quotes[asset])
-        if order != 0.0:
-            trade(book, rules, asset, order, price_of(rules, order, quotes[asset]), bar, moment, NONE, value)
+    still_waits = book_orders(
+        book.n_assets, quotes, book.units, book.waiting, book.orders, book.prices, book.costs, base, scale, LEAST_ORDER * base,
+        DUST, costs.slippage, costs.fixed, costs.per_unit, costs.fee_rate, costs.minimum, costs.maximum)
+    execute(book, bar, moment, NONE, value)
     if not still_waits:
         book.decision_bar = -1
 
 
-cdef void trade(Book *book, const Rules *rules, Py_ssize_t asset, double units, double price, int64_t bar, int64_t moment,
-                int64_t reason, double value) noexcept nogil:
-    cdef Position *position = &book.positions[asset]
-    cdef double before = book.units[asset]
-    cdef double after = before + units
-    cdef double cost = order_cost(&rules.costs, fabs(units), price)
-    cdef double cash_before = book.cash
-    cdef Fill fill
-    cdef Trade done
-    cdef Prices nothing
-    book.cash = cash_before - units * price - cost
-    book.units[asset] = after
-    book.n_held += (after != 0.0) - (before != 0.0)
-    book.sums.traded_value += fabs(units * price)
-    book.sums.costs += cost
-    if reason == NONE and before != 0.0 and (before > 0.0) != (units > 0.0):
-        reason = REVERSE if after != 0.0 and (after > 0.0) != (before > 0.0) else SIGNAL
-    fill.decision_bar, fill.fill_bar, fill.moment, fill.asset = book.decision_bar, bar, moment, asset
-    fill.units, fill.price, fill.value, fill.cost = units, price, units * price, cost
-    fill.cash_before, fill.cash_after = cash_before, book.cash
-    fill.position_before, fill.position_after = before, after
-    fill.reason, fill.ambiguous = reason, 0
-    fill.stop, fill.target, fill.equity = NAN, NAN, value
-    fill.written_off = 0.0 - book.cash if reason == BUST and book.n_held == 0 else 0.0
+cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+    # The orders of one moment: cash, ledger, positions, trades.
+    cdef const double *seen = &book.quotes[bar * book.n_assets] if moment == OPEN else book.entry_price
+    cdef const int64_t *times = book.totals.times
+    cdef double traded = book.sums.traded_value, costs = book.sums.costs, cash = book.cash
+    cdef Py_ssize_t n_orders = 0, n_held = 0
+    cdef Py_ssize_t asset
     if book.ledger != NULL:
-        book.ledger[book.n_fills] = fill
-    book.n_fills += 1
+        write_down(book, bar, moment, reason, value)
+    for asset in range(book.n_assets):
+        cash -= book.orders[asset] * book.prices[asset] + book.costs[asset]
+        traded += fabs(book.orders[asset] * book.prices[asset])
+        costs += book.costs[asset]
+    book.cash, book.sums.traded_value, book.sums.costs = cash, traded, costs
+    for asset in range(book.n_assets):
+        book.seen[asset] = seen[asset]  # an open came before the order that it fills
+        n_orders += book.orders[asset] != 0.0
+    book_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
+              book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result, book.paid,
+              book.best, book.worst, book.held_bars)
+    if times != NULL:
+        for asset in range(book.n_assets):
+            book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
+    book_keep(book.n_lanes, 1.0, book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars, book.days,
+              book.totals.kept[0], book.returns)
+    book_keep(book.n_lanes, -1.0, book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars, book.days,
+              book.totals.kept[1], book.returns)
     if book.follows:
-        if moment == OPEN and position.side != 0:
-            see(book, asset, before, book.quotes[bar * book.n_assets + asset])  # the open came before the order
-        position.mfe, position.mae = book.mfe[asset], book.mae[asset]
-    nothing.open = nothing.high = nothing.low = nothing.close = NULL
-    if apply_fill(position, &fill, &nothing, &done, 0):
-        complete(book, &done)
-    if book.follows:
-        book.entry_price[asset] = position.price
-        book.mfe[asset], book.mae[asset] = position.mfe, position.mae
-        if after == 0.0:
-            book.mfe[asset] = book.mae[asset] = 0.0
+        book_streaks(book.n_assets, book.was, book.net, <double (*)[4]>&book.totals.streaks[0])
+    for asset in range(book.n_assets):
+        n_held += book.units[asset] != 0.0
+    book.n_fills += n_orders
+    book.n_held = n_held
 
 
-cdef inline void complete(Book *book, const Trade *trade) noexcept nogil:
+cdef void write_down(const Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+    cdef Fill *fill = &book.ledger[book.n_fills]
+    cdef double cash = book.cash
+    cdef double before, after, order
+    cdef Py_ssize_t asset
+    for asset in range(book.n_assets):
+        order, before = book.orders[asset], book.units[asset]
+        if order == 0.0:
+            continue
+        after = before + order
+        fill.decision_bar, fill.fill_bar, fill.moment, fill.asset = book.decision_bar, bar, moment, asset
+        fill.units, fill.price, fill.value, fill.cost = order, book.prices[asset], order * book.prices[asset], book.costs[asset]
+        fill.cash_before = cash
+        cash -= order * book.prices[asset] + book.costs[asset]
+        fill.cash_after = cash
+        fill.position_before, fill.position_after = before, after
+        fill.reason, fill.ambiguous = reason, 0
+        if reason == NONE and before != 0.0 and (before > 0.0) != (order > 0.0):
+            fill.reason = REVERSE if after != 0.0 and (after > 0.0) != (before > 0.0) else SIGNAL
+        fill.stop, fill.target, fill.equity, fill.written_off = NAN, NAN, value, 0.0
+        fill += 1
+
+
+cdef inline void of_trades(Book *book) noexcept nogil:
     cdef Sums *sums = &book.sums
-    cdef double net = trade.net_profit, result = trade.return_
-    sums.n_trades += 1.0
-    sums.net_profit += net
-    if net > 0.0:
-        sums.n_winners += 1.0
-        sums.won += net
-    else:
-        sums.lost -= net
-    if net > sums.largest_profit:
-        sums.largest_profit = net
-    sums.sum_trade_return += result
-    sums.sum_trade_return_2 += result * result
-    if result > sums.best_trade:
-        sums.best_trade = result
-    if result < sums.worst_trade:
-        sums.worst_trade = result
-    book.last_side = trade.side
-    if book.follows:
-        add_trade(&book.totals, trade)
-
-
-cdef inline void see(Book *book, Py_ssize_t asset, double units, double price) noexcept nogil:
-    cdef double profit = units * (price - book.entry_price[asset])
-    book.mfe[asset] = profit if profit > book.mfe[asset] else book.mfe[asset]
-    book.mae[asset] = profit if profit < book.mae[asset] else book.mae[asset]
+    cdef const Totals *totals = &book.totals
+    cdef Py_ssize_t lane
+    sums.n_trades = added(totals, 0, N_TRADES) + added(totals, 1, N_TRADES)
+    sums.n_winners = added(totals, 0, N_WINNERS) + added(totals, 1, N_WINNERS)
+    sums.won, sums.lost = added(totals, 0, WON) + added(totals, 1, WON), added(totals, 0, LOST) + added(totals, 1, LOST)
+    sums.net_profit = added(totals, 0, NET) + added(totals, 1, NET)
+    sums.sum_trade_return = added(totals, 0, RETURN) + added(totals, 1, RETURN)
+    sums.sum_trade_return_2 = added(totals, 0, RETURN_2) + added(totals, 1, RETURN_2)
+    sums.largest_profit = larger(most(totals, 0, MOST_NET), most(totals, 1, MOST_NET))
+    for lane in range(LANES):
+        sums.best_trade = larger(sums.best_trade, book.returns[lane])
+        sums.worst_trade = smaller(sums.worst_trade, book.returns[LANES + lane])
 
 
 cdef inline void see_all(Book *book, const double *prices) noexcept nogil:
@@ -406,7 +436,7 @@ cdef void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     for asset in range(book.n_assets):
         if book.units[asset] < 0.0:
             cost = -book.units[asset] * marks[asset] * rules.borrow_per_bar
-            book.positions[asset].borrow_cost += cost
+            book.borrow_cost[asset] += cost
             paid += cost
     book.cash -= paid
     book.sums.costs += paid
@@ -415,22 +445,24 @@ cdef void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
 cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     cdef const double *marks = &book.marks[bar * book.n_assets]
     cdef Py_ssize_t asset
-    cdef int row
+    cdef double order
+    cdef int side = 0
     book.decision_bar = bar
+    if book.n_held:  # otherwise costs alone were too much, after the last position had been closed
+        for asset in range(book.n_assets):
+            order = 0.0 if book.units[asset] == 0.0 else -book.units[asset]
+            book.orders[asset] = order
+            book.prices[asset] = price_of(rules, order, marks[asset]) if order != 0.0 else 0.0
+            book.costs[asset] = order_cost(&rules.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
+        execute(book, bar, CLOSE, BUST, 0.0)
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
-    if book.n_held:
-        for asset in range(book.n_assets):
-            if book.units[asset] != 0.0:
-                trade(book, rules, asset, -book.units[asset], price_of(rules, -book.units[asset], marks[asset]), bar, CLOSE, BUST,
-                      0.0)
-    else:  # costs alone were too much, after the last position had been closed
-        for row in range(3):
-            if row == 0 or (row == 1) == (book.last_side > 0):
-                book.totals.sums[row].written_off -= book.cash
-        if book.ledger != NULL:
-            book.ledger[book.n_fills - 1].written_off = 0.0 - book.cash
+        if book.was[asset] != 0.0:  # the last trade is that of the last column
+            side = 0 if book.was[asset] > 0.0 else 1
     book.decision_bar = -1
+    book.totals.written_off[side] += 0.0 - book.cash
+    if book.ledger != NULL:
+        book.ledger[book.n_fills - 1].written_off = 0.0 - book.cash
     book.sums.written_off = 0.0 - book.cash
     book.cash = 0.0
 
@@ -523,3 +555,4 @@ cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept 
             account[bar - first], account[n_bars + bar - first], account[2 * n_bars + bar - first] = value, book.cash, load
     book.sums.n_fills = <double>book.n_fills
     book.sums.end_equity = book.last_value
+    of_trades(book)

@@ -11,7 +11,7 @@ shape (0, 0): then closes alone tell what a position went through.
 from libc.stdint cimport int64_t
 
 from _records cimport CLOSE, Fill, Position, Trade, TradeSums
-from _trades cimport Prices, Totals, add_trade, advance, apply_fill, start_totals
+from _trades cimport Prices, Totals, add_trade, advance, apply_fill, start_totals, write_totals
 
 
 def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1] high, const double[:, ::1] low,
@@ -68,13 +68,12 @@ def summarise(const Trade[::1] trades, const int64_t[::1] times, TradeSums[::1] 
         Output: rows all, long, short.
     """
     cdef Totals totals
-    cdef Py_ssize_t index, row
+    cdef Py_ssize_t index
     with nogil:
         start_totals(&totals, &times[0] if times.shape[0] else NULL)
         for index in range(trades.shape[0]):
             add_trade(&totals, &trades[index])
-        for row in range(3):
-            sums[row] = totals.sums[row]
+        write_totals(&totals, &sums[0])
 
 
 cdef inline Prices prices_of(const double[:, ::1] open, const double[:, ::1] high, const double[:, ::1] low,

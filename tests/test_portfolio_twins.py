@@ -106,7 +106,7 @@ def test_rows_of_a_batch_are_the_callers_business():
 
 
 @pytest.mark.parametrize(("sign", "mutant"), [
-    ("cash_before - units * price - cost", "cash_before - units * price + cost"),
+    ("cash_before - (units * price + cost)", "cash_before - (units * price - cost)"),
     ("target * base / quote - before", "target * base / quote + before"),
     ("if self.units[asset] < 0.0:", "if self.units[asset] <= 0.0 or True:"),
     ("marks[bar - 1]", "marks[bar]"),

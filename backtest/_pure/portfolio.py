@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure.trades import DUST, SIDES, _add, _apply, _see, _Total
+from backtest._pure.trades import DUST, _apply, _see, _Totals
 
 OPEN, CLOSE = 0, 2
 NONE, SIGNAL, REVERSE, BUST = 0, 1, 2, 8
@@ -81,8 +81,7 @@ def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_
     book.ledger = ledger if len(ledger) else None
     _replay(book, account)
     book.write(sums[0])
-    for total, side in zip(book.totals, trade_sums, strict=True):
-        total.write(side)
+    book.totals.write(trade_sums)
     waiting[:] = book.waiting
     return book.n_fills, book.decision_bar
 
@@ -113,7 +112,7 @@ class _Book:
         self.decision_bar = -1
         self.positions: list[dict[str, Any]] = [
             {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets]
-        self.totals = [_Total(market.times) for _ in SIDES]
+        self.totals = _Totals(market.times)
         self.last_side = 0  # of the last completed trade
         # Sums.
         self.n_fills = 0
@@ -121,10 +120,7 @@ class _Book:
         self.sum_return = self.sum_return_2 = self.sum_return_3 = self.sum_return_4 = 0.0
         self.sum_gain = self.sum_loss = self.sum_downside_2 = self.max_drawdown = 0.0
         self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
-        self.n_trades = self.n_winners = self.won = self.lost = self.net_profit = 0.0
-        self.sum_trade_return = self.sum_trade_return_2 = 0.0
-        self.largest_profit = self.best_trade = -INF
-        self.worst_trade = INF
+        self.best_trade, self.worst_trade = -INF, INF
 
     def value_at(self, prices: list[float]) -> tuple[float, float]:
         """Value of the positions, and the same regardless of sign."""
@@ -182,7 +178,7 @@ class _Book:
                 order = self.order(asset, self.waiting[asset] * scale, base, quote)
                 if order != 0.0:
                     price = self.price(order, quote)
-                    cash = cash - order * price - order_cost(self.settings, abs(order), price)
+                    cash = cash - (order * price + order_cost(self.settings, abs(order), price))
         return cash
 
     def rebalance(self, bar: int, moment: int) -> None:
@@ -214,7 +210,7 @@ class _Book:
         before = self.units[asset]
         cost = order_cost(self.settings, abs(units), price)
         cash_before = self.cash
-        self.cash = cash_before - units * price - cost
+        self.cash = cash_before - (units * price + cost)
         self.units[asset] = before + units
         self.traded_value += abs(units * price)
         self.costs += cost
@@ -238,24 +234,13 @@ class _Book:
 
     def complete(self, trade: dict[str, Any]) -> None:
         """Add a completed trade up."""
-        net, result = trade["net_profit"], trade["return_"]
-        self.n_trades += 1.0
-        self.net_profit += net
-        if net > 0.0:
-            self.n_winners += 1.0
-            self.won += net
-        else:
-            self.lost -= net
-        if net > self.largest_profit:
-            self.largest_profit = net
-        self.sum_trade_return += result
-        self.sum_trade_return_2 += result * result
+        result = trade["return_"] + 0.0
         if result > self.best_trade:
             self.best_trade = result
         if result < self.worst_trade:
             self.worst_trade = result
         self.last_side = trade["side"]
-        _add(self.totals, trade)
+        self.totals.add(trade)
 
     def live_through(self, bar: int) -> None:
         """What open positions see of a bar: its extremes, if they are known, and its close."""
@@ -289,8 +274,7 @@ class _Book:
                 if self.units[asset] != 0.0:
                     self.trade(asset, -self.units[asset], self.price(-self.units[asset], marks[asset]), bar, CLOSE, BUST, 0.0)
         else:  # costs alone were too much, after the last position had been closed
-            for row in (0, 1 if self.last_side > 0 else 2):
-                self.totals[row].written_off -= self.cash
+            self.totals.of(self.last_side).written_off -= self.cash
             if self.ledger is not None:
                 self.ledger[self.n_fills - 1]["written_off"] = 0.0 - self.cash
         self.decision_bar = -1
@@ -324,10 +308,14 @@ class _Book:
         sums["n_returns"], sums["end_equity"] = self.settings.last - self.settings.first, self.last_value
         sums["n_ambiguous"] = 0.0
         for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
-                     "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
-                     "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade",
-                     "worst_trade"):
+                     "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "best_trade", "worst_trade"):
             sums[name] = getattr(self, name)
+        long, short = self.totals.long, self.totals.short
+        sums["n_trades"], sums["n_winners"] = long.n_trades + short.n_trades, long.n_winners + short.n_winners
+        for name, of in (("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
+                         ("sum_trade_return_2", "sum_return_2")):
+            sums[name] = long.sum_of(of) + short.sum_of(of)
+        sums["largest_profit"] = max(long.largest_profit, short.largest_profit)
 
 
 def _is_price(quote: float) -> bool:
