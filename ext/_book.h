@@ -13,8 +13,10 @@
 
 #if defined(_MSC_VER)
 #define BOOK_RESTRICT __restrict
+#define BOOK_NOINLINE __declspec(noinline)
 #else
 #define BOOK_RESTRICT restrict
+#define BOOK_NOINLINE __attribute__((noinline))
 #endif
 
 enum { BOOK_LANES = 8 };
@@ -59,26 +61,29 @@ static inline int book_orders(ptrdiff_t n_assets, const double *BOOK_RESTRICT qu
     return still > 0.0;
 }
 
-/* What the orders make of positions, and of the trades that they complete:
+/* Not inlined: gcc forgets there that twenty arrays do not overlap, and gives up.
+
+   What the orders make of positions, and of the trades that they complete:
    was        units before, of assets that complete a trade; 0 of the others
    net, result, paid, best, worst, held: of the trade; 0 of the others. */
-static inline void book_fill(ptrdiff_t n_lanes, double bar, const double *BOOK_RESTRICT orders, const double *BOOK_RESTRICT prices,
-                             const double *BOOK_RESTRICT costs, const double *BOOK_RESTRICT seen, double *BOOK_RESTRICT units,
-                             double *BOOK_RESTRICT entry_price, double *BOOK_RESTRICT entry_cost,
-                             double *BOOK_RESTRICT borrow_cost, double *BOOK_RESTRICT mfe, double *BOOK_RESTRICT mae,
-                             double *BOOK_RESTRICT entry_bar, double *BOOK_RESTRICT was, double *BOOK_RESTRICT net,
-                             double *BOOK_RESTRICT result, double *BOOK_RESTRICT paid, double *BOOK_RESTRICT best,
-                             double *BOOK_RESTRICT worst, double *BOOK_RESTRICT held_bars)
+static BOOK_NOINLINE void book_fill(
+    ptrdiff_t n_lanes, double bar, const double *BOOK_RESTRICT orders, const double *BOOK_RESTRICT prices,
+    const double *BOOK_RESTRICT costs, const double *BOOK_RESTRICT seen, double *BOOK_RESTRICT units,
+    double *BOOK_RESTRICT entry_price, double *BOOK_RESTRICT entry_cost, double *BOOK_RESTRICT borrow_cost,
+    double *BOOK_RESTRICT mfe, double *BOOK_RESTRICT mae, double *BOOK_RESTRICT entry_bar, double *BOOK_RESTRICT was,
+    double *BOOK_RESTRICT net, double *BOOK_RESTRICT result, double *BOOK_RESTRICT paid, double *BOOK_RESTRICT best,
+    double *BOOK_RESTRICT worst, double *BOOK_RESTRICT held_bars)
 {
     for (ptrdiff_t asset = 0; asset < n_lanes; asset++) {
         const double order = orders[asset], price = prices[asset], cost = costs[asset], held = units[asset];
         const double entry = entry_price[asset], entered = entry_cost[asset], borrowed = borrow_cost[asset];
+        const double most = mfe[asset], least = mae[asset], since = entry_bar[asset];
         const double after = held + order;
         const double along = held > 0.0 ? order : -order;   /* > 0 adds to the position, < 0 closes some of it */
         const double beyond = held > 0.0 ? after : -after;  /* < 0: through zero */
         /* The price at which the order came about was seen by the position before. */
         const double sight = held * (seen[asset] - entry);
-        const double up = sight > mfe[asset] ? sight : mfe[asset], down = sight < mae[asset] ? sight : mae[asset];
+        const double up = sight > most ? sight : most, down = sight < least ? sight : least;
         /* The trade. */
         const double closed = beyond > 0.0 ? -order : held;
         const double share = closed / held;
@@ -97,7 +102,7 @@ static inline void book_fill(ptrdiff_t n_lanes, double bar, const double *BOOK_R
         paid[asset] = closes > 0.0 ? of_entry + exit_cost + of_borrow : 0.0;
         best[asset] = closes > 0.0 ? above : 0.0;
         worst[asset] = closes > 0.0 ? below : 0.0;
-        held_bars[asset] = closes > 0.0 ? bar - entry_bar[asset] : 0.0;
+        held_bars[asset] = closes > 0.0 ? bar - since : 0.0;
         /* The position. */
         const double rest = after / held;
         double starts = beyond < 0.0 ? 1.0 : 0.0;
@@ -109,14 +114,14 @@ static inline void book_fill(ptrdiff_t n_lanes, double bar, const double *BOOK_R
         const double borrow_now = starts > 0.0 ? 0.0 : along > 0.0 ? borrowed : borrowed * rest;
         const double up_now = starts > 0.0 ? 0.0 : along > 0.0 ? up : up * rest;
         const double down_now = starts > 0.0 ? 0.0 : along > 0.0 ? down : down * rest;
-        const double bar_now = starts > 0.0 ? bar : entry_bar[asset];
+        const double bar_now = starts > 0.0 ? bar : since;
         units[asset] = after;
         entry_price[asset] = order != 0.0 ? price_now : entry;
         entry_cost[asset] = order != 0.0 ? cost_now : entered;
         borrow_cost[asset] = order != 0.0 ? borrow_now : borrowed;
-        mfe[asset] = order != 0.0 ? up_now : mfe[asset];
-        mae[asset] = order != 0.0 ? down_now : mae[asset];
-        entry_bar[asset] = order != 0.0 ? bar_now : entry_bar[asset];
+        mfe[asset] = order != 0.0 ? up_now : most;
+        mae[asset] = order != 0.0 ? down_now : least;
+        entry_bar[asset] = order != 0.0 ? bar_now : since;
     }
 }
 
@@ -163,25 +168,38 @@ static inline void book_keep(ptrdiff_t n_lanes, double side, const double *BOOK_
     }
 }
 
-/* Winners and losers in a row, in column order: streaks of long, short and all trades, each winning, losing, longest. */
-static inline void book_streaks(ptrdiff_t n_assets, const double *BOOK_RESTRICT was, const double *BOOK_RESTRICT net,
-                                double (*BOOK_RESTRICT streaks)[4])
+/* Winners and losers in a row, in column order: streaks of long, short and all trades: winning, losing, the longest of each.
+   Six counters move together, by what a trade is (0 none, else 1 + 3 (short) + 0 lost, 1 won, 2 neither): what is added, and
+   which go on. */
+enum { BOOK_COUNTERS = 8 };
+static const int32_t BOOK_MORE[7][BOOK_COUNTERS] = {
+    {0}, {0, 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1, 0}, {0}, {0, 0, 0, 1, 0, 1}, {0, 0, 1, 0, 1, 0}, {0}};
+static const int32_t BOOK_GO_ON[7][BOOK_COUNTERS] = {
+    {-1, -1, -1, -1, -1, -1}, {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0},
+    {-1, -1, 0, -1, 0, -1}, {-1, -1, -1, 0, -1, 0}, {-1, -1, 0, 0, 0, 0}};
+
+static BOOK_NOINLINE void book_streaks(ptrdiff_t n_assets, const double *BOOK_RESTRICT was, const double *BOOK_RESTRICT net,
+                                       double (*BOOK_RESTRICT streaks)[4])
 {
-    for (int row = 0; row < 3; row++) {
-        double winning = streaks[row][0], losing = streaks[row][1], most_won = streaks[row][2], most_lost = streaks[row][3];
-        for (ptrdiff_t asset = 0; asset < n_assets; asset++) {
-            const double sign = row == 0 ? was[asset] : row == 1 ? -was[asset] : fabs(was[asset]);
-            const double won = net[asset] > 0.0 ? winning + 1.0 : 0.0, lost = net[asset] < 0.0 ? losing + 1.0 : 0.0;
-            winning = sign > 0.0 ? won : winning;
-            losing = sign > 0.0 ? lost : losing;
-            most_won = winning > most_won ? winning : most_won;
-            most_lost = losing > most_lost ? losing : most_lost;
+    int32_t now[BOOK_COUNTERS] = {0}, longest[BOOK_COUNTERS] = {0};
+    for (int row = 0; row < 3; row++)
+        for (int which = 0; which < 2; which++) {
+            now[2 * row + which] = (int32_t)streaks[row][which];
+            longest[2 * row + which] = (int32_t)streaks[row][2 + which];
         }
-        streaks[row][0] = winning;
-        streaks[row][1] = losing;
-        streaks[row][2] = most_won;
-        streaks[row][3] = most_lost;
+    for (ptrdiff_t asset = 0; asset < n_assets; asset++) {
+        const int outcome = 1 + (net[asset] > 0.0) + 2 * (net[asset] == 0.0) + 3 * (was[asset] < 0.0);
+        const int kind = was[asset] != 0.0 ? outcome : 0;
+        for (int which = 0; which < BOOK_COUNTERS; which++) {
+            now[which] = (now[which] + BOOK_MORE[kind][which]) & BOOK_GO_ON[kind][which];
+            longest[which] = now[which] > longest[which] ? now[which] : longest[which];
+        }
     }
+    for (int row = 0; row < 3; row++)
+        for (int which = 0; which < 2; which++) {
+            streaks[row][which] = (double)now[2 * row + which];
+            streaks[row][2 + which] = (double)longest[2 * row + which];
+        }
 }
 
 #endif
