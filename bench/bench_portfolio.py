@@ -20,8 +20,10 @@ from backtest import _backend
 N_BARS, N_ASSETS, EVERY = 1000, 50, 5
 FEE_RATE, SLIPPAGE, START = 0.0005, 0.0002, 100_000.0
 COSTS = bt.Costs(fee_rate=FEE_RATE, slippage=SLIPPAGE)
-#: Least ratios of the seconds of others to ours; see docs/portfolio.md for what was measured.
-LEAST = {"plain": 150.0, "pure": 300.0, "vectorbt": 50.0}
+#: Runs of ours that are timed together.
+TURN = 5
+#: Least ratios of the seconds of others to ours; docs/portfolio.md says what was measured.
+LEAST = {"arrays": 120.0, "frames": 500.0, "pure": 100.0, "vectorbt": 50.0}
 
 
 def random_book(n_bars, n_assets, every, seed=0):
@@ -47,6 +49,12 @@ def plain(weights, close, open_):
     return values, plain_portfolio.statistics(trades)
 
 
+def in_turns(mine, *others, repeats=9):
+    """Least seconds of each, in turns; ours are so short that ``TURN`` of them are one turn."""
+    least = minima(lambda: [mine() for _ in range(TURN)], *others, repeats=repeats)
+    return [least[0] / TURN, *least[1:]]
+
+
 def assert_equal(statistics, others):
     for column, rows in others.items():
         for key, value in rows.items():
@@ -61,11 +69,15 @@ def test_weekly_book_with_full_statistics(benchmark):
     np.testing.assert_allclose(book.value, values, rtol=1e-12)
     assert_equal(statistics, others)
     benchmark(ours, *case)
-    mine, theirs = (1000 * each for each in minima(lambda: ours(*case), lambda: plain(*case), repeats=7))
-    benchmark.extra_info["plain_loop"] = round(theirs / mine, 1)
-    print(f"\nours {mine:.3f} ms, plain loop {theirs:.1f} ms: {theirs / mine:.0f} times")
+    frames = [plain_portfolio.Frame(pd.DataFrame(each)) for each in case]
+    ours_, arrays, of_frames = (1000 * each for each in in_turns(lambda: ours(*case), lambda: plain(*case),
+                                                                 lambda: plain(*frames)))
+    benchmark.extra_info |= {"loop_over_arrays": round(arrays / ours_), "loop_over_frames": round(of_frames / ours_)}
+    print(f"\nours {ours_:.3f} ms; plain loop over arrays {arrays:.0f} ms, {arrays / ours_:.0f} times; over DataFrames "
+          f"{of_frames:.0f} ms, {of_frames / ours_:.0f} times")
     if _backend.chosen().name == "cython":
-        assert theirs >= LEAST["plain"] * mine
+        assert arrays >= LEAST["arrays"] * ours_
+        assert of_frames >= LEAST["frames"] * ours_
 
 
 def test_against_the_pure_twin(benchmark):
@@ -80,7 +92,7 @@ def test_against_the_pure_twin(benchmark):
     (one, first), (other, second) = work("cython"), work("python")
     assert one._account.tobytes() == other._account.tobytes()
     pd.testing.assert_frame_equal(first, second, check_exact=True)
-    mine, pure = minima(lambda: ours(*case), lambda: work("python"), repeats=3)
+    mine, pure = in_turns(lambda: ours(*case), lambda: work("python"))
     benchmark(ours, *case)
     print(f"\npure twin: {pure / mine:.0f} times ours")
     assert pure >= LEAST["pure"] * mine
@@ -114,7 +126,7 @@ def test_against_vectorbt(benchmark):
             assert statistics.loc["n_trades", column] == each["Total Closed Trades"]
             assert 100 * statistics.loc["win_rate", column] == pytest.approx(each["Win Rate [%]"], rel=1e-9)
             assert statistics.loc["profit_factor", column] == pytest.approx(each["Profit Factor"], rel=1e-7)
-        ours_, theirs = minima(mine, lambda: of_vectorbt(vbt, weights, close), repeats=3)
+        ours_, theirs = in_turns(mine, lambda: of_vectorbt(vbt, weights, close), repeats=3)
     benchmark(mine)
     print(f"\nvectorbt: {theirs / ours_:.0f} times ours ({ours_ * 1e3:.2f} against {theirs * 1e3:.0f} ms; its first call took "
           f"{first:.1f} s)")

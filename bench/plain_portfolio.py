@@ -43,6 +43,16 @@ def trade_weights(weights, close, open_, fee_rate, slippage, start_value):
     return values, trades
 
 
+class Frame:
+    """A DataFrame read as loops over tables read it: one cell at a time, by position."""
+
+    def __init__(self, frame):
+        self.frame, self.shape = frame, frame.shape
+
+    def __getitem__(self, key):
+        return self.frame.iat[key] if isinstance(key, tuple) else self.frame.iloc[key].to_numpy()
+
+
 def see(position, price):
     profit = position["units"] * (price - position["price"])
     if profit > position["mfe"]:
