@@ -18,6 +18,7 @@ from backtest._checks import (
     SpaceError,
 )
 from backtest.bars import Bars
+from backtest.books import Book, simulate
 from backtest.compute.many import optimize_many
 from backtest.costs import Costs, Execution
 from backtest.expr import param
@@ -30,6 +31,7 @@ from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.space import Space
 from backtest.trades import Trades, track_trades
+from backtest.weights import optimize_weights
 
 __version__ = "0.1.0.dev0"
 
@@ -39,6 +41,7 @@ __all__ = [
     "BackendUnavailable",
     "BacktestError",
     "Bars",
+    "Book",
     "Costs",
     "DataError",
     "Execution",
@@ -60,11 +63,13 @@ __all__ = [
     "load",
     "optimize",
     "optimize_many",
+    "optimize_weights",
     "param",
     "require_compiled",
     "rules",
     "run",
     "search",
+    "simulate",
     "strategies",
     "track_trades",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 import warnings
@@ -10,18 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
-from rich.table import Table
 
 import backtest
-from backtest import config
+from backtest import config, portfolio_config
 from backtest._checks import BacktestError, InputError, choice
+from backtest.books import BOOK_STATISTICS
 from backtest.levels import windows
-from backtest.metrics import METRICS, optimistic
+from backtest.metrics import METRICS
 from backtest.space import Space
-from backtest.trades import STATISTICS
+from backtest.tables import contributions, metrics, sparkline, statistics
+from backtest.tables import metric as _metric
+from backtest.tables import number as _number
+from backtest.tables import plain_table as _table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +43,6 @@ errors = Console(stderr=True)
 #: Columns of the table of the best candidates, after the searched metric.
 SHOWN = {"total_return": "return", "max_drawdown": "drawdown", "sharpe": "sharpe", "n_trades": "trades", "win_rate": "wins",
          "profit_factor": "profit factor"}
-BARS_OF_SPARKS = " ▁▂▃▄▅▆▇█"
 
 ConfigArgument = Annotated[Path | None, typer.Argument(
     metavar="[CONFIG.toml]", help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
@@ -217,6 +219,48 @@ def levels(
 
 
 @app.command()
+def portfolio(
+    config_path: ConfigArgument = None,
+    out: OutOption = None,
+    top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 5,
+    threads: ThreadsOption = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option("--progress/--no-progress", help="Show a progress bar; by default on terminals only.", show_default=False),
+    ] = None,
+) -> None:
+    """Target weights of several assets to fills, trades and statistics.
+
+    With no CONFIG: inverse-volatility weights of four stocks, rebalanced monthly, the look-back searched for.
+    """
+    with _plain_errors():
+        conf = portfolio_config.read(config_path)
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        close = conf.market["close"]
+        console.print(f"[bold]Data[/bold]    {_escaped(', '.join(map(str, close.columns)))}: {len(close):,} bars, "
+                      f"{_time(close.index[0])} to {_time(close.index[-1])}, {_escaped(conf.source)}", highlight=False)
+        begun = time.perf_counter()
+        result = None
+        if conf.space is not None:
+            result = conf.optimize(progress=progress, **({} if threads is None else {"n_threads": threads}))
+            console.print(f"[bold]Rule[/bold]    {_escaped(conf.rule_name)}; {_escaped(result.search)}", highlight=False)
+        book = conf.simulate() if result is None else result.best
+        console.print(f"        {time.perf_counter() - begun:.2f} s; {backtest.backend()}\n", highlight=False)
+        if result is not None:
+            _show_best(result, top)
+        _show_book(book)
+        if out is not None:
+            if result is not None:
+                result.save(out)
+            for name in ("ledger", "trades", "open_positions"):
+                getattr(book, name).to_csv(out / f"{name}.csv", index=False)
+            book.value.to_csv(out / "equity.csv")
+            (out / "statistics.json").write_text(json.dumps(book.to_dict(), indent=2) + "\n", encoding="utf-8")
+            console.print(f"written to {_escaped(str(out))}", highlight=False)
+
+
+@app.command()
 def backend() -> None:
     """Which kernels run, and why."""
     with _plain_errors():
@@ -230,18 +274,6 @@ def example(
     """Print a configuration to start from: backtest example > my.toml."""
     with _plain_errors():
         print(config.EXAMPLES[choice("example", what, tuple(config.EXAMPLES))], end="")
-
-
-def _table(title: str, is_tight: bool = False) -> Table:
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 1 if is_tight else 2, 0, 0),
-    )
 
 
 def _by_symbol(bars: Any) -> dict[str, Any]:
@@ -320,21 +352,8 @@ def _show_run(title: str, run: Any) -> None:
     width = max(20, min(100, console.width - 16))
     console.print(f"equity        {sparkline(run.equity.to_numpy(), width)}", highlight=False)
     console.print(f"{(run.bars.symbol or 'close')[:12]:<13} {sparkline(close, width)}\n", highlight=False, markup=False)
-    table = _table("Statistics")
-    for name in ("", "", "   ", ""):
-        table.add_column(name)
-    rows = [(METRICS[key].title, _metric(key, run.stats[key]) + _other_order(run, key)) for key in run.stats.index
-            if key in METRICS]
-    half = -(-len(rows) // 2)
-    for left, right in zip(rows[:half], [*rows[half:], ("", "")][:half], strict=False):
-        table.add_row(*left, *right)
-    console.print(table, "", sep="\n")
-    table = _table("Trades")
-    for name in ("", "All", "Long", "Short"):
-        table.add_column(name, justify="left" if name == "" else "right")
-    for key, row in run.trade_statistics().iterrows():
-        table.add_row(STATISTICS[key], *(_statistic(key, value) for value in row))
-    console.print(table, "", sep="\n")
+    for table in (metrics(run.stats), statistics(run.trade_statistics())):
+        console.print(table, "", sep="\n")
     for _, position in run.open_positions.iterrows():
         console.print(
             f"open at the end: {position['side']} {position['units']:,.6g} units from {_time(position['entry_time'])} at "
@@ -343,11 +362,10 @@ def _show_run(title: str, run: Any) -> None:
         )
 
 
-def _other_order(run: Any, key: str) -> str:
-    """The metric with the target first, where ``intrabar="both"`` found another value."""
-    other = run.stats.get(optimistic(key))
-    same = other is None or other == run.stats[key] or (other != other and run.stats[key] != run.stats[key])
-    return "" if same else f" (target first {_metric(key, other)})"
+def _show_book(book: Any) -> None:
+    console.print(f"value         {sparkline(book.value.to_numpy(), max(20, min(100, console.width - 16)))}\n", highlight=False)
+    for table in (metrics(book.stats), statistics(book.statistics(), BOOK_STATISTICS), contributions(book)):
+        console.print(table, "", sep="\n")
 
 
 def _show_levels(totals: pd.DataFrame) -> None:
@@ -379,16 +397,6 @@ def _show_trades(trades: pd.DataFrame, last: int = 20) -> None:
     console.print(table, "", sep="\n")
 
 
-def sparkline(values: Any, width: int) -> str:
-    """A curve in one line of text, on a logarithmic scale where all values are > 0."""
-    values = np.asarray(values, dtype=np.float64)
-    picked = values[np.linspace(0, len(values) - 1, min(width, len(values))).astype(int)]
-    scaled = np.log(picked) if (picked > 0).all() else picked
-    span = scaled.max() - scaled.min()
-    level = np.zeros(len(scaled)) if span == 0 else (scaled - scaled.min()) / span
-    return "".join(BARS_OF_SPARKS[1 + round(each * (len(BARS_OF_SPARKS) - 2))] for each in level.tolist())
-
-
 def _time(value: Any) -> str:
     """A time without a midnight that says nothing."""
     return str(value).removesuffix(" 00:00:00")
@@ -398,20 +406,3 @@ def _parameter(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: float, text: str) -> str:
-    return "-" if math.isnan(value) else "∞" if value == math.inf else "-∞" if value == -math.inf else text.format(value)
-
-
-def _metric(key: str, value: float) -> str:
-    unit = METRICS[key].unit
-    return _number(value, "{:.2%}" if unit == "fraction" else "{:,.0f}" if unit in ("count", "bars") else "{:.3f}")
-
-
-def _statistic(key: str, value: float) -> str:
-    if key in ("win_rate", "expectancy"):
-        return _number(value, "{:.2%}")
-    if key.startswith(("n_", "longest_", "min_", "max_")):
-        return _number(value, "{:,.0f}")
-    return _number(value, "{:,.2f}")

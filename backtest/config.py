@@ -79,8 +79,34 @@ method = "exact"
 bounds = [[-0.03, 0.03], [-0.03, 0.03]]
 """
 
+PORTFOLIO_EXAMPLE = """\
+# Inverse-volatility weights of four stocks, rebalanced monthly; the look-back is searched for.
+[data]
+samples = ["AAPL", "GOOG", "IBM", "MSFT"]   # or files = { A = "a.csv" }; or close = "close.csv", open = ..., one column an asset
+# weights = "weights.csv"         # in place of [rule]: a date column and one column an asset; its dates rebalance
+
+[rule]
+name = "inverse_volatility"     # or "package.module:function", called with (close, params, mask)
+every = "month"                 # day, week, month, quarter, year: the mask of bars that rebalance
+
+[space]                         # or [params], to run one
+lookback = { low = 10, high = 250, step = 5 }
+
+[costs]
+fee_rate = 0.0005               # 0.05 % of the traded value
+slippage = 0.0002
+
+[portfolio]
+fill = "next_open"              # or "close"
+start_value = 100000.0
+window = [251, 3270]            # the same bars for every look-back
+
+[search]
+metric = "sharpe"
+"""
+
 #: What ``backtest example NAME`` prints.
-EXAMPLES = {"optimize": EXAMPLE, "levels": LEVELS_EXAMPLE}
+EXAMPLES = {"optimize": EXAMPLE, "levels": LEVELS_EXAMPLE, "portfolio": PORTFOLIO_EXAMPLE}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,6 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from backtest import _backend, search
 from backtest._checks import NumericsWarning, SpaceError, choice, whole
 from backtest.bars import Bars
@@ -22,7 +19,7 @@ from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.expr import Node
 from backtest.lines import Combinations, all_combinations
-from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, objective, warn_if_undated
+from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, warn_if_undated
 from backtest.results import Result, replay
 from backtest.rules import Strategy
 from backtest.runs import metrics_table, run
@@ -123,7 +120,7 @@ def optimize(
         raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
     cells.fix_start(lambda evaluator: _combinations(evaluator, space))
     warn_if_undated(*cells.contexts())
-    ranking = _Ranking(cells, metric, min_trades)
+    ranking = search.Ranking(metric, min_trades, SWEEP.index(metric), lambda scores: cells.total(scores, "n_trades"))
     why = "as asked for"
     if method == "auto":
         method, why = search.choose(cells, space, n_trials=n_trials, seed=seed, timeout=timeout)
@@ -147,19 +144,6 @@ def optimize(
             for cell in cells.cells for evaluator in [cells.evaluators[cell.symbol]]}
     return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs),
                   ranking.distribution)
-
-
-class _Ranking:
-    """What a search minimises, and how the metric is distributed over all that it evaluated."""
-
-    def __init__(self, cells: Cells, metric: str, min_trades: int) -> None:
-        self.cells, self.metric, self.min_trades = cells, metric, min_trades
-        self.distribution = search.Distribution()
-
-    def __call__(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        values = np.ascontiguousarray(scores[:, SWEEP.index(self.metric)])
-        self.distribution.add(values)
-        return objective(values, self.metric, self.cells.total(scores, "n_trades"), self.min_trades)
 
 
 def _combinations(evaluator: Evaluator, space: Space) -> Combinations:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._checks import InputError, known_names
+from backtest.books import Book
 from backtest.runs import Run
 from backtest.search import Distribution
 
@@ -133,10 +134,12 @@ def replay(runs: Mapping[str, Callable[[], Run]]) -> Run | dict[str, Run]:
     return done if len(done) > 1 else next(iter(done.values()))
 
 
-def _replayed(best: Run | dict[str, Run]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
+def _replayed(best: Run | Book | dict[str, Run]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
     """Trades, equity, statistics and trade statistics to write; of several cells, one table each."""
     import pandas as pd
 
+    if isinstance(best, Book):
+        return best.trades, best.value, best.stats.to_dict(), best.statistics().to_dict()
     if isinstance(best, Run):
         return best.trades, best.equity, best.stats.to_dict(), best.trade_statistics().to_dict()
     trades, equity = [each.trades for each in best.values()], [each.equity.to_frame() for each in best.values()]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +46,13 @@ POSITION = np.dtype([
 TRADE_SUMS = np.dtype([(name, _FLOAT) for name in (
     "n_trades", "n_winners", "n_losers", "costs", "net_profit", "won", "lost", "largest_profit", "largest_loss", "sum_return",
     "sum_return_2", "sum_mfe", "sum_mae", "sum_bars_held", "min_bars_held", "max_bars_held", "longest_winning_streak",
-    "longest_losing_streak", "n_ambiguous", "written_off")])
+    "longest_losing_streak", "n_ambiguous", "written_off", "sum_days_held", "min_days_held", "max_days_held")])
+
+#: Columns that a ledger of this library has and that follow from its others.
+DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
+
+#: Columns of vectorbt's order records.
+VECTORBT = ("id", "col", "idx", "size", "price", "fees", "side")
 
 DAYS_PER_MONTH = 30.44
 
@@ -127,8 +135,8 @@ class Trades:
 
     def sums(self) -> NDArray[Any]:
         """Trades added up: all, long, short; ndarray of TRADE_SUMS, shape (3,)."""
-        sums = np.zeros(3, dtype=TRADE_SUMS)
-        _backend.kernel("trades").summarise(self.records, sums)
+        sums, nanos = np.zeros(3, dtype=TRADE_SUMS), nanos_of(self._times)
+        _backend.kernel("trades").summarise(self.records, NO_TIMES if nanos is None else nanos, sums)
         return sums
 
     def statistics(self) -> pd.DataFrame:
@@ -136,54 +144,73 @@ class Trades:
 
         Counts of nothing are 0, means of nothing NaN.
         """
-        import pandas as pd
+        return statistics_frame(STATISTICS, statistics_of(self.sums(), months_of(nanos_of(self._times), self._first, self._last)))
 
-        s = self.sums()
-        n = s["n_trades"]
-        with np.errstate(all="ignore"):
-            none = np.where(n > 0, 0.0, np.nan)
-            mean_profit, mean_loss = s["won"] / s["n_winners"], -s["lost"] / s["n_losers"]
-            mean, deviation = mean_and_deviation(s["sum_return"], s["sum_return_2"], n, 0)
-            sample = deviation * np.sqrt(n / (n - 1.0))
-            days = self._days_held()
-            rows = {
-                "n_trades": n, "n_winners": s["n_winners"], "n_losers": s["n_losers"], "win_rate": s["n_winners"] / n,
-                "costs_paid": s["costs"], "net_profit": s["net_profit"], "largest_profit": s["largest_profit"] + none,
-                "largest_loss": s["largest_loss"] + none, "mean_profit": mean_profit, "mean_loss": mean_loss,
-                "mean_net_profit": s["net_profit"] / n, "reward_risk": np.abs(mean_profit / mean_loss),
-                "profit_factor": s["won"] / s["lost"], "expectancy": mean, "sqn": np.sqrt(n) * mean / sample,
-                "longest_winning_streak": s["longest_winning_streak"], "longest_losing_streak": s["longest_losing_streak"],
-                "mean_mfe": s["sum_mfe"] / n, "mean_mae": s["sum_mae"] / n, "min_bars_held": s["min_bars_held"] + none,
-                "mean_bars_held": s["sum_bars_held"] / n, "max_bars_held": s["max_bars_held"] + none,
-                "min_days_held": days[0], "mean_days_held": days[1], "max_days_held": days[2],
-                "information_score": np.where(n > 1, mean / deviation, np.nan), "trades_per_month": n / self._months(),
-                "n_ambiguous": s["n_ambiguous"], "written_off": s["written_off"]}
-        frame = pd.DataFrame.from_dict({key: rows[key] for key in STATISTICS}, orient="index", columns=["All", "Long", "Short"])
-        frame.index.name = "statistic"
-        return frame
-
-    def _nanos(self) -> NDArray[np.int64] | None:
-        times = self._times
-        return times.asi8.astype(np.int64) * _unit_nanos(times) if hasattr(times, "asi8") else None
-
-    def _days_held(self) -> NDArray[np.float64]:
-        nanos, result = self._nanos(), np.full((3, 3), np.nan)
-        if nanos is None:
-            return result
-        held = (nanos[self.records["exit_bar"]] - nanos[self.records["entry_bar"]]) / NS_PER_DAY
-        for column, side in enumerate((0, 1, -1)):
-            of_side = held if side == 0 else held[self.records["side"] == side]
-            if len(of_side):
-                result[:, column] = of_side.min(), of_side.mean(), of_side.max()
-        return result
-
-    def _months(self) -> float:
-        nanos = self._nanos()
-        return np.nan if nanos is None else float(nanos[self._last - 1] - nanos[self._first]) / (NS_PER_DAY * DAYS_PER_MONTH)
+    def to_dict(self) -> dict[str, dict[str, float | None]]:
+        """The statistics as plain numbers, by side and key, for JSON: what is undefined or infinite is None."""
+        return plain_numbers(self.statistics())
 
 
-def _unit_nanos(times: Any) -> int:
-    return {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[times.unit]
+def statistics_of(sums: NDArray[Any], months: float) -> NDArray[np.float64]:
+    """Statistics from sums: float64, shape (len(STATISTICS), 3)."""
+    s, n = sums, sums["n_trades"]
+    with np.errstate(all="ignore"):
+        none = np.where(n > 0, 0.0, np.nan)
+        undated = none if months == months else np.full(3, np.nan)
+        mean_profit, mean_loss = s["won"] / s["n_winners"], -s["lost"] / s["n_losers"]
+        mean, deviation = mean_and_deviation(s["sum_return"], s["sum_return_2"], n, 0)
+        sample = deviation * np.sqrt(n / (n - 1.0))
+        rows = {
+            "n_trades": n, "n_winners": s["n_winners"], "n_losers": s["n_losers"], "win_rate": s["n_winners"] / n,
+            "costs_paid": s["costs"], "net_profit": s["net_profit"], "largest_profit": s["largest_profit"] + none,
+            "largest_loss": s["largest_loss"] + none, "mean_profit": mean_profit, "mean_loss": mean_loss,
+            "mean_net_profit": s["net_profit"] / n, "reward_risk": np.abs(mean_profit / mean_loss),
+            "profit_factor": s["won"] / s["lost"], "expectancy": mean, "sqn": np.sqrt(n) * mean / sample,
+            "longest_winning_streak": s["longest_winning_streak"], "longest_losing_streak": s["longest_losing_streak"],
+            "mean_mfe": s["sum_mfe"] / n, "mean_mae": s["sum_mae"] / n, "min_bars_held": s["min_bars_held"] + none,
+            "mean_bars_held": s["sum_bars_held"] / n, "max_bars_held": s["max_bars_held"] + none,
+            "min_days_held": s["min_days_held"] + undated, "mean_days_held": s["sum_days_held"] / n + undated,
+            "max_days_held": s["max_days_held"] + undated,
+            "information_score": np.where(n > 1, mean / deviation, np.nan), "trades_per_month": n / months,
+            "n_ambiguous": s["n_ambiguous"], "written_off": s["written_off"]}
+    return np.array([rows[key] for key in STATISTICS])
+
+
+@functools.cache
+def _labels(keys: tuple[str, ...]) -> tuple[pd.Index[str], pd.Index[str]]:
+    import pandas as pd
+
+    return pd.Index(list(keys), name="statistic"), pd.Index(["All", "Long", "Short"])
+
+
+def statistics_frame(keys: Iterable[str], values: NDArray[np.float64]) -> pd.DataFrame:
+    """A table of statistics: one row per key, columns All, Long, Short."""
+    import pandas as pd
+
+    index, columns = _labels(tuple(keys))
+    return pd.DataFrame(values, index=index, columns=columns, copy=False)
+
+
+def plain_numbers(frame: pd.DataFrame) -> dict[str, dict[str, float | None]]:
+    """A table of numbers as dicts by column and row; what JSON cannot hold is None."""
+    return {str(column): {str(key): value if math.isfinite(value) else None
+                          for key, value in zip(frame.index, frame[column].tolist(), strict=True)} for column in frame}
+
+
+NO_TIMES: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+
+def nanos_of(times: Any) -> NDArray[np.int64] | None:
+    """A pandas index of dates as nanoseconds; None if it holds no dates."""
+    if not hasattr(times, "asi8"):
+        return None
+    nanos: NDArray[np.int64] = times.asi8 * {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[times.unit]
+    return nanos
+
+
+def months_of(nanos: NDArray[np.int64] | None, first: int, last: int) -> float:
+    """Months from bar ``first`` to the bar before ``last``; NaN without dates."""
+    return np.nan if nanos is None else float(nanos[last - 1] - nanos[first]) / (NS_PER_DAY * DAYS_PER_MONTH)
 
 
 def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open: NDArray[np.float64] | None = None,
@@ -195,7 +222,7 @@ def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open:
     """
     nothing = np.empty((0, 0))
     last = close.shape[1] if last is None else last
-    positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.zeros(max(len(ledger), 1), dtype=TRADE)
+    positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.empty(max(len(ledger), 1), dtype=TRADE)
     n_trades = _backend.kernel("trades").track(
         ledger, nothing if open is None else open, nothing if high is None else high, nothing if low is None else low, close,
         borrow_per_bar, last, positions, trades)
@@ -208,8 +235,9 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
 
     Parameters
     ----------
-    ledger : DataFrame or mapping of columns
-        One executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
+    ledger : DataFrame, mapping of columns or structured array
+        vectorbt's order records (``portfolio.orders.records``, ``portfolio.orders.values``), ``book.ledger``, or a table of
+        your own: one executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
         needed; ``asset`` (a column of ``close``: its label, or its number), ``cost``, ``decision_bar``, ``moment``
         ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``, ``reason``, ``ambiguous``
         and ``equity`` may be there.
@@ -264,24 +292,15 @@ def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
 def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | None) -> NDArray[Any]:
     import pandas as pd
 
-    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)
-               } if isinstance(given, (pd.DataFrame, Mapping)) else None
-    if columns is None:
-        raise InputError(f"ledger must be a DataFrame or a mapping of columns, got {type(given).__name__}")
-    known = (
-        "fill_bar",
-        "units",
-        "price",
-        "asset",
-        "cost",
-        "decision_bar",
-        "moment",
-        "stop",
-        "target",
-        "reason",
-        "ambiguous",
-        "equity",
-    )
+    if isinstance(given, np.ndarray) and given.dtype.names:
+        given = {name: given[name] for name in given.dtype.names}
+    if not isinstance(given, (pd.DataFrame, Mapping)):
+        raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
+    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
+    if set(VECTORBT) <= set(columns):
+        columns = _from_vectorbt(columns, labels)
+    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "reason", "ambiguous",
+             "equity", "written_off", *DERIVED)
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
@@ -291,6 +310,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     for name in ("stop", "target", "equity"):
         ledger[name] = np.nan
     for name, values in columns.items():
+        if name in DERIVED:
+            continue
         if values.shape != (n,):
             raise InputError(f"ledger column {name!r} must have {n} rows, got shape {values.shape}")
         if name == "moment":
@@ -298,10 +319,9 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         elif name == "reason":
             ledger[name] = [REASONS.index(choice("reason", value, REASONS)) for value in values.tolist()]
         elif name == "asset" and labels is not None:
-            known_names(
-                "asset", [value for value in values.tolist() if value not in labels][:1], [str(label) for label in labels]
-            )
-            ledger[name] = [labels.index(value) for value in values.tolist()]
+            at = {label: column for column, label in enumerate(labels)}
+            known_names("asset", [value for value in values.tolist() if value not in at][:1], [str(label) for label in labels])
+            ledger[name] = [at[value] for value in values.tolist()]
         else:
             ledger[name] = values
     if "moment" not in columns:
@@ -317,6 +337,23 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
     _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
     return ledger
+
+
+def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:
+    """vectorbt's order records (``portfolio.orders.records``) as columns of a ledger, in order of execution."""
+    known_names("column of vectorbt's order records", records, VECTORBT)
+    order = np.lexsort((records["id"], records["idx"]))
+    columns, sides = records["col"][order], records["side"][order]
+    if not np.isin(sides, (0, 1)).all():
+        raise InputError(f"column 'side' of vectorbt's order records must hold 0 (buy) and 1 (sell), got {sides.tolist()[:3]}")
+    assets = columns
+    if labels is not None:
+        if len(columns) and not 0 <= columns.min() <= columns.max() < len(labels):
+            raise InputError(f"column 'col' of vectorbt's order records must be from 0 to {len(labels) - 1}, got {columns.max()}")
+        assets = np.empty(len(columns), dtype=object)
+        assets[:] = [labels[column] for column in columns.tolist()]
+    return {"fill_bar": records["idx"][order], "units": np.where(sides == 0, 1.0, -1.0) * records["size"][order],
+            "price": records["price"][order], "asset": assets, "cost": records["fees"][order]}
 
 
 def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:

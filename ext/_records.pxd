@@ -115,6 +115,9 @@ cdef struct TradeSums:  # the trades of one side, added up
     double longest_losing_streak
     double n_ambiguous
     double written_off
+    double sum_days_held  # 0 without dates, as the next two
+    double min_days_held
+    double max_days_held
 
 cdef enum:
     # Moments of a bar.  START is before its open: a position carried over.

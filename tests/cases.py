@@ -1,5 +1,7 @@
 """Bars, signals and settings for tests: seeded, and as Hypothesis strategies that look for trouble."""
 
+import warnings
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -61,3 +63,38 @@ def cases(draw):
 def strategy_of(signals, levels=None, sides="both"):
     """The strategy of four boolean arrays; ``sides`` says which entries it must have."""
     return bt.rules.from_arrays(*signals, **(levels or {}))
+
+
+@st.composite
+def weight_cases(draw, max_bars=14, max_assets=4):
+    """Weights, prices on a lattice (gaps, holes and busts included), and rules: everything a book can meet."""
+    n_bars, n_assets = draw(st.integers(1, max_bars)), draw(st.integers(1, max_assets))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    holes = draw(st.sampled_from([0.0, 0.15]))
+
+    def prices():
+        table = rng.choice([50.0, 80.0, 95.0, 100.0, 101.0, 120.0, 250.0], (n_bars, n_assets), p=[.05, .1, .25, .3, .2, .08, .02])
+        return np.where(rng.random(table.shape) < holes, rng.choice([np.nan, 0.0, -1.0, np.inf], table.shape), table)
+
+    close, open_ = prices(), prices()
+    close[-1, 0] = 100.0  # at least one price
+    weights = rng.choice([0.0, 0.25, 0.5, 1.0, -0.5, -1.0, 2.0, 1e-15], (n_bars, n_assets)) / draw(st.sampled_from([1, n_assets]))
+    weights[rng.random(n_bars) < draw(st.sampled_from([0.0, 0.5, 0.8]))] = np.nan
+    costs = bt.Costs(
+        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.1])), slippage=draw(st.sampled_from([0.0, 0.002])),
+        fixed=draw(st.sampled_from([0.0, 1.0, 100.0])), per_unit=draw(st.sampled_from([0.0, 0.01])),
+        minimum=draw(st.sampled_from([0.0, 5.0])), maximum=draw(st.sampled_from([20.0, np.inf])),
+        borrow_rate=draw(st.sampled_from([0.0, 0.3])))
+    extremes = draw(st.booleans())
+    both = np.fmax(np.where(close > 0, close, np.nan), np.where(open_ > 0, open_, np.nan))
+    more = {"high": both + 2, "low": both - 30} if extremes else {}
+    fill = draw(st.sampled_from(["next_open", "close"]))
+    return weights, {"close": close, "open": open_, "costs": costs, "fill": fill, "start_value": 1000.0,
+                     "reinvest": draw(st.booleans()), "reserve_costs": draw(st.booleans()), "periods_per_year": 252.0} | more
+
+
+def simulated(weights, kwargs):
+    """A book of :func:`weight_cases`; a last event that has no next open is no news here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bt.NumericsWarning)
+        return bt.simulate(weights, **kwargs)

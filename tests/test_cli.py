@@ -313,7 +313,7 @@ def test_a_section_that_is_no_table_is_refused(folder):
     (["optimize", "small.toml", "--threads", "0"], "n_threads must be a whole number >= 1, got 0"),
     (["optimize", "small.toml", "--out", "small.toml"], "small.toml"), (["run", "small.toml", "--out",
     "small.toml"], "small.toml"),
-    (["example", "optimise"], "example must be one of 'optimize', 'levels', got 'optimise'; did you mean 'optimize'?"),
+    (["example", "optimise"], "example must be one of 'optimize', 'levels', 'portfolio', got 'optimise'; did you mean"),
     (["optimize", "params.toml"], "section [space] must be there to optimize, got none; backtest run takes [params]"),
     (["run", "space.toml"], "section [params] must be there to run one candidate, got none"),
     (["optimize", "small.toml", "--top", "0"], "top"), (["optimize", "small.toml", "--wat"], "No such option"),

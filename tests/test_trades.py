@@ -1,5 +1,7 @@
 """Ledger to trades: the fixtures of the definitions, every kind of fill, excursions, statistics, and bad ledgers."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -225,7 +227,43 @@ def test_missing_columns_and_half_given_extremes():
         bt.track_trades({"fill_bar": [0], "units": [1.0]}, close=[100.0])
     with pytest.raises(bt.InputError, match="high and low must be given together"):
         bt.track_trades(GOOD, close=np.full(12, 100.0), high=np.full(12, 101.0))
-    with pytest.raises(bt.InputError, match="ledger must be a DataFrame or a mapping of columns, got list"):
+    with pytest.raises(bt.InputError, match="ledger must be a DataFrame, a mapping of columns or a structured array, got list"):
         bt.track_trades([(0, 1.0, 100.0)], close=[100.0])
     with pytest.raises(bt.InputError, match=r"high must have the shape of close"):
         bt.track_trades(GOOD, close=np.full(12, 100.0), high=[1.0], low=[1.0])
+
+
+# --- ledgers of other engines -----------------------------------------------------------------------------------------
+
+
+def vectorbt_records(**changes):
+    columns = {"id": [0, 2, 1], "col": [1, 1, 0], "idx": [0, 3, 1], "size": [10.0, 10.0, 5.0], "price": [100.0, 110.0, 50.0],
+               "fees": [1.0, 2.0, 3.0], "side": [0, 1, 1]} | changes
+    return pd.DataFrame(columns)
+
+
+@pytest.mark.parametrize("form", ["frame", "array"])
+def test_order_records_of_vectorbt(form):
+    """Columns by number, sides 0 and 1, sizes without sign, rows by id."""
+    records, close = vectorbt_records(), pd.DataFrame(np.full((12, 2), 100.0), columns=["A", "B"], index=DAYS)
+    tracked = bt.track_trades(records if form == "frame" else records.to_records(index=False).view(np.ndarray), close=close)
+    trade = tracked.table.iloc[0]
+    assert (trade.asset, trade.units, trade.net_profit, trade.exit_bar) == ("B", 10, 97, 3)
+    assert tracked.open_positions.iloc[0][["asset", "units", "entry_cost"]].tolist() == ["A", -5, 3]
+
+
+def test_bad_order_records_of_vectorbt():
+    with pytest.raises(bt.InputError, match=r"'side' of vectorbt's order records must hold 0 \(buy\) and 1 \(sell\), got"):
+        bt.track_trades(vectorbt_records(side=[0, 1, 2]), close=np.full((12, 2), 100.0))
+    with pytest.raises(bt.InputError, match="'col' of vectorbt's order records must be from 0 to 1, got 7"):
+        bt.track_trades(vectorbt_records(col=[0, 1, 7]), close=np.full((12, 2), 100.0))
+    with pytest.raises(bt.InputError, match="column of vectorbt's order records 'comment' is not known"):
+        bt.track_trades(vectorbt_records(comment=["", "", ""]), close=np.full((12, 2), 100.0))
+
+
+def test_statistics_as_plain_numbers():
+    plain = track([(0, 1, 100, 0), (1, -1, 110, 0)]).to_dict()
+    assert plain["All"]["n_trades"] == 1.0
+    assert plain["All"]["profit_factor"] is None  # infinite
+    assert plain["Short"]["win_rate"] is None  # of nothing
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain

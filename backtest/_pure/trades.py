@@ -16,6 +16,12 @@ START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 
 #: A remainder of less than this share of what was traded is a rounding error, not a position.
 DUST = 1e-12
+NS_PER_DAY = 86_400_000_000_000.0
+INF = float("inf")
+#: Sums of fractions are kept apart by column modulo this many, and added up in that order at the end: several at a time.
+LANES = 8
+IN_LANES = ("costs", "net_profit", "won", "lost", "sum_return", "sum_return_2", "sum_mfe", "sum_mae", "sum_days_held")
+EXTREMES = ("largest_profit", "largest_loss", "min_bars_held", "max_bars_held", "min_days_held", "max_days_held")
 
 
 def track(
@@ -58,65 +64,118 @@ def track(
     return n_trades
 
 
-def summarise(trades: Any, sums: Any) -> None:
+def summarise(trades: Any, times: Any, sums: Any) -> None:
     """Add trades up: all, long, short.
 
     Parameters
     ----------
     trades : ndarray of TRADE
         In order of exit.
+    times : ndarray of int64, shape (n_bars,)
+        Time of each bar in nanoseconds; may be empty.
     sums : ndarray of TRADE_SUMS, shape (3,)
         Output: rows all, long, short.
     """
-    for row in range(3):
-        total = sums[row]
-        side = (0, 1, -1)[row]
+    totals = _Totals(times.tolist())
+    for trade in trades:
+        totals.add(trade)
+    totals.write(sums)
+
+
+class _Streaks:
+    """Winners and losers in a row."""
+
+    def __init__(self) -> None:
+        self.winning = self.losing = self.longest_winning = self.longest_losing = 0.0
+
+    def add(self, net: float) -> None:
+        self.winning = self.winning + 1.0 if net > 0.0 else 0.0
+        self.losing = self.losing + 1.0 if net < 0.0 else 0.0
+        if self.winning > self.longest_winning:
+            self.longest_winning = self.winning
+        if self.losing > self.longest_losing:
+            self.longest_losing = self.losing
+
+
+class _Total:
+    """The trades of one side, added up; fractions in lanes, one after the other at the end."""
+
+    def __init__(self, times: list[int]) -> None:
+        self.times = times
+        self.n_trades = self.n_winners = self.n_losers = self.sum_bars_held = self.n_ambiguous = self.written_off = 0.0
+        self.largest_profit = self.max_bars_held = self.max_days_held = -INF
+        self.largest_loss = self.min_bars_held = self.min_days_held = INF
+        self.lanes = {name: [0.0] * LANES for name in IN_LANES}
+        self.streaks = _Streaks()
+
+    def add(self, trade: Any) -> None:
+        lane = int(trade["asset"]) % LANES
+        net, result = trade["net_profit"] + 0.0, trade["return_"] + 0.0  # -0.0 is 0.0
+        held = float(trade["exit_bar"] - trade["entry_bar"])
+        days = (self.times[trade["exit_bar"]] - self.times[trade["entry_bar"]]) / NS_PER_DAY if self.times else 0.0
+        self.n_trades += 1.0
+        if net > 0.0:
+            self.n_winners += 1.0
+            self.lanes["won"][lane] += net
+        elif net < 0.0:
+            self.n_losers += 1.0
+            self.lanes["lost"][lane] -= net
+        for name, value in (("costs", trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]), ("net_profit", net),
+                            ("sum_return", result), ("sum_return_2", result * result), ("sum_mfe", trade["mfe"]),
+                            ("sum_mae", trade["mae"]), ("sum_days_held", days)):
+            self.lanes[name][lane] += value
+        self.streaks.add(net)
+        self.largest_profit, self.largest_loss = max(self.largest_profit, net), min(self.largest_loss, net)
+        self.max_bars_held, self.min_bars_held = max(self.max_bars_held, held), min(self.min_bars_held, held)
+        self.max_days_held, self.min_days_held = max(self.max_days_held, days), min(self.min_days_held, days)
+        self.sum_bars_held += held
+        self.n_ambiguous += trade["ambiguous"]
+        self.written_off += trade["written_off"]
+
+    def sum_of(self, name: str) -> float:
+        total = 0.0
+        for lane in self.lanes[name]:
+            total += lane
+        return total
+
+    def write(self, sums: Any) -> None:
+        for name in IN_LANES:
+            sums[name] = self.sum_of(name)
+        for name in ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off"):
+            sums[name] = getattr(self, name)
+        for name in EXTREMES:
+            sums[name] = getattr(self, name) if self.n_trades > 0.0 else 0.0
+        _write_streaks(self.streaks, sums)
+
+
+class _Totals:
+    """Trades added up: long, short, and both, which are the sum of the two but for the streaks."""
+
+    def __init__(self, times: list[int]) -> None:
+        self.long, self.short, self.streaks = _Total(times), _Total(times), _Streaks()
+
+    def of(self, side: int) -> _Total:
+        return self.long if side > 0 else self.short
+
+    def add(self, trade: Any) -> None:
+        self.of(trade["side"]).add(trade)
+        self.streaks.add(float(trade["net_profit"]))
+
+    def write(self, sums: Any) -> None:
+        self.long.write(sums[1])
+        self.short.write(sums[2])
+        total, long, short = sums[0], sums[1], sums[2]
         for name in total.dtype.names:
-            total[name] = 0.0
-        winning = losing = 0.0
-        for trade in trades:
-            if side != 0 and trade["side"] != side:
-                continue
-            net = float(trade["net_profit"])
-            held = float(trade["exit_bar"] - trade["entry_bar"])
-            if total["n_trades"] == 0.0:
-                total["largest_profit"] = total["largest_loss"] = net
-                total["min_bars_held"] = total["max_bars_held"] = held
-            total["n_trades"] += 1.0
-            total["costs"] += trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]
-            total["net_profit"] += net
-            if net > 0.0:
-                total["n_winners"] += 1.0
-                total["won"] += net
-                winning += 1.0
-                losing = 0.0
-            elif net < 0.0:
-                total["n_losers"] += 1.0
-                total["lost"] -= net
-                losing += 1.0
-                winning = 0.0
-            else:
-                winning = losing = 0.0
-            if winning > total["longest_winning_streak"]:
-                total["longest_winning_streak"] = winning
-            if losing > total["longest_losing_streak"]:
-                total["longest_losing_streak"] = losing
-            if net > total["largest_profit"]:
-                total["largest_profit"] = net
-            if net < total["largest_loss"]:
-                total["largest_loss"] = net
-            result = float(trade["return_"])
-            total["sum_return"] += result
-            total["sum_return_2"] += result * result
-            total["sum_mfe"] += trade["mfe"]
-            total["sum_mae"] += trade["mae"]
-            total["sum_bars_held"] += held
-            if held < total["min_bars_held"]:
-                total["min_bars_held"] = held
-            if held > total["max_bars_held"]:
-                total["max_bars_held"] = held
-            total["n_ambiguous"] += trade["ambiguous"]
-            total["written_off"] += trade["written_off"]
+            total[name] = long[name] + short[name]
+        sides = [side for side in (self.long, self.short) if side.n_trades > 0.0]
+        for name in EXTREMES:
+            furthest = max if name.startswith("max") or name == "largest_profit" else min
+            total[name] = furthest([getattr(side, name) for side in sides], default=0.0)
+        _write_streaks(self.streaks, total)
+
+
+def _write_streaks(streaks: _Streaks, sums: Any) -> None:
+    sums["longest_winning_streak"], sums["longest_losing_streak"] = streaks.longest_winning, streaks.longest_losing
 
 
 def _see(position: Any, price: float) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, number
+from backtest.metrics import objective
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,6 +115,31 @@ class Distribution:
                                   "min": self.min}
         values |= {f"{q:.0%}": self.quantile(q) for q in QUANTILES}
         return pd.Series(values | {"max": self.max}, dtype=np.float64)
+
+
+class Ranking:
+    """What a search over a metric minimises, and how the metric is distributed over all that it evaluated.
+
+    Parameters
+    ----------
+    metric : str
+    min_trades : int
+        Candidates with fewer rank last.
+    column : int
+        Of the metric in the scores.
+    n_trades : callable
+        ``n_trades(scores) -> (n_candidates,)``.
+    """
+
+    def __init__(self, metric: str, min_trades: int, column: int, n_trades: Callable[[Floats], Floats]) -> None:
+        self.metric, self.min_trades, self.column, self.n_trades = metric, min_trades, column, n_trades
+        self.distribution = Distribution()
+
+    def __call__(self, scores: Floats) -> Floats:
+        """To minimise, of each candidate: float64 (n_candidates,)."""
+        values = np.ascontiguousarray(scores[:, self.column])
+        self.distribution.add(values)
+        return objective(values, self.metric, self.n_trades(scores), self.min_trades)
 
 
 def _bucket(values: Floats) -> NDArray[np.int64]:

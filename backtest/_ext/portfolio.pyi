@@ -1,0 +1,6 @@
+from typing import Any
+
+def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
+def replay(
+    prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_sums: Any, account: Any, waiting: Any, ledger: Any
+) -> tuple[int, int]: ...

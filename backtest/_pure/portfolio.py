@@ -1,0 +1,361 @@
+"""Portfolio: books of target weights, one at a time through their bars, assets in column order.
+
+The order of events on a bar, once and for all:
+
+1. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
+2. at the close, borrowed units are paid for and the book is valued;
+3. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
+   here, nothing goes on waiting, and the book is valued again;
+4. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
+
+Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``targets`` (``portfolio.Targets``) and
+``settings`` (``portfolio.Settings``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backtest._pure._costs import order_cost
+from backtest._pure.trades import DUST, _apply, _see, _Totals
+
+OPEN, CLOSE = 0, 2
+NONE, SIGNAL, REVERSE, BUST = 0, 1, 2, 8
+
+NAN = float("nan")
+INF = float("inf")
+
+#: An order counts if its value is more than this share of what sizes it.
+LEAST_ORDER = 1e-12
+#: Halvings of the scale that leaves room for costs: down to neighbouring floats.
+HALVINGS = 60
+
+
+def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
+    """Replay books ``start <= row < stop`` and fill their rows of ``sums``.
+
+    Parameters
+    ----------
+    prices, targets, settings
+        Records, see the module.
+    start, stop : int
+        Rows of the batch.
+    sums : ndarray of SUMS, shape (n_books,)
+        Output.
+    """
+    market = _Market(prices)
+    for row in range(start, stop):
+        book = _Book(market, targets, settings, row)
+        _replay(book, None)
+        book.write(sums[row])
+
+
+def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_sums: Any, account: Any, waiting: Any,
+           ledger: Any) -> tuple[int, int]:
+    """Replay one book and record what it did.
+
+    Parameters
+    ----------
+    prices, targets, settings
+        Records, see the module.
+    row : int
+        Row of the batch.
+    sums : ndarray of SUMS, shape (1,)
+        Output, as of ``evaluate``.
+    trade_sums : ndarray of TRADE_SUMS, shape (3,)
+        Output: completed trades added up, rows all, long, short, excursions included.
+    account : ndarray of float64, shape (3, last - first)
+        Output: value, cash and value of all positions regardless of sign, at each close.
+    waiting : ndarray of float64, shape (n_assets,)
+        Output: targets that still waited for a price when the bars ended; NaN of assets that did not.
+    ledger : ndarray of FILL
+        Output; room for every fill (``sums["n_fills"]``), or empty.
+
+    Returns
+    -------
+    n_fills, decision_bar : int
+        Orders executed; the bar whose close decided what is still waiting, -1 if none did.
+    """
+    book = _Book(_Market(prices), targets, settings, row)
+    book.follows = True
+    book.ledger = ledger if len(ledger) else None
+    _replay(book, account)
+    book.write(sums[0])
+    book.totals.write(trade_sums)
+    waiting[:] = book.waiting
+    return book.n_fills, book.decision_bar
+
+
+class _Market:
+    """Prices as lists: plain floats, and several times faster to index one by one than arrays."""
+
+    def __init__(self, prices: Any) -> None:
+        self.quotes, self.marks = prices.quotes.tolist(), prices.marks.tolist()
+        self.times = prices.times.tolist()
+        self.extremes = [(high, low) for high, low in zip(prices.high.tolist(), prices.low.tolist(), strict=True)]
+
+
+class _Book:
+    """The account of one book while its bars pass."""
+
+    def __init__(self, market: _Market, targets: Any, settings: Any, row: int) -> None:
+        self.market, self.settings = market, settings
+        first, last = int(targets.first_event[row]), int(targets.first_event[row + 1])
+        self.targets, self.event_bars = targets.weights[first:last], targets.bars[first:last].tolist()
+        self.n_assets = targets.weights.shape[1]
+        self.assets = range(self.n_assets)
+        self.follows = False  # what positions live through between their fills
+        self.ledger: Any = None
+        self.cash = float(settings.start_value)
+        self.units = [0.0] * self.n_assets
+        self.waiting = [NAN] * self.n_assets
+        self.decision_bar = -1
+        self.positions: list[dict[str, Any]] = [
+            {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets]
+        self.totals = _Totals(market.times)
+        self.last_side = 0  # of the last completed trade
+        # Sums.
+        self.n_fills = 0
+        self.last_value = self.peak = float(settings.start_value)
+        self.sum_return = self.sum_return_2 = self.sum_return_3 = self.sum_return_4 = 0.0
+        self.sum_gain = self.sum_loss = self.sum_downside_2 = self.max_drawdown = 0.0
+        self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
+        self.best_trade, self.worst_trade = -INF, INF
+
+    def value_at(self, prices: list[float]) -> tuple[float, float]:
+        """Value of the positions, and the same regardless of sign."""
+        positions = gross = 0.0
+        for asset in self.assets:
+            value = self.units[asset] * prices[asset]
+            positions += value
+            gross += abs(value)
+        return positions, gross
+
+    def fill_prices(self, bar: int, moment: int) -> list[float]:
+        """What assets are valued at when orders fill: quotes, and the last valid price of assets without one."""
+        before = self.market.marks[bar] if moment == CLOSE else self.market.marks[bar - 1]
+        return [quote if _is_price(quote) else mark for quote, mark in zip(self.market.quotes[bar], before, strict=True)]
+
+    def order(self, asset: int, target: float, base: float, quote: float) -> float:
+        """Units to trade for a target; 0 if the order is too small to count."""
+        before = self.units[asset]
+        order = target * base / quote - before
+        after = before + order
+        if abs(after) <= DUST * (abs(order) if abs(order) > abs(before) else abs(before)):
+            order = -before  # a rounding error is no position
+        return order if abs(order) * quote > LEAST_ORDER * base else 0.0
+
+    def price(self, order: float, quote: float) -> float:
+        """What an order pays: the quote and slippage."""
+        slippage: float = self.settings.slippage
+        return quote * (1.0 + slippage) if order > 0.0 else quote * (1.0 - slippage)
+
+    def scale(self, bar: int, base: float) -> float:
+        """Share of the targets that leaves room for their costs: cash does not sink below 0, or below what they ask for."""
+        cash = self.cash
+        for asset in self.assets:
+            quote = self.market.quotes[bar][asset]
+            if self.waiting[asset] == self.waiting[asset] and _is_price(quote):
+                cash -= self.order(asset, self.waiting[asset], base, quote) * quote
+        least = cash if cash < 0.0 else 0.0
+        if self.cash_after(bar, base, 1.0) >= least or self.cash_after(bar, base, 0.0) < least:
+            return 1.0
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = 0.5 * (low + high)
+            if self.cash_after(bar, base, middle) >= least:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def cash_after(self, bar: int, base: float, scale: float) -> float:
+        """Cash after the orders of scaled targets and their costs."""
+        cash = self.cash
+        for asset in self.assets:
+            quote = self.market.quotes[bar][asset]
+            if self.waiting[asset] == self.waiting[asset] and _is_price(quote):
+                order = self.order(asset, self.waiting[asset] * scale, base, quote)
+                if order != 0.0:
+                    price = self.price(order, quote)
+                    cash = cash - (order * price + order_cost(self.settings, abs(order), price))
+        return cash
+
+    def rebalance(self, bar: int, moment: int) -> None:
+        """Trade what waits and has a price."""
+        prices, quotes = self.fill_prices(bar, moment), self.market.quotes[bar]
+        value = self.cash + self.value_at(prices)[0]
+        if not value > 0.0:
+            return  # nothing is left to size orders by; the close decides whether this is a bust
+        base = value if self.settings.reinvest else float(self.settings.start_value)
+        scale = self.scale(bar, base) if self.settings.reserve_costs else 1.0
+        for asset in self.assets:
+            target = self.waiting[asset]
+            if target != target:
+                continue
+            if not _is_price(quotes[asset]):
+                if target == 0.0 and self.units[asset] == 0.0:
+                    self.waiting[asset] = NAN  # nothing to trade
+                continue
+            self.waiting[asset] = NAN
+            order = self.order(asset, target * scale, base, quotes[asset])
+            if order != 0.0:
+                self.trade(asset, order, self.price(order, quotes[asset]), bar, moment, NONE, value)
+        if all(target != target for target in self.waiting):
+            self.decision_bar = -1
+
+    def trade(self, asset: int, units: float, price: float, bar: int, moment: int, reason: int, value: float) -> None:
+        """One order: cash, position, trade, sums, ledger."""
+        position = self.positions[asset]
+        before = self.units[asset]
+        cost = order_cost(self.settings, abs(units), price)
+        cash_before = self.cash
+        self.cash = cash_before - (units * price + cost)
+        self.units[asset] = before + units
+        self.traded_value += abs(units * price)
+        self.costs += cost
+        closes = before != 0.0 and (before > 0.0) != (units > 0.0)
+        if closes and reason == NONE:
+            reason = REVERSE if self.units[asset] != 0.0 and (self.units[asset] > 0.0) != (before > 0.0) else SIGNAL
+        is_last = reason == BUST and all(held == 0.0 for held in self.units)
+        fill = {"decision_bar": self.decision_bar, "fill_bar": bar, "moment": moment, "asset": asset, "units": units,
+                "price": price, "value": units * price, "cost": cost, "cash_before": cash_before, "cash_after": self.cash,
+                "position_before": before, "position_after": self.units[asset], "reason": reason, "ambiguous": 0, "stop": NAN,
+                "target": NAN, "equity": value, "written_off": 0.0 - self.cash if is_last else 0.0}
+        if self.ledger is not None:
+            for name, each in fill.items():
+                self.ledger[self.n_fills][name] = each
+        self.n_fills += 1
+        if self.follows and moment == OPEN and position["side"] != 0:
+            _see(position, self.market.quotes[bar][asset])  # the open came before the order
+        trade: list[dict[str, Any]] = [{}]
+        if _apply(position, fill, ((), (), (), ()), trade, 0):
+            self.complete(trade[0])
+
+    def complete(self, trade: dict[str, Any]) -> None:
+        """Add a completed trade up."""
+        result = trade["return_"] + 0.0
+        if result > self.best_trade:
+            self.best_trade = result
+        if result < self.worst_trade:
+            self.worst_trade = result
+        self.last_side = trade["side"]
+        self.totals.add(trade)
+
+    def live_through(self, bar: int) -> None:
+        """What open positions see of a bar: its extremes, if they are known, and its close."""
+        marks = self.market.marks[bar]
+        for asset in self.assets:
+            position = self.positions[asset]
+            if position["side"] != 0:
+                if self.market.extremes:
+                    for each in self.market.extremes[bar]:
+                        _see(position, each[asset])
+                _see(position, marks[asset])
+
+    def borrow(self, bar: int) -> None:
+        """Shorts pay for a close they are held into."""
+        paid = 0.0
+        for asset in self.assets:
+            if self.units[asset] < 0.0:
+                cost = -self.units[asset] * self.market.marks[bar][asset] * self.settings.borrow_per_bar
+                self.positions[asset]["borrow_cost"] += cost
+                paid += cost
+        self.cash -= paid
+        self.costs += paid
+
+    def bust(self, bar: int) -> None:
+        """Close everything; what is owed beyond that is written off to the last trade."""
+        self.decision_bar = bar
+        self.waiting = [NAN] * self.n_assets
+        marks = self.market.marks[bar]
+        if any(self.units):
+            for asset in self.assets:
+                if self.units[asset] != 0.0:
+                    self.trade(asset, -self.units[asset], self.price(-self.units[asset], marks[asset]), bar, CLOSE, BUST, 0.0)
+        else:  # costs alone were too much, after the last position had been closed
+            self.totals.of(self.last_side).written_off -= self.cash
+            if self.ledger is not None:
+                self.ledger[self.n_fills - 1]["written_off"] = 0.0 - self.cash
+        self.decision_bar = -1
+        self.written_off = 0.0 - self.cash
+        self.cash = 0.0
+
+    def mark(self, value: float) -> None:
+        """One return, from the last close's value to this one's."""
+        result = (value - self.last_value) / self.last_value if self.last_value != 0.0 else 0.0
+        self.last_value = value
+        square = result * result
+        self.sum_return += result
+        self.sum_return_2 += square
+        self.sum_return_3 += square * result
+        self.sum_return_4 += square * square
+        if result > 0.0:
+            self.sum_gain += result
+        else:
+            self.sum_loss -= result
+        excess = result - self.settings.rf_per_bar
+        if excess < 0.0:
+            self.sum_downside_2 += excess * excess
+        if value > self.peak:
+            self.peak = value
+        fall = value / self.peak - 1.0
+        if fall < self.max_drawdown:
+            self.max_drawdown = fall
+
+    def write(self, sums: Any) -> None:
+        """The sums of this book."""
+        sums["n_returns"], sums["end_equity"] = self.settings.last - self.settings.first, self.last_value
+        sums["n_ambiguous"] = 0.0
+        for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
+                     "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "best_trade", "worst_trade"):
+            sums[name] = getattr(self, name)
+        long, short = self.totals.long, self.totals.short
+        sums["n_trades"], sums["n_winners"] = long.n_trades + short.n_trades, long.n_winners + short.n_winners
+        for name, of in (("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
+                         ("sum_trade_return_2", "sum_return_2")):
+            sums[name] = long.sum_of(of) + short.sum_of(of)
+        sums["largest_profit"] = max(long.largest_profit, short.largest_profit)
+
+
+def _is_price(quote: float) -> bool:
+    return 0.0 < quote < INF
+
+
+def _replay(book: _Book, account: Any) -> None:
+    settings = book.settings
+    first, last = settings.first, settings.last
+    events = [(bar, row) for row, bar in enumerate(book.event_bars) if first <= bar < last]
+    is_bust, event = False, 0
+    for bar in range(first, last):
+        if is_bust:
+            book.mark(0.0)
+            if account is not None:
+                account[:, bar - first] = 0.0
+            continue
+        if book.decision_bar >= 0:
+            book.rebalance(bar, OPEN)
+        if settings.borrow_per_bar != 0.0:
+            book.borrow(bar)
+        if book.follows:
+            book.live_through(bar)
+        positions, gross = book.value_at(book.market.marks[bar])
+        value = book.cash + positions
+        if event < len(events) and events[event][0] == bar:
+            if value > 0.0:
+                book.waiting, book.decision_bar = book.targets[events[event][1]].tolist(), bar
+                if settings.fills_at_close:
+                    book.rebalance(bar, CLOSE)
+                    book.waiting, book.decision_bar = [NAN] * book.n_assets, -1
+                    positions, gross = book.value_at(book.market.marks[bar])
+                    value = book.cash + positions
+            event += 1
+        if value <= 0.0:
+            is_bust = True
+            book.bust(bar)
+            value = gross = 0.0
+        book.mark(value)
+        if any(book.units):
+            book.bars_held += 1.0
+        if account is not None:
+            account[0, bar - first], account[1, bar - first], account[2, bar - first] = value, book.cash, gross

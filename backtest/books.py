@@ -1,0 +1,330 @@
+"""Books: one set of target weights, traded through its bars; ``bt.simulate``."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from backtest import _backend
+from backtest._checks import NumericsWarning, vector
+from backtest.costs import Costs
+from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.portfolio import Market, Rules, Targets, joined
+from backtest.trades import (
+    FILL,
+    MOMENTS,
+    REASONS,
+    STATISTICS,
+    TRADE_SUMS,
+    Trades,
+    months_of,
+    plain_numbers,
+    statistics_frame,
+    statistics_of,
+    track,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+
+#: Rows of :meth:`Book.statistics` that belong to the book as a whole: key -> title.
+BOOK_STATISTICS = {
+    "start_value": "Start value", "end_value": "End value", "total_return": "Total return", "max_drawdown": "Maximum drawdown",
+    "turnover": "Turnover (traded / start value)", "costs": "Costs, open positions included",
+    "max_margin_load": "Largest margin load", "mean_margin_load": "Mean margin load", "n_fills": "Orders executed",
+}
+_ROWS = (*STATISTICS, *BOOK_STATISTICS)
+
+
+class Book:
+    """A portfolio that was traded: what it was worth, what it traded, what came of it.
+
+    Orders and trades are written down when they are asked for; that never changes a value.
+
+    Attributes
+    ----------
+    market : Market
+    rules : Rules
+    window : slice or None
+    first, last : int
+        First bar, and one past the last.
+    """
+
+    def __init__(self, market: Market, rules: Rules, targets: Targets, window: slice | None = None,
+                 benchmark: Floats | None = None) -> None:
+        self.market, self.rules, self.window, self._targets, self._benchmark = market, rules, window, targets, benchmark
+        self._prices, self._settings = market.prices(rules.fill), market.settings(rules, window)
+        self.first, self.last = self._settings.first, self._settings.last
+        self.sums, self._trade_sums = np.zeros(1, dtype=SUMS), np.zeros(3, dtype=TRADE_SUMS)
+        self._account, self._waiting = np.empty((3, self.last - self.first)), np.empty(market.n_assets)
+        self._waits_since = self._replay(self.sums, self._trade_sums, self._account, self._waiting, np.empty(0, dtype=FILL))[1]
+
+    def _replay(self, *outputs: Any) -> tuple[int, int]:
+        done: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
+        return done
+
+    def __repr__(self) -> str:
+        gained = float(self.sums["end_equity"][0]) / self.rules.start_value - 1
+        return (f"Book({self.market.n_assets} assets, {self.last - self.first} bars; total return {gained:.2%}, "
+                f"{int(self.sums['n_fills'][0])} orders, {int(self.sums['n_trades'][0])} trades)")
+
+    # --- bar by bar -----------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def times(self) -> pd.Index[Any]:
+        """Time of each bar of the book, or its number."""
+        import pandas as pd
+
+        all_times = pd.RangeIndex(self.market.n_bars, name="bar") if self.market.times is None else self.market.times
+        return all_times[self.first : self.last]
+
+    def _series(self, values: Floats, name: str) -> pd.Series[float]:
+        import pandas as pd
+
+        return pd.Series(values, index=self.times, name=name)
+
+    @property
+    def value(self) -> pd.Series[float]:
+        """Cash and positions at each close; 0 from a bust on."""
+        return self._series(self._account[0].copy(), "value")
+
+    @property
+    def cash(self) -> pd.Series[float]:
+        """Cash at each close."""
+        return self._series(self._account[1].copy(), "cash")
+
+    @property
+    def returns(self) -> pd.Series[float]:
+        """Simple return of each bar; the first is against the start value, so it holds the first costs."""
+        before = np.concatenate([[self.rules.start_value], self._account[0][:-1]])
+        with np.errstate(all="ignore"):
+            return self._series(np.where(before != 0, (self._account[0] - before) / before, 0.0), "return")
+
+    @property
+    def drawdown(self) -> pd.Series[float]:
+        """Value against its running maximum, from the start value on, minus 1; <= 0."""
+        peak = np.maximum.accumulate(np.concatenate([[self.rules.start_value], self._account[0]]))[1:]
+        return self._series(self._account[0] / peak - 1.0, "drawdown")
+
+    @property
+    def margin_load(self) -> pd.Series[float]:
+        """Sum of |units| x price over value at each close; 0 from a bust on."""
+        return self._series(self._margin_load(), "margin_load")
+
+    def _margin_load(self) -> Floats:
+        value = self._account[0]
+        load: Floats = np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0)
+        return load
+
+    @property
+    def units(self) -> pd.DataFrame:
+        """Units held after each close, assets as columns."""
+        import pandas as pd
+
+        fills, n_assets = self.fills, self.market.n_assets
+        held = np.full((self.last - self.first, n_assets), np.nan)
+        held[0] = 0.0
+        held[fills["fill_bar"] - self.first, fills["asset"]] = fills["position_after"]  # of two fills on a bar the later stays
+        return pd.DataFrame(held, index=self.times, columns=list(self.market.assets)).ffill()
+
+    # --- orders and trades ----------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def fills(self) -> NDArray[Any]:
+        """Every executed order, in order of execution: ndarray of ``trades.FILL``."""
+        fills = np.empty(int(self.sums["n_fills"][0]), dtype=FILL)
+        if len(fills):
+            scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting)]
+            self._replay(*scratch, fills)
+        return fills
+
+    @property
+    def ledger(self) -> pd.DataFrame:
+        """Every executed order, in order of execution; :func:`backtest.track_trades` reads it."""
+        import pandas as pd
+
+        columns: dict[str, Any] = {name: self.fills[name] for name in FILL.names or ()}
+        names = np.empty(self.market.n_assets, dtype=object)
+        names[:] = list(self.market.assets)
+        columns["asset"] = names[self.fills["asset"]]
+        columns["moment"] = np.array(MOMENTS, dtype=object)[self.fills["moment"]]
+        columns["reason"] = np.array(REASONS, dtype=object)[self.fills["reason"]]
+        for name in ("stop", "target", "ambiguous"):  # what targets never have
+            del columns[name]
+        return pd.DataFrame(columns)
+
+    @functools.cached_property
+    def tracked(self) -> Trades:
+        """Completed trades and open positions."""
+        import pandas as pd
+
+        market = self.market
+        by_asset = {name: np.ascontiguousarray(each.T) for name, each in
+                    (("close", market.marks), ("high", market.high), ("low", market.low),
+                     ("open", market.open if self.rules.fill == "next_open" else None)) if each is not None}
+        times = pd.RangeIndex(market.n_bars) if market.times is None else market.times
+        return track(self.fills, times=times, borrow_per_bar=self._settings.borrow_per_bar, first=self.first, last=self.last,
+                     assets=market.assets, **by_asset)
+
+    @property
+    def trades(self) -> pd.DataFrame:
+        """Completed trades, one a row."""
+        return self.tracked.table
+
+    @property
+    def open_positions(self) -> pd.DataFrame:
+        """Positions open at the last bar, valued at their last valid price; no completed trades."""
+        return self.tracked.open_positions
+
+    @property
+    def unfilled(self) -> pd.DataFrame:
+        """Targets that still waited for a price when the bars ended."""
+        import pandas as pd
+
+        assets = np.flatnonzero(~np.isnan(self._waiting))
+        return pd.DataFrame({"asset": [self.market.assets[asset] for asset in assets],
+                             "decision_bar": np.full(len(assets), self._waits_since), "target": self._waiting[assets]})
+
+    @property
+    def contribution(self) -> pd.Series[float]:
+        """Profit of each asset after its costs, open positions included; they add up to the change of value."""
+        import pandas as pd
+
+        fills, n_assets = self.fills, self.market.n_assets
+        profit = np.zeros(n_assets)
+        np.subtract.at(profit, fills["asset"], fills["value"])
+        np.subtract.at(profit, fills["asset"], fills["cost"])
+        np.add.at(profit, fills["asset"], fills["written_off"])  # what nobody had to pay
+        still = self.tracked.positions
+        held = np.flatnonzero(still["side"])
+        profit[held] += still["units"][held] * self.market.marks[self.last - 1, held] - still["borrow_cost"][held]
+        completed = self.tracked.records
+        np.subtract.at(profit, completed["asset"], completed["borrow_cost"])
+        return pd.Series(profit, index=list(self.market.assets), name="contribution")
+
+    # --- numbers --------------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def stats(self) -> pd.Series[float]:
+        """Every metric of ``bt.METRICS``, by key; equal to what :func:`backtest.optimize_weights` gives."""
+        import pandas as pd
+
+        context = self.market.context(self.rules, self.window)
+        warn_if_undated(context)
+        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, context)[0], strict=True))
+        before = max(self.first - 1, 0)
+        benchmark = self._equal_hold(before) if self._benchmark is None else self._benchmark
+        benchmark = np.concatenate([benchmark[before : before + 1], benchmark[self.first : self.last]])
+        return pd.Series(values | walk_metrics(self._account[0], benchmark, context), dtype=np.float64, name="value")
+
+    def _equal_hold(self, before: int) -> Floats:
+        """Value of equal amounts of all assets that had a price at a bar, bought there and held."""
+        marks = self.market.marks
+        there = np.flatnonzero(marks[before])
+        if not len(there):
+            return np.full(len(marks), np.nan)
+        relative = marks[:, there] / marks[before, there]
+        value: Floats = np.add.accumulate(relative, axis=1)[:, -1] / len(there)
+        return value
+
+    def statistics(self) -> pd.DataFrame:
+        """Statistics of completed trades (All, Long, Short), then of the book as a whole (All).
+
+        Counts of nothing are 0, means of nothing NaN.  ``backtest.tables.statistics`` makes a table for people of it.
+        """
+        return statistics_frame(_ROWS, self._statistics())
+
+    def _statistics(self) -> Floats:
+        load, sums = self._margin_load(), self.sums[0]
+        of_book = (self.rules.start_value, sums["end_equity"], sums["end_equity"] / self.rules.start_value - 1.0,
+                   sums["max_drawdown"], sums["traded_value"] / self.rules.start_value, sums["costs"], load.max(), load.mean(),
+                   sums["n_fills"])
+        values = np.full((len(_ROWS), 3), np.nan)
+        values[: len(STATISTICS)] = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
+        values[len(STATISTICS) :, 0] = of_book
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Statistics and metrics as plain numbers, for JSON: what is undefined or infinite is None."""
+        stats = plain_numbers(self.stats.to_frame())["value"]
+        return {"statistics": plain_numbers(self.statistics()), "metrics": stats}
+
+    def __rich__(self) -> Any:
+        from backtest.tables import statistics
+
+        return statistics(self.statistics(), BOOK_STATISTICS)
+
+
+def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, low: Any = None, rebalance: ArrayLike | None = None,
+             fill: str = "next_open", costs: Costs, start_value: float = 100_000.0, reinvest: bool = True,
+             reserve_costs: bool = False, window: slice | None = None, index: Any = None, benchmark: ArrayLike | None = None,
+             periods_per_year: float | None = None, rf: float = 0.0) -> Book:
+    """Trade target weights over several assets.
+
+    Parameters
+    ----------
+    weights : array_like, shape (n_bars, n_assets)
+        Shares of the book's value to hold in each asset, negative for a short; a DataFrame must have the labels of ``close``.
+        Rows that are not NaN throughout rebalance; a row that repeats the last weights trades too, since prices have moved.
+    close, open : array_like, shape (n_bars, n_assets)
+        Prices; what is not finite and > 0 is no price.  ``open`` is needed for ``fill="next_open"``.
+    high, low : array_like, optional
+        With them MFE and MAE use the bars' extremes, otherwise the closes.
+    rebalance : array_like of bool, shape (n_bars,), optional
+        Rows of ``weights`` to trade; the others are not looked at.
+    fill : {"next_open", "close"}
+        Weights of a bar are known at its close; they fill at the next bar's opens, or at that same close.
+    costs : Costs
+        ``bt.Costs.zero()`` says none.
+    start_value : float
+        Cash before the first bar, > 0.
+    reinvest : bool
+        Weights are shares of the current value (before costs, at the prices that fill), or of ``start_value``.
+    reserve_costs : bool
+        Costs come out of cash, which full weights drive slightly below 0.  True scales the weights of an event down so that
+        costs do not.
+    window : slice, optional
+        Trade inside these bars only.
+    index : array_like of datetime64, optional
+        Time of each bar; ``close.index`` by default, if it holds dates.
+    benchmark : array_like, shape (n_bars,), optional
+        Prices for ``buy_hold_return``, ``alpha`` and ``beta``; by default equal amounts of all assets that have a price at
+        the start, bought and held.
+    periods_per_year : float, optional
+        Bars in a year; inferred from the dates by default.
+    rf : float
+        Risk-free rate per year in Sharpe and Sortino ratio.
+
+    Returns
+    -------
+    Book
+        ``.value``, ``.returns``, ``.statistics()``, ``.stats``, ``.trades``, ``.ledger``, ``.open_positions``.
+
+    Raises
+    ------
+    InputError
+        Weights and prices of different shape or labels, NaN or infinity inside a row that rebalances, a mask of wrong
+        length, ``next_open`` without opens, and whatever else breaks a rule; the message names it.
+
+    Notes
+    -----
+    An asset that has to trade and has no price at the open waits for its first one, and is then sized by the value at that
+    time; with ``fill="close"`` it keeps its units.  Between events units are constant.
+    """
+    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
+    market = Market(close, open, high, low, index)
+    events = market.events(weights, rebalance)
+    base = None if benchmark is None else vector("benchmark", benchmark, length=market.n_bars)
+    book = Book(market, rules, joined([events]), window, base)
+    if rules.fill == "next_open" and len(events[1]) and events[1][-1] == book.last - 1:
+        warnings.warn(f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",
+                      NumericsWarning, stacklevel=2)
+    return book
+
+

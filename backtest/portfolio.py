@@ -1,0 +1,361 @@
+"""Portfolio: from target weights and prices to what the kernel wants, and back to metrics."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest import _backend
+from backtest._checks import DataError, InputError, ObjectiveError, choice, flag, matrix, number
+from backtest.bars import Bars
+from backtest.compute.threads import run_rows, thread_count
+from backtest.costs import Costs
+from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.space import Parameter
+from backtest.trades import NO_TIMES, nanos_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+#: From parameters to target weights.
+Rule = Callable[[Mapping[str, Any]], Any]
+
+#: Bound of the targets that books of one kernel call bring along.
+BLOCK_BYTES = 32 << 20
+#: Measured: microseconds per bar and asset of a book that trades weekly.
+CELL_US = 0.006
+
+NOTHING: Floats = np.empty((0, 0))
+
+
+class Prices(NamedTuple):
+    """What assets cost, as the kernel wants it."""
+
+    quotes: Floats  # (n_bars, n_assets); what orders fill at, opens or closes; not finite or not > 0 is no price
+    marks: Floats  # (n_bars, n_assets); at each close the last valid price, 0 before the first
+    high: Floats  # (n_bars, n_assets) or (0, 0)
+    low: Floats
+    times: NDArray[np.int64]  # (n_bars,) in nanoseconds, or empty
+
+
+class Targets(NamedTuple):
+    """Target weights of all events, book after book."""
+
+    weights: Floats  # (n_events, n_assets)
+    bars: NDArray[np.int64]  # (n_events,); the bar whose close decided, ascending in each book
+    first_event: NDArray[np.int64]  # (n_books + 1,)
+
+
+class Settings(NamedTuple):
+    """What all books of a batch share, as the kernel wants it."""
+
+    fee_rate: float
+    slippage: float
+    fixed: float
+    per_unit: float
+    minimum: float
+    maximum: float
+    first: int  # first bar
+    last: int  # one past the last bar
+    start_value: float
+    rf_per_bar: float
+    borrow_per_bar: float
+    fills_at_close: bool
+    reinvest: bool
+    reserve_costs: bool
+
+
+class Rules(NamedTuple):
+    """How a book is traded: the arguments of :func:`backtest.simulate` that are not data, checked."""
+
+    costs: Costs
+    fill: str = "next_open"
+    start_value: float = 100_000.0
+    reinvest: bool = True
+    reserve_costs: bool = False
+    periods_per_year: float | None = None
+    rf: float = 0.0
+
+    def checked(self) -> Rules:
+        """The same, or an error that names the argument."""
+        if not isinstance(self.costs, Costs):
+            raise InputError(f"costs must be a Costs, got {self.costs!r}; Costs.zero() says none")
+        ppy = self.periods_per_year
+        return Rules(
+            self.costs, choice("fill", self.fill, ("next_open", "close")),
+            number("start_value", self.start_value, low=0.0, open_low=True), flag("reinvest", self.reinvest),
+            flag("reserve_costs", self.reserve_costs),
+            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True), number("rf", self.rf))
+
+
+class Market:
+    """Prices of several assets on the same bars, checked.
+
+    A valid price is finite and > 0; anything else means that there was none.  At each close an asset is valued at its last
+    valid price, be it an open or a close.
+    """
+
+    def __init__(self, close: Any, open: Any = None, high: Any = None, low: Any = None, index: Any = None) -> None:
+        self.close = _table("close", close)
+        self.n_bars, self.n_assets = self.close.shape
+        if not self.close.size:
+            raise DataError(f"close must have at least one bar and one asset, got shape {self.close.shape}")
+        self.labels: tuple[Any, ...] | None = _labels(close)
+        self.assets = self.labels or tuple(range(self.n_assets))
+        self._rows = _rows(close)
+        if (high is None) != (low is None):
+            raise InputError("high and low must be given together, got one of them")
+        self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
+                                          for name, each in (("open", open), ("high", high), ("low", low)))
+        self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
+        self.nanos = None if self.times is None else nanos_of(self.times)
+        self.marks = _marks(self.close, self.open)
+        if not self.marks[-1].any():
+            raise DataError("close must hold a valid price, finite and > 0, got none")
+
+    def aligned(self, name: str, values: Any) -> Floats:
+        """Values for the same bars and assets; of another shape or with other labels they are refused."""
+        array = _table(name, values)
+        if array.shape != self.close.shape:
+            raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
+        labels, rows = _labels(values), _rows(values)
+        if labels is not None and self.labels is not None and labels != self.labels:
+            column = next(at for at in range(self.n_assets) if labels[at] != self.labels[at])
+            raise InputError(f"{name} must have the columns of close, got {labels[column]!r} for {self.labels[column]!r} (column "
+                             f"{column})")
+        if rows is not None and self._rows is not None and rows is not self._rows and not rows.equals(self._rows):
+            different = [row for row, (mine, other) in enumerate(zip(rows, self._rows, strict=True)) if mine != other]
+            at = different[0] if different else 0
+            raise InputError(f"{name} must have the index of close, got {rows[at]!r} for {self._rows[at]!r} (row {at})")
+        return array
+
+    @functools.cached_property
+    def clock(self) -> Bars:
+        """Bars that know the times, for what a year is."""
+        ones = np.ones(self.n_bars)
+        zone = getattr(self.times, "tz", None)
+        index = None if self.times is None else (
+            self.times if zone is None else self.times.tz_convert("UTC").tz_localize(None)).to_numpy()
+        return Bars(open=ones, high=ones, low=ones, close=ones, index=index, tz=None if zone is None else str(zone))
+
+    def prices(self, fill: str) -> Prices:
+        """What the kernel wants to know of prices."""
+        if fill == "next_open" and self.open is None:
+            raise InputError('open must be given for fill="next_open", got None; fill="close" trades at the deciding close')
+        quotes = self.close if fill == "close" else self.open
+        assert quotes is not None
+        return Prices(quotes, self.marks, NOTHING if self.high is None else self.high, NOTHING if self.low is None else self.low,
+                      NO_TIMES if self.nanos is None else self.nanos)
+
+    def events(self, weights: Any, rebalance: Any = None) -> tuple[Floats, NDArray[np.int64]]:
+        """Target weights of the bars that decide, and these bars.
+
+        ``rebalance`` says which, or None: every row that is not NaN throughout.
+        """
+        table = self.aligned("weights", weights)
+        if rebalance is None:
+            is_missing = np.isnan(table)
+            is_event = ~is_missing[:, 0]
+            if np.count_nonzero(is_missing) != (self.n_bars - np.count_nonzero(is_event)) * self.n_assets:
+                is_event = np.asarray(~is_missing.all(axis=1))  # some row has NaN and numbers, which is told below
+        else:
+            is_event = np.asarray(rebalance)
+            if is_event.dtype != bool or is_event.shape != (self.n_bars,):
+                raise InputError(f"rebalance must be True or False for each bar, shape ({self.n_bars},), got {is_event.dtype} of "
+                                 f"shape {is_event.shape}")
+        bars = np.flatnonzero(is_event)
+        targets = table[bars]
+        if not np.isfinite(targets).all():
+            event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
+            raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
+                             f"{bars[event]}, column {self.assets[asset]!r})")
+        return targets, bars
+
+    def bounds(self, window: slice | None) -> tuple[int, int]:
+        """First bar, and one past the last."""
+        if window is not None and (not isinstance(window, slice) or window.step not in (None, 1)):
+            raise InputError(f"window must be a slice of bars without a step, got {window!r}")
+        first, last, _ = (window or slice(None)).indices(self.n_bars)
+        if first >= last:
+            raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}")
+        return first, last
+
+    def context(self, rules: Rules, window: slice | None = None) -> Context:
+        """What turns sums into metrics."""
+        ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
+        return Context(rules.start_value, rules.rf, ppy, self.clock.years(*self.bounds(window)))
+
+    def settings(self, rules: Rules, window: slice | None = None) -> Settings:
+        """What all books share."""
+        costs, (first, last) = rules.costs, self.bounds(window)
+        ppy = rules.periods_per_year or np.nan
+        if costs.borrow_rate > 0 or rules.rf:
+            ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
+        if costs.borrow_rate > 0 and not ppy > 0:
+            raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
+        return Settings(
+            costs.fee_rate, costs.slippage, costs.fixed, costs.per_unit, costs.minimum, costs.maximum, first, last,
+            rules.start_value, rules.rf / ppy if ppy > 0 else 0.0, costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
+            rules.fill == "close", rules.reinvest, rules.reserve_costs)
+
+
+class Evaluator:
+    """``evaluate(batch, window=None) -> scores`` over rules that make weights: the seam every search takes.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(params) -> weights``: target weights for every bar and asset, as :func:`backtest.simulate` takes them.
+    columns : mapping of str to Parameter
+        What the batch's columns hold, in order.
+    market : Market
+    rules : Rules
+        Checked.
+    rebalance : array_like of bool, optional
+    metrics : sequence of str
+        Columns of the scores.
+    n_threads : int, optional
+
+    Notes
+    -----
+    Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
+    """
+
+    def __init__(self, rule: Rule, columns: Mapping[str, Parameter], market: Market, rules: Rules, *,
+                 rebalance: Any = None, metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
+        if not callable(rule):
+            raise InputError(f"rule must be callable, rule(params) -> weights, got {rule!r}")
+        self.rule, self.columns, self.market, self.rules, self.rebalance = rule, dict(columns), market, rules, rebalance
+        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.prices = market.prices(rules.fill)
+
+    def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
+        """Metrics of a batch.
+
+        Parameters
+        ----------
+        batch : ndarray of float64, shape (n_candidates, n_params)
+            As :meth:`backtest.Space.candidates` gives it.
+        window : slice, optional
+            Trade inside these bars only; the rule may look at all of them.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_candidates, n_metrics)
+        """
+        return sweep_metrics(self.metrics, self.sums(batch, window), self.market.context(self.rules, window))
+
+    def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
+        """What each candidate leaves behind: ndarray of SUMS, shape (n_candidates,)."""
+        settings, result = self.market.settings(self.rules, window), np.zeros(len(batch), dtype=SUMS)
+        done, held = 0, 0
+        books: list[tuple[Floats, NDArray[np.int64]]] = []
+        for row in batch:
+            books.append(self.events(row))
+            held += books[-1][0].nbytes
+            if held >= BLOCK_BYTES:
+                evaluate_books(books, self.prices, settings, self.n_threads, result[done : done + len(books)])
+                done, held, books = done + len(books), 0, []
+        if books:
+            evaluate_books(books, self.prices, settings, self.n_threads, result[done:])
+        return result
+
+    def params(self, row: Floats) -> dict[str, Any]:
+        """The parameters that a row of a batch stands for."""
+        return {name: column.decode(value) for (name, column), value in zip(self.columns.items(), row.tolist(), strict=True)}
+
+    def events(self, row: Floats) -> tuple[Floats, NDArray[np.int64]]:
+        """Target weights of a candidate, and the bars that decide on them."""
+        params = self.params(row)
+        try:
+            weights = self.rule(params)
+        except Exception as error:
+            raise ObjectiveError(f"rule failed at {params}: {type(error).__name__}: {error}", params) from error
+        try:
+            return self.market.events(weights, self.rebalance)
+        except InputError as error:
+            raise ObjectiveError(f"rule at {params}: {error}", params) from error
+
+
+def evaluate_books(books: Sequence[tuple[Floats, NDArray[np.int64]]], prices: Prices, settings: Settings, n_threads: int,
+                   sums: NDArray[Any]) -> None:
+    """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
+    targets = joined(books)
+    evaluate = _backend.kernel("portfolio").evaluate
+
+    def work(start: int, stop: int) -> None:
+        evaluate(prices, targets, settings, start, stop, sums)
+
+    run_rows(work, len(books), n_threads, CELL_US * (settings.last - settings.first) * prices.marks.shape[1])
+
+
+def joined(books: Sequence[tuple[Floats, NDArray[np.int64]]]) -> Targets:
+    """The events of several books in one table."""
+    first_event = np.zeros(len(books) + 1, dtype=np.int64)
+    np.cumsum([len(bars) for _, bars in books], out=first_event[1:])
+    if len(books) == 1:
+        return Targets(books[0][0], books[0][1], first_event)
+    return Targets(np.concatenate([weights for weights, _ in books]), np.concatenate([bars for _, bars in books]), first_event)
+
+
+def _table(name: str, values: Any) -> Floats:
+    """A matrix (n_bars, n_assets) that nobody else writes into; one dimension is one asset."""
+    given = np.asarray(values)
+    array = matrix(name, given[:, None] if given.ndim == 1 else given, finite=False)
+    if array.flags.writeable and np.shares_memory(array, given):
+        array = array.copy()
+    return array
+
+
+def _labels(values: Any) -> tuple[Any, ...] | None:
+    columns = getattr(values, "columns", None)
+    return None if columns is None else tuple(columns)
+
+
+def _rows(values: Any) -> Any:
+    """The index of a DataFrame or Series; a list's ``index`` is something else."""
+    return values.index if hasattr(values, "iloc") else None
+
+
+def _times(source: Any, n_bars: int, is_asked: bool) -> pd.DatetimeIndex | None:
+    """Times of the bars as pandas dates, sorted and without duplicates; None where nothing holds dates."""
+    if not is_asked:
+        source = _rows(source)
+        if getattr(getattr(source, "dtype", None), "kind", "") != "M":
+            return None
+    import pandas as pd
+
+    try:
+        times = source if isinstance(source, pd.DatetimeIndex) else pd.DatetimeIndex(source)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"index must hold dates, got {type(source).__name__}: {error}") from None
+    if len(times) != n_bars:
+        raise InputError(f"index must have one time per bar ({n_bars}), got {len(times)}")
+    if not (times.is_monotonic_increasing and times.is_unique) or times.hasnans:
+        steps = np.diff(times.asi8)
+        row = int(times.isna().argmax()) if times.hasnans else int((steps <= 0).argmax()) + 1
+        raise DataError(f"index must be sorted, oldest first, without duplicates or missing dates, got {times[row]} (row {row})")
+    return times
+
+
+def _marks(close: Floats, open: Floats | None) -> Floats:
+    """At each close the last valid price, an open or a close; 0 before the first."""
+    if close.min() > 0 and close.max() < np.inf:  # NaN compares false
+        return close
+    marks = close
+    if open is not None:  # a bar without a close may have had an open
+        marks = np.where(_is_price(close), close, open)
+    rows = np.where(_is_price(marks), np.arange(len(close))[:, None], -1)
+    np.maximum.accumulate(rows, axis=0, out=rows)
+    marks = np.take_along_axis(marks, np.maximum(rows, 0), axis=0)
+    marks[rows < 0] = 0.0
+    return np.ascontiguousarray(marks)
+
+
+def _is_price(values: Floats) -> NDArray[np.bool_]:
+    return (values > 0) & (values < np.inf)

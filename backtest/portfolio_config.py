@@ -1,0 +1,173 @@
+"""Configuration of ``backtest portfolio``: TOML in, checked arguments of ``simulate`` or ``optimize_weights`` out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backtest._checks import InputError, choice, known_names
+from backtest.allocation import EVERY, calendar, inverse_volatility
+from backtest.bars import DATE_NAMES, Bars, read_frame
+from backtest.books import Book, simulate
+from backtest.config import PORTFOLIO_EXAMPLE, _check_sections, _record, _space, _tables, _values, _window
+from backtest.costs import Costs
+from backtest.portfolio import Rule
+from backtest.results import Result
+from backtest.space import Space
+from backtest.weights import optimize_weights
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
+DATA = ("samples", "files", "close", "open", "high", "low", "weights")
+RULE = ("name", "every")
+PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
+SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "n_threads", "timeout")
+READY = {"inverse_volatility": lambda close, params, mask: inverse_volatility(close, params["lookback"], mask)}
+
+
+@dataclasses.dataclass(frozen=True)
+class PortfolioConfig:
+    """A checked configuration."""
+
+    source: str  # where the prices came from, for people
+    market: dict[str, Any]  # close, open, ... of simulate
+    options: dict[str, Any]  # the rest of simulate's
+    weights: Any  # or None
+    rule: Rule | None
+    rule_name: str
+    space: Space | None
+    params: dict[str, Any] | None
+    search: dict[str, Any]
+
+    def simulate(self) -> Book:
+        """The book of the weights, or of the rule at ``[params]``."""
+        weights = self.weights if self.rule is None else self.rule(self.params or {})
+        return simulate(weights, **self.market, **self.options)
+
+    def optimize(self, **more: Any) -> Result:
+        """The search over ``[space]``."""
+        assert self.rule is not None
+        assert self.space is not None
+        return optimize_weights(self.rule, self.space, **self.market, **self.options, **self.search | more)
+
+
+def read(path: str | Path | None) -> PortfolioConfig:
+    """Read a TOML file; None is the embedded example.
+
+    Raises
+    ------
+    InputError
+        No such file, no TOML, an unknown section or key, a value that breaks a rule.
+    """
+    tables, folder = _tables(path, PORTFOLIO_EXAMPLE)
+    _check_sections(tables, SECTIONS)
+    data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
+    options = dict(tables.get("portfolio", {}))
+    for section, table, known in (("data", data, DATA), ("rule", rule, RULE), ("search", search, SEARCH),
+                                  ("portfolio", options, PORTFOLIO)):
+        known_names(f"key of [{section}]", table, known)
+    if "costs" not in tables:
+        raise InputError("section [costs] must be there, got none; fee_rate = 0.0 says no costs")
+    options["costs"] = _record("costs", Costs, tables["costs"])
+    if "window" in options:
+        options["window"] = _window(options["window"])
+    market, source = _market(data, folder)
+    has_rule = "rule" in tables
+    if ("weights" in data) == has_rule:
+        raise InputError("[data] must have weights, or there must be a section [rule], got both" if has_rule else
+                         "[data] must have weights, or there must be a section [rule], got neither")
+    if has_rule and ("space" in tables) == ("params" in tables):
+        raise InputError("a [rule] must come with [space] to search or [params] to run one, got "
+                         + ("both" if "space" in tables else "neither"))
+    return PortfolioConfig(
+        source=source, market=market, options=options,
+        weights=_weights(folder / data["weights"], market["close"]) if "weights" in data else None,
+        rule=_rule(rule, market["close"], folder) if has_rule else None, rule_name=str(rule.get("name", "")),
+        space=_space(tables["space"]) if has_rule and "space" in tables else None,
+        params=_values(tables["params"]) if has_rule and "params" in tables else None, search=search)
+
+
+def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
+    """Prices as frames of equal labels, one column an asset; where an asset has no bar it has no price."""
+    import pandas as pd
+
+    kinds = [name for name in ("samples", "files", "close") if name in table]
+    if len(kinds) != 1:
+        raise InputError(f"[data] must have one of samples, files and close, got {', '.join(kinds) or 'none'}")
+    if kinds == ["close"]:
+        names = [name for name in ("close", "open", "high", "low") if name in table]
+        return {name: _wide(folder / table[name]) for name in names}, ", ".join(str(table[name]) for name in names)
+    given = table[kinds[0]]
+    if kinds == ["samples"]:
+        if not isinstance(given, list) or not given:
+            raise InputError(f"samples of [data] must be a list of symbols, got {given!r}")
+        bars, source = {name: Bars.sample(name) for name in given}, "embedded daily bars"
+    else:
+        if not isinstance(given, Mapping) or not given:
+            raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
+        bars, source = {name: Bars.read(folder / file, symbol=name) for name, file in given.items()}, ", ".join(given.values())
+    return {name: pd.DataFrame({symbol: pd.Series(getattr(each, name), index=each.times()) for symbol, each in bars.items()})
+            for name in ("close", "open", "high", "low")}, source
+
+
+def _wide(path: Path) -> pd.DataFrame:
+    """A table with a date column and one column per asset."""
+    import pandas as pd
+
+    frame = read_frame(path)
+    if not isinstance(frame.index, pd.DatetimeIndex):
+        dates = [name for name in frame.columns if str(name).lower() in DATE_NAMES]
+        if not dates:
+            raise InputError(f"{path.name} must have a column of dates ({', '.join(DATE_NAMES)}), got "
+                             f"{', '.join(map(str, frame.columns[:5]))}")
+        try:
+            frame = frame.set_index(pd.DatetimeIndex(pd.to_datetime(frame[dates[0]]))).drop(columns=dates[0])
+        except (ValueError, TypeError) as error:
+            raise InputError(f"column {dates[0]!r} of {path.name} must hold dates: {error}") from None
+    return frame
+
+
+def _weights(path: Path, close: pd.DataFrame) -> pd.DataFrame:
+    """Weights on the bars of the prices; dates that the file leaves out do not rebalance."""
+    frame = _wide(path)
+    known_names("asset of the weights", map(str, frame.columns), map(str, close.columns))
+    for label in close.columns:
+        if label not in frame.columns:
+            raise InputError(f"weights must have a column for every asset, got none for {label!r}")
+    strange = frame.index.difference(close.index)
+    if len(strange):
+        raise InputError(f"weights must be for bars that have prices, got {strange[0]}")
+    if not frame.index.is_unique:
+        raise InputError(f"weights must have one row per date, got {frame.index[frame.index.duplicated()][0]} again")
+    return frame[list(close.columns)].reindex(close.index)
+
+
+def _rule(table: Mapping[str, Any], close: pd.DataFrame, folder: Path) -> Rule:
+    name, every = table.get("name"), choice("every", table.get("every", "month"), EVERY)
+    if not isinstance(name, str):
+        raise InputError(f"[rule] must have a name, one of {', '.join(READY)} or 'package.module:name', got {name!r}")
+    mask = calendar(close.index, every)
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        known_names("rule", [name], READY)
+        return functools.partial(_call, READY[name], close, mask)
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
+    try:
+        function = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"rule must name something importable, got {name!r}: {error}") from error
+    if not callable(function):
+        raise InputError(f"rule must be a function rule(close, params, mask) -> weights, got {type(function).__name__}")
+    return functools.partial(_call, function, close, mask)
+
+
+def _call(function: Any, close: Any, mask: Any, params: Mapping[str, Any]) -> Any:
+    return function(close, params, mask)

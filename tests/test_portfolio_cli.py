@@ -1,0 +1,141 @@
+"""``backtest portfolio``: rules and files in, statistics out."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+from test_cli import invoke
+
+import backtest as bt
+from backtest import allocation, config
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))  # a custom rule's folder is added
+    return tmp_path
+
+
+RULE = """\
+[data]
+samples = ["AAPL", "IBM"]
+
+[rule]
+name = "inverse_volatility"
+
+[space]
+lookback = [20, 60]
+
+[costs]
+fee_rate = 0.001
+
+[portfolio]
+window = [100, 600]
+
+[search]
+metric = "total_return"
+"""
+
+
+def closes():
+    return pd.DataFrame({name: pd.Series(bt.Bars.sample(name).close, index=bt.Bars.sample(name).times())
+                         for name in ("AAPL", "IBM")})
+
+
+def test_portfolio_searches_a_rule(folder):
+    (folder / "p.toml").write_text(RULE)
+    code, out = invoke("portfolio", "p.toml", "--no-progress", "--threads", "1", "--out", "o")
+    assert code == 0
+    assert "AAPL, IBM: 3,270 bars, 2000-03-01 to 2013-03-01" in out
+    assert "inverse_volatility; grid, because the space is finite; done: 2 of 2 candidates evaluated" in out
+    for word in ("Best 2 of 2 candidates by Total return", "Mean margin load", "Sharpe ratio", "Assets"):
+        assert word in out
+    written = folder / "o"
+    assert sorted(path.name for path in written.iterdir()) == [
+        "candidates.parquet", "equity.csv", "ledger.csv", "open_positions.csv", "result.json", "statistics.json", "trades.csv"]
+    close, opens = closes(), closes()
+    for name in opens:
+        opens[name] = bt.Bars.sample(name).open
+    mask = allocation.calendar(close.index, "month")
+    books = [bt.simulate(allocation.inverse_volatility(close, n, mask), close=close, open=opens, costs=bt.Costs(fee_rate=0.001),
+                         window=slice(100, 600)) for n in (20, 60)]
+    best = max(books, key=lambda book: book.value.iloc[-1])
+    assert pd.read_csv(written / "equity.csv")["value"].tolist() == best.value.tolist()
+    assert len(pd.read_csv(written / "ledger.csv")) == len(best.fills)
+    saved = json.loads((written / "statistics.json").read_text())
+    assert saved["statistics"]["All"]["end_value"] == best.value.iloc[-1]
+
+
+def test_portfolio_trades_weights_from_files(folder):
+    close = closes().iloc[:40]
+    close.to_csv(folder / "close.csv", index_label="date")
+    weights = pd.DataFrame({"IBM": [0.5, 0.2], "AAPL": [0.5, 0.8]}, index=close.index[[0, 20]])
+    weights.to_csv(folder / "weights.csv", index_label="date")
+    (folder / "p.toml").write_text('[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n'
+                                   '[portfolio]\nfill = "close"\nstart_value = 1000.0\n')
+    code, out = invoke("portfolio", "p.toml", "--out", "o")
+    assert code == 0
+    assert "Rule" not in out
+    whole = weights[["AAPL", "IBM"]].reindex(close.index)
+    book = bt.simulate(whole, close=close, fill="close", costs=bt.Costs.zero(), start_value=1000.0)
+    assert pd.read_csv(folder / "o" / "equity.csv")["value"].tolist() == pytest.approx(book.value.tolist(), rel=1e-12)
+    assert len(book.fills) == 4
+
+
+def test_portfolio_with_a_rule_of_ones_own(folder):
+    (folder / "my_rules.py").write_text(
+        "import numpy as np\n\ndef equal(close, params, mask):\n    weights = np.full(close.shape, np.nan)\n"
+        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n")
+    text = RULE.replace('"inverse_volatility"', '"my_rules:equal"\nevery = "week"').replace(
+        "[space]\nlookback = [20, 60]", "[params]\nshare = 0.5")
+    (folder / "p.toml").write_text(text)
+    code, out = invoke("portfolio", "p.toml")
+    assert code == 0
+    assert "Largest margin load" in out
+
+
+def test_portfolio_without_a_configuration_searches_the_example(folder):
+    code, out = invoke("portfolio", "--no-progress")
+    assert code == 0
+    assert "AAPL, GOOG, IBM, MSFT" in out
+    assert "done: 49 of 49 candidates evaluated" in out
+    assert invoke("example", "portfolio") == (0, config.PORTFOLIO_EXAMPLE)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("[costs]\nfee_rate = 0.001\n", "", "section [costs] must be there"),
+    ('name = "inverse_volatility"', 'name = "inverse_volatilty"', "rule 'inverse_volatilty' is not known"),
+    ('name = "inverse_volatility"', 'name = "nowhere:rule"', "rule must name something importable"),
+    ('name = "inverse_volatility"', "", "[rule] must have a name"),
+    ('name = "inverse_volatility"', 'name = "inverse_volatility"\nevery = "fortnight"', "every must be one of 'day', 'week'"),
+    ("[space]\nlookback = [20, 60]", "", "a [rule] must come with [space] to search or [params] to run one, got neither"),
+    ('samples = ["AAPL", "IBM"]', "samples = []", "samples of [data] must be a list of symbols"),
+    ('samples = ["AAPL", "IBM"]', "", "[data] must have one of samples, files and close, got none"),
+    ('samples = ["AAPL", "IBM"]', 'samples = ["AAPL"]\nweights = "w.csv"', "or there must be a section [rule], got both"),
+    ('[rule]\nname = "inverse_volatility"', "", "or there must be a section [rule], got neither"),
+    ("window = [100, 600]", 'fil = "close"', "key of [portfolio] 'fil' is not known"),
+    ("window = [100, 600]", 'fill = "noon"', "fill must be one of 'next_open', 'close', got 'noon'"),
+])
+def test_portfolio_errors_are_one_line(folder, old, new, message):
+    (folder / "p.toml").write_text(RULE.replace(old, new))
+    code, out = invoke("portfolio", "p.toml")
+    assert code == 2
+    assert message in out
+
+
+def test_weights_files_that_do_not_fit(folder):
+    close = closes().iloc[:5]
+    close.to_csv(folder / "close.csv", index_label="date")
+    (folder / "p.toml").write_text('[data]\nclose = "close.csv"\nweights = "w.csv"\n[costs]\nfee_rate = 0.0\n')
+    for text, message in (("date,AAPL\n2000-03-01,1\n", "weights must have a column for every asset, got none for 'IBM'"),
+                          ("date,AAPL,IBM,XX\n2000-03-01,1,0,0\n", "asset of the weights 'XX' is not known"),
+                          ("date,AAPL,IBM\n1999-03-01,1,0\n", "weights must be for bars that have prices, got 1999-03-01"),
+                          ("date,AAPL,IBM\n2000-03-01,1,0\n2000-03-01,1,0\n", "weights must have one row per date"),
+                          ("date,AAPL,IBM\nsoon,1,0\n", "column 'date' of w.csv must hold dates"),
+                          ("day,AAPL,IBM\n2000-03-01,1,0\n", "w.csv must have a column of dates")):
+        (folder / "w.csv").write_text(text)
+        code, out = invoke("portfolio", "p.toml")
+        assert code == 2
+        assert message in out

@@ -1,0 +1,146 @@
+"""Portfolio: the compiled kernel against its pure twin, bit for bit; batches, threads, and a twin that is wrong on purpose."""
+
+import warnings
+
+import numpy as np
+import pytest
+from cases import simulated, weight_cases
+from hypothesis import given, settings
+from test_twins import both, copy_of_twin, pure_source, same_bits
+
+import backtest as bt
+from backtest import _backend, trades
+from backtest.metrics import SUMS
+from backtest.portfolio import Market, Rules, evaluate_books, joined
+
+pytestmark = pytest.mark.compiled
+
+
+def outputs(weights, kwargs):
+    book = simulated(weights, kwargs)
+    return [book.sums, book._trade_sums, book._account, book._waiting, np.array(book._waits_since), book.fills,
+            book.tracked.records, book.tracked.positions]
+
+
+@given(weight_cases())
+@settings(max_examples=400)
+def test_books_agree_to_the_last_bit(case):
+    for left, right in zip(*both(lambda: outputs(*case)), strict=True):
+        same_bits(left, right)
+
+
+def random_book(rng, n_bars=60, n_assets=7):
+    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.03, (n_bars, n_assets)), axis=0))
+    open_ = close * np.exp(rng.normal(0, 0.01, close.shape))
+    open_[rng.random(close.shape) < 0.02] = np.nan
+    close[rng.random(close.shape) < 0.02] = np.nan
+    close[-1] = 100.0
+    weights = rng.choice([0.0, 0.1, 0.2, -0.1, 0.3], close.shape)
+    weights[rng.random(n_bars) < 0.6] = np.nan
+    return weights, close, open_
+
+
+@pytest.mark.parametrize("fill", ["next_open", "close"])
+@pytest.mark.parametrize("n_assets", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33])
+def test_widths_around_simd_registers(n_assets, fill):
+    rng = np.random.default_rng(n_assets)
+    weights, close, open_ = random_book(rng, 80, n_assets)
+    costs = bt.Costs(fee_rate=0.002, minimum=0.5, slippage=0.001, borrow_rate=0.05)
+    kwargs = {"close": close, "open": open_, "high": close * 1.01, "low": close * 0.98, "fill": fill, "costs": costs,
+              "periods_per_year": 252.0}
+    for array in (weights, close, open_):
+        array.flags.writeable = False
+    for left, right in zip(*both(lambda: outputs(weights, kwargs)), strict=True):
+        same_bits(left, right)
+
+
+def test_statistics_of_the_kernel_are_those_of_the_trades():
+    """What a book adds up while it trades is what its trades add up to, bit for bit; the trades are those of its ledger."""
+    rng = np.random.default_rng(1)
+    for case in range(20):
+        weights, close, open_ = random_book(rng)
+        costs = bt.Costs(fee_rate=0.002, slippage=0.001, borrow_rate=(0.0, 2.0)[case % 2])
+        extremes = {"high": close * 1.01, "low": close * 0.98} if case % 3 else {}
+        fill = ("next_open", "close")[case % 4 // 2]
+        more = extremes | {"fill": fill, "costs": costs, "periods_per_year": 252.0}
+        book = simulated(weights, {"close": close, "open": open_} | more)
+        same_bits(book._trade_sums, book.tracked.sums())
+        opens = {"open": open_} if fill == "next_open" else {}
+        again = bt.track_trades(book.ledger, close=book.market.marks, borrow_per_bar=costs.borrow_rate / 252.0, **opens,
+                                **extremes)
+        same_bits(again.records, book.tracked.records)
+        same_bits(again.positions, book.tracked.positions)
+        assert len(again) > 50
+
+
+@pytest.mark.parametrize("backend", ["cython", "python"])
+def test_batches_threads_and_single_books_agree_to_the_last_bit(backend):
+    rng = np.random.default_rng(2)
+    _, close, open_ = random_book(rng)
+    market = Market(close, open_)
+    rules = Rules(bt.Costs(fee_rate=0.001, slippage=0.0005), periods_per_year=252.0).checked()
+    weights = [random_book(rng)[0] for _ in range(9)]
+    books, prices, settings = [market.events(each) for each in weights], market.prices("next_open"), market.settings(rules)
+    with _backend.forced(backend):
+        alone = {"close": close, "open": open_, "costs": rules.costs, "periods_per_year": 252.0}
+        single = np.concatenate([simulated(each, alone).sums for each in weights])
+        for n_threads, cut in ((1, 9), (4, 9), (2, 4), (1, 1)):
+            sums = np.zeros(len(books), dtype=SUMS)
+            for begin in range(0, len(books), cut):
+                evaluate_books(books[begin : begin + cut], prices, settings, n_threads, sums[begin : begin + cut])
+            same_bits(sums, single)
+
+
+def test_rows_of_a_batch_are_the_callers_business():
+    rng = np.random.default_rng(3)
+    _, close, open_ = random_book(rng)
+    market = Market(close, open_)
+    books = [market.events(random_book(rng)[0]) for _ in range(5)]
+    settings = market.settings(Rules(bt.Costs.zero()).checked())
+    for name in ("cython", "python"):
+        with _backend.forced(name):
+            part = np.zeros(5, dtype=SUMS)
+            _backend.kernel("portfolio").evaluate(market.prices("next_open"), joined(books), settings, 1, 3, part)
+        assert part["n_fills"][1:3].all()
+        assert not part[[0, 3, 4]].tobytes().strip(b"\0")
+
+
+@pytest.mark.parametrize(("sign", "mutant"), [
+    ("cash_before - (units * price + cost)", "cash_before - (units * price - cost)"),
+    ("target * base / quote - before", "target * base / quote + before"),
+    ("if self.units[asset] < 0.0:", "if self.units[asset] <= 0.0 or True:"),
+    ("marks[bar - 1]", "marks[bar]"),
+    ("else quote * (1.0 - slippage)", "else quote * (1.0 + slippage)"),
+    ("gross += abs(value)", "gross += value"),
+    ("if self.follows and moment == OPEN", "if self.follows and moment == CLOSE"),
+])
+def test_a_changed_twin_does_not_pass(sign, mutant, monkeypatch):
+    source = pure_source("portfolio")
+    assert source.count(sign) == 1, f"{sign!r} is not there once"
+    changed = copy_of_twin("portfolio", "portfolio", source.replace(sign, mutant), monkeypatch)
+    rng = np.random.default_rng(4)
+    differs = False
+    for _ in range(8):
+        weights, close, open_ = random_book(rng)
+        kwargs = {"close": close, "open": open_, "costs": bt.Costs(fee_rate=0.002, slippage=0.001, borrow_rate=0.5),
+                  "periods_per_year": 252.0}
+        with _backend.forced("cython"):
+            right = outputs(weights, kwargs)
+        with _backend.forced("python") as pure, warnings.catch_warnings():
+            monkeypatch.setitem(pure.kernels, "portfolio", changed)
+            wrong = outputs(weights, kwargs)
+        differs |= any(a.tobytes() != b.tobytes() for a, b in zip(right, wrong, strict=True))
+    assert differs
+
+
+def test_the_random_books_meet_everything():
+    """The comparison above is no comparison of empty books."""
+    rng = np.random.default_rng(5)
+    reasons, n_waited = set(), 0
+    for _ in range(10):
+        weights, close, open_ = random_book(rng)
+        book = simulated(weights, {"close": close, "open": open_, "costs": bt.Costs.zero()})
+        reasons |= {trades.REASONS[code] for code in book.fills["reason"]}
+        n_waited += int((book.fills["fill_bar"] > book.fills["decision_bar"] + 1).sum())
+    assert n_waited > 10
+    assert reasons == {"", "signal", "reverse"}
