@@ -110,6 +110,9 @@ def optimize(
     check_metrics([metric], "sweep")
     choice("method", method, METHODS)
     whole("min_trades", min_trades, low=0)
+    if space.conditional:
+        raise SpaceError(f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
+                         "condition (when); bt.Study takes it")
     for name in space.names:
         if name in METRICS:  # a table of results has both as columns
             raise SpaceError(f"parameter names must not be metrics, got {name!r}")

@@ -23,7 +23,7 @@ LAYERS = [
     ["search", "compute"],
     ["rules", "lines", "expr"],
     ["bars"],
-    ["space", "where"],
+    ["space", "space_params", "where"],
     ["metrics"],
     ["costs"],
     ["_backend"],
