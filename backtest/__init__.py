@@ -12,10 +12,13 @@ from backtest._checks import (
     BacktestError,
     DataError,
     FallbackWarning,
+    FingerprintMismatch,
     InputError,
     NumericsWarning,
     ObjectiveError,
     SpaceError,
+    StoreError,
+    StoreVersionError,
 )
 from backtest.bars import Bars
 from backtest.compute.many import optimize_many
@@ -43,6 +46,7 @@ __all__ = [
     "DataError",
     "Execution",
     "FallbackWarning",
+    "FingerprintMismatch",
     "InputError",
     "Levels",
     "NumericsWarning",
@@ -51,6 +55,8 @@ __all__ = [
     "Run",
     "Space",
     "SpaceError",
+    "StoreError",
+    "StoreVersionError",
     "Strategy",
     "Trades",
     "backend",

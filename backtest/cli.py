@@ -21,6 +21,8 @@ from backtest._checks import BacktestError, InputError, choice
 from backtest.levels import windows
 from backtest.metrics import METRICS
 from backtest.space import Space
+from backtest.study import show
+from backtest.study.store import Store
 from backtest.trades import STATISTICS
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ app = typer.Typer(
     help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example "
     "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted.",
 )
+store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look into a store of results.")
+app.add_typer(store_app, name="store")
 console = Console()
 errors = Console(stderr=True)
 
@@ -402,3 +406,35 @@ def _statistic(key: str, value: float) -> str:
     if key.startswith(("n_", "longest_", "min_", "max_")):
         return _number(value, "{:,.0f}")
     return _number(value, "{:,.2f}")
+
+
+@store_app.command("show")
+def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")]) -> None:
+    """What was evaluated on what, and how it ended."""
+    with _plain_errors():
+        store = Store(url, read_only=True)
+        try:
+            contexts = show.overview(store)
+        finally:
+            store.close()
+        statuses = ("done", "undefined", "pruned", "failed")
+        table = Table("context", "name", *statuses, "created", "what")
+        for each in contexts:
+            counts = [f"{each[status]:,}" if status in each else "-" for status in statuses]
+            simple = {key: value for key, value in each["description"].items() if isinstance(value, (str, int, float))}
+            what = ", ".join(f"{key} {value}" for key, value in simple.items())
+            created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created"]))
+            table.add_row(str(each["id"]), _escaped(each["name"]), *counts, created, _escaped(what))
+        console.print(table)
+
+
+@store_app.command("export")
+def store_export(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .csv or .parquet file to write.")],
+    context: Annotated[int | None, typer.Option(help="Number of the context, as shown; the only one by default.",
+                                                show_default=False)] = None,
+) -> None:
+    """Write a context's results to a file."""
+    with _plain_errors():
+        console.print(f"{show.export(url, out, context):,} results written to {_escaped(str(out))}", highlight=False)

@@ -20,6 +20,7 @@ LAYERS = [
     ["runs"],
     ["cells", "signals"],
     ["trades"],
+    ["study"],
     ["search", "compute"],
     ["rules", "lines", "expr"],
     ["bars"],
@@ -30,7 +31,8 @@ LAYERS = [
     ["_checks"],
 ]
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
-HEAVY = ("pandas", "optuna", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals", "tqdm")
+HEAVY = ("pandas", "optuna", "sqlalchemy", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals",
+         "tqdm")
 
 
 def modules():
