@@ -22,6 +22,7 @@ from backtest._checks import (
 )
 from backtest.bars import Bars
 from backtest.compute.many import optimize_many
+from backtest.compute.workers import Workers
 from backtest.costs import Costs, Execution
 from backtest.expr import param
 from backtest.levels import AlwaysOn, Levels
@@ -32,6 +33,8 @@ from backtest.results import Result, load
 from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.space import Space
+from backtest.study.study import Study
+from backtest.study.trial import Trial, TrialPruned
 from backtest.trades import Trades, track_trades
 
 __version__ = "0.1.0.dev0"
@@ -58,7 +61,11 @@ __all__ = [
     "StoreError",
     "StoreVersionError",
     "Strategy",
+    "Study",
     "Trades",
+    "Trial",
+    "TrialPruned",
+    "Workers",
     "backend",
     "evaluate",
     "line",

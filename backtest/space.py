@@ -32,6 +32,7 @@ MAX_COUNTED = 10_000_000
 ABSENT = -(2**63)
 #: TOML has no null: in a TOML file this word stands for None.
 NONE = "none"
+_NOTHING = object()
 _CHUNK = 1_000_000  # combinations looked at in one go while counting
 
 
@@ -347,6 +348,23 @@ class Space(Frozen):
                 unless = self._conditions[name].text
                 raise SpaceError(f"parameter {name!r} must be left out unless {unless}, got {params[name]!r}")
         return row
+
+    def encode_batch(self, params: Sequence[Mapping[str, Any]]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Candidates as a batch, and which of them are in this space; rows of those that are not mean nothing."""
+        batch = np.empty((len(params), len(self.parameters)))
+        inside = np.array([all(name in self.parameters for name in each) for each in params], dtype=np.bool_)
+        for column, (name, each) in enumerate(self.parameters.items()):
+            given = [one.get(name, _NOTHING) for one in params]
+            batch[:, column], known = each.encode_many(given)
+            absent = np.array([value is _NOTHING for value in given], dtype=np.bool_)
+            batch[absent, column] = self._first(name)
+            inside &= known | absent
+            if name not in self._conditions:
+                inside &= ~absent
+        batch[~inside] = [self._first(name) for name in self.parameters]
+        for name, is_there in self.present(batch).items():
+            inside &= is_there == np.array([name in one for one in params], dtype=np.bool_)
+        return batch, inside & self.feasible(batch)
 
     def decode(self, row: Floats | Sequence[float]) -> dict[str, Any]:
         """A row of a batch as named values, of the parameters that are there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -95,6 +95,14 @@ class Grid(Frozen):
         """The value of a batch's number, an int on a grid of whole numbers."""
         return int(value) if self.is_whole else float(value)
 
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Numbers for many values, snapped to the grid, and which of them are on it."""
+        numbers = _numbers(values)
+        inside = (numbers >= self.low - self.step) & (numbers <= self.high + self.step)
+        index = np.rint((np.where(inside, numbers, self.low) - self.low) / self.step).astype(np.int64)
+        snapped = self.at(index)
+        return snapped, inside & (index >= 0) & (index < self.size) & (np.abs(numbers - snapped) <= SNAP * self.step)
+
     def encode(self, name: str, value: Any) -> float:
         """A batch's number for a value, snapped to the grid."""
         index = self.index(name, np.array([number(name, value, error=SpaceError)]))
@@ -155,6 +163,11 @@ class Continuous(Frozen):
     def decode(self, value: float) -> float:
         """The value of a batch's number."""
         return float(value)
+
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Numbers for many values, and which of them are in the range."""
+        numbers = _numbers(values)
+        return numbers, (numbers >= self.low) & (numbers <= self.high)
 
     def encode(self, name: str, value: Any) -> float:
         """A batch's number for a value."""
@@ -221,6 +234,11 @@ class Choice(Frozen):
     def decode(self, value: float) -> Any:
         """The choice of a batch's index."""
         return self.choices[int(value)]
+
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Indices for many values, and which of them are choices."""
+        index = np.array([self._known.get((type(value), value), -1) for value in values], dtype=np.float64)
+        return np.maximum(index, 0.0), index >= 0
 
     def encode(self, name: str, value: Any) -> float:
         """A batch's index for a choice."""
@@ -348,6 +366,13 @@ def _choice_bits(value: Any) -> int:
     if isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_EXACT):
         return int(np.array([value + 0.0]).view(np.int64)[0]) ^ (_WHOLE if type(value) is int else _FLOAT)
     return _tag(f"{type(value).__name__}:{value!r}")
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    """Floats of values; NaN for what is no number."""
+    if all(type(value) in (int, float) for value in values):
+        return np.array(values, dtype=np.float64)
+    return np.array([value if type(value) in (int, float) else math.nan for value in values], dtype=np.float64)
 
 
 def _cells(share: Floats, size: int) -> Ints:

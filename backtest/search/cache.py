@@ -62,6 +62,10 @@ class TrialCache:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is in memory."""
+        return key in self._known
+
     def statistics(self) -> Statistics:
         """How the answers came so far."""
         with self._lock:

@@ -367,6 +367,11 @@ class Store:
         with self._session():
             self._run("UPDATE leases SET until = ? WHERE owner = ?", (time.time() + lease, owner))
 
+    def owners(self) -> list[str]:
+        """Who has reserved something."""
+        with self._session(writes=False):
+            return [owner for (owner,) in self._run("SELECT DISTINCT owner FROM leases")]
+
     def release(self, owner: str) -> None:
         """Give back everything that is reserved and not finished."""
         with self._session():
