@@ -24,7 +24,7 @@ from backtest.strategies import READY
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
 DATA = ("sample", "samples", "file", "files", "symbol")
 SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
-          "timeout")
+          "timeout", "store")
 
 LEVELS_SECTIONS = ("symbols", "forecast", "levels", "search")
 FORECAST = ("high", "low", "position", "kind")

@@ -141,10 +141,11 @@ def test_a_failure_may_be_tried_again_but_not_forever(store, context):
     assert list(store.reserve(context, [key(1)], "a", 60.0, 3).known) == [key(1)]
 
 
-def test_finished_ranges(store, context):
-    store.finish_ranges(context, b"s", [(10, 20), (0, 10)], rows(4))
-    store.finish_ranges(context, b"t", [(0, 5)])
-    assert store.ranges(context, b"s") == [(0, 10), (10, 20)]
+def test_finished_blocks(store, context):
+    store.finish_blocks(context, [(b"s", b"01", 20), (b"t", b"", 10)], rows(4))
+    store.finish_blocks(context, [])
+    assert store.blocks(context) == {b"s": b"01", b"t": b""}
+    assert store.blocks(context + 1) == {}
     assert store.counts(context) == {Status.DONE: 1}
 
 

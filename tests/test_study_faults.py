@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import ROOT
 
 import backtest as bt
 from backtest.study.store import Status, Store
@@ -160,3 +161,25 @@ def test_killed_workers_lose_nothing(tmp_path):
     assert study.best_value == 119
     assert {row.status for row in rows} <= {Status.DONE, Status.FAILED}
     assert len(evaluations(log)) <= 120 + 10 * 10  # a task holds at most ten of these
+
+
+def test_the_example_is_killed_half_way_resumes_and_ends(tmp_path):
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    command = [sys.executable, "-W", "error", str(ROOT / "docs" / "examples" / "python_strategy.py"), url]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while time.monotonic() < until and first.poll() is None:
+        time.sleep(0.05)
+        if (tmp_path / "x.db").exists() and len(stored(url)) >= 100:
+            break
+    first.kill()
+    first.communicate()
+    known = len(stored(url))
+    assert 100 <= known < 200
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    evaluated = 200 - known
+    assert done.stdout.startswith(f"done: {evaluated} candidates evaluated, {known} known before")
+    rows = stored(url)
+    assert len(rows) == len({row.key for row in rows}) == 200
+    best = max(row.value for row in rows if row.status == Status.DONE)
+    assert f"best growth {best:.3f} at" in done.stdout

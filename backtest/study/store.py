@@ -5,7 +5,7 @@ One SQLite file.  Tables:
 * ``contexts``: what was evaluated on what (a fingerprint of objective and data); results of one are never another's.
 * ``results``: (context, key) -> status, value, metrics, parameters, times.
 * ``leases``: (context, key) -> who evaluates it now, and until when that is believed.
-* ``ranges``: index ranges that a sweep of cheap candidates has finished; of those only the kept rows are in ``results``.
+* ``blocks``: blocks of candidates that a sweep of cheap ones has finished; only the kept rows of them are in ``results``.
 """
 
 from __future__ import annotations
@@ -104,10 +104,9 @@ def _tables() -> sa.MetaData:
              sa.Column("seconds", real), sa.Column("attempts", sa.Integer, nullable=False), sa.UniqueConstraint("context", "key"))
     sa.Table("leases", metadata, *key(), sa.Column("owner", sa.Text, nullable=False), sa.Column("until", real, nullable=False),
              sa.PrimaryKeyConstraint("context", "key"), sqlite_with_rowid=False)
-    sa.Table("ranges", metadata, sa.Column("context", sa.Integer, nullable=False),
-             sa.Column("sweep", sa.LargeBinary, nullable=False), sa.Column("start", sa.Integer, nullable=False),
-             sa.Column("stop", sa.Integer, nullable=False), sa.PrimaryKeyConstraint("context", "sweep", "start"),
-             sqlite_with_rowid=False)
+    sa.Table("blocks", metadata, sa.Column("context", sa.Integer, nullable=False),
+             sa.Column("block", sa.LargeBinary, nullable=False), sa.Column("kept", sa.LargeBinary, nullable=False),
+             sa.Column("size", sa.Integer, nullable=False), sa.PrimaryKeyConstraint("context", "block"), sqlite_with_rowid=False)
     return metadata
 
 
@@ -395,19 +394,18 @@ class Store:
 
     # -- sweeps --------------------------------------------------------------------------------------------------------
 
-    def finish_ranges(self, context: int, sweep: bytes, ranges: Iterable[tuple[int, int]], kept: Iterable[Row] = ()) -> None:
-        """Store index ranges that a sweep has finished, and the rows it keeps of them, at once."""
+    def finish_blocks(self, context: int, blocks: Sequence[tuple[bytes, bytes, int]], kept: Iterable[Row] = ()) -> None:
+        """Store blocks that a sweep has finished (identity, places of the rows it keeps, size), and those rows, at once."""
         with self._session():
             self._insert(context, kept)
-            done = [(context, sweep, start, stop) for start, stop in ranges]
-            if done:
-                self._run("INSERT OR REPLACE INTO ranges (context, sweep, start, stop) VALUES (?, ?, ?, ?)", done)
+            if blocks:
+                self._run("INSERT OR REPLACE INTO blocks (context, block, kept, size) VALUES (?, ?, ?, ?)",
+                          [(context, *block) for block in blocks])
 
-    def ranges(self, context: int, sweep: bytes) -> list[tuple[int, int]]:
-        """Index ranges that a sweep has finished, in order."""
+    def blocks(self, context: int) -> dict[bytes, bytes]:
+        """Finished blocks: the places of the kept rows of each."""
         with self._session(writes=False):
-            found = self._run("SELECT start, stop FROM ranges WHERE context = ? AND sweep = ? ORDER BY start", (context, sweep))
-            return [(start, stop) for start, stop in found]
+            return dict(self._run("SELECT block, kept FROM blocks WHERE context = ?", (context,)).all())
 
 
 def _path(url: str) -> Path:
