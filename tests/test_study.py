@@ -1,5 +1,6 @@
 """Studies: each candidate once, remembered; duplicates, capping, failures, pruning, interruptions, export."""
 
+import functools
 import json
 import logging
 import os
@@ -217,6 +218,26 @@ def test_bars_are_data(url):
     quietly(bt.Study({"a": range(5)}, bowl_of_a, data=bt.Bars.sample("GOOG"), **given))
     assert len(bt.Study({"a": range(5)}, bowl_of_a, data=bt.Bars.sample("GOOG"), **given).trials) == 5
     assert bt.Study({"a": range(5)}, bowl_of_a, data=bt.Bars.sample("AAPL"), **given).trials == []
+
+
+def charged(params, trial, bars, costs, fee):
+    return params["a"] - fee
+
+
+def test_what_is_bound_to_an_objective_is_part_of_the_context(url):
+    goog = bt.Bars.sample("GOOG")
+
+    def known(fee=0.1, bars=goog, costs=bt.Costs(fee_rate=0.1)):  # noqa: B008 - a constant
+        objective = functools.partial(charged, bars=bars, costs=costs, fee=fee)
+        study = bt.Study({"a": range(5)}, objective, sampler="random", store=url, version="1", data={"x": [goog, "2020"]})
+        before = len(study.trials)
+        quietly(study)
+        return before
+
+    assert [known(), known(), known(fee=0.2), known(fee=0.2)] == [0, 5, 0, 5]
+    assert [known(bars=bt.Bars.sample("IBM")), known(costs=bt.Costs(fee_rate=0.2))] == [0, 0]
+    with pytest.raises(bt.InputError, match="a value bound to the objective must be text, a number, Bars"):
+        known(fee=np.zeros(3))
 
 
 def bowl_of_a(params, trial):
@@ -538,6 +559,18 @@ def test_any_sampler_object():
         assert len({each.key for each in study.trials}) == 30
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("make", [lambda: optuna.samplers.BruteForceSampler(seed=1),
+                                  lambda: optuna.samplers.GridSampler({"a": range(5), "b": range(4)}, seed=1)])
+@pytest.mark.parametrize("where", [None, "a > b"])
+def test_samplers_that_end_by_themselves(make, where):
+    sampler = make()
+    space = bt.Space({"a": range(5), "b": range(4)}, where=where)
+    study = bt.Study(space, lambda params, trial: params["a"] + params["b"], sampler=sampler)
+    quietly(study)
+    assert len({each.key for each in study.trials}) == len(space)
+
+
 @pytest.mark.parametrize("again", [0, 1])
 def test_export_to_optuna(tmp_path, again):
     study = bt.Study(MIXED, lambda params, trial: trial.report(1, 2.0) or params["x"], sampler="random")
@@ -552,7 +585,6 @@ def test_export_to_optuna(tmp_path, again):
     assert there.best_value == study.best_value
     assert there.trials[0].intermediate_values == {1: 2.0}
     assert set(there.best_params) == set(study.best_params)
-    assert optuna.visualization.plot_optimization_history(there).data
 
 
 def test_a_mirror_follows_the_run(monkeypatch):
@@ -590,7 +622,7 @@ def test_trials_dataframe():
     ({"pruner": "best"}, "pruner must be one of"), ({"pruner": 5}, "or an Optuna pruner, got 5"),
     ({"seed": -1}, "seed must be a whole number >= 0"), ({"store": "sqlite:///x.db"}, "version must be given with a store"),
     ({"store": "x.db", "version": "1"}, "store must be a URL"),
-    ({"store": "sqlite:///unused.db", "version": "1", "data": 5}, "data must be text or Bars")])
+    ({"store": "sqlite:///unused.db", "version": "1", "data": object()}, "data must be text, a number, Bars")])
 def test_bad_studies_are_refused(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((bt.InputError, bt.StoreError), match=message):

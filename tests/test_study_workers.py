@@ -101,6 +101,16 @@ def test_a_task_may_ask(workers):
     assert workers.call(task, (10,), answer=lambda *given: sum(given)).result() == 23
 
 
+def test_other_parts_of_the_library_run_on_them(workers):
+    rng = np.random.default_rng(0)
+    moves = rng.normal(scale=0.01, size=(3, 80))
+    given = {"close": moves[0], "high": moves.max(axis=0) + 0.01, "low": moves.min(axis=0) - 0.01, "high_pred": moves[1] + 0.01,
+             "low_pred": moves[2] - 0.01, "fee_rate": 0.001}
+    problems = {name: bt.Levels(position=np.full(80, sign), **given)
+                for name, sign in (("long", 1.0), ("short", -1.0))}
+    assert bt.optimize_many(problems, executor=workers).equals(bt.optimize_many(problems))
+
+
 def test_shutdown_ends_the_processes():
     pool = Workers(1)
     pid = pool.submit(os.getpid).result()

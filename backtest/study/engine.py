@@ -95,11 +95,14 @@ class Engine:
         trial = self._live.pop(ticket, None)
         if trial is None:
             return
-        with self._lock, quiet():
-            if status == Status.DONE:
-                self.study.tell(trial, list(values or ()))
-            else:
-                self.study.tell(trial, state=TrialState.FAIL if status == Status.FAILED else TrialState.PRUNED)
+        state = {Status.DONE: TrialState.COMPLETE, Status.FAILED: TrialState.FAIL}.get(status, TrialState.PRUNED)
+        try:
+            with self._lock, quiet():
+                self.study.tell(trial, list(values) if values and status == Status.DONE else None, state)
+        except RuntimeError as error:
+            # Samplers that enumerate stop their study with the last trial, which is told all the same; here they may not.
+            if "Study.stop" not in str(error):
+                raise
 
     def prune(self, ticket: int, reports: Sequence[tuple[int, float]]) -> bool:
         """Report values on the way, and ask whether to stop."""
@@ -199,8 +202,10 @@ def _sampler(sampler: Any, seed: int) -> Any:
     package = NEEDS.get(sampler)
     if package is not None and importlib.util.find_spec(package) is None:
         raise BackendUnavailable(f"sampler {sampler!r} needs the package {package}, which is missing: pip install {package}")
+    # Said aloud, since they are defaults in Optuna 5 only.
+    options = {"multivariate": True, "constant_liar": True} if sampler == "tpe" else {}
     with quiet():
-        return getattr(optuna.samplers, name)(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        return getattr(optuna.samplers, name)(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), **options)
 
 
 def _pruner(pruner: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import hashlib
@@ -67,11 +68,12 @@ class Study:
     objective : callable
         ``objective(params, trial) -> float``, or a sequence of floats with several directions.
     name : str
-        Of the study; with ``version``, ``data`` and the objective's own name it is what results are known by.
+        Of the study; with ``version``, ``data``, the objective's own name and what ``functools.partial`` binds to it, it is what
+        results are known by.
     version : str, optional
         Of the objective; change it when the objective changes.  Needed with a store, since code cannot tell by itself whether
         it still means the same.
-    data : str or Bars, optional
+    data : str or Bars, or list or dict of them, optional
         What the objective is evaluated on: another one is another context, whose results are not mixed with these.
     direction : {"maximize", "minimize"} or sequence of them
     store : str, optional
@@ -151,7 +153,8 @@ class Study:
 
     def _resume(self, store: Store, data: Any, resume: str) -> None:
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
-        what = {"objective": _label(self.objective), "version": self.version, "directions": self.directions, "data": _data(data)}
+        what = {"objective": _label(self.objective), "version": self.version, "directions": self.directions,
+                "data": _plain("data", data)}
         fingerprint = hashlib.blake2b(json.dumps(["study", self.name, what]).encode(), digest_size=16).digest()
         same_name = [each for each in store.contexts() if each["name"] == self.name]
         known = [each["id"] for each in same_name if each["fingerprint"] == fingerprint]
@@ -415,17 +418,26 @@ class _Bar:
             self._bar.set_postfix_str(f"best {self._study.best_value:.4g}", refresh=False)
 
 
-def _label(objective: Any) -> str:
-    """An objective's own name; a script's ``__main__`` is left out, since it may be imported as well."""
-    while isinstance(objective, functools.partial):
-        objective = objective.func
+def _label(objective: Any) -> Any:
+    """An objective's own name, with the values bound to it; a script's ``__main__`` is left out, since it may be imported too."""
+    if isinstance(objective, functools.partial):
+        bound = [objective.args, objective.keywords]
+        return [_label(objective.func), *(_plain("a value bound to the objective", each) for each in bound)]
     kind = objective if hasattr(objective, "__qualname__") else type(objective)
     return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
 
 
-def _data(data: Any) -> str | None:
-    if data is None or isinstance(data, str):
-        return data
-    if hasattr(data, "content_hash"):
-        return str(data.content_hash)
-    raise InputError(f"data must be text or Bars, which say what the objective is evaluated on, got {data!r}")
+def _plain(name: str, value: Any) -> Any:
+    """A value by its content, for a fingerprint."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(name, each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, each) for key, each in value.items()}
+    if hasattr(value, "content_hash"):
+        return str(value.content_hash)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _plain(name, dataclasses.asdict(value))
+    raise InputError(f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
+                     f"{value!r}")
