@@ -6,7 +6,6 @@ import contextlib
 import functools
 import logging
 import os
-import signal
 import socket
 import threading
 import time
@@ -22,6 +21,7 @@ from backtest._checks import InputError, ObjectiveError
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
+from backtest.study.interruptions import Interruptions, Stopped
 from backtest.study.propose import Candidate
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
 from backtest.study.store import Status
@@ -42,57 +42,6 @@ WORTH_A_COMMIT = 0.05
 DEAR = 0.01
 #: Seconds between two looks at what other drivers did.
 LOOK = 0.5
-
-
-class Stopped(BaseException):
-    """Ctrl-C or SIGTERM; nothing but the driver catches it."""
-
-
-class Interruptions:
-    """Ctrl-C and SIGTERM, let through only where nothing can be lost by them."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._is_open = False
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Handle both signals for a while; elsewhere than in the main thread, there are none."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-        # A handler that is not Python's cannot be put back, and an ignored Ctrl-C stays ignored.
-        ours = [each for each, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
-        for each in ours:
-            signal.signal(each, self._arrived)
-        try:
-            yield
-        finally:
-            for each in ours:
-                signal.signal(each, before[each])
-
-    @property
-    def is_termination(self) -> bool:
-        """Whether it was SIGTERM."""
-        return self.signal == signal.SIGTERM
-
-    def _arrived(self, number: int, _: Any) -> None:
-        self.signal = number
-        if self._is_open:
-            self._is_open = False
-            raise Stopped
-
-    @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """Let them through; also one that came before."""
-        self._is_open = True
-        try:
-            if self.signal is not None:
-                raise Stopped
-            yield
-        finally:
-            self._is_open = False
 
 
 class Driver:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
 from backtest._checks import StoreError, StoreVersionError
+from backtest.study.tables import tables
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -85,29 +86,6 @@ _RULES = {"not a database": "must be a SQLite database of this library", "readon
           "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
           "full": "must have room on its disk", "disk I/O": "must be on a disk that can be written",
           "unable to open": "must be a file we may open", "locked": f"must be free within {PATIENCE:.0f} s"}
-
-
-def _tables() -> sa.MetaData:
-    import sqlalchemy as sa
-
-    metadata, real = sa.MetaData(), sa.Float
-
-    def key() -> tuple[sa.Column[int], sa.Column[bytes]]:
-        return sa.Column("context", sa.Integer, nullable=False), sa.Column("key", sa.LargeBinary, nullable=False)
-
-    sa.Table("contexts", metadata, sa.Column("id", sa.Integer, primary_key=True),
-             sa.Column("fingerprint", sa.LargeBinary, nullable=False, unique=True), sa.Column("name", sa.Text, nullable=False),
-             sa.Column("description", sa.Text, nullable=False), sa.Column("created", real, nullable=False))
-    sa.Table("results", metadata, sa.Column("id", sa.Integer, primary_key=True), *key(),
-             sa.Column("status", sa.Integer, nullable=False), sa.Column("value", real), sa.Column("metrics", sa.LargeBinary),
-             sa.Column("params", sa.Text), sa.Column("extra", sa.Text), sa.Column("finished", real, nullable=False),
-             sa.Column("seconds", real), sa.Column("attempts", sa.Integer, nullable=False), sa.UniqueConstraint("context", "key"))
-    sa.Table("leases", metadata, *key(), sa.Column("owner", sa.Text, nullable=False), sa.Column("until", real, nullable=False),
-             sa.PrimaryKeyConstraint("context", "key"), sqlite_with_rowid=False)
-    sa.Table("blocks", metadata, sa.Column("context", sa.Integer, nullable=False),
-             sa.Column("block", sa.LargeBinary, nullable=False), sa.Column("kept", sa.LargeBinary, nullable=False),
-             sa.Column("size", sa.Integer, nullable=False), sa.PrimaryKeyConstraint("context", "block"), sqlite_with_rowid=False)
-    return metadata
 
 
 class Store:
@@ -178,7 +156,7 @@ class Store:
         with self._transaction():
             if self._is_ours():  # another process was faster
                 return
-            for table in _tables().sorted_tables:
+            for table in tables().sorted_tables:
                 from sqlalchemy.schema import CreateTable
 
                 self._run(str(CreateTable(table).compile(engine)))

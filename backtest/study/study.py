@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
 import gc
 import hashlib
 import json
@@ -15,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from backtest._checks import FallbackWarning, FingerprintMismatch, InputError, StoreError, choice, number, whole
 from backtest.search.cache import TrialCache
@@ -23,40 +21,17 @@ from backtest.space import Space
 from backtest.study.driver import Driver
 from backtest.study.engine import Engine
 from backtest.study.export import Mirror, export, to_frame
+from backtest.study.fingerprint import label, plain
 from backtest.study.propose import Proposer
 from backtest.study.records import Finished, of_rows
 from backtest.study.store import Store
+from backtest.study.summary import Bar, Summary
 from backtest.study.trial import Objective
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger("backtest")
-
-
-class Summary(NamedTuple):
-    """How a run went.
-
-    ``evaluated`` candidates now, ``known`` from before, ``asks`` of the engine, ``duplicates`` among them that cost nothing,
-    ``failures`` and ``discarded`` results among the evaluated, seconds of ``search``, ``evaluation`` (of all workers) and
-    ``store``, and how it ended.
-    """
-
-    evaluated: int
-    known: int
-    asks: int
-    duplicates: int
-    failures: int
-    discarded: int
-    search: float
-    evaluation: float
-    store: float
-    ended: str
-
-    def __str__(self) -> str:
-        spent = f"{self.search:.2f} s in search, {self.evaluation:.2f} s in evaluation, {self.store:.2f} s in the store"
-        return (f"{self.ended}: {self.evaluated:,} candidates evaluated, {self.known:,} known before, "
-                f"{self.duplicates:,} duplicates saved, {self.failures:,} failed; {spent}")
 
 
 class Study:
@@ -153,8 +128,8 @@ class Study:
 
     def _resume(self, store: Store, data: Any, resume: str) -> None:
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
-        what = {"objective": _label(self.objective), "version": self.version, "directions": self.directions,
-                "data": _plain("data", data)}
+        what = {"objective": label(self.objective), "version": self.version, "directions": self.directions,
+                "data": plain("data", data)}
         fingerprint = hashlib.blake2b(json.dumps(["study", self.name, what]).encode(), digest_size=16).digest()
         same_name = [each for each in store.contexts() if each["name"] == self.name]
         known = [each["id"] for each in same_name if each["fingerprint"] == fingerprint]
@@ -293,7 +268,7 @@ class Study:
         known, before = len(self.trials), self.proposer()
         asks, duplicates = before.asks, before.duplicates
         copy = None if mirror is None else Mirror(self, mirror)
-        with _Bar(self, target, progress) as bar:
+        with Bar(self, target, progress) as bar:
             def look(finished: list[Finished]) -> None:
                 bar.look(len(finished))
                 for each in finished:
@@ -392,52 +367,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
-
-
-class _Bar:
-    """A tqdm bar; off where nobody looks."""
-
-    def __init__(self, study: Study, target: float, wish: bool | None) -> None:
-        from tqdm.auto import tqdm
-
-        self._study = study
-        self._bar = tqdm(total=None if target == math.inf else int(target), initial=len(study.trials), desc=study.name,
-                         unit=" trials", leave=False, disable=None if wish is None else not wish)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def look(self, count: int) -> None:
-        if self._bar.disable:
-            return
-        self._bar.update(count)
-        if self._study.n_values == 1 and self._study._best is not None:
-            self._bar.set_postfix_str(f"best {self._study.best_value:.4g}", refresh=False)
-
-
-def _label(objective: Any) -> Any:
-    """An objective's own name, with the values bound to it; a script's ``__main__`` is left out, since it may be imported too."""
-    if isinstance(objective, functools.partial):
-        bound = [objective.args, objective.keywords]
-        return [_label(objective.func), *(_plain("a value bound to the objective", each) for each in bound)]
-    kind = objective if hasattr(objective, "__qualname__") else type(objective)
-    return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
-
-
-def _plain(name: str, value: Any) -> Any:
-    """A value by its content, for a fingerprint."""
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(name, each) for each in value]
-    if isinstance(value, Mapping):
-        return {str(key): _plain(name, each) for key, each in value.items()}
-    if hasattr(value, "content_hash"):
-        return str(value.content_hash)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _plain(name, dataclasses.asdict(value))
-    raise InputError(f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
-                     f"{value!r}")
