@@ -21,7 +21,7 @@ from backtest._checks import BacktestError, InputError, choice
 from backtest.levels import windows
 from backtest.metrics import METRICS
 from backtest.space import Space
-from backtest.study import show
+from backtest.study import join, show
 from backtest.study.store import Store
 from backtest.trades import STATISTICS
 
@@ -406,6 +406,30 @@ def _statistic(key: str, value: float) -> str:
     if key.startswith(("n_", "longest_", "min_", "max_")):
         return _number(value, "{:,.0f}")
     return _number(value, "{:,.2f}")
+
+
+@app.command()
+def worker(
+    store: Annotated[str, typer.Option(metavar="URL", help="Such as sqlite:///study.db")],
+    study: Annotated[str, typer.Option(metavar="NAME", help="Of a study in the store.")],
+    objective: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Its objective, to be imported.")],
+    version: Annotated[
+        str | None, typer.Option(help="Where there are several; the newest by default.", show_default=False)
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1,
+                                               show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of this worker's sampler.", min=0, show_default=False)] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; none by default.", min=1, show_default=False)] = None,
+    progress: Annotated[bool | None, typer.Option("--progress/--no-progress", show_default=False)] = None,
+) -> None:
+    """Help a study that another process has started: evaluate candidates that nobody else does."""
+    with _plain_errors():
+        joined = join.join(store, study, join.imported(objective), version=version, seed=seed)
+        with backtest.Workers(processes) if processes else contextlib.nullcontext() as executor:
+            summary = joined.run(trials, executor=executor, progress=progress)
+        console.print(f"{_escaped(str(summary))}", highlight=False)
+        if joined.is_interrupted:
+            raise typer.Exit(130)
 
 
 @store_app.command("show")

@@ -6,10 +6,8 @@ A batch is a float64 matrix (n_candidates, n_params): the value of a number, the
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +118,9 @@ class Space(Frozen):
 
         TOML has no null, so there ``"none"`` stands for None.
         """
+        import json
+        import tomllib
+
         path = Path(path)
         if path.suffix not in (".toml", ".json") or not path.is_file():
             raise SpaceError(f"path must be an existing .toml or .json file, got {str(path)!r}")

@@ -237,7 +237,9 @@ class Choice(Frozen):
 
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
         """Indices for many values, and which of them are choices."""
-        index = np.array([self._known.get((type(value), value), -1) for value in values], dtype=np.float64)
+        kinds = (bool, int, float, str, type(None))
+        index = np.array([self._known.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values],
+                         dtype=np.float64)
         return np.maximum(index, 0.0), index >= 0
 
     def encode(self, name: str, value: Any) -> float:

@@ -695,3 +695,33 @@ def test_strategies_read_every_parameter():
     with pytest.raises(bt.SpaceError, match=r"slow must always be there, .* got a condition \(when\); bt\.Study takes it"):
         bt.optimize(bt.Bars.sample("GOOG"), bt.strategies.sma_cross,
                     {"fast": [5, 6], "slow": {"choices": [9, 10], "when": "fast == 5"}}, costs=bt.Costs.zero())
+
+
+# -- many candidates at once -------------------------------------------------------------------------------------------
+
+ANY = {"kind": ["sma", "ema", None, True, 1], "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
+       "k": {"low": 0.1, "high": 0.7, "step": 0.1}, "x": {"low": 0.5, "high": 2.0}}
+
+
+@given(st.integers(0, 2**32))
+def test_batches_of_values_are_encoded_as_one_by_one(seed):
+    space = Space(ANY, where="k < x")
+    batch = space.from_unit(np.random.default_rng(seed).uniform(size=(20, 4)))
+    params = space.decode_batch(batch)
+    assert params == [space.decode(row) for row in batch]
+    again, inside = space.encode_batch(params)
+    np.testing.assert_array_equal(again[inside], batch[inside])
+    assert inside.tolist() == space.feasible(batch).tolist()
+
+
+@pytest.mark.parametrize("other", [
+    {"kind": "wma"}, {"kind": 1.0}, {"kind": False}, {"kind": [1]}, {"n": 4}, {"n": 11}, {"n": "3"}, {"n": None}, {"n": nan},
+    {"k": 0.15}, {"k": inf}, {"x": 0.4}, {"x": "1"}, {"x": nan}, {"x": 0.55, "k": 0.7}, {"y": 1}, {"kind": None}, {"n": ...},
+    {"x": ...}], ids=repr)
+def test_what_is_not_in_the_space_is_told(other):
+    space = Space(ANY, where="k < x")
+    good = {"kind": "sma", "n": 3, "k": 0.3, "x": 1.0}
+    bad = {name: value for name, value in (good | other).items() if value is not ...}
+    _, inside = space.encode_batch([good, bad, good])
+    assert inside.tolist() == [True, False, True]
+    assert space.encode_batch([])[0].shape == (0, 4)

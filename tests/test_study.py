@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -326,6 +327,31 @@ def test_numbers_of_any_kind():
         study = bt.Study({"a": [1, 2]}, lambda params, trial, result=result: result, sampler="random")
         quietly(study)
         assert study.best_value == 1.0
+
+
+def test_leaving_the_program_is_a_failure():
+    study = bt.Study({"a": range(3)}, lambda params, trial: sys.exit(3), sampler="random")
+    with pytest.raises(bt.ObjectiveError, match="SystemExit: 3"):
+        quietly(study)
+
+
+@pytest.mark.parametrize("space", [{"a": range(300)}, {"a": {"low": 0.0, "high": 300.0}}], ids=["finite", "continuous"])
+def test_a_slow_one_among_cheap_ones_keeps_no_others_waiting(url, space):
+    waited = []
+
+    def objective(params, trial):
+        if 60 <= trial.number < 64:
+            time.sleep(0.3)
+        waited.append((trial.number, time.time()))
+        return params["a"]
+
+    study = bt.Study(space, objective, sampler="random", store=url, version="1")
+    quietly(study, 250)
+    begun = dict(waited)
+    assert len(study.trials) == len(waited) == 250
+    slow = [each for each in study.trials if 60 <= each.number < 64]
+    assert slow
+    assert all(each.finished - begun[each.number] < 0.25 for each in slow)
 
 
 def test_an_error_ends_the_run_after_everything_is_stored(url):

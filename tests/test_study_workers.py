@@ -78,6 +78,13 @@ def test_data_is_placed_once_and_read_only(workers):
     assert found == {(data["close"].sum(), "assignment destination is read-only", 1)}
 
 
+def test_old_data_makes_room(workers):
+    values = [np.full(1000, number) for number in range(20)]
+    placed = [workers.place(each) for each in values]
+    assert sum(os.path.exists(each.path) for each in placed) == 16
+    assert workers.submit(np.sum, placed[-1]).result() == 19_000
+
+
 def test_a_dead_worker_is_replaced(workers):
     with pytest.raises(WorkerDied, match="exit code 9"):
         workers.submit(os._exit, 9).result()

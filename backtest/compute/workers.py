@@ -8,25 +8,27 @@ import hashlib
 import os
 import pickle
 import queue
-import shutil
 import struct
-import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backtest._checks import InputError, number
 from backtest.compute import worker
 from backtest.compute.threads import thread_count
 from backtest.compute.worker import Placed, WorkerDied
 
+if TYPE_CHECKING:
+    import subprocess
+
 #: Every one of these libraries would otherwise start a thread per processor in each worker.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
               "NUMEXPR_NUM_THREADS": "1"}
+#: Placed things that are kept for tasks to come.
+MOST_PLACED = 16
 _START = "from backtest.compute.worker import main; main()"
 _SIZE = struct.Struct("<Q")
 _living: weakref.WeakSet[Workers] = weakref.WeakSet()
@@ -59,6 +61,7 @@ class Workers(Executor):
         self._slots: list[_Slot] = []
         self._folder: str | None = None
         self._placed: dict[int, tuple[Any, Placed]] = {}
+        self._n_placed = 0
         _living.add(self)
 
     def __repr__(self) -> str:
@@ -122,8 +125,11 @@ class Workers(Executor):
             if known is not None:
                 return known[1]
             if self._folder is None:
+                import tempfile
+
                 self._folder = tempfile.mkdtemp(prefix="backtest-")
-            path = os.path.join(self._folder, str(len(self._placed)))
+            self._n_placed += 1
+            path = os.path.join(self._folder, str(self._n_placed))
             try:
                 sizes = worker.place(value, path)
             except Exception as error:
@@ -133,6 +139,10 @@ class Workers(Executor):
                 token = hashlib.file_digest(file, "blake2b").hexdigest()
             placed = Placed(token, path, sizes)
             self._placed[id(value)] = value, placed  # the value too, so that its id stays its own
+            if len(self._placed) > MOST_PLACED:
+                _, oldest = self._placed.pop(next(iter(self._placed)))
+                with contextlib.suppress(OSError):  # where a file that is mapped cannot be removed, it goes with the folder
+                    os.remove(oldest.path)
             return placed
 
     # -- the end -------------------------------------------------------------------------------------------------------
@@ -159,6 +169,8 @@ class Workers(Executor):
             for slot in slots:
                 slot.thread.join()
         if self._folder is not None and (wait or cancel_futures):
+            import shutil
+
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def kill(self) -> None:
@@ -243,6 +255,8 @@ class _Slot:
     def _started(self) -> subprocess.Popen[bytes]:
         if self.process is not None and self.process.poll() is None:
             return self.process
+        import subprocess
+
         self._end()
         path = os.pathsep.join(each or os.getcwd() for each in sys.path)
         self.process = subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -254,6 +268,8 @@ class _Slot:
         process, self.process = self.process, None
         if process is None:
             return None
+        import subprocess
+
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):  # what was not sent before it died
                 if pipe is not None:

@@ -6,10 +6,8 @@ import contextlib
 import functools
 import logging
 import os
-import socket
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
@@ -38,6 +36,8 @@ LEASE = 30.0
 WORTH_A_TASK, LARGEST_TASK = 0.1, 512
 #: Seconds of work between two transactions where evaluations are cheap.
 WORTH_A_COMMIT = 0.05
+#: Seconds that a result waits at most for others, to be stored together.
+LONGEST_WAIT = 0.25
 #: Evaluations that take so many seconds are worth waiting for the disk.
 DEAR = 0.01
 #: Seconds between two looks at what other drivers did.
@@ -61,7 +61,7 @@ class Driver:
         self.study, self.proposer, self.store = study, study.proposer(), study.store
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
-        self.owner = f"{_here()} {os.getpid()} {uuid.uuid4().hex}"
+        self.owner = f"{_here()} {os.getpid()} {os.urandom(16).hex()}"
         self.interruptions = Interruptions()
         self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
         self.evaluated = self.discarded = self.failures = 0
@@ -102,9 +102,12 @@ class Driver:
         outcomes: list[Outcome] = []
         try:
             with self.interruptions.open():
-                evaluate(self.study.objective, tasks, self.study.n_values, self.catch, self.retries, self._prune(), outcomes)
+                evaluate(self.study.objective, tasks, self.study.n_values, self.catch, self.retries, self._prune(), outcomes,
+                         min(self.deadline, time.monotonic() + LONGEST_WAIT))
         finally:
             self._settle(outcomes)
+        left = tasks[len(outcomes) :]  # the others took longer than the ones before promised
+        self.proposer.put_back([self._candidates.pop(task.number)[0] for task in left])
 
     def _there(self, executor: Executor) -> None:
         """Keep an executor busy."""
@@ -181,6 +184,7 @@ class Driver:
 
     def _collect(self, ready: set[Future[list[Outcome]]]) -> None:
         outcomes: list[Outcome] = []
+        failure: ObjectiveError | None = None
         for future in ready:
             tasks = self._futures.pop(future)
             try:
@@ -188,10 +192,11 @@ class Driver:
             except (WorkerDied, TimeoutError) as error:
                 outcomes += self._after_death(tasks, error)
             except Exception as error:
-                self._settle(outcomes)
-                raise ObjectiveError(f"the executor could not evaluate: {type(error).__name__}: {error}",
-                                     tasks[0].params) from error
+                failure = ObjectiveError(f"the executor could not evaluate: {type(error).__name__}: {error}", tasks[0].params)
+                failure.__cause__ = error
         self._settle(outcomes)
+        if failure is not None:
+            raise failure
 
     def _after_death(self, tasks: list[Task], error: Exception) -> list[Outcome]:
         """Trials whose worker is gone: each is run again, alone, once; then it has failed."""
@@ -351,6 +356,8 @@ class Driver:
 @functools.cache
 def _here() -> str:
     """Where process numbers are our own: this machine, and this container of it."""
+    import socket
+
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:  # not Linux

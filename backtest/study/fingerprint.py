@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError
 
 
 def label(objective: Any) -> Any:
-    """An objective's own name, with the values bound to it; a script's ``__main__`` is left out, since it may be imported too."""
+    """An objective's own name, the same run as a program and imported, with the values bound to it."""
     if isinstance(objective, functools.partial):
         bound = [objective.args, objective.keywords]
         return [label(objective.func), *(plain("a value bound to the objective", each) for each in bound)]
     kind = objective if hasattr(objective, "__qualname__") else type(objective)
-    return kind.__qualname__ if kind.__module__ == "__main__" else f"{kind.__module__.rpartition('.')[2]}.{kind.__qualname__}"
+    module = kind.__module__.rpartition(".")[2]
+    if module == "__main__":  # a program's is its file's name; a notebook and python -c have none
+        module = Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem
+    return f"{module}.{kind.__qualname__}" if module else kind.__qualname__
 
 
 def plain(name: str, value: Any) -> Any:

@@ -126,6 +126,12 @@ class Proposer:
         self.flying |= {each.key: each for each in found}
         return found
 
+    def put_back(self, candidates: Sequence[Candidate]) -> None:
+        """Candidates that were not evaluated after all, and will come again."""
+        for each in candidates:
+            self.drop(each.key)
+        self._buffer.extendleft((each.key, each.row) for each in reversed(candidates))
+
     def land(self, key: bytes, status: Status, values: Sequence[float] | None) -> None:
         """A candidate was evaluated; the engine is told."""
         candidate = self.flying.pop(key)
@@ -159,7 +165,11 @@ class Proposer:
 
     def _random(self, count: int) -> list[Candidate]:
         found: dict[bytes, Candidate] = {}
-        for _ in range(PATIENCE):
+        while self._buffer and len(found) < count:
+            key, row = self._buffer.popleft()
+            if self.is_new(key):
+                found[key] = Candidate(key, row, None)
+        for _ in range(PATIENCE if len(found) < count else 0):
             batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
             batch = batch[self.space.feasible(batch)]
             for key, row in zip(self.space.digests(batch), batch, strict=True):

@@ -16,10 +16,10 @@ import json
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote
 
 from backtest._checks import StoreError, StoreVersionError
 from backtest.study.tables import tables
@@ -40,6 +40,10 @@ BATCH = 20_000
 #: Measured with a million rows there already, rows a second in batches of 20,000: 190,000 so, 95,000 with pages of 4 KiB, and
 #: 48,000 where the rows themselves lie in the order of their keys (WITHOUT ROWID), which is a random one.
 _PAGE, _CACHE_KIB, _LOG_PAGES = 8192, 65_536, 4000
+
+
+#: Connections of a parent, kept so that the child's end of them is never closed in its name.
+_inherited: list[Any] = []
 
 
 class Status(enum.IntEnum):
@@ -121,6 +125,8 @@ class Store:
     # -- the connection ------------------------------------------------------------------------------------------------
 
     def _connect(self) -> sa.Connection:
+        from urllib.parse import quote
+
         import sqlalchemy as sa
 
         if not self.path.parent.is_dir():
@@ -140,6 +146,7 @@ class Store:
             except BaseException:
                 connection.close()
                 raise
+        self._closing = weakref.finalize(self, _closed, connection, os.getpid())
         return connection
 
     def _prepare(self, engine: sa.Engine) -> None:
@@ -209,7 +216,7 @@ class Store:
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._connection.engine.dispose(close=False)  # the parent's is the parent's to close
+                self._closing()  # keeps the parent's, which is the parent's to close
                 self._connection = self._connect()
             with self._complaints(), self._transaction() if writes else contextlib.nullcontext():
                 yield
@@ -237,8 +244,7 @@ class Store:
     def close(self) -> None:
         """Close the file; a later call of any method fails."""
         with self._lock:
-            self._connection.close()
-            self._connection.engine.dispose()
+            self._closing()
 
     def be_durable(self, full: bool) -> None:
         """Whether a commit waits for the disk (``synchronous=FULL``), for results that are dear."""
@@ -384,6 +390,14 @@ class Store:
         """Finished blocks: the places of the kept rows of each."""
         with self._session(writes=False):
             return dict(self._run("SELECT block, kept FROM blocks WHERE context = ?", (context,)).all())
+
+
+def _closed(connection: sa.Connection, pid: int) -> None:
+    if pid != os.getpid():
+        _inherited.append(connection)
+        return
+    connection.close()
+    connection.engine.dispose()
 
 
 def _path(url: str) -> Path:

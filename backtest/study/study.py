@@ -137,14 +137,17 @@ class Study:
         if resume == "never" and has_results:
             raise StoreError(f"study {self.name!r} must be new with resume='never', got {sum(store.counts(known[0]).values()):,} "
                              "results in the store; give it another name or version")
-        if resume == "require" and not has_results:
+        if resume == "require" and not known:
             for each in same_name:
                 other = {key: value for key, value in each["description"].items() if key in what and value != what[key]}
                 if other:
                     differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
                     raise FingerprintMismatch(f"study {self.name!r} must be the one in the store, got another one: {differs}")
             raise StoreError(f"study {self.name!r} must be in the store with resume='require', got none")
-        self.context = store.context(fingerprint, self.name, what | {"metrics": metrics})
+        # For another driver that joins; a sampler or pruner that has no name is not in it.
+        how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
+        self.context = store.context(fingerprint, self.name, what | how | {"metrics": metrics, "seed": self.seed,
+                                                                           "space": self.space.to_dict()})
         with _no_collection():
             rows, self.mark = store.read(self.context)
             found = of_rows(rows, self.space, 0)
@@ -296,6 +299,11 @@ class Study:
     def stop(self) -> None:
         """End the run after the evaluations that go on, from a callback or another thread."""
         self.wants_stop = True
+
+    def close(self) -> None:
+        """Close the store; what was found stays."""
+        if self.store is not None:
+            self.store.close()
 
     # -- what was found ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import json
 import math
 import random
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -94,8 +93,11 @@ class Outcome(NamedTuple):
 
 
 def evaluate(objective: Objective, tasks: Sequence[Task], n_values: int, catch: tuple[type[BaseException], ...], retries: int,
-             prune: Prune | None = None, done: list[Outcome] | None = None) -> list[Outcome]:
-    """Evaluate trials one by one; ``done`` holds what is finished if it is interrupted."""
+             prune: Prune | None = None, done: list[Outcome] | None = None, until: float = math.inf) -> list[Outcome]:
+    """Evaluate trials one by one, no further one after ``time.monotonic()`` is ``until``, or after one has failed for good.
+
+    ``done`` holds what is finished if it is interrupted.
+    """
     done = [] if done is None else done
     for task in tasks:
         for attempt in range(retries + 1):
@@ -105,7 +107,7 @@ def evaluate(objective: Objective, tasks: Sequence[Task], n_values: int, catch: 
             if outcome.status != Status.FAILED:
                 break
         done.append(outcome)
-        if not outcome.is_caught:
+        if not outcome.is_caught or time.monotonic() >= until:
             break
     return done
 
@@ -124,10 +126,12 @@ def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[Bas
         values = checked(objective(dict(task.params), trial), n_values, task.params)
         seconds = time.perf_counter() - begun
         return Outcome(task.number, Status.DONE, values, seconds, None, None, tuple(trial.reports), trial.attrs)
-    except Exception as error:  # an error of the objective is a result of its trial
+    except (Exception, SystemExit) as error:  # an error of the objective is a result of its trial
         seconds, kept = time.perf_counter() - begun, (tuple(trial.reports), trial.attrs)
         if type(error).__name__ == "TrialPruned":  # Optuna's need not be imported
             return Outcome(task.number, Status.PRUNED, None, seconds, None, None, *kept)
+        import traceback
+
         said = f"{type(error).__name__}: {error}"
         return Outcome(task.number, Status.FAILED, None, seconds, said, traceback.format_exc(), *kept, isinstance(error, catch))
 
