@@ -1,5 +1,6 @@
 """Studies: each candidate once, remembered; duplicates, capping, failures, pruning, interruptions, export."""
 
+import contextlib
 import functools
 import json
 import logging
@@ -561,6 +562,32 @@ def test_pruning(sampler, pruner):
     assert statuses.count(Status.PRUNED) > 5
     assert study.best_params == {"a": 39}
     assert all(each.values is None and each.reports for each in study.trials if each.status == Status.PRUNED)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_tried_again_reports_again(monkeypatch, workers, tmp_path):
+    monkeypatch.setattr("backtest.study.trial.BACKOFF", 0.001)
+
+    def objective(params, trial):
+        for step in range(4):
+            trial.report(step, params["a"] + step)
+            trial.report(step, params["a"] + step)
+            if trial.should_prune():
+                raise bt.TrialPruned
+        log = tmp_path / str(params["a"])
+        if not log.exists():
+            log.touch()
+            if workers and params["a"] % 2:
+                os._exit(1)
+            raise OSError("for now")
+        return params["a"]
+
+    study = bt.Study({"a": range(8)}, objective, sampler="random", pruner="median")
+    with bt.Workers(1) if workers else contextlib.nullcontext() as executor:
+        quietly(study, retries=1, executor=executor)
+    assert len(study.trials) == 8
+    assert study.best_params == {"a": 7}
+    assert Status.FAILED not in {each.status for each in study.trials}
 
 
 def test_optunas_own_exception_prunes_too():

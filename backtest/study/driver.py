@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest._checks import InputError, ObjectiveError
+from backtest._checks import InputError, ObjectiveError, StoreError
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
@@ -328,7 +328,10 @@ class Driver:
 
         def renew() -> None:
             while not done.wait(LEASE / 3):
-                store.renew(self.owner, LEASE)
+                try:
+                    store.renew(self.owner, LEASE)
+                except StoreError as error:  # what is lost by that is the lease, and the next result says so
+                    logger.warning("leases were not renewed: %s", error)
 
         thread = threading.Thread(target=renew, name="backtest-lease", daemon=True)
         thread.start()

@@ -62,6 +62,7 @@ class Engine:
         self.learns_from_any = type(self.study.sampler).__name__ in LEARN_FROM_ANY
         self._distributions = {name: distribution(each) for name, each in space.parameters.items() if each.size > 1}
         self._live: dict[int, optuna.Trial] = {}
+        self._reported: dict[int, set[int]] = {}  # steps, by ticket
         self._lock = threading.RLock()  # workers ask whether to prune
 
     def ask(self) -> tuple[Floats, int]:
@@ -93,6 +94,7 @@ class Engine:
         from optuna.trial import TrialState
 
         trial = self._live.pop(ticket, None)
+        self._reported.pop(ticket, None)
         if trial is None:
             return
         state = {Status.DONE: TrialState.COMPLETE, Status.FAILED: TrialState.FAIL}.get(status, TrialState.PRUNED)
@@ -106,10 +108,12 @@ class Engine:
 
     def prune(self, ticket: int, reports: Sequence[tuple[int, float]]) -> bool:
         """Report values on the way, and ask whether to stop."""
-        trial = self._live[ticket]
+        trial, known = self._live[ticket], self._reported.setdefault(ticket, set())
         with self._lock, quiet():
             for step, value in reports:
-                trial.report(value, step)
+                if step not in known:  # an evaluation that is tried again reports again
+                    trial.report(value, step)
+                    known.add(step)
             return bool(trial.should_prune())
 
     def remind(self, finished: Sequence[Any]) -> None:
