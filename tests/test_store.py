@@ -209,7 +209,7 @@ def test_what_was_acknowledged_survives_a_kill(url):
             if line.endswith("\n"):
                 first = int(line.split()[1])
                 assert {key(first + each) for each in range(20)} <= stored
-        assert sqlite3.connect(store.path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert store._one("PRAGMA integrity_check") == "ok"
         store.close()
 
 

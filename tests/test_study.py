@@ -342,7 +342,7 @@ def test_a_slow_one_among_cheap_ones_keeps_no_others_waiting(url, space):
 
     def objective(params, trial):
         if 60 <= trial.number < 64:
-            time.sleep(0.3)
+            time.sleep(0.4)
         waited.append((trial.number, time.time()))
         return params["a"]
 
@@ -352,7 +352,7 @@ def test_a_slow_one_among_cheap_ones_keeps_no_others_waiting(url, space):
     assert len(study.trials) == len(waited) == 250
     slow = [each for each in study.trials if 60 <= each.number < 64]
     assert slow
-    assert all(each.finished - begun[each.number] < 0.25 for each in slow)
+    assert all(each.finished - begun[each.number] < 0.8 for each in slow)
 
 
 def test_an_error_ends_the_run_after_everything_is_stored(url):
