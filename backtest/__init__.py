@@ -12,14 +12,18 @@ from backtest._checks import (
     BacktestError,
     DataError,
     FallbackWarning,
+    FingerprintMismatch,
     InputError,
     NumericsWarning,
     ObjectiveError,
     SpaceError,
+    StoreError,
+    StoreVersionError,
 )
 from backtest.bars import Bars
 from backtest.books import Book, simulate
 from backtest.compute.many import optimize_many
+from backtest.compute.workers import Workers
 from backtest.costs import Costs, Execution
 from backtest.expr import param
 from backtest.levels import AlwaysOn, Levels
@@ -30,6 +34,8 @@ from backtest.results import Result, load
 from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.space import Space
+from backtest.study.study import Study
+from backtest.study.trial import Trial, TrialPruned
 from backtest.trades import Trades, track_trades
 from backtest.weights import optimize_weights
 
@@ -46,6 +52,7 @@ __all__ = [
     "DataError",
     "Execution",
     "FallbackWarning",
+    "FingerprintMismatch",
     "InputError",
     "Levels",
     "NumericsWarning",
@@ -54,8 +61,14 @@ __all__ = [
     "Run",
     "Space",
     "SpaceError",
+    "StoreError",
+    "StoreVersionError",
     "Strategy",
+    "Study",
     "Trades",
+    "Trial",
+    "TrialPruned",
+    "Workers",
     "backend",
     "evaluate",
     "line",

@@ -18,11 +18,14 @@ __all__ = [
     "BacktestError",
     "DataError",
     "FallbackWarning",
+    "FingerprintMismatch",
     "Frozen",
     "InputError",
     "NumericsWarning",
     "ObjectiveError",
     "SpaceError",
+    "StoreError",
+    "StoreVersionError",
 ]
 
 
@@ -51,6 +54,18 @@ class ObjectiveError(BacktestError):
 
     def __reduce__(self) -> tuple[type[ObjectiveError], tuple[str, dict[str, Any]]]:
         return type(self), (str(self), self.params)
+
+
+class StoreError(BacktestError):
+    """A store of results cannot be used; the message says what to do.  What was stored before is kept."""
+
+
+class StoreVersionError(StoreError):
+    """A store was written by a release with another layout."""
+
+
+class FingerprintMismatch(StoreError):
+    """A study of this name is in the store, but of another objective, version, space or data."""
 
 
 class BackendUnavailable(BacktestError, ImportError):

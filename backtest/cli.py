@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 import backtest
 from backtest import config, portfolio_config
@@ -21,6 +22,8 @@ from backtest.books import BOOK_STATISTICS
 from backtest.levels import windows
 from backtest.metrics import METRICS
 from backtest.space import Space
+from backtest.study import join, show
+from backtest.study.store import Store
 from backtest.tables import contributions, metrics, sparkline, statistics
 from backtest.tables import metric as _metric
 from backtest.tables import number as _number
@@ -37,6 +40,8 @@ app = typer.Typer(
     help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example "
     "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted.",
 )
+store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look into a store of results.")
+app.add_typer(store_app, name="store")
 console = Console()
 errors = Console(stderr=True)
 
@@ -406,3 +411,59 @@ def _parameter(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "off"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@app.command()
+def worker(
+    store: Annotated[str, typer.Option(metavar="URL", help="Such as sqlite:///study.db")],
+    study: Annotated[str, typer.Option(metavar="NAME", help="Of a study in the store.")],
+    objective: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Its objective, to be imported.")],
+    version: Annotated[
+        str | None, typer.Option(help="Where there are several; the newest by default.", show_default=False)
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1,
+                                               show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of this worker's sampler.", min=0, show_default=False)] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; none by default.", min=1, show_default=False)] = None,
+    progress: Annotated[bool | None, typer.Option("--progress/--no-progress", show_default=False)] = None,
+) -> None:
+    """Help a study that another process has started: evaluate candidates that nobody else does."""
+    with _plain_errors():
+        joined = join.join(store, study, join.imported(objective), version=version, seed=seed)
+        with backtest.Workers(processes) if processes else contextlib.nullcontext() as executor:
+            summary = joined.run(trials, executor=executor, progress=progress)
+        console.print(f"{_escaped(str(summary))}", highlight=False)
+        if joined.is_interrupted:
+            raise typer.Exit(130)
+
+
+@store_app.command("show")
+def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")]) -> None:
+    """What was evaluated on what, and how it ended."""
+    with _plain_errors():
+        store = Store(url, read_only=True)
+        try:
+            contexts = show.overview(store)
+        finally:
+            store.close()
+        statuses = ("done", "undefined", "pruned", "failed")
+        table = Table("context", "name", *statuses, "created", "what")
+        for each in contexts:
+            counts = [f"{each[status]:,}" if status in each else "-" for status in statuses]
+            simple = {key: value for key, value in each["description"].items() if isinstance(value, (str, int, float))}
+            what = ", ".join(f"{key} {value}" for key, value in simple.items())
+            created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created"]))
+            table.add_row(str(each["id"]), _escaped(each["name"]), *counts, created, _escaped(what))
+        console.print(table)
+
+
+@store_app.command("export")
+def store_export(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .csv or .parquet file to write.")],
+    context: Annotated[int | None, typer.Option(help="Number of the context, as shown; the only one by default.",
+                                                show_default=False)] = None,
+) -> None:
+    """Write a context's results to a file."""
+    with _plain_errors():
+        console.print(f"{show.export(url, out, context):,} results written to {_escaped(str(out))}", highlight=False)

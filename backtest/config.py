@@ -18,15 +18,13 @@ from backtest.bars import Bars, read_frame
 from backtest.costs import Costs, Execution
 from backtest.levels import windows
 from backtest.rules import Strategy
-from backtest.space import Space
+from backtest.space import NONE, Space
 from backtest.strategies import READY
 
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
 DATA = ("sample", "samples", "file", "files", "symbol")
 SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
-          "timeout")
-#: TOML has no null: in choices and parameters this word stands for None.
-NONE = "none"
+          "timeout", "store")
 
 LEVELS_SECTIONS = ("symbols", "forecast", "levels", "search")
 FORECAST = ("high", "low", "position", "kind")
@@ -165,7 +163,7 @@ def parse(tables: Mapping[str, Any], folder: Path) -> Config:
     if "window" in search:
         search["window"] = _window(search["window"])
     return Config(bars=bars, source=source, strategy=_strategy(tables.get("strategy", {}), folder),
-                  space=_space(tables["space"]) if "space" in tables else None,
+                  space=Space.from_dict(tables["space"], NONE) if "space" in tables else None,
                   params=_values(tables["params"]) if "params" in tables else None,
                   costs=_record("costs", Costs, tables["costs"]),
                   execution=_record("execution", Execution, tables.get("execution", {})), search=search)
@@ -220,13 +218,6 @@ def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
     if not isinstance(strategy, Strategy):
         raise InputError(f"strategy must be a rules.Strategy, got {type(strategy).__name__} at {name!r}")
     return strategy
-
-
-def _space(table: Mapping[str, Any]) -> Space:
-    parameters = {name: _values(value) if isinstance(value, Mapping) else
-                  [_none(each) for each in value] if isinstance(value, list) else _none(value)
-                  for name, value in table.items() if name != "where"}
-    return Space(parameters, where=table.get("where"))
 
 
 def _values(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
 import math
 import platform
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backtest import _backend, search
-from backtest._checks import NumericsWarning, SpaceError, choice, whole
+from backtest._checks import InputError, NumericsWarning, SpaceError, choice, whole
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
@@ -25,10 +29,13 @@ from backtest.rules import Strategy
 from backtest.runs import metrics_table, run
 from backtest.signals import Evaluator
 from backtest.space import Continuous, Space
+from backtest.study.batch import suggested
+from backtest.study.memory import Memory, SweepMemory, own_lines
 
+Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")
 
-METHODS = ("auto", "grid", "direct", "evolution")
+METHODS = ("auto", "grid", "direct", "evolution", "optuna")
 
 
 def optimize(
@@ -46,6 +53,7 @@ def optimize(
     seed: int = 0,
     window: Window = None,
     aggregate: Aggregate = "median",
+    store: str | None = None,
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
@@ -65,14 +73,15 @@ def optimize(
     execution : Execution, optional
     metric : str
         A ``sweep`` metric of ``bt.METRICS``; its direction is known.
-    method : {"auto", "grid", "direct", "evolution"}
+    method : {"auto", "grid", "direct", "evolution", "optuna"}
         ``grid`` evaluates every candidate of a finite space.  ``direct`` (DIRECT) and ``evolution`` (differential
         evolution) move through any space, continuous ranges too, and evaluate no candidate twice.  ``auto`` takes the grid
         where the space is finite and can be enumerated in 60 s (or ``timeout``), going by the time that a few candidates
         take; ``direct`` for a continuous space in which up to three parameters vary; ``evolution`` otherwise.
-        ``result.search`` says what was chosen, and why.
+        ``result.search`` says what was chosen, and why.  ``optuna`` asks Optuna's TPE for eight at a time, at milliseconds each:
+        for objectives that cost as much, so never chosen by itself.
     n_trials : int, optional
-        Distinct candidates to evaluate.  By default all (``grid``), or 1,000 for each parameter that varies.
+        Distinct candidates to evaluate.  By default all (``grid``), or for each parameter that varies 1,000 (``optuna``: 100).
     min_trades : int
         Candidates with fewer completed trades rank last; of several symbols or windows, in all of them together.
     keep : int
@@ -87,6 +96,10 @@ def optimize(
         is ``metric``.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once
         for each metric, and returns (n_candidates,), NaN for undefined; ``min`` is the smallest value, also of metrics of
         which less is better.
+    store : str, optional
+        ``"sqlite:///results.db"``: what was evaluated there on the same data with the same costs, execution, start and windows,
+        by any search, is not evaluated again.  A ``grid`` stores the blocks it has finished and the candidates it keeps; an
+        interrupted one goes on where it was.
     n_threads : int, optional
         All processors this process may use by default; never changes a result.
     timeout : float, optional
@@ -110,6 +123,9 @@ def optimize(
     check_metrics([metric], "sweep")
     choice("method", method, METHODS)
     whole("min_trades", min_trades, low=0)
+    if space.conditional:
+        raise SpaceError(f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
+                         "condition (when); bt.Study takes it")
     for name in space.names:
         if name in METRICS:  # a table of results has both as columns
             raise SpaceError(f"parameter names must not be metrics, got {name!r}")
@@ -124,10 +140,18 @@ def optimize(
     why = "as asked for"
     if method == "auto":
         method, why = search.choose(cells, space, n_trials=n_trials, seed=seed, timeout=timeout)
-    find = search.grid if method == "grid" else functools.partial(search.cube, engine=method)
+    find: Callable[..., Any] = functools.partial(search.cube, engine=method)
+    if method in ("grid", "optuna"):
+        find = search.grid if method == "grid" else suggested
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
-    with _progress(method, metric, progress) as bar:
-        found = find(cells, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar, rank=ranking)
+    memory = None if store is None else _memory(cells, space, store, method, ranking.objective, keep, metric, min_trades)
+    if isinstance(memory, SweepMemory):
+        ranking.counts = lambda: not memory.is_known  # most of what it knows is only known to be no better
+    with _progress(method, metric, progress) as bar, memory or contextlib.nullcontext():
+        found = find(cells if memory is None else memory, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout,
+                     callback=bar, rank=ranking)
+    if memory is not None:
+        found.message += f", {memory.known:,} of them from the store"
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
@@ -144,6 +168,22 @@ def optimize(
             for cell in cells.cells for evaluator in [cells.evaluators[cell.symbol]]}
     return Result(metrics_table(cells.columns, columns, found.scores), best_params, provenance, functools.partial(replay, runs),
                   ranking.distribution)
+
+
+def _memory(cells: Cells, space: Space, store: str, method: str, rank: Callable[[Floats], Floats], keep: int, metric: str,
+            min_trades: int) -> Memory:
+    """A store behind the evaluation, under the fingerprint of all that scores depend on."""
+    of = next(iter(cells.evaluators.values()))
+    if callable(cells.aggregate):
+        raise InputError(f"aggregate must be a name to use a store, got {cells.aggregate!r}")
+    given = _provenance(cells, space, metric, 0, min_trades)
+    what = {name: given[name] for name in ("numerics_version", "data", "strategy", "strategy_fingerprint", "costs", "execution",
+                                           "start", "window", "cells", "aggregate", "periods_per_year")}
+    what |= {"lines": own_lines(of.strategy), "TA-Lib": given["versions"]["TA-Lib"]}
+    if method != "grid":
+        return Memory(cells, space, store, what, cells.columns)
+    return SweepMemory(cells, space, store, what, cells.columns, rank=rank, keep=keep,
+                       sweep={"metric": metric, "min_trades": min_trades})
 
 
 def _combinations(evaluator: Evaluator, space: Space) -> Combinations:

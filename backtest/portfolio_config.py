@@ -14,11 +14,11 @@ from backtest._checks import InputError, choice, known_names
 from backtest.allocation import EVERY, calendar, inverse_volatility
 from backtest.bars import DATE_NAMES, Bars, read_frame
 from backtest.books import Book, simulate
-from backtest.config import PORTFOLIO_EXAMPLE, _check_sections, _record, _space, _tables, _values, _window
+from backtest.config import PORTFOLIO_EXAMPLE, _check_sections, _record, _tables, _values, _window
 from backtest.costs import Costs
 from backtest.portfolio import Rule
 from backtest.results import Result
-from backtest.space import Space
+from backtest.space import NONE, Space
 from backtest.weights import optimize_weights
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read(path: str | Path | None) -> PortfolioConfig:
         source=source, market=market, options=options,
         weights=_weights(folder / data["weights"], market["close"]) if "weights" in data else None,
         rule=_rule(rule, market["close"], folder) if has_rule else None, rule_name=str(rule.get("name", "")),
-        space=_space(tables["space"]) if has_rule and "space" in tables else None,
+        space=Space.from_dict(tables["space"], NONE) if has_rule and "space" in tables else None,
         params=_values(tables["params"]) if has_rule and "params" in tables else None, search=search)
 
 

@@ -44,7 +44,7 @@ class Result:
     is_interrupted : bool
         Ctrl-C or the timeout ended the search early; the rest is what was done until then.
     distribution : Distribution or None
-        How the metric is distributed over all candidates evaluated, kept or not; None in a loaded result.
+        How the metric is distributed over all candidates that this search evaluated, kept or not; None in a loaded result.
     provenance : dict
         Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
     """

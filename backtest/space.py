@@ -5,201 +5,33 @@ A batch is a float64 matrix (n_candidates, n_params): the value of a number, the
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, known_names, matrix, number
+from backtest._checks import Frozen, SpaceError, known_names, matrix
+from backtest.space_params import Choice, Continuous, Grid, Parameter, condition, flattened, parameter
 from backtest.where import Where
+
+__all__ = ["ABSENT", "MAX_COUNTED", "NONE", "Choice", "Continuous", "Grid", "Order", "Parameter", "Space"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: ``where`` is counted exactly over at most this many combinations of the parameters it names.
 MAX_COUNTED = 10_000_000
-#: Share of a step that a value may lie off its grid before it is refused.
-SNAP = 1e-6
+#: Key of a parameter whose ``when`` does not hold; no value has it: -0.0 is 0.0, and grids end at 2**53.
+ABSENT = -(2**63)
+#: TOML has no null: in a TOML file this word stands for None.
+NONE = "none"
+_NOTHING = object()
 _CHUNK = 1_000_000  # combinations looked at in one go while counting
-_MAX_EXACT = 2**53  # whole numbers up to here are float64s
-
-
-class Grid(Frozen):
-    """A stepped range: whole numbers or decimals ``low, low + step, ..., <= high``; sizes are exact decimal arithmetic."""
-
-    __slots__ = ("_first", "_scale", "_stride", "high", "is_whole", "low", "size", "step")
-
-    def __init__(self, name: str, low: Any, high: Any, step: Any) -> None:
-        self.is_whole = all(isinstance(value, (int, np.integer)) for value in (low, high, step))
-        for key, value in (("low", low), ("high", high), ("step", step)):
-            number(f"{name}.{key}", value, error=SpaceError)
-        first, last, stride = (
-            Decimal(repr(value.item() if isinstance(value, np.generic) else value)) for value in (low, high, step)
-        )
-        if stride <= 0:
-            raise SpaceError(f"{name}.step must be > 0, got {step!r}")
-        if first > last:
-            raise SpaceError(f"{name}.low must be <= high ({high!r}), got {low!r}")
-        self.size = int((last - first) / stride) + 1
-        digits = max(0, *(-int(value.as_tuple().exponent) for value in (first, stride)))
-        # All values are whole multiples of 10**-digits: one correctly rounded division gives what float("0.3") gives.
-        self._scale = 10**digits
-        self._first, self._stride = int(first * self._scale), int(stride * self._scale)
-        if digits > 22 or max(abs(self._first), abs(self._first + self.size * self._stride)) >= _MAX_EXACT:
-            raise SpaceError(f"{name} must have at most 15 significant digits, got low {low!r}, high {high!r}, step {step!r}")
-        self.low, self.high, self.step = float(first), self.at(np.array([self.size - 1])).item(), float(stride)
-
-    def at(self, index: Ints) -> Floats:
-        """Values at grid indices."""
-        result: Floats = (self._first + index.astype(np.int64) * self._stride) / np.float64(self._scale)
-        return result
-
-    def index(self, name: str, values: Floats) -> Ints:
-        """Grid indices of values; one off the grid by more than ``SNAP`` of a step is refused."""
-        inside = (values >= self.low - self.step) & (values <= self.high + self.step)  # no NaN, nothing infinite
-        index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
-        # Against the exact grid value: on a long grid the division alone is off by more than SNAP.
-        bad = ~inside | (np.abs(values - self.at(index)) > SNAP * self.step) | (index < 0) | (index >= self.size)
-        if bad.any():
-            raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
-        return index
-
-    def from_unit(self, share: Floats) -> Floats:
-        """Values at shares of the range, 0 to 1: every value has the same width."""
-        return self.at(_cells(share, self.size))
-
-    def decode(self, value: float) -> Any:
-        """The value of a batch's number, an int on a grid of whole numbers."""
-        return int(value) if self.is_whole else float(value)
-
-    def encode(self, name: str, value: Any) -> float:
-        """A batch's number for a value, snapped to the grid."""
-        index = self.index(name, np.array([number(name, value, error=SpaceError)]))
-        return float(self.at(index)[0])
-
-    def values(self) -> list[Any]:
-        """Every value, in order."""
-        return [self.decode(value) for value in self.at(np.arange(self.size))]
-
-    def __repr__(self) -> str:
-        return f"{self.decode(self.low)}..{self.decode(self.high)} step {self.decode(self.step)}"
-
-
-class Continuous(Frozen):
-    """A continuous range of floats; it has no finite size."""
-
-    __slots__ = ("high", "is_log", "low")
-    size = math.inf
-
-    def __init__(self, name: str, low: Any, high: Any, is_log: bool) -> None:
-        self.low, self.high = number(f"{name}.low", low, error=SpaceError), number(f"{name}.high", high, error=SpaceError)
-        if not self.low < self.high:
-            raise SpaceError(f"{name}.low must be < high ({high!r}), got {low!r}")
-        if is_log and self.low <= 0:
-            raise SpaceError(f"{name}.low must be > 0 on a log scale, got {low!r}")
-        self.is_log = is_log
-
-    def index(self, name: str, values: Floats) -> Ints:
-        """The bits of each value: never rounded; -0.0 and 0.0 are one."""
-        bad = ~((values >= self.low) & (values <= self.high))
-        if bad.any():
-            raise SpaceError(f"{name} must be in {self!r}, got {values[bad][0]:g}")
-        return (values + 0.0).view(np.int64)
-
-    def from_unit(self, share: Floats) -> Floats:
-        """Values at shares of the range, 0 to 1, on its scale; both ends are values."""
-        if not self.is_log:
-            return np.clip(self.low * (1.0 - share) + self.high * share, self.low, self.high)
-        first, last = math.log(self.low), math.log(self.high)
-        inside = np.clip(_exp(first * (1.0 - share) + last * share), self.low, self.high)
-        # exp(log(low)) need not be low.
-        return np.where(share == 0.0, self.low, np.where(share == 1.0, self.high, inside))
-
-    def decode(self, value: float) -> float:
-        """The value of a batch's number."""
-        return float(value)
-
-    def encode(self, name: str, value: Any) -> float:
-        """A batch's number for a value."""
-        result = number(name, value, error=SpaceError)
-        self.index(name, np.array([result]))
-        return result
-
-    def __repr__(self) -> str:
-        return f"{self.low:g}..{self.high:g}{' log' if self.is_log else ''}"
-
-
-class Choice(Frozen):
-    """A list of values, told apart by type too: True, 1 and 1.0 differ."""
-
-    __slots__ = ("_known", "choices")
-
-    def __init__(self, name: str, choices: Iterable[Any]) -> None:
-        self.choices = tuple(value.item() if isinstance(value, np.generic) else value for value in choices)
-        if not self.choices:
-            raise SpaceError(f"{name} must have at least one value, got none")
-        for value in self.choices:
-            if value is not None and not isinstance(value, (bool, int, float, str)):
-                raise SpaceError(f"{name} must hold numbers, strings, booleans or None, got {value!r}")
-            if isinstance(value, float) and not math.isfinite(value):
-                raise SpaceError(f"{name} must hold finite numbers, got {value!r}")
-        self._known = {(type(value), value): index for index, value in enumerate(self.choices)}
-        if len(self._known) < len(self.choices):
-            twice = next(value for index, value in enumerate(self.choices) if self._known[type(value), value] != index)
-            raise SpaceError(f"{name} must hold each value once, got {twice!r} twice")
-
-    @property
-    def size(self) -> int:
-        """Number of choices."""
-        return len(self.choices)
-
-    def at(self, index: Ints) -> Floats:
-        """A batch's numbers for indices of choices: the indices."""
-        return index.astype(np.float64)
-
-    def index(self, name: str, values: Floats) -> Ints:
-        """Indices of choices, checked."""
-        bad = ~((values >= 0) & (values < self.size) & (values == np.rint(values)))
-        if bad.any():
-            raise SpaceError(f"{name} must be the index of a choice (0 to {self.size - 1}), got {values[bad][0]:g}")
-        return values.astype(np.int64)
-
-    def from_unit(self, share: Floats) -> Floats:
-        """Indices of choices at shares of the range, 0 to 1: every choice has the same width."""
-        return self.at(_cells(share, self.size))
-
-    def decode(self, value: float) -> Any:
-        """The choice of a batch's index."""
-        return self.choices[int(value)]
-
-    def encode(self, name: str, value: Any) -> float:
-        """A batch's index for a choice."""
-        value = value.item() if isinstance(value, np.generic) else value
-        try:
-            return float(self._known[type(value), value])
-        except (KeyError, TypeError):
-            raise SpaceError(f"{name} must be one of {self!r}, got {value!r}") from None
-
-    def values(self) -> list[Any]:
-        """Every choice, in order."""
-        return list(self.choices)
-
-    def column(self, values: Floats) -> NDArray[Any]:
-        """The choices as ``where`` sees them: float64 with NaN for None, or objects."""
-        numeric = all(value is None or isinstance(value, (bool, int, float)) for value in self.choices)
-        table = np.array([np.nan if numeric and value is None else value for value in self.choices],
-                         dtype=np.float64 if numeric else object)
-        return np.asarray(table[values.astype(np.int64)])
-
-    def __repr__(self) -> str:
-        return "[" + ", ".join(map(repr, self.choices)) + "]"
-
-
-Parameter = Grid | Continuous | Choice
 
 
 class Space(Frozen):
@@ -207,12 +39,16 @@ class Space(Frozen):
 
     Parameters
     ----------
-    parameters : mapping of str to range, list, dict or number
-        ``range(5, 60)``: whole numbers.  A list or tuple: choices (numbers, strings, booleans, None).
-        ``{"low": 0.1, "high": 0.7, "step": 0.1}``: both ends included, decimal arithmetic, so this has 7 values.
-        ``{"low": 1e-4, "high": 1.0, "log": True}``, without a step: continuous.  A single value: fixed.
+    parameters : mapping of str to range, list, dict, distribution, group or number
+        ``range(5, 60)``: whole numbers.  A list or tuple, or ``{"choices": [...]}``: choices (numbers, strings, booleans,
+        None).  ``{"low": 0.1, "high": 0.7, "step": 0.1}``: both ends included, decimal arithmetic, so this has 7 values.
+        ``{"low": 1e-4, "high": 1.0, "log": True}``, without a step: continuous.  An Optuna distribution.  A single value:
+        fixed.  Any other mapping is a group: ``{"trend": {"fast": range(5, 60)}}`` has the parameter ``trend.fast``.
+        ``{"low": 5, "high": 60, "step": 1, "when": "kind == 'ema'"}``, and so for choices: the parameter is there only
+        where the condition holds, on parameters before it; elsewhere candidates do not have it.
     where : str, optional
-        Condition on the parameters, such as ``"fast < slow"``; see :class:`backtest.where.Where`.
+        Condition on the parameters, such as ``"fast < slow"``; see :class:`backtest.where.Where`.  A parameter that is not
+        there counts as None.
 
     Raises
     ------
@@ -223,13 +59,17 @@ class Space(Frozen):
     Notes
     -----
     Immutable and picklable.  Candidates are numbered in lexicographic order, the last parameter fastest; ties of a
-    search go to the lower number.
+    search go to the lower number.  In a batch, a parameter that is not there has its first value, so that one candidate is
+    one row.
     """
 
-    __slots__ = ("_feasible", "_free", "is_exact", "parameters", "product", "size", "where")
+    __slots__ = ("_conditions", "_digest", "_feasible", "_free", "_named", "is_exact", "parameters", "product", "size", "where")
 
     parameters: dict[str, Parameter]
     where: Where | None
+    _conditions: dict[str, Where]  # ``when`` of the parameters that have one
+    _named: list[str]  # parameters that ``where`` and conditions are about
+    _digest: bytes  # of the names
     #: Number of combinations before ``where``.
     product: int | float
     #: Number of candidates; ``math.inf`` with a continuous parameter; an upper bound unless ``is_exact``.
@@ -241,37 +81,127 @@ class Space(Frozen):
     def __init__(self, parameters: Mapping[str, Any], where: str | None = None) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
             raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {parameters!r}")
-        for name in parameters:
-            if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-                raise SpaceError(f"parameter name must be an identifier (dots allowed), got {name!r}")
-        self.parameters = {name: _parameter(name, given) for name, given in parameters.items()}
+        flat = {name: condition(given) for name, given in flattened(parameters).items()}
+        if not flat:
+            raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {parameters!r}")
+        self.parameters = {name: parameter(name, given) for name, (given, _) in flat.items()}
+        self._conditions = {name: self._condition(name, when) for name, (_, when) in flat.items() if when is not None}
         self.where = None if where is None else Where(where, list(self.parameters))
-        self.product = math.prod(parameter.size for parameter in self.parameters.values())
-        self._free = [name for name in self.parameters if self.where is None or name not in self.where.names]
+        named = [*([] if self.where is None else self.where.names)]
+        for name, when in self._conditions.items():
+            named += [*when.names, name]
+        self._named = list(dict.fromkeys(named))
+        self._free = [name for name in self.parameters if name not in self._named]
+        self._digest = hashlib.blake2b("\0".join(sorted(self.parameters)).encode(), digest_size=16).digest()
+        self.product = math.prod(each.size for each in self.parameters.values())
         self._feasible = self._counted()
-        self.is_exact = self.where is None or self.product == math.inf or self._feasible is not None
+        self.is_exact = not self._named or self.product == math.inf or self._feasible is not None
         free = math.prod(self.parameters[name].size for name in self._free)
         self.size = self.product if self._feasible is None else len(self._feasible) * free
 
+    def _condition(self, name: str, when: Any) -> Where:
+        known = list(self.parameters)
+        try:
+            return Where(when, known[: known.index(name)])
+        except SpaceError as error:
+            raise SpaceError(f"{name}.when must be a condition on parameters before it, got {when!r}: {error}") from None
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any], none: str | None = None) -> Space:
+        """A space from a table of parameters and, under ``where``, the condition; the word ``none`` stands for None."""
+        where = table.get("where")
+        return cls({name: _nulls(value, none) for name, value in table.items() if name != "where"}, where=where)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Space:
+        """A space from a TOML or JSON file: its table ``space``, or else the whole file; see :meth:`from_dict`.
+
+        TOML has no null, so there ``"none"`` stands for None.
+        """
+        import json
+        import tomllib
+
+        path = Path(path)
+        if path.suffix not in (".toml", ".json") or not path.is_file():
+            raise SpaceError(f"path must be an existing .toml or .json file, got {str(path)!r}")
+        is_toml, text = path.suffix == ".toml", path.read_text(encoding="utf-8")
+        try:
+            table = tomllib.loads(text) if is_toml else json.loads(text)
+        except ValueError as error:  # both modules' errors are one
+            raise SpaceError(f"{str(path)!r} must be {path.suffix[1:].upper()}, got {error}") from None
+        if isinstance(table, Mapping) and isinstance(table.get("space"), Mapping):
+            table = table["space"]
+        if not isinstance(table, Mapping):
+            raise SpaceError(f"{str(path)!r} must hold a table of parameters, got {type(table).__name__}")
+        return cls.from_dict(table, NONE if is_toml else None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space as plain lists and numbers; :meth:`from_dict` and, written as JSON, :meth:`read` make it anew."""
+        table: dict[str, Any] = {
+            name: each.to_dict() | ({"when": self._conditions[name].text} if name in self._conditions else {})
+            for name, each in self.parameters.items()}
+        return table if self.where is None else table | {"where": self.where.text}
+
     def _counted(self) -> Ints | None:
-        """Flat numbers of the feasible combinations of the parameters that ``where`` names; None if there are too many."""
-        if self.where is None or self.product == math.inf:
+        """Flat numbers of the feasible combinations of the named parameters; None if there are too many."""
+        if not self._named or self.product == math.inf:
             return None
-        named = [self.parameters[name] for name in self.where.names]
-        combinations = math.prod(parameter.size for parameter in named)
+        named = {name: self.parameters[name] for name in self._named}
+        sizes = [int(each.size) for each in named.values()]
+        combinations = math.prod(sizes)
         if combinations > MAX_COUNTED:
             return None
         found = []
-        for start in range(0, int(combinations), _CHUNK):
-            flat = np.arange(start, min(start + _CHUNK, int(combinations)), dtype=np.int64)
-            digits = _digits(flat, [int(parameter.size) for parameter in named])
-            columns = {name: _seen(parameter, parameter.at(digit)) for name, parameter, digit
-                       in zip(self.where.names, named, digits, strict=True) if not isinstance(parameter, Continuous)}
-            found.append(flat[self.where(columns)])
+        for start in range(0, combinations, _CHUNK):
+            flat = np.arange(start, min(start + _CHUNK, combinations), dtype=np.int64)
+            columns = {name: each.at(digit) for (name, each), digit in zip(named.items(), _digits(flat, sizes), strict=True)}
+            found.append(flat[self._allowed(columns)])
         feasible = np.concatenate(found)
         if not len(feasible):
             raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
         return feasible
+
+    def _seen(self, columns: Mapping[str, Floats]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
+        """Columns of a batch as conditions see them, None where a parameter is not there; and where conditional ones are."""
+        seen: dict[str, NDArray[Any]] = {}
+        there: dict[str, NDArray[np.bool_]] = {}
+        for name, each in self.parameters.items():
+            if name not in columns:
+                continue
+            seen[name] = each.column(columns[name]) if isinstance(each, Choice) else columns[name]
+            if name in self._conditions:
+                there[name] = self._conditions[name](seen)
+                nothing: Any = None if seen[name].dtype == object else np.nan
+                seen[name] = np.where(there[name], seen[name], nothing)
+        return seen, there
+
+    def _allowed(self, columns: Mapping[str, Floats]) -> NDArray[np.bool_]:
+        """Rows that satisfy ``where``, and whose parameters that are not there have their first values."""
+        seen, there = self._seen(columns)
+        allowed = np.ones(len(columns[self._named[0]]), dtype=np.bool_) if self.where is None else self.where(seen)
+        for name, is_there in there.items():
+            allowed &= is_there | (columns[name] == self._first(name))
+        return allowed
+
+    def _first(self, name: str) -> float:
+        each = self.parameters[name]
+        return 0.0 if isinstance(each, Choice) else each.low
+
+    def _columns(self, batch: Floats) -> dict[str, Floats]:
+        return {name: batch[:, column] for column, name in enumerate(self.parameters) if name in self._named}
+
+    def present(self, batch: Floats) -> dict[str, NDArray[np.bool_]]:
+        """Of each parameter with a ``when``, by name: which rows of a batch have it."""
+        return self._seen(self._columns(batch))[1] if self._conditions else {}
+
+    def canonical(self, batch: Floats) -> Floats:
+        """A batch with the first value where a parameter is not there."""
+        if not self._conditions:
+            return batch
+        batch = batch.copy()
+        for name, is_there in self.present(batch).items():
+            batch[~is_there, self.names.index(name)] = self._first(name)
+        return batch
 
     def __len__(self) -> int:
         if self.size == math.inf:
@@ -281,8 +211,9 @@ class Space(Frozen):
         return int(self.size)
 
     def __repr__(self) -> str:
-        return f"Space({', '.join(f'{name}: {parameter!r}' for name, parameter in self.parameters.items())}" + (
-            f", where={self.where!r})" if self.where else ")")
+        parts = [f"{name}: {each!r}" + (f" when {self._conditions[name].text}" if name in self._conditions else "")
+                 for name, each in self.parameters.items()]
+        return f"Space({', '.join(parts)}" + (f", where={self.where!r})" if self.where else ")")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -293,6 +224,11 @@ class Space(Frozen):
     def continuous(self) -> tuple[str, ...]:
         """Names of the continuous parameters."""
         return tuple(name for name, parameter in self.parameters.items() if isinstance(parameter, Continuous))
+
+    @property
+    def conditional(self) -> tuple[str, ...]:
+        """Names of the parameters with a ``when``."""
+        return tuple(self._conditions)
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -325,30 +261,26 @@ class Space(Frozen):
         digits = dict(zip(self.parameters, self._digits_at(positions, sizes), strict=True))
         numbers = np.zeros(len(positions), dtype=np.int64)
         batch = np.empty((len(positions), len(sizes)))
-        for column, (name, parameter) in enumerate(self.parameters.items()):
+        for column, (name, each) in enumerate(self.parameters.items()):
             numbers = numbers * sizes[column] + digits[name]
-            assert not isinstance(parameter, Continuous)
-            batch[:, column] = parameter.at(digits[name])
+            batch[:, column] = each.at(digits[name])
         if not self.is_exact:
             inside = self.feasible(batch)
             return numbers[inside], np.ascontiguousarray(batch[inside])
         return numbers, batch
 
     def _digits_at(self, positions: Ints, sizes: list[int]) -> list[Ints]:
-        if self._feasible is None or self.where is None:
+        if self._feasible is None:
             return _digits(positions, sizes)
         rest = math.prod(int(self.parameters[name].size) for name in self._free)
-        named = _digits(self._feasible[positions // rest], [int(self.parameters[name].size) for name in self.where.names])
+        named = _digits(self._feasible[positions // rest], [int(self.parameters[name].size) for name in self._named])
         free = _digits(positions % rest, [int(self.parameters[name].size) for name in self._free])
-        digits = dict(zip((*self.where.names, *self._free), (*named, *free), strict=True))
+        digits = dict(zip((*self._named, *self._free), (*named, *free), strict=True))
         return [digits[name] for name in self.parameters]
 
     def feasible(self, batch: Floats) -> NDArray[np.bool_]:
-        """Which rows of a batch satisfy ``where``."""
-        if self.where is None:
-            return np.ones(len(batch), dtype=np.bool_)
-        columns = {name: _seen(self.parameters[name], batch[:, self.names.index(name)]) for name in self.where.names}
-        return self.where(columns)
+        """Which rows of a batch are candidates: ``where`` holds, and what is not there has its first value."""
+        return self._allowed(self._columns(batch)) if self._named else np.ones(len(batch), dtype=np.bool_)
 
     def from_unit(self, points: Any) -> Floats:
         """Candidates at points of the unit cube, which is where searches over continuous parameters move.
@@ -371,77 +303,96 @@ class Space(Frozen):
         if outside.any():
             raise SpaceError(f"points must be >= 0 and <= 1, got {points[outside][0]:g}")
         batch = np.empty((len(points), len(self.parameters)))
-        for column, (name, parameter) in enumerate(self.parameters.items()):
+        for column, (name, each) in enumerate(self.parameters.items()):
             share = points[:, varied.index(name)] if name in varied else np.zeros(len(points))
-            batch[:, column] = parameter.from_unit(share)
-        return batch
+            batch[:, column] = each.from_unit(share)
+        return self.canonical(batch)
 
     def keys(self, batch: Floats) -> Ints:
-        """Identity of each candidate: int64 (n_candidates, n_params).
+        """Identity of each candidate in this space: int64 (n_candidates, n_params).
 
-        Numbers on a grid are their grid index, continuous ones the bits of their value, choices their index.  Equal
-        candidates have equal keys, whatever path their floats came by.
+        Numbers on a grid are their grid index, continuous ones the bits of their value, choices their index, what is not
+        there :data:`ABSENT`.  Equal candidates have equal keys, whatever path their floats came by.
         """
         keys = np.empty(batch.shape, dtype=np.int64)
-        for column, (name, parameter) in enumerate(self.parameters.items()):
-            keys[:, column] = parameter.index(name, batch[:, column])
+        for column, (name, each) in enumerate(self.parameters.items()):
+            keys[:, column] = each.index(name, batch[:, column])
+        for name, is_there in self.present(batch).items():
+            keys[~is_there, self.names.index(name)] = ABSENT
         return keys
+
+    def digests(self, batch: Floats) -> list[bytes]:
+        """Identity of each candidate in any space: a hash, 16 bytes, of the parameters' names and values.
+
+        The same for the same values in a wider range or another order of parameters; whole numbers and floats differ, as do
+        1 and True.  What a store knows results by.
+        """
+        bits = np.empty(batch.shape, dtype=np.int64)
+        rank = {name: place for place, name in enumerate(sorted(self.parameters))}
+        for column, (name, each) in enumerate(self.parameters.items()):
+            bits[:, rank[name]] = each.bits(each.index(name, batch[:, column]))
+        for name, is_there in self.present(batch).items():
+            bits[~is_there, rank[name]] = ABSENT
+        raw, width, names = bits.tobytes(), len(self.parameters) * bits.itemsize, self._digest
+        return [hashlib.blake2b(raw[at : at + width], digest_size=16, key=names).digest() for at in range(0, len(raw), width)]
 
     def encode(self, params: Mapping[str, Any]) -> Floats:
         """One candidate as a row of a batch, snapped to its grids."""
         known_names("parameter", params, self.parameters, SpaceError)
+        row = np.array([each.encode(name, params[name]) if name in params else self._first(name)
+                        for name, each in self.parameters.items()])
+        there = {name: bool(is_there[0]) for name, is_there in self.present(row[np.newaxis]).items()}
         for name in self.parameters:
-            if name not in params:
+            if name not in params and there.get(name, True):
                 raise SpaceError(f"parameter {name!r} must have a value, got none")
-        return np.array([parameter.encode(name, params[name]) for name, parameter in self.parameters.items()])
+            if name in params and not there.get(name, True):
+                unless = self._conditions[name].text
+                raise SpaceError(f"parameter {name!r} must be left out unless {unless}, got {params[name]!r}")
+        return row
+
+    def encode_batch(self, params: Sequence[Mapping[str, Any]]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Candidates as a batch, and which of them are in this space; rows of those that are not mean nothing."""
+        batch = np.empty((len(params), len(self.parameters)))
+        inside = np.array([all(name in self.parameters for name in each) for each in params], dtype=np.bool_)
+        for column, (name, each) in enumerate(self.parameters.items()):
+            given = [one.get(name, _NOTHING) for one in params]
+            batch[:, column], known = each.encode_many(given)
+            absent = np.array([value is _NOTHING for value in given], dtype=np.bool_)
+            batch[absent, column] = self._first(name)
+            inside &= known | absent
+            if name not in self._conditions:
+                inside &= ~absent
+        batch[~inside] = [self._first(name) for name in self.parameters]
+        for name, is_there in self.present(batch).items():
+            inside &= is_there == np.array([name in one for one in params], dtype=np.bool_)
+        return batch, inside & self.feasible(batch)
 
     def decode(self, row: Floats | Sequence[float]) -> dict[str, Any]:
-        """A row of a batch as named values."""
-        return {name: parameter.decode(value) for (name, parameter), value in zip(self.parameters.items(), row, strict=True)}
+        """A row of a batch as named values, of the parameters that are there."""
+        if self._conditions:
+            return self.decode_batch(np.asarray(row, dtype=np.float64)[np.newaxis])[0]
+        return {name: each.decode(value) for (name, each), value in zip(self.parameters.items(), row, strict=True)}
+
+    def decode_batch(self, batch: Floats) -> list[dict[str, Any]]:
+        """Rows of a batch as named values, of the parameters that are there."""
+        columns = [[each.decode(value) for value in batch[:, column].tolist()]
+                   for column, each in enumerate(self.parameters.values())]
+        rows = [dict(zip(self.parameters, values, strict=True)) for values in zip(*columns, strict=True)]
+        for name, is_there in self.present(batch).items():
+            for row in np.flatnonzero(~is_there).tolist():
+                del rows[row][name]
+        return rows
 
 
-def _parameter(name: str, given: Any) -> Parameter:
-    if isinstance(given, (Grid, Continuous, Choice)):
-        return given
-    if isinstance(given, range):
-        if not given:
-            raise SpaceError(f"{name} must have at least one value, got {given!r}")
-        if given.step < 0:
-            raise SpaceError(f"{name}.step must be > 0, got {given.step!r}")
-        return Grid(name, given[0], given[-1], given.step)
-    if isinstance(given, Mapping):
-        known_names(f"key of {name}", given, ("low", "high", "step", "log"), SpaceError)
-        for key in ("low", "high"):
-            if key not in given:
-                raise SpaceError(f"{name} must have a {key!r}, got {dict(given)!r}")
-        is_log = given.get("log", False)
-        if not isinstance(is_log, bool):
-            raise SpaceError(f"{name}.log must be True or False, got {is_log!r}")
-        if given.get("step") is not None:
-            if is_log:
-                raise SpaceError(f"{name} must have a step or a log scale, got both")
-            return Grid(name, given["low"], given["high"], given["step"])
-        return Continuous(name, given["low"], given["high"], is_log)
-    if given is None or isinstance(given, (str, bool, int, float, np.generic)):
-        return Choice(name, [given])
-    if isinstance(given, Iterable):
-        return Choice(name, given)
-    raise SpaceError(f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}} or a value, got {given!r}")
-
-
-def _cells(share: Floats, size: int) -> Ints:
-    """Which of ``size`` equal widths of 0 to 1 each share lies in."""
-    index = np.minimum(np.floor(share * size), size - 1.0).astype(np.int64)
-    return np.minimum(index, size - 1)  # size - 1 itself may have been rounded up
-
-
-def _exp(values: Floats) -> Floats:
-    """exp, one value at a time: NumPy's vectorised one may round a value by its place in the array."""
-    return np.array([math.exp(value) for value in values.tolist()], dtype=np.float64)
-
-
-def _seen(parameter: Parameter, values: Floats) -> NDArray[Any]:
-    return parameter.column(values) if isinstance(parameter, Choice) else values
+def _nulls(value: Any, none: str | None) -> Any:
+    """``value`` with None for the word ``none``, at any depth."""
+    if none is None:
+        return value
+    if isinstance(value, Mapping):
+        return {name: value[name] if name == "when" else _nulls(value[name], none) for name in value}
+    if isinstance(value, list):
+        return [_nulls(each, none) for each in value]
+    return None if value == none else value
 
 
 def _digits(flat: Ints, sizes: list[int]) -> list[Ints]:

@@ -21,10 +21,11 @@ LAYERS = [
     ["tables"],
     ["cells", "signals", "programs", "masks", "blocks", "portfolio"],
     ["trades"],
+    ["study"],
     ["search"],
     ["rules", "lines", "expr"],
     ["bars"],
-    ["space", "where"],
+    ["space", "space_params", "where"],
     ["metrics"],
     ["costs"],
     ["compute"],
@@ -32,7 +33,8 @@ LAYERS = [
     ["_checks"],
 ]
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
-HEAVY = ("pandas", "optuna", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals", "tqdm")
+HEAVY = ("pandas", "optuna", "sqlalchemy", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals",
+         "tqdm")
 
 
 def modules():

@@ -518,3 +518,210 @@ def test_the_longest_grid_ends_inside():
 def test_points_outside_the_cube_are_refused(points, message):
     with pytest.raises(bt.SpaceError, match=message):
         CUBE.from_unit(points)
+
+
+# -- groups, distributions, files --------------------------------------------------------------------------------------
+
+def test_groups_have_dotted_names():
+    trend = {"fast": range(3), "slow": {"low": 0.1, "high": 0.3, "step": 0.1}, "deep": {"on": [True, False]}}
+    space = Space({"trend": trend, "n": 7}, where="trend.fast > 0 and trend.deep.on")
+    assert space.names == ("trend.fast", "trend.slow", "trend.deep.on", "n")
+    assert len(space) == 2 * 3
+    assert Space({"order": {"low": {"low": 1, "high": 2}, "high": [1, 2]}}).names == ("order.low", "order.high")
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"a": {}}, r"x|a must have a 'low', got \{\}"), ({"a.b": 1, "a": {"b": 2}}, "parameter 'a.b' must be there once"),
+    ({"a": {"b c": 1}}, "parameter name must be an identifier"),
+    ({"a": {"choices": "xy"}}, r"a\.choices must be a list of values, got 'xy'"),
+    ({"a": {"choices": [1], "low": 1}}, "key of a 'low' is not known"),
+    ({"a": {"choices": []}}, "a must have at least one value")])
+def test_bad_groups_and_choices_are_refused(given, message):
+    with pytest.raises(bt.SpaceError, match=message):
+        Space(given)
+
+
+def test_optuna_distributions_are_parameters():
+    from optuna import distributions as d
+
+    space = Space({"i": d.IntDistribution(1, 9, step=4), "f": d.FloatDistribution(0.1, 0.5, step=0.1),
+                   "c": d.CategoricalDistribution([None, "a", 1]), "log": d.IntDistribution(1, 1000, log=True)})
+    assert space.values() == {"i": [1, 5, 9], "f": [0.1, 0.2, 0.3, 0.4, 0.5], "c": [None, "a", 1], "log": list(range(1, 1001))}
+    ranges = Space({"x": d.FloatDistribution(1e-3, 1.0, log=True), "y": d.FloatDistribution(2.0, 2.0)})
+    assert ranges.continuous == ("x",)
+    assert ranges.decode(ranges.encode({"x": 0.5, "y": 2.0})) == {"x": 0.5, "y": 2.0}
+
+
+def test_whole_numbers_on_a_log_scale():
+    space = Space({"n": {"low": 1, "high": 1000, "step": 1, "log": True}})
+    assert len(space) == 1000
+    share = np.linspace(0, 1, 100_001)[:, np.newaxis]
+    found = space.from_unit(share)[:, 0]
+    assert (found[0], found[-1]) == (1, 1000)
+    assert set(found) >= set(range(1, 900))
+    assert np.mean(found <= 31) == pytest.approx(0.54, abs=0.02)  # half of the logarithms, not 3 % of the values
+
+
+@pytest.mark.parametrize(("low", "step"), [(1.0, 1), (0, 1), (1, 2)])
+def test_other_steps_have_no_log_scale(low, step):
+    with pytest.raises(bt.SpaceError, match="x must have a step or a log scale, got both"):
+        Space({"x": {"low": low, "high": 9, "step": step, "log": True}})
+
+
+FILES = {
+    "space.toml": 'where = "trend.fast < trend.slow"\nkind = ["none", "ema"]\nstop = {low = 0.1, high = 0.2, step = 0.1, '
+                  'when = "kind == \'ema\'"}\n[trend]\nfast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n',
+    "config.toml": '[data]\nsample = "GOOG"\n[space]\nwhere = "trend.fast < trend.slow"\nkind = ["none", "ema"]\n'
+                   '[space.stop]\nlow = 0.1\nhigh = 0.2\nstep = 0.1\nwhen = "kind == \'ema\'"\n[space.trend]\n'
+                   'fast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n',
+    "space.json": '{"where": "trend.fast < trend.slow", "kind": [null, "ema"], "stop": {"low": 0.1, "high": 0.2, "step": 0.1, '
+                  '"when": "kind == \'ema\'"}, "trend": {"fast": {"low": 1, "high": 3, "step": 1}, "slow": [2, 3]}}'}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_say_what_dicts_say(name, tmp_path):
+    (tmp_path / name).write_text(FILES[name])
+    space = Space.read(tmp_path / name)
+    found = [space.decode(row) for row in space.candidates(np.arange(len(space)))[1]]
+    expected = [{"trend.fast": fast, "trend.slow": slow, **kind} for kind in ({"kind": None}, {"kind": "ema", "stop": 0.1},
+                {"kind": "ema", "stop": 0.2}) for fast, slow in ((1, 2), (1, 3), (2, 3))]
+    assert sorted(map(str, map(sorted_items, found))) == sorted(map(str, map(sorted_items, expected)))
+    again = Space.from_dict(space.to_dict())
+    assert repr(again) == repr(space)
+
+
+def sorted_items(params):
+    return sorted(params.items())
+
+
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("a.toml", "x = ", "must be TOML"), ("a.json", "{", "must be JSON"), ("a.json", "[1]", "must hold a table"),
+    ("a.yaml", "", r"path must be an existing \.toml or \.json file")])
+def test_bad_files_are_refused(name, text, message, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(bt.SpaceError, match=message):
+        Space.read(tmp_path / name)
+    with pytest.raises(bt.SpaceError, match="path must be"):
+        Space.read(tmp_path / "missing.toml")
+
+
+# -- parameters that are not always there ------------------------------------------------------------------------------
+
+CONDITIONAL = {"kind": ["sma", "ema", None], "n": {"low": 1, "high": 3, "step": 1, "when": "kind is not None"},
+               "alpha": {"choices": [0.1, "auto"], "when": "kind == 'ema' and n > 1"}, "stop": [1, 2]}
+
+
+def test_one_candidate_is_one_row():
+    space = Space(CONDITIONAL)
+    numbers, batch = space.candidates(np.arange(len(space)))
+    found = [space.decode(row) for row in batch]
+    expected = [{"kind": "sma", "n": n} for n in (1, 2, 3)] + [{"kind": "ema", "n": 1}, {"kind": None}]
+    expected += [{"kind": "ema", "n": n, "alpha": alpha} for n in (2, 3) for alpha in (0.1, "auto")]
+    expected = [each | {"stop": stop} for each in expected for stop in (1, 2)]
+    assert sorted(map(str, map(sorted_items, found))) == sorted(map(str, map(sorted_items, expected)))
+    assert len(space) == len(expected) == 18
+    assert len(set(numbers.tolist())) == 18
+    assert space.decode_batch(batch) == found
+    for row, params in zip(batch, found, strict=True):
+        np.testing.assert_array_equal(space.encode(params), row)
+
+
+@pytest.mark.parametrize("identity", [lambda space, batch: list(map(bytes, space.keys(batch))), Space.digests],
+                         ids=["keys", "digests"])
+def test_what_is_not_there_has_no_identity(identity):
+    space = Space(CONDITIONAL)
+    points = np.random.default_rng(0).uniform(size=(3000, 4))
+    batch = space.from_unit(points)
+    assert space.feasible(batch).all()
+    assert len(set(identity(space, batch))) == len(space) == len({str(sorted_items(each)) for each in space.decode_batch(batch)})
+    odd = space.encode({"kind": None, "stop": 1})[np.newaxis].copy()
+    same = odd.copy()
+    odd[0, 1] = 3.0
+    assert not space.feasible(odd)[0]
+    assert identity(space, odd) == identity(space, same)
+
+
+def test_conditions_hold_for_continuous_ranges_and_where():
+    space = Space({"kind": ["a", "b"], "x": {"low": 0.5, "high": 1.0, "when": "kind == 'b'"}}, where="x is None or x > 0.7")
+    batch = space.from_unit(np.array([[0.2, 0.9], [0.9, 0.1], [0.9, 0.9]]))
+    assert space.feasible(batch).tolist() == [True, False, True]
+    assert space.decode(batch[0]) == {"kind": "a"}
+    assert space.size == inf
+
+
+@pytest.mark.parametrize(("params", "message"), [
+    ({"kind": None, "n": 1, "stop": 1}, "parameter 'n' must be left out unless kind is not None, got 1"),
+    ({"kind": "sma", "stop": 1}, "parameter 'n' must have a value, got none")])
+def test_candidates_have_what_is_there(params, message):
+    with pytest.raises(bt.SpaceError, match=message):
+        Space(CONDITIONAL).encode(params)
+
+
+@pytest.mark.parametrize("when", ["b > 1", "a >", "x > 1", 5])
+def test_conditions_are_on_parameters_before(when):
+    with pytest.raises(bt.SpaceError, match=r"x\.when must be a condition on parameters before it, got"):
+        Space({"a": [1, 2], "x": {"low": 1, "high": 2, "when": when}, "b": [1, 2]})
+
+
+# -- durable identities ------------------------------------------------------------------------------------------------
+
+def digest(space, **params):
+    return space.digests(space.encode(params)[np.newaxis])[0]
+
+
+def test_digests_are_of_names_and_values():
+    one = digest(Space({"a": range(10), "b": [None, "x"]}), a=3, b="x")
+    assert len(one) == 16
+    assert one == digest(Space({"b": ["x", 5, True], "a": range(3, 100, 7)}), a=3, b="x")  # wider, and in another order
+    assert one == digest(Space({"a": [3, "q"], "b": "x"}), a=3, b="x")  # a choice, a fixed value
+    assert one != digest(Space({"a": [3.0], "b": "x"}), a=3.0, b="x")
+    assert one != digest(Space({"a": range(10), "c": [None, "x"]}), a=3, c="x")
+    kinds = Space({"a": [1, 1.0, True, "1", None, 0, -1, 2**60, 2**60 + 1]})
+    assert len(set(kinds.digests(np.arange(9.0)[:, np.newaxis]))) == 9
+
+
+def test_digests_snap_as_keys_do():
+    coarse = Space({"x": {"low": 0.1, "high": 0.7, "step": 0.1}})
+    assert digest(coarse, x=0.1 + 0.2) == digest(Space({"x": {"low": 0.0, "high": 1.0}}), x=0.3) == digest(coarse, x=0.3)
+    assert digest(Space({"x": {"low": -1.0, "high": 1.0}}), x=-0.0) == digest(Space({"x": [0.0, 1]}), x=0.0)
+
+
+def test_digests_do_not_change_between_releases():
+    space = Space({"fast": range(5, 60), "kind": ["ema", None], "k": {"low": 0.5, "high": 2.0}})
+    assert digest(space, fast=7, kind="ema", k=1.25).hex() == "555f01e70b3ae3d03d56c5adeb0147c8"
+
+
+def test_strategies_read_every_parameter():
+    with pytest.raises(bt.SpaceError, match=r"slow must always be there, .* got a condition \(when\); bt\.Study takes it"):
+        bt.optimize(bt.Bars.sample("GOOG"), bt.strategies.sma_cross,
+                    {"fast": [5, 6], "slow": {"choices": [9, 10], "when": "fast == 5"}}, costs=bt.Costs.zero())
+
+
+# -- many candidates at once -------------------------------------------------------------------------------------------
+
+ANY = {"kind": ["sma", "ema", None, True, 1], "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
+       "k": {"low": 0.1, "high": 0.7, "step": 0.1}, "x": {"low": 0.5, "high": 2.0}}
+
+
+@given(st.integers(0, 2**32))
+def test_batches_of_values_are_encoded_as_one_by_one(seed):
+    space = Space(ANY, where="k < x")
+    batch = space.from_unit(np.random.default_rng(seed).uniform(size=(20, 4)))
+    params = space.decode_batch(batch)
+    assert params == [space.decode(row) for row in batch]
+    again, inside = space.encode_batch(params)
+    np.testing.assert_array_equal(again[inside], batch[inside])
+    assert inside.tolist() == space.feasible(batch).tolist()
+
+
+@pytest.mark.parametrize("other", [
+    {"kind": "wma"}, {"kind": 1.0}, {"kind": False}, {"kind": [1]}, {"n": 4}, {"n": 11}, {"n": "3"}, {"n": None}, {"n": nan},
+    {"k": 0.15}, {"k": inf}, {"x": 0.4}, {"x": "1"}, {"x": nan}, {"x": 0.55, "k": 0.7}, {"y": 1}, {"kind": None}, {"n": ...},
+    {"x": ...}], ids=repr)
+def test_what_is_not_in_the_space_is_told(other):
+    space = Space(ANY, where="k < x")
+    good = {"kind": "sma", "n": 3, "k": 0.3, "x": 1.0}
+    bad = {name: value for name, value in (good | other).items() if value is not ...}
+    _, inside = space.encode_batch([good, bad, good])
+    assert inside.tolist() == [True, False, True]
+    assert space.encode_batch([])[0].shape == (0, 4)

@@ -4,59 +4,170 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-from cachetools import Cache
+from cachetools import Cache, LRUCache
 from numpy.typing import NDArray
+
+from backtest._checks import InputError, whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+#: What is known of keys that are not in memory, such as a store's.
+Behind = Callable[[Sequence[bytes]], Mapping[bytes, Any]]
+
+
+class Statistics(NamedTuple):
+    """How a cache answered."""
+
+    hits: int  # from memory
+    waited: int  # another thread was evaluating it
+    stored: int  # from behind
+    computed: int
 
 
 class TrialCache:
-    """Scores by candidate, as long as the search lives.
+    """Values by candidate, as long as the search lives.
 
-    Unbounded: an entry that had to go would come back as a duplicate.  A candidate is a row of
-    :meth:`backtest.Space.keys`, so that equal candidates are one, whatever path their floats came by.
+    Parameters
+    ----------
+    behind : callable, optional
+        ``behind(keys) -> {key: value}``: where values are that are not in memory.
+    maxsize : int, optional
+        Entries in memory, the least recently used go first.  Only in front of something: an entry that had to go would come
+        back as a duplicate, so without ``behind`` the cache is unbounded.
 
     Attributes
     ----------
     hits : int
         Answers that cost no evaluation.
+
+    Notes
+    -----
+    Safe to share between threads; of threads that ask for one candidate with :meth:`answer`, one computes and the others
+    wait.  Keys are bytes, of a row of :meth:`backtest.Space.keys` (:func:`names`) or of :meth:`backtest.Space.digests`.
     """
 
-    def __init__(self) -> None:
-        self._known: Cache[bytes, float] = Cache(math.inf)
-        self._lock = threading.Lock()
-        self.hits = 0
+    def __init__(self, behind: Behind | None = None, maxsize: int | None = None) -> None:
+        if maxsize is not None and behind is None:
+            raise InputError(f"maxsize must come with a store behind the cache, got {maxsize!r} alone")
+        size = math.inf if maxsize is None else whole("maxsize", maxsize, low=1)
+        self._known: Cache[bytes, Any] = Cache(size) if maxsize is None else LRUCache(size)
+        self._behind, self._lock = behind, threading.Lock()
+        self._flying: dict[bytes, threading.Event] = {}
+        self.hits = self._waited = self._stored = self._computed = 0
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a key is in memory."""
+        return key in self._known
+
+    def statistics(self) -> Statistics:
+        """How the answers came so far."""
+        with self._lock:
+            return Statistics(self.hits, self._waited, self._stored, self._computed)
+
+    # -- by key --------------------------------------------------------------------------------------------------------
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        """What is known of keys, in memory or behind; each that is known is a hit."""
+        with self._lock:
+            found = {key: self._known[key] for key in keys if key in self._known}
+            self.hits += len(found)
+        return found | self._from_behind([key for key in dict.fromkeys(keys) if key not in found])
+
+    def _from_behind(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
+        if self._behind is None or not keys:
+            return {}
+        found = dict(self._behind(keys))
+        with self._lock:
+            self._known.update(found)
+            self._stored += len(found)
+        return found
+
+    def put(self, values: Mapping[bytes, Any]) -> None:
+        """Remember values that were computed."""
+        with self._lock:
+            self._known.update(values)
+            self._computed += len(values)
+
+    def answer(self, keys: Sequence[bytes], compute: Callable[[list[bytes]], Sequence[Any]]) -> list[Any]:
+        """The value of each key: known, or computed, once.
+
+        Parameters
+        ----------
+        compute : callable
+            ``compute(keys) -> values``, of keys that nobody knows and nobody else computes.  If it fails, nothing of the
+            call is remembered, and a thread that waited computes for itself.
+        """
+        answers: dict[bytes, Any] = {}
+        left = list(dict.fromkeys(keys))
+        while left:
+            mine, others = self._claim(left, answers)
+            if mine:  # before waiting, so that no two threads wait for each other
+                try:
+                    answers |= self._from_behind(mine)
+                    new = [key for key in mine if key not in answers]
+                    values = dict(zip(new, compute(new), strict=True)) if new else {}
+                    self.put(values)
+                    answers |= values
+                finally:
+                    self._land(mine)
+            for event in others.values():
+                event.wait()
+            left = list(others)
+        return [answers[key] for key in keys]
+
+    def _claim(self, keys: list[bytes], answers: dict[bytes, Any]) -> tuple[list[bytes], dict[bytes, threading.Event]]:
+        """Answer what is in memory; the rest is ours to compute, or in another thread's hands."""
+        mine: list[bytes] = []
+        others: dict[bytes, threading.Event] = {}
+        with self._lock:
+            for key in keys:
+                if key in self._known:
+                    answers[key] = self._known[key]
+                    self.hits += 1
+                elif key in self._flying:
+                    others[key] = self._flying[key]
+                    self._waited += 1
+                else:
+                    self._flying[key] = threading.Event()
+                    mine.append(key)
+        return mine, others
+
+    def _land(self, mine: list[bytes]) -> None:
+        with self._lock:
+            for key in mine:
+                self._flying.pop(key).set()
+
+    # -- by row of a batch ---------------------------------------------------------------------------------------------
 
     def missing(self, keys: Ints) -> Ints:
         """Rows of ``keys`` that have no score yet; of equal ones the first."""
         with self._lock:
             first: dict[bytes, int] = {}
-            for row, key in enumerate(_names(keys)):
+            for row, key in enumerate(names(keys)):
                 if key not in self._known:
                     first.setdefault(key, row)
         return np.array(list(first.values()), dtype=np.int64)
 
     def store(self, keys: Ints, scores: Floats) -> None:
         """Remember a score for each row."""
-        with self._lock:
-            for key, score in zip(_names(keys), scores.tolist(), strict=True):
-                self._known[key] = score
+        self.put(dict(zip(names(keys), scores.tolist(), strict=True)))
 
     def read(self, keys: Ints, new: int = 0) -> Floats:
         """The score of each row, +inf where there is none; all that are found but ``new`` of them are hits."""
         with self._lock:
-            found: list[Any] = [self._known.get(key) for key in _names(keys)]
+            found: list[Any] = [self._known.get(key) for key in names(keys)]
             self.hits += sum(score is not None for score in found) - new
         return np.array([math.inf if score is None else score for score in found], dtype=np.float64)
 
 
-def _names(keys: Ints) -> list[bytes]:
+def names(keys: Ints) -> list[bytes]:
+    """Rows of a matrix of keys as bytes."""
     raw, width = np.ascontiguousarray(keys).tobytes(), keys.shape[1] * keys.itemsize
     return [raw[at : at + width] for at in range(0, len(raw), width)]

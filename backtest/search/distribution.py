@@ -134,12 +134,17 @@ class Ranking:
     def __init__(self, metric: str, min_trades: int, column: int, n_trades: Callable[[Floats], Floats]) -> None:
         self.metric, self.min_trades, self.column, self.n_trades = metric, min_trades, column, n_trades
         self.distribution = Distribution()
+        self.counts: Callable[[], bool] = lambda: True  # whether the scores at hand are what was evaluated
 
     def __call__(self, scores: Floats) -> Floats:
+        """To minimise, of each candidate: float64 (n_candidates,); counted."""
+        if self.counts():
+            self.distribution.add(np.ascontiguousarray(scores[:, self.column]))
+        return self.objective(scores)
+
+    def objective(self, scores: Floats) -> Floats:
         """To minimise, of each candidate: float64 (n_candidates,)."""
-        values = np.ascontiguousarray(scores[:, self.column])
-        self.distribution.add(values)
-        return objective(values, self.metric, self.n_trades(scores), self.min_trades)
+        return objective(np.ascontiguousarray(scores[:, self.column]), self.metric, self.n_trades(scores), self.min_trades)
 
 
 def _bucket(values: Floats) -> NDArray[np.int64]:

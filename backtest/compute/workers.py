@@ -1,0 +1,308 @@
+"""Worker processes that stay: started once, given large things once, replaced when they die."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import hashlib
+import os
+import pickle
+import queue
+import struct
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, Any
+
+from backtest._checks import InputError, number
+from backtest.compute import worker
+from backtest.compute.threads import thread_count
+from backtest.compute.worker import Placed, WorkerDied
+
+if TYPE_CHECKING:
+    import subprocess
+
+#: Every one of these libraries would otherwise start a thread per processor in each worker.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
+              "NUMEXPR_NUM_THREADS": "1"}
+#: Placed things that are kept for tasks to come.
+MOST_PLACED = 16
+_START = "from backtest.compute.worker import main; main()"
+_SIZE = struct.Struct("<Q")
+_living: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+class Workers(Executor):
+    """A pool of warm worker processes.
+
+    Parameters
+    ----------
+    count : int, optional
+        Processes; as many as processors by default.
+
+    Notes
+    -----
+    Processes are started at the first task, never forked, and stay until :meth:`shutdown`, the end of a ``with`` block, or
+    of the program; if the parent is killed, they end by themselves.  They do not import the parent's main module: what is
+    defined there, in a notebook or in ``python -c`` is sent by value, so no ``if __name__ == "__main__"`` is needed.  BLAS
+    runs on one thread in each.  After a fork, the child's pool starts workers of its own.
+
+    What ends a worker (a signal, the system's memory killer, ``os._exit``) fails its task with ``WorkerDied``, and another
+    takes its place.
+    """
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = thread_count(count)
+        self._lock = threading.Lock()
+        self._pid, self._closed = os.getpid(), False
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
+        self._slots: list[_Slot] = []
+        self._folder: str | None = None
+        self._placed: dict[int, tuple[Any, Placed]] = {}
+        self._n_placed = 0
+        _living.add(self)
+
+    def __repr__(self) -> str:
+        return f"Workers({self.count})"
+
+    def __reduce__(self) -> tuple[type[Workers], tuple[int]]:
+        return type(self), (self.count,)
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run ``fn(*args)`` in a worker; :class:`concurrent.futures.Executor`.
+
+        Arguments may be :meth:`place`\\ d.
+        """
+        if kwargs:
+            import functools
+
+            fn = functools.partial(fn, **kwargs)
+        return self.call(fn, args)
+
+    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, timeout: float | None = None,
+             answer: Callable[..., Any] | None = None) -> Future[Any]:
+        """Run a function in a worker.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds after which the worker is killed, and the future fails with TimeoutError; they count from the start of the
+            task.
+        answer : callable, optional
+            The function gets one more argument, a channel: ``channel(*question)`` in the worker returns
+            ``answer(*question)``, called in a thread of this process.
+        """
+        if timeout is not None:
+            number("timeout", timeout, low=0.0, open_low=True)
+        data = _pickled((function, arguments, answer is not None))
+        task = _Task(data, timeout, answer, Future())
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("these workers were shut down")
+            self._rebuild_after_fork()
+            self._tasks.put(task)
+            if len(self._slots) < self.count:
+                self._slots.append(_Slot(self._tasks))
+        return task.future
+
+    def _rebuild_after_fork(self) -> None:
+        if self._pid != os.getpid():  # neither threads nor processes of the parent are ours
+            self._pid, self._slots, self._tasks = os.getpid(), [], queue.SimpleQueue()
+            self._folder, self._placed = None, {}
+
+    def place(self, value: Any) -> Placed:
+        """Put something where every worker finds it once: its arrays in a file that all of them map, read-only.
+
+        Placing the same object again costs nothing; do not change it meanwhile.
+        """
+        with self._lock:
+            self._rebuild_after_fork()
+            known = self._placed.get(id(value))
+            if known is not None:
+                return known[1]
+            if self._folder is None:
+                import tempfile
+
+                self._folder = tempfile.mkdtemp(prefix="backtest-")
+            self._n_placed += 1
+            path = os.path.join(self._folder, str(self._n_placed))
+            try:
+                sizes = worker.place(value, path)
+            except Exception as error:
+                raise InputError(f"objective must be picklable for worker processes, got {value!r}: {type(error).__name__}: "
+                                 f"{error}; open files, locks and connections inside the function, not outside") from error
+            with open(path, "rb") as file:
+                token = hashlib.file_digest(file, "blake2b").hexdigest()
+            placed = Placed(token, path, sizes)
+            self._placed[id(value)] = value, placed  # the value too, so that its id stays its own
+            if len(self._placed) > MOST_PLACED:
+                _, oldest = self._placed.pop(next(iter(self._placed)))
+                with contextlib.suppress(OSError):  # where a file that is mapped cannot be removed, it goes with the folder
+                    os.remove(oldest.path)
+            return placed
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the workers after the tasks they have; with ``cancel_futures``, at once."""
+        with self._lock:
+            if self._closed or self._pid != os.getpid():
+                self._closed = True
+                return
+            self._closed = True
+            slots = self._slots
+        if cancel_futures:
+            while not self._tasks.empty():
+                task = self._tasks.get()
+                if task is not None:
+                    task.future.cancel()
+        for _ in slots:
+            self._tasks.put(None)
+        if cancel_futures:
+            for slot in slots:
+                slot.kill()
+        if wait or cancel_futures:
+            for slot in slots:
+                slot.thread.join()
+        if self._folder is not None and (wait or cancel_futures):
+            import shutil
+
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End every task that runs; the next one starts workers anew."""
+        for slot in self._slots:
+            slot.kill()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process numbers of the workers that live."""
+        return [slot.process.pid for slot in self._slots if slot.process is not None and slot.process.poll() is None]
+
+
+class _Task:
+    def __init__(self, data: bytes, timeout: float | None, answer: Callable[..., Any] | None, future: Future[Any]) -> None:
+        self.data, self.timeout, self.answer, self.future = data, timeout, answer, future
+
+
+class _Slot:
+    """A worker process and the thread that feeds it."""
+
+    def __init__(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self._tasks = tasks
+        self.thread = threading.Thread(target=self._feed, name="backtest-worker", daemon=True)
+        self.thread.start()
+
+    def kill(self) -> None:
+        """End the process now."""
+        process = self.process
+        if process is not None:
+            process.kill()
+
+    def _feed(self) -> None:
+        while True:
+            task = self._tasks.get()
+            if task is None:
+                break
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = self._run(task)
+            except BaseException as error:
+                task.future.set_exception(error)
+            else:
+                task.future.set_result(result)
+            del task
+        self._end()
+
+    def _run(self, task: _Task) -> Any:
+        try:
+            process = self._started()
+            _write(process.stdin, b"t", task.data)
+        except (OSError, EOFError) as error:
+            raise WorkerDied(f"a worker did not start: {error!r}, exit code {self._end()}") from error
+        timed_out = threading.Event()
+        timer = None
+        if task.timeout is not None:
+            timer = threading.Timer(task.timeout, _overdue, (timed_out, process))
+            timer.daemon = True
+            timer.start()
+        try:
+            while True:
+                kind, content = pickle.loads(worker.receive(process.stdout))
+                if kind == "ask":
+                    assert task.answer is not None
+                    _write(process.stdin, b"r", _pickled(task.answer(*content)))
+                    continue
+                if kind == "failed":
+                    raise content
+                return content
+        except (EOFError, BrokenPipeError) as error:
+            code = self._end()
+            if timed_out.is_set():
+                raise TimeoutError(f"took longer than {task.timeout:g} s") from error
+            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+            raise WorkerDied(f"the worker process died ({how})") from error
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self.process is not None and self.process.poll() is None:
+            return self.process
+        import subprocess
+
+        self._end()
+        path = os.pathsep.join(each or os.getcwd() for each in sys.path)
+        self.process = subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env=os.environ | ONE_THREAD | {"PYTHONPATH": path})
+        worker.receive(self.process.stdout)  # ready
+        return self.process
+
+    def _end(self) -> int | None:
+        process, self.process = self.process, None
+        if process is None:
+            return None
+        import subprocess
+
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what was not sent before it died
+                if pipe is not None:
+                    pipe.close()
+        try:
+            return process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+
+def _overdue(timed_out: threading.Event, process: subprocess.Popen[bytes]) -> None:
+    timed_out.set()
+    process.kill()
+
+
+def _write(pipe: Any, kind: bytes, data: bytes) -> None:
+    pipe.write(_SIZE.pack(len(data) + 1) + kind + data)
+    pipe.flush()
+
+
+def _pickled(value: Any) -> bytes:
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(value, protocol=5))
+    except Exception as error:
+        raise InputError(f"a task must be picklable for worker processes, got {type(error).__name__}: {error}") from error
+
+
+def _at_exit() -> None:
+    for each in list(_living):
+        each.shutdown(wait=False, cancel_futures=True)
+
+
+atexit.register(_at_exit)

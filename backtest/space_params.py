@@ -1,0 +1,388 @@
+"""Parameters of a space: stepped ranges, continuous ranges and choices, each with its exact values and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import Frozen, SpaceError, known_names, number
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Share of a step that a value may lie off its grid before it is refused.
+SNAP = 1e-6
+_MAX_EXACT = 2**53  # whole numbers up to here are float64s
+
+
+def _tag(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+#: Told apart in a durable identity: the whole number 1 and the float 1.0.
+_WHOLE, _FLOAT = _tag("int"), _tag("float")
+
+
+class Grid(Frozen):
+    """A stepped range: whole numbers or decimals ``low, low + step, ..., <= high``; sizes are exact decimal arithmetic.
+
+    With ``is_log``, searches look at whole numbers by their ratios; the values are the same.
+    """
+
+    __slots__ = ("_first", "_scale", "_stride", "high", "is_log", "is_whole", "low", "size", "step")
+
+    def __init__(self, name: str, low: Any, high: Any, step: Any, is_log: bool = False) -> None:
+        self.is_whole = all(isinstance(value, (int, np.integer)) for value in (low, high, step))
+        for key, value in (("low", low), ("high", high), ("step", step)):
+            number(f"{name}.{key}", value, error=SpaceError)
+        first, last, stride = (
+            Decimal(repr(value.item() if isinstance(value, np.generic) else value)) for value in (low, high, step)
+        )
+        if stride <= 0:
+            raise SpaceError(f"{name}.step must be > 0, got {step!r}")
+        if first > last:
+            raise SpaceError(f"{name}.low must be <= high ({high!r}), got {low!r}")
+        self.size = int((last - first) / stride) + 1
+        digits = max(0, *(-int(value.as_tuple().exponent) for value in (first, stride)))
+        # All values are whole multiples of 10**-digits: one correctly rounded division gives what float("0.3") gives.
+        self._scale = 10**digits
+        self._first, self._stride = int(first * self._scale), int(stride * self._scale)
+        if digits > 22 or max(abs(self._first), abs(self._first + self.size * self._stride)) >= _MAX_EXACT:
+            raise SpaceError(f"{name} must have at most 15 significant digits, got low {low!r}, high {high!r}, step {step!r}")
+        self.low, self.high, self.step = float(first), self.at(np.array([self.size - 1])).item(), float(stride)
+        if is_log and not (self.is_whole and self.step == 1 and self.low >= 1):
+            raise SpaceError(f"{name} must have a step or a log scale, got both; only whole numbers from 1 on, step 1, have both")
+        self.is_log = is_log
+
+    def at(self, index: Ints) -> Floats:
+        """Values at grid indices."""
+        result: Floats = (self._first + index.astype(np.int64) * self._stride) / np.float64(self._scale)
+        return result
+
+    def index(self, name: str, values: Floats) -> Ints:
+        """Grid indices of values; one off the grid by more than ``SNAP`` of a step is refused."""
+        slack = SNAP * self.step
+        if len(values) and values.min() >= self.low - slack and values.max() <= self.high + slack:  # False for NaN
+            index = np.rint((values - self.low) / self.step).astype(np.int64)
+            # Against the exact grid value: on a long grid the division alone is off by more than SNAP.
+            if np.abs(values - self.at(index)).max() <= slack:
+                return index
+        inside = (values >= self.low - self.step) & (values <= self.high + self.step)  # no NaN, nothing infinite
+        index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
+        bad = ~inside | (np.abs(values - self.at(index)) > slack) | (index < 0) | (index >= self.size)
+        if bad.any():
+            raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
+        return index
+
+    def from_unit(self, share: Floats) -> Floats:
+        """Values at shares of the range, 0 to 1: every value has the same width, of its logarithm with ``is_log``."""
+        if self.is_log:
+            first, last = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return np.clip(np.rint(_exp(first * (1.0 - share) + last * share)), self.low, self.high)
+        return self.at(_cells(share, self.size))
+
+    def bits(self, index: Ints) -> Ints:
+        """Durable identities of the values at grid indices: whatever the range, equal values have equal ones."""
+        return (self.at(index) + 0.0).view(np.int64) ^ (_WHOLE if self.is_whole else _FLOAT)
+
+    def decode(self, value: float) -> Any:
+        """The value of a batch's number, an int on a grid of whole numbers."""
+        return int(value) if self.is_whole else float(value)
+
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Numbers for many values, snapped to the grid, and which of them are on it."""
+        numbers = _numbers(values)
+        inside = (numbers >= self.low - self.step) & (numbers <= self.high + self.step)
+        index = np.rint((np.where(inside, numbers, self.low) - self.low) / self.step).astype(np.int64)
+        snapped = self.at(index)
+        return snapped, inside & (index >= 0) & (index < self.size) & (np.abs(numbers - snapped) <= SNAP * self.step)
+
+    def encode(self, name: str, value: Any) -> float:
+        """A batch's number for a value, snapped to the grid."""
+        index = self.index(name, np.array([number(name, value, error=SpaceError)]))
+        return float(self.at(index)[0])
+
+    def values(self) -> list[Any]:
+        """Every value, in order."""
+        return [self.decode(value) for value in self.at(np.arange(self.size))]
+
+    def __repr__(self) -> str:
+        log = " log" if self.is_log else ""
+        return f"{self.decode(self.low)}..{self.decode(self.high)} step {self.decode(self.step)}{log}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What :func:`parameter` reads."""
+        table = {"low": self.decode(self.low), "high": self.decode(self.high), "step": self.decode(self.step)}
+        return table | {"log": True} if self.is_log else table
+
+
+class Continuous(Frozen):
+    """A continuous range of floats; it has no finite size."""
+
+    __slots__ = ("high", "is_log", "low")
+    size = math.inf
+
+    def __init__(self, name: str, low: Any, high: Any, is_log: bool) -> None:
+        self.low, self.high = number(f"{name}.low", low, error=SpaceError), number(f"{name}.high", high, error=SpaceError)
+        if not self.low < self.high:
+            raise SpaceError(f"{name}.low must be < high ({high!r}), got {low!r}")
+        if is_log and self.low <= 0:
+            raise SpaceError(f"{name}.low must be > 0 on a log scale, got {low!r}")
+        self.is_log = is_log
+
+    def index(self, name: str, values: Floats) -> Ints:
+        """The bits of each value: never rounded; -0.0 and 0.0 are one."""
+        bad = ~((values >= self.low) & (values <= self.high))
+        if bad.any():
+            raise SpaceError(f"{name} must be in {self!r}, got {values[bad][0]:g}")
+        return (values + 0.0).view(np.int64)
+
+    def at(self, index: Ints) -> Floats:
+        """Values given by their bits."""
+        return index.view(np.float64)
+
+    def bits(self, index: Ints) -> Ints:
+        """Durable identities of values given by their bits."""
+        return index ^ _FLOAT
+
+    def from_unit(self, share: Floats) -> Floats:
+        """Values at shares of the range, 0 to 1, on its scale; both ends are values."""
+        if not self.is_log:
+            return np.clip(self.low * (1.0 - share) + self.high * share, self.low, self.high)
+        first, last = math.log(self.low), math.log(self.high)
+        inside = np.clip(_exp(first * (1.0 - share) + last * share), self.low, self.high)
+        # exp(log(low)) need not be low.
+        return np.where(share == 0.0, self.low, np.where(share == 1.0, self.high, inside))
+
+    def decode(self, value: float) -> float:
+        """The value of a batch's number."""
+        return float(value)
+
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Numbers for many values, and which of them are in the range."""
+        numbers = _numbers(values)
+        return numbers, (numbers >= self.low) & (numbers <= self.high)
+
+    def encode(self, name: str, value: Any) -> float:
+        """A batch's number for a value."""
+        result = number(name, value, error=SpaceError)
+        self.index(name, np.array([result]))
+        return result
+
+    def __repr__(self) -> str:
+        return f"{self.low:g}..{self.high:g}{' log' if self.is_log else ''}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What :func:`parameter` reads."""
+        return {"low": self.low, "high": self.high, "log": self.is_log}
+
+
+class Choice(Frozen):
+    """A list of values, told apart by type too: True, 1 and 1.0 differ."""
+
+    __slots__ = ("_bits", "_known", "choices")
+
+    def __init__(self, name: str, choices: Iterable[Any]) -> None:
+        self.choices = tuple(value.item() if isinstance(value, np.generic) else value for value in choices)
+        if not self.choices:
+            raise SpaceError(f"{name} must have at least one value, got none")
+        for value in self.choices:
+            if value is not None and not isinstance(value, (bool, int, float, str)):
+                raise SpaceError(f"{name} must hold numbers, strings, booleans or None, got {value!r}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SpaceError(f"{name} must hold finite numbers, got {value!r}")
+        self._known = {(type(value), value): index for index, value in enumerate(self.choices)}
+        if len(self._known) < len(self.choices):
+            twice = next(value for index, value in enumerate(self.choices) if self._known[type(value), value] != index)
+            raise SpaceError(f"{name} must hold each value once, got {twice!r} twice")
+        self._bits = np.array([_choice_bits(value) for value in self.choices], dtype=np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of choices."""
+        return len(self.choices)
+
+    def at(self, index: Ints) -> Floats:
+        """A batch's numbers for indices of choices: the indices."""
+        return index.astype(np.float64)
+
+    def index(self, name: str, values: Floats) -> Ints:
+        """Indices of choices, checked."""
+        if len(values) and values.min() >= 0 and values.max() < self.size:  # False for NaN
+            index = values.astype(np.int64)
+            if (index == values).all():
+                return index
+        bad = ~((values >= 0) & (values < self.size) & (values == np.rint(values)))
+        if bad.any():
+            raise SpaceError(f"{name} must be the index of a choice (0 to {self.size - 1}), got {values[bad][0]:g}")
+        return values.astype(np.int64)
+
+    def from_unit(self, share: Floats) -> Floats:
+        """Indices of choices at shares of the range, 0 to 1: every choice has the same width."""
+        return self.at(_cells(share, self.size))
+
+    def bits(self, index: Ints) -> Ints:
+        """Durable identities of choices given by their indices: of the values, wherever they stand in the list."""
+        return self._bits[index]
+
+    def decode(self, value: float) -> Any:
+        """The choice of a batch's index."""
+        return self.choices[int(value)]
+
+    def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Indices for many values, and which of them are choices."""
+        kinds = (bool, int, float, str, type(None))
+        index = np.array([self._known.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values],
+                         dtype=np.float64)
+        return np.maximum(index, 0.0), index >= 0
+
+    def encode(self, name: str, value: Any) -> float:
+        """A batch's index for a choice."""
+        value = value.item() if isinstance(value, np.generic) else value
+        try:
+            return float(self._known[type(value), value])
+        except (KeyError, TypeError):
+            raise SpaceError(f"{name} must be one of {self!r}, got {value!r}") from None
+
+    def values(self) -> list[Any]:
+        """Every choice, in order."""
+        return list(self.choices)
+
+    def column(self, values: Floats) -> NDArray[Any]:
+        """The choices as ``where`` sees them: float64 with NaN for None, or objects."""
+        numeric = all(value is None or isinstance(value, (bool, int, float)) for value in self.choices)
+        table = np.array([np.nan if numeric and value is None else value for value in self.choices],
+                         dtype=np.float64 if numeric else object)
+        return np.asarray(table[values.astype(np.int64)])
+
+    def __repr__(self) -> str:
+        return "[" + ", ".join(map(repr, self.choices)) + "]"
+
+    def to_dict(self) -> dict[str, Any]:
+        """What :func:`parameter` reads."""
+        return {"choices": list(self.choices)}
+
+
+Parameter = Grid | Continuous | Choice
+
+_RANGE_KEYS = ("low", "high", "step", "log", "when")
+_CHOICE_KEYS = ("choices", "when")
+
+
+def flattened(given: Mapping[str, Any], group: str = "") -> dict[str, Any]:
+    """Parameters by their names; a mapping that is no range and no choice is a group, whose names get its name and a dot."""
+    flat: dict[str, Any] = {}
+    for name, value in given.items():
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            raise SpaceError(f"parameter name must be an identifier (dots allowed), got {name!r}")
+        for key, each in (flattened(value, f"{group}{name}.") if _is_group(value) else {f"{group}{name}": value}).items():
+            if key in flat:
+                raise SpaceError(f"parameter {key!r} must be there once, got it twice")
+            flat[key] = each
+    return flat
+
+
+def _is_group(value: Any) -> bool:
+    if not isinstance(value, Mapping) or "choices" in value:
+        return False
+    ends = [value[key] for key in ("low", "high") if key in value]
+    if ends:  # a group may have parameters of these names: then they are no plain values
+        return all(isinstance(end, (Mapping, range, list, tuple)) or _is_distribution(end) for end in ends)
+    return any(key not in _RANGE_KEYS for key in value)
+
+
+def condition(given: Any) -> tuple[Any, str | None]:
+    """What is given for a parameter without its ``when``, and that."""
+    if not isinstance(given, Mapping) or "when" not in given:
+        return given, None
+    return {key: value for key, value in given.items() if key != "when"}, given["when"]
+
+
+def parameter(name: str, given: Any) -> Parameter:
+    """A parameter from what people write; see :class:`backtest.Space`."""
+    if isinstance(given, (Grid, Continuous, Choice)):
+        return given
+    if isinstance(given, range):
+        if not given:
+            raise SpaceError(f"{name} must have at least one value, got {given!r}")
+        if given.step < 0:
+            raise SpaceError(f"{name}.step must be > 0, got {given.step!r}")
+        return Grid(name, given[0], given[-1], given.step)
+    if _is_distribution(given):
+        return _from_distribution(name, given)
+    if isinstance(given, Mapping):
+        return _from_mapping(name, given)
+    if given is None or isinstance(given, (str, bool, int, float, np.generic)):
+        return Choice(name, [given])
+    if isinstance(given, Iterable):
+        return Choice(name, given)
+    raise SpaceError(f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}}, {{'choices'}}, an Optuna "
+                     f"distribution or a value, got {given!r}")
+
+
+def _from_mapping(name: str, given: Mapping[str, Any]) -> Parameter:
+    if "choices" in given:
+        known_names(f"key of {name}", given, _CHOICE_KEYS, SpaceError)
+        if isinstance(given["choices"], (str, Mapping)) or not isinstance(given["choices"], Iterable):
+            raise SpaceError(f"{name}.choices must be a list of values, got {given['choices']!r}")
+        return Choice(name, given["choices"])
+    known_names(f"key of {name}", given, _RANGE_KEYS, SpaceError)
+    for key in ("low", "high"):
+        if key not in given:
+            raise SpaceError(f"{name} must have a {key!r}, got {dict(given)!r}")
+    is_log = given.get("log", False)
+    if not isinstance(is_log, bool):
+        raise SpaceError(f"{name}.log must be True or False, got {is_log!r}")
+    if given.get("step") is not None:
+        return Grid(name, given["low"], given["high"], given["step"], is_log)
+    return Continuous(name, given["low"], given["high"], is_log)
+
+
+def _is_distribution(given: Any) -> bool:
+    return type(given).__module__ == "optuna.distributions"  # Optuna need not be imported to know
+
+
+def _from_distribution(name: str, given: Any) -> Parameter:
+    kind = type(given).__name__
+    if kind == "CategoricalDistribution":
+        return Choice(name, given.choices)
+    if kind == "IntDistribution":
+        return Grid(name, given.low, given.high, given.step, given.log)
+    if kind != "FloatDistribution":
+        raise SpaceError(f"{name} must be an Int-, Float- or CategoricalDistribution, got {given!r}")
+    if given.step is not None:
+        return Grid(name, given.low, given.high, given.step)
+    if given.low == given.high:
+        return Choice(name, [given.low])
+    return Continuous(name, given.low, given.high, given.log)
+
+
+def _choice_bits(value: Any) -> int:
+    """Durable identity of a choice: that of the number in a range if it is one."""
+    if isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_EXACT):
+        return int(np.array([value + 0.0]).view(np.int64)[0]) ^ (_WHOLE if type(value) is int else _FLOAT)
+    return _tag(f"{type(value).__name__}:{value!r}")
+
+
+def _numbers(values: Sequence[Any]) -> Floats:
+    """Floats of values; NaN for what is no number."""
+    if all(type(value) in (int, float) for value in values):
+        return np.array(values, dtype=np.float64)
+    return np.array([value if type(value) in (int, float) else math.nan for value in values], dtype=np.float64)
+
+
+def _cells(share: Floats, size: int) -> Ints:
+    """Which of ``size`` equal widths of 0 to 1 each share lies in."""
+    index = np.minimum(np.floor(share * size), size - 1.0).astype(np.int64)
+    return np.minimum(index, size - 1)  # size - 1 itself may have been rounded up
+
+
+def _exp(values: Floats) -> Floats:
+    """exp, one value at a time: NumPy's vectorised one may round a value by its place in the array."""
+    return np.array([math.exp(value) for value in values.tolist()], dtype=np.float64)

@@ -1,0 +1,1 @@
+"""Studies: what was tried, remembered once, in memory or in a store."""

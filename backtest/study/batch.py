@@ -1,0 +1,120 @@
+"""Optuna over ``evaluate(batch)``: ask k, evaluate k as a batch, tell k."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import ObjectiveError, SpaceError, number, whole
+from backtest.search.cache import TrialCache
+from backtest.search.evolution import LOWEST
+from backtest.search.grid import DONE, INTERRUPTED, TIMED_OUT, Kept
+from backtest.space import Space
+from backtest.study.engine import Engine
+from backtest.study.propose import Candidate, Proposer
+from backtest.study.store import Status
+
+Floats = NDArray[np.float64]
+
+#: Candidates per batch: an engine that sees fewer results at a time learns more from each.
+BATCH = 8
+#: Distinct candidates by default, for each parameter that varies; an ask costs milliseconds.
+TRIALS_PER_PARAM = 100
+
+
+class _Told(NamedTuple):
+    status: Status
+    values: tuple[float] | None
+
+
+def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: Any = "tpe",
+              rank: Callable[[Floats], Floats] | None = None, n_trials: int | None = None, keep: int = 1, seed: int = 0,
+              timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
+    """Search a space with one of Optuna's samplers, in batches, and keep the best candidates.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``, as of :func:`backtest.search.grid`; never called twice for one candidate.
+    sampler : str or Optuna sampler
+        As of :class:`bt.Study`.
+    rank, keep, timeout, callback
+        As of :func:`backtest.search.grid`.
+    n_trials : int, optional
+        Distinct candidates; 100 for each parameter that varies by default.
+    seed : int
+
+    Returns
+    -------
+    scipy.optimize.OptimizeResult
+        As of :func:`backtest.search.cube`; ``hits`` are suggestions that were known.
+
+    Raises
+    ------
+    SpaceError
+        No parameter varies, or ``where`` refuses every point proposed.
+    ObjectiveError
+        ``evaluate`` returned NaN, or another shape than one score per candidate.
+    """
+    from scipy.optimize import OptimizeResult
+
+    if not space.varied:
+        raise SpaceError(f"space must have a parameter with more than one value for optuna, got {space!r}")
+    whole("seed", seed, low=0)
+    wanted = TRIALS_PER_PARAM * len(space.varied) if n_trials is None else whole("n_trials", n_trials, low=1)
+    total = int(min(wanted, space.size))
+    deadline = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
+    memory, best = TrialCache(), Kept(whole("keep", keep, low=1), len(space.names))
+    engine = None if sampler == "random" else Engine(space, sampler, None, ["minimize"], seed)
+    proposer = Proposer(space, engine, memory, seed)
+    result = OptimizeResult(nfev=0, hits=0, status=DONE, total=total)
+    try:
+        while result.nfev < total:
+            if result.nfev and time.monotonic() >= deadline:
+                result.status = TIMED_OUT
+                break
+            candidates = proposer.next(min(BATCH, total - result.nfev), total - result.nfev)
+            if not candidates:
+                break
+            batch = np.array([each.row for each in candidates])
+            scores = np.asarray(evaluate(batch), dtype=np.float64)
+            objective = _checked(scores if rank is None else rank(scores), scores, batch, space)
+            best.add(result.nfev + np.arange(len(batch)), batch, scores, objective)
+            result.nfev += len(batch)
+            _tell(proposer, memory, candidates, objective)
+            result.hits = proposer.duplicates
+            if callback is not None:
+                callback(best.fill(result))
+    except KeyboardInterrupt:
+        if not result.nfev:
+            raise  # nothing was evaluated, so there is nothing to return
+        result.status = INTERRUPTED
+    if not result.nfev:
+        raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none")
+    result.success = result.status == DONE
+    word = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}[result.status]
+    result.message = (f"{word}: {result.nfev:,} of {total:,} candidates evaluated, {proposer.asks:,} suggestions, "
+                      f"{result.hits:,} of them repeats")
+    return best.fill(result)
+
+
+def _checked(objective: Floats, scores: Floats, batch: Floats, space: Space) -> Floats:
+    if objective.shape != (len(batch),):
+        raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
+    if np.isnan(objective).any():
+        params = space.decode(batch[int(np.isnan(objective).argmax())])
+        raise ObjectiveError(f"evaluate must not return NaN, got it at {params}", params)
+    return objective
+
+
+def _tell(proposer: Proposer, memory: TrialCache, candidates: list[Candidate], objective: Floats) -> None:
+    for candidate, value in zip(candidates, np.maximum(objective, LOWEST).tolist(), strict=True):
+        # What is undefined is known to be, and is no number that a model could learn from.
+        told = _Told(Status.UNDEFINED, None) if value == math.inf else _Told(Status.DONE, (value,))
+        proposer.land(candidate.key, told.status, told.values)
+        memory.put({candidate.key: told})

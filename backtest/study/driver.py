@@ -1,0 +1,383 @@
+"""One run of a study: ask, reserve, evaluate, store, tell; here, on threads, or on worker processes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest._checks import InputError, ObjectiveError, StoreError
+from backtest.compute.threads import default_threads
+from backtest.compute.worker import WorkerDied
+from backtest.compute.workers import Workers
+from backtest.study.interruptions import Interruptions, Stopped
+from backtest.study.propose import Candidate
+from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
+from backtest.study.store import Status
+from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
+
+if TYPE_CHECKING:
+    from backtest.study.study import Study
+
+logger = logging.getLogger("backtest")
+
+#: Seconds for which others believe that we evaluate what we reserved; renewed three times as often.
+LEASE = 30.0
+#: Seconds of work that are worth a task of their own, and the most trials of one.
+WORTH_A_TASK, LARGEST_TASK = 0.1, 512
+#: Seconds of work between two transactions where evaluations are cheap.
+WORTH_A_COMMIT = 0.05
+#: Seconds that a result waits at most for others, to be stored together.
+LONGEST_WAIT = 0.25
+#: Evaluations that take so many seconds are worth waiting for the disk.
+DEAR = 0.01
+#: Seconds between two looks at what other drivers did.
+LOOK = 0.5
+
+
+class Driver:
+    """A run.
+
+    Parameters
+    ----------
+    study : Study
+    target : float
+        Distinct candidates the study shall have finished.
+    deadline : float
+        ``time.monotonic()`` after which nothing starts.
+    """
+
+    def __init__(self, study: Study, target: float, deadline: float, trial_timeout: float | None, catch: tuple[Any, ...],
+                 retries: int, executor: Executor | None, look: Callable[[list[Finished]], None]) -> None:
+        self.study, self.proposer, self.store = study, study.proposer(), study.store
+        self.target, self.deadline, self.look = target, deadline, look
+        self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
+        self.owner = f"{_here()} {os.getpid()} {os.urandom(16).hex()}"
+        self.interruptions = Interruptions()
+        self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
+        self.evaluated = self.discarded = self.failures = 0
+        self.is_stopped = self.is_timed_out = False
+        self._mean: float | None = None  # seconds of an evaluation
+        self._largest = 1
+        self._futures: dict[Future[list[Outcome]], list[Task]] = {}
+        self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
+        self._reruns: Counter[int] = Counter()
+        self._looked = 0.0
+        self._changes = -1 if self.store is None else self.store.changes()
+        if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
+            raise InputError(f"executor must be bt.Workers, threads or None with a pruner, got {type(executor).__name__}")
+        if trial_timeout is not None and not isinstance(executor, Workers):
+            raise InputError("trial_timeout must go with executor=bt.Workers(n): only a process can be ended; got "
+                             f"{'none' if executor is None else type(executor).__name__}")
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Evaluate until the target, the deadline, or the end of the space."""
+        with self.interruptions.held(), self._renewing():
+            try:
+                self._bury()
+                if self.executor is None:
+                    while candidates := self._next(self._chunk(WORTH_A_COMMIT)):
+                        self._here(candidates)
+                else:
+                    self._there(self.executor)
+            except Stopped:
+                self.is_stopped = True
+            finally:
+                self._give_back()
+
+    def _here(self, candidates: list[Candidate]) -> None:
+        """Evaluate in this thread; what is finished when an interruption comes is stored."""
+        tasks = self._tasks(candidates)
+        outcomes: list[Outcome] = []
+        try:
+            with self.interruptions.open():
+                evaluate(self.study.objective, tasks, self.study.n_values, self.catch, self.retries, self._prune(), outcomes,
+                         min(self.deadline, time.monotonic() + LONGEST_WAIT))
+        finally:
+            self._settle(outcomes)
+        left = tasks[len(outcomes) :]  # the others took longer than the ones before promised
+        self.proposer.put_back([self._candidates.pop(task.number)[0] for task in left])
+
+    def _there(self, executor: Executor) -> None:
+        """Keep an executor busy."""
+        width = int(getattr(executor, "count", None) or getattr(executor, "_max_workers", None) or default_threads())
+        while True:
+            # An engine learns from each result; an enumeration may run ahead, so that no worker waits.
+            ahead = width if self.proposer.learns else width + 2
+            while len(self._futures) < ahead and (found := self._next(self._chunk(WORTH_A_TASK), not self._futures)):
+                self._submit(self._tasks(found))
+            if not self._futures:
+                return
+            try:
+                with self.interruptions.open():
+                    wait(self._futures, timeout=LOOK, return_when=FIRST_COMPLETED)
+            finally:
+                self._collect({each for each in self._futures if each.done()})
+
+    def _next(self, count: int, is_idle: bool = True) -> list[Candidate]:
+        """Candidates that are ours to evaluate now; none when the run is over, or while others have the rest."""
+        while True:
+            if self.study.wants_stop or self.interruptions.signal is not None:
+                if self.interruptions.signal is not None:
+                    raise Stopped
+                return []
+            if time.monotonic() >= self.deadline:
+                self.is_timed_out = True
+                return []
+            self._watch_others()
+            begun = time.perf_counter()
+            left = self.target - len(self.study.trials) - len(self.proposer.flying)
+            candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
+            self.seconds["search"] += time.perf_counter() - begun
+            if not candidates and left > 0 and is_idle and self.proposer.elsewhere:
+                with self.interruptions.open():
+                    time.sleep(0.02)
+                self._bury()
+                candidates = self.proposer.again()
+            elif not candidates:
+                return []
+            mine = self._reserved(candidates)
+            if mine or not is_idle:
+                return mine
+
+    def _chunk(self, worth: float) -> int:
+        """Trials that are worth a task, or a transaction."""
+        if self.proposer.learns or self.trial_timeout is not None or self.study.pruner is not None or self._mean is None:
+            return 1
+        self._largest = min(LARGEST_TASK, 2 * self._largest)  # the first ones may have been cheap by chance
+        return int(min(self._largest, max(1.0, worth / max(self._mean, 1e-6))))
+
+    def _tasks(self, candidates: Sequence[Candidate]) -> list[Task]:
+        params = self.study.space.decode_batch(_stacked(candidates))
+        tasks = []
+        for candidate, each in zip(candidates, params, strict=True):
+            number = self.study.next_number()
+            self._candidates[number] = candidate, each
+            tasks.append(Task(number, each, (self.study.seed, int.from_bytes(candidate.key, "little"))))
+        return tasks
+
+    # -- on an executor ------------------------------------------------------------------------------------------------
+
+    def _submit(self, tasks: list[Task]) -> None:
+        study, executor = self.study, self.executor
+        assert executor is not None
+        arguments = (tasks, study.n_values, self.catch, self.retries)
+        if isinstance(executor, Workers):
+            placed = executor.place(study.objective)
+            asks = study.pruner is not None
+            future = executor.call(evaluate_asking if asks else evaluate, (placed, *arguments), timeout=self.trial_timeout,
+                                   answer=self._prune() if asks else None)
+        else:
+            future = executor.submit(evaluate, study.objective, *arguments, self._prune())
+        self._futures[future] = tasks
+
+    def _collect(self, ready: set[Future[list[Outcome]]]) -> None:
+        outcomes: list[Outcome] = []
+        failure: ObjectiveError | None = None
+        for future in ready:
+            tasks = self._futures.pop(future)
+            try:
+                outcomes += future.result()
+            except (WorkerDied, TimeoutError) as error:
+                outcomes += self._after_death(tasks, error)
+            except Exception as error:
+                failure = ObjectiveError(f"the executor could not evaluate: {type(error).__name__}: {error}", tasks[0].params)
+                failure.__cause__ = error
+        self._settle(outcomes)
+        if failure is not None:
+            raise failure
+
+    def _after_death(self, tasks: list[Task], error: Exception) -> list[Outcome]:
+        """Trials whose worker is gone: each is run again, alone, once; then it has failed."""
+        outcomes = []
+        for task in tasks:
+            self._reruns[task.number] += 1
+            if isinstance(error, TimeoutError) or (self._reruns[task.number] > 1 and len(tasks) == 1):
+                said = f"{type(error).__name__}: {error}"
+                logger.warning("Trial %d failed: %s", task.number, said)
+                seconds = (self.trial_timeout or 0.0) if isinstance(error, TimeoutError) else 0.0
+                outcomes.append(Outcome(task.number, Status.FAILED, None, seconds, said))
+            else:
+                logger.warning("Trial %d is run again: %s", task.number, error)
+                self._submit([task])
+        return outcomes
+
+    def _prune(self) -> Callable[[int, list[tuple[int, float]]], bool] | None:
+        if self.study.pruner is None:
+            return None
+
+        def prune(number: int, reports: list[tuple[int, float]]) -> bool:
+            return self.proposer.prune(self._candidates[number][0], reports)
+
+        return prune
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        """Store what was evaluated; then it counts, and is told to the engine and to people."""
+        if not outcomes:
+            return
+        finished = []
+        for outcome in outcomes:
+            candidate, params = self._candidates.pop(outcome.number)
+            finished.append(of_outcome(outcome, candidate.key, candidate.row.tolist(), params))
+        spent = sum(outcome.seconds for outcome in outcomes)
+        self.seconds["evaluation"] += spent
+        mean = spent / len(outcomes)
+        self._mean = mean if self._mean is None else 0.5 * (self._mean + mean)
+        taken = self._stored(finished)
+        begun = time.perf_counter()
+        for each in finished:
+            if each.key in taken:
+                self.proposer.land(each.key, each.status, each.values)
+            else:
+                self.discarded += 1
+                logger.warning("Trial %d came after its lease was taken over, and is discarded", each.number)
+                self.proposer.elsewhere[each.key] = self.proposer.flying[each.key].row
+                self.proposer.drop(each.key)
+        kept = [each for each in finished if each.key in taken]
+        self.study.remember(kept)
+        self.evaluated += len(kept)
+        self.failures += sum(each.status == Status.FAILED for each in kept)
+        self.seconds["search"] += time.perf_counter() - begun
+        self.look(kept)
+        for outcome in outcomes:
+            if not outcome.is_caught:
+                params = next(each.params for each in finished if each.number == outcome.number)
+                raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
+
+    def _stored(self, finished: list[Finished]) -> set[bytes]:
+        if self.store is None:
+            return {each.key for each in finished}
+        begun = time.perf_counter()
+        self.store.be_durable(self._mean is not None and self._mean >= DEAR)
+        taken = self.store.finish(self.study.context, [to_row(each) for each in finished], self.owner)
+        self.seconds["store"] += time.perf_counter() - begun
+        return taken
+
+    # -- other drivers on the store ------------------------------------------------------------------------------------
+
+    def _reserved(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those that are ours to evaluate."""
+        if self.store is None:
+            return candidates
+        begun = time.perf_counter()
+        reserved = self.store.reserve(self.study.context, [each.key for each in candidates], self.owner, LEASE, ATTEMPTS)
+        self.seconds["store"] += time.perf_counter() - begun
+        mine, others = set(reserved.mine), set(reserved.others)
+        if len(mine) == len(candidates):
+            return candidates
+        for each in candidates:
+            if each.key not in mine:
+                self.proposer.drop(each.key)
+            if each.key in others:
+                self.proposer.elsewhere[each.key] = each.row
+        self._absorb(list(reserved.known.values()))
+        return [each for each in candidates if each.key in mine]
+
+    def _bury(self) -> None:
+        """What processes of this machine had reserved when they were killed is free at once, not when their leases end."""
+        if self.store is None:
+            return
+        for owner in self.store.owners():
+            place, pid, _ = owner.rsplit(" ", 2)
+            if place == _here() and not _lives(int(pid)):
+                self.store.release(owner)
+
+    def _watch_others(self) -> None:
+        """Take in what other drivers have finished."""
+        if self.store is None or time.monotonic() - self._looked < LOOK:
+            return
+        self._looked = time.monotonic()
+        begun = time.perf_counter()
+        changes = self.store.changes()
+        if changes != self._changes:
+            self._changes = changes
+            rows, self.study.mark = self.store.read(self.study.context, self.study.mark)
+            self._absorb(rows)
+        self.seconds["store"] += time.perf_counter() - begun
+
+    def _absorb(self, rows: list[Any]) -> None:
+        new = [row for row in rows if row.key not in self.study.memory and row.key not in self.proposer.flying]
+        found = of_rows(new, self.study.space, self.study.numbers)
+        self.study.numbers += len(found)
+        for each in found:
+            self.proposer.elsewhere.pop(each.key, None)
+        self.study.remember(found)
+        self.proposer.remind(found)
+
+    @contextlib.contextmanager
+    def _renewing(self) -> Iterator[None]:
+        """Renew our leases as long as we live."""
+        store = self.store
+        if store is None:
+            yield
+            return
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(LEASE / 3):
+                try:
+                    store.renew(self.owner, LEASE)
+                except StoreError as error:  # what is lost by that is the lease, and the next result says so
+                    logger.warning("leases were not renewed: %s", error)
+
+        thread = threading.Thread(target=renew, name="backtest-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    def _give_back(self) -> None:
+        """Nothing of ours stays reserved, and nothing goes on in the workers."""
+        for future in self._futures:
+            future.cancel()
+        if self._futures and isinstance(self.executor, Workers):
+            self.executor.kill()
+        self._futures.clear()
+        self._candidates.clear()
+        for key in list(self.proposer.flying):
+            self.proposer.drop(key)
+        self.proposer.elsewhere.clear()
+        if self.store is not None:
+            self.store.release(self.owner)
+
+
+@functools.cache
+def _here() -> str:
+    """Where process numbers are our own: this machine, and this container of it."""
+    import socket
+
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+
+
+def _lives(pid: int) -> bool:
+    if os.name == "nt":  # signal 0 would end it there
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _stacked(candidates: Sequence[Candidate]) -> Any:
+    return np.array([each.row for each in candidates])

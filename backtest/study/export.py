@@ -1,0 +1,76 @@
+"""A study's trials for others: a table, and Optuna's storages for its dashboard and plots."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backtest.study.engine import distribution, frozen, label_of, quiet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from backtest.study.study import Study
+
+#: Seconds between two copies of a run that goes on.
+MIRROR = 5.0
+
+
+def to_frame(study: Study) -> pd.DataFrame:
+    """One row a trial."""
+    import pandas as pd
+
+    trials = sorted(study.trials, key=lambda each: each.number)
+    columns: dict[str, Any] = {name: [each.params.get(name) for each in trials] for name in study.space.names}
+    for place in range(study.n_values):
+        name = "value" if study.n_values == 1 else f"value_{place}"
+        columns[name] = np.array([np.nan if each.values is None else each.values[place] for each in trials])
+    columns |= {"status": [each.status.name.lower() for each in trials], "error": [each.error for each in trials],
+                "seconds": np.array([np.nan if each.seconds is None else each.seconds for each in trials]),
+                "finished": pd.to_datetime([each.finished for each in trials], unit="s", utc=True)}
+    for key in dict.fromkeys(key for each in trials for key in each.attrs or ()):
+        columns[f"attrs.{key}"] = [(each.attrs or {}).get(key) for each in trials]
+    return pd.DataFrame(columns, index=pd.Index([each.number for each in trials], name="number"))
+
+
+class Mirror:
+    """A copy of a study in an Optuna storage that follows it."""
+
+    def __init__(self, study: Study, storage: Any, name: str | None = None) -> None:
+        import optuna
+
+        self._study, self._copied, self._looked = study, 0, time.monotonic()
+        with quiet():
+            self._target = optuna.create_study(storage=storage, study_name=name or study.name, directions=[*study.directions],
+                                               load_if_exists=True)
+            self._there = {each.user_attrs.get("key") for each in self._target.get_trials(deepcopy=False)}
+        self._distributions = {each: distribution(parameter) for each, parameter in study.space.parameters.items()}
+
+    def look(self) -> None:
+        """Copy what is new if it is time."""
+        if time.monotonic() - self._looked >= MIRROR:
+            self.flush()
+            self._looked = time.monotonic()
+
+    def flush(self) -> int:
+        """Copy what is new, and say how many trials that is."""
+        space = self._study.space
+        new = [each for each in self._study.trials[self._copied :] if each.key.hex() not in self._there]
+        ready = []
+        for each in new:
+            params = {name: label_of(space.parameters[name], value) for name, value in zip(space.names, each.row, strict=True)
+                      if name in each.params}
+            attrs = (each.attrs or {}) | {"key": each.key.hex()}
+            ready.append(frozen(params, self._distributions, each._replace(attrs=attrs)))
+        with quiet():
+            self._target.add_trials(ready)
+        self._copied = len(self._study.trials)
+        self._there |= {each.key.hex() for each in new}
+        return len(new)
+
+
+def export(study: Study, storage: Any, name: str | None) -> int:
+    """Copy every finished trial."""
+    return Mirror(study, storage, name).flush()

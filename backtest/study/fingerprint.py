@@ -1,0 +1,40 @@
+"""What results are known by: an objective's name and the values that belong to it, by their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backtest._checks import InputError
+
+
+def label(objective: Any) -> Any:
+    """An objective's own name, the same run as a program and imported, with the values bound to it."""
+    if isinstance(objective, functools.partial):
+        bound = [objective.args, objective.keywords]
+        return [label(objective.func), *(plain("a value bound to the objective", each) for each in bound)]
+    kind = objective if hasattr(objective, "__qualname__") else type(objective)
+    module = kind.__module__.rpartition(".")[2]
+    if module == "__main__":  # a program's is its file's name; a notebook and python -c have none
+        module = Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem
+    return f"{module}.{kind.__qualname__}" if module else kind.__qualname__
+
+
+def plain(name: str, value: Any) -> Any:
+    """A value by its content, for a fingerprint."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(name, each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(name, each) for key, each in value.items()}
+    if hasattr(value, "content_hash"):
+        return str(value.content_hash)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(name, dataclasses.asdict(value))
+    raise InputError(f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
+                     f"{value!r}")

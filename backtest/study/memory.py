@@ -1,0 +1,190 @@
+"""A store behind ``evaluate(batch)``: what any search has evaluated on the same data is answered, not evaluated."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError
+from backtest.expr import Node
+from backtest.rules import CONDITIONS, LEVELS, Strategy
+from backtest.search.cache import TrialCache
+from backtest.space import Space
+from backtest.study.store import Row, Store
+
+Floats = NDArray[np.float64]
+Evaluate = Callable[[Floats], Any]
+
+#: Rows of scores in memory, in front of the store.
+MAX_ENTRIES = 100_000
+#: Seconds between two transactions of a sweep.
+FLUSH = 0.25
+
+
+class Memory:
+    """``evaluate(batch)`` that remembers every candidate.
+
+    Parameters
+    ----------
+    evaluate : callable
+        ``evaluate(batch) -> scores``, (n_candidates, n_columns).
+    space : Space
+    url : str
+        Of the store.
+    what : mapping
+        All that scores depend on beside the parameters; plain values.  Another one is another context.
+    columns : sequence of str
+        Names of the columns of scores.
+
+    Attributes
+    ----------
+    known : int
+        Candidates that were answered from the store.
+    """
+
+    def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str]) -> None:
+        self.evaluate, self.space, self.columns, self.known = evaluate, space, list(columns), 0
+        self.store = Store(url)
+        fingerprint = hashlib.blake2b(json.dumps(["kernels", what, self.columns], sort_keys=True).encode(), digest_size=16)
+        self.context = self.store.context(fingerprint.digest(), "optimize", {**what, "metrics": self.columns})
+        self._cache = TrialCache(self._behind, MAX_ENTRIES)
+
+    def _behind(self, keys: Sequence[bytes]) -> dict[bytes, Floats]:
+        found = self.store.look_up(self.context, keys)
+        self.known += len(found)
+        return {key: np.frombuffer(row.metrics or b"") for key, row in found.items()}
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Scores of a batch; only what nobody has evaluated is."""
+        keys = self.space.digests(batch)
+        place = {key: row for row, key in enumerate(keys)}
+
+        def compute(new: list[bytes]) -> list[Floats]:
+            chosen = np.ascontiguousarray(batch[[place[key] for key in new]])
+            scores = np.asarray(self.evaluate(chosen), dtype=np.float64)
+            self.store.add(self.context, self.rows(new, chosen, scores))
+            return list(scores)
+
+        return np.array(self._cache.answer(keys, compute)).reshape(len(batch), -1)
+
+    def rows(self, keys: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
+        """Candidates as the store keeps them."""
+        now, params = time.time(), self.space.decode_batch(batch)
+        return [Row(key, metrics=values.tobytes(), params=json.dumps(each), finished=now)
+                for key, values, each in zip(keys, np.ascontiguousarray(scores), params, strict=True)]
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+
+class SweepMemory(Memory):
+    """``evaluate(batch)`` of a sweep that remembers which blocks are finished, and the candidates worth keeping of them.
+
+    A sweep of cheap candidates is faster than any store.  Of a finished block only rows that may be among the ``keep`` best
+    are stored; the others are answered with NaN, which ranks last, as they would.
+
+    Parameters
+    ----------
+    rank : callable
+        ``rank(scores) -> (n_candidates,)``, to minimise.
+    keep : int
+        Best candidates that the search keeps.
+    sweep : mapping
+        All that the ranking depends on; plain values.
+    """
+
+    def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str], *,
+                 rank: Callable[[Floats], Floats], keep: int, sweep: Mapping[str, Any]) -> None:
+        super().__init__(evaluate, space, url, what, columns)
+        self.rank, self.keep = rank, keep
+        self._sweep = json.dumps([sweep, keep, list(space.names)], sort_keys=True).encode()
+        self._finished = self.store.blocks(self.context)
+        self._best = np.empty(0)
+        self._blocks: list[tuple[bytes, bytes, int]] = []
+        self._kept: list[Row] = []
+        self._flushed = time.monotonic()
+        self.is_known = False  # whether the last block came from the store
+
+    def __call__(self, batch: Floats) -> Floats:
+        """Scores of a block; of a finished one from the store."""
+        block = hashlib.blake2b(self._sweep + np.ascontiguousarray(batch).tobytes(), digest_size=16).digest()
+        scores = self._stored(block, batch)
+        self.is_known = scores is not None
+        if scores is not None:
+            self.known += len(batch)
+            self._worth(scores)
+            return scores
+        scores = np.asarray(self.evaluate(batch), dtype=np.float64)
+        kept = np.flatnonzero(self._worth(scores))
+        chosen = batch[kept]
+        self._kept += self.rows(self.space.digests(chosen), chosen, scores[kept])
+        self._blocks.append((block, kept.astype(np.uint32).tobytes(), len(batch)))
+        if time.monotonic() - self._flushed > FLUSH:
+            self.flush()
+        return scores
+
+    def _stored(self, block: bytes, batch: Floats) -> Floats | None:
+        if block not in self._finished:
+            return None
+        kept = np.frombuffer(self._finished[block], dtype=np.uint32)
+        keys = self.space.digests(batch[kept])
+        found = self.store.look_up(self.context, keys)
+        if len(found) < len(keys):  # somebody has taken rows out of the file
+            return None
+        scores = np.full((len(batch), len(self.columns)), math.nan)
+        for row, key in zip(kept.tolist(), keys, strict=True):
+            scores[row] = np.frombuffer(found[key].metrics or b"")
+        return scores
+
+    def _worth(self, scores: Floats) -> NDArray[np.bool_]:
+        """Rows that may be among the best: no worse than the ``keep``-th best so far."""
+        objective = self.rank(scores)
+        best = np.concatenate([self._best, objective])
+        self._best = np.sort(best)[: self.keep]
+        limit = self._best[-1] if len(self._best) == self.keep else math.inf
+        return np.asarray(objective <= limit)
+
+    def flush(self) -> None:
+        """Store what is finished."""
+        self.store.finish_blocks(self.context, self._blocks, self._kept)
+        self._blocks, self._kept, self._flushed = [], [], time.monotonic()
+
+    def __exit__(self, *args: object) -> None:
+        with contextlib.closing(self.store):
+            self.flush()
+
+
+def own_lines(strategy: Strategy) -> list[list[str]]:
+    """Module, name and version of every line of a strategy that is a user's function.
+
+    Raises
+    ------
+    InputError
+        One has no version.
+    """
+    found: dict[tuple[str, ...], None] = {}
+    names = (*CONDITIONS, *LEVELS, "size", "max_bars")
+    waiting: list[Any] = [getattr(strategy, name) for name in names if hasattr(strategy, name)]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Node):
+            continue
+        if node.op == "custom":
+            line = node.args[0]
+            if line.version is None:
+                raise InputError(f"line {line!r} must have a version to use a store (@bt.line(..., version=\"1\")), got none: "
+                                 "code cannot tell by itself whether it still means the same")
+            found[tuple(map(str, line.identity))] = None
+        waiting += node.args
+    return sorted(map(list, found))

@@ -1,0 +1,254 @@
+"""Which candidates come next: distinct, feasible, not tried before; from an engine, or from an enumeration in seeded order."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import SpaceError
+from backtest.search.cache import TrialCache
+from backtest.space import Choice, Continuous, Order, Space
+from backtest.study.engine import Engine
+from backtest.study.store import Status
+
+Floats = NDArray[np.float64]
+logger = logging.getLogger("backtest")
+
+#: Candidates that are looked at in one go while enumerating.
+CHUNK = 1024
+#: Suggestions in a row that lead nowhere, before an engine that counts on its own is given a neighbour all the same.
+STUBBORN = 10
+#: Batches of random points without a feasible one, before the search says so.
+PATIENCE = 1000
+#: Spread of a neighbour of a continuous value, as a share of the range, at the first radius.
+_SPREAD = 0.01
+
+
+class Candidate(NamedTuple):
+    """What to evaluate."""
+
+    key: bytes
+    row: Floats
+    ticket: int | None  # of the engine
+
+
+class Proposer:
+    """Distinct candidates.
+
+    Parameters
+    ----------
+    space : Space
+    engine : Engine or None
+        Is told of every candidate, and suggests them.
+    memory : TrialCache
+        Finished trials by key; ``status`` and ``values`` of each are read.
+    seed : int
+    suggests : bool
+        False: the engine only listens, for the sake of its pruner.  Without suggestions, candidates are all those of a finite
+        space in seeded order, or random points of another.
+
+    Attributes
+    ----------
+    asks : int
+        Suggestions of the engine.
+    duplicates : int
+        Those that were known already.
+    """
+
+    def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int,
+                 suggests: bool = True) -> None:
+        self.space, self.engine, self.memory, self.suggests = space, engine, memory, suggests and engine is not None
+        self.asks = self.duplicates = 0
+        self.flying: dict[bytes, Candidate] = {}
+        self.elsewhere: dict[bytes, Floats] = {}  # in another driver's hands
+        self._can_enumerate = space.product < 2**62
+        self._order = Order(int(space.size), seed) if self._can_enumerate else None
+        self._position, self._rest = 0, False
+        self._buffer: deque[tuple[bytes, Floats]] = deque()
+        self._rng = np.random.default_rng(np.random.SeedSequence(seed))
+
+    def is_new(self, key: bytes) -> bool:
+        """Whether a candidate is neither known nor being evaluated."""
+        return key not in self.flying and key not in self.memory and key not in self.elsewhere
+
+    def next(self, count: int, left: float) -> list[Candidate]:
+        """Up to ``count`` candidates that are new, none if there are no more.
+
+        Parameters
+        ----------
+        left : float
+            What is left of the budget: when it covers the unseen rest of a finite space, the rest is enumerated.
+        """
+        if not self._rest and self.space.is_exact and self._can_enumerate:
+            self._rest = self.space.size - len(self.memory) - len(self.flying) <= left
+        if not self.suggests or self._rest:
+            return self._fly(self._followed(self._enumerated(count) if self._can_enumerate else self._random(count)))
+        found: list[Candidate] = []
+        while len(found) < count and not self._rest:
+            candidate = self._asked()
+            if candidate is None:  # no neighbour is new: what is left is hard to find
+                self._rest = True
+                break
+            found += self._fly([candidate])
+        return found or self.next(count, left)
+
+    @property
+    def learns(self) -> bool:
+        """Whether the next candidate depends on the results of those before."""
+        return self.suggests and not self._rest
+
+    def again(self) -> list[Candidate]:
+        """Candidates in another driver's hands, to be asked for once more."""
+        found = [Candidate(key, row, None) for key, row in self.elsewhere.items()][:CHUNK]
+        self.elsewhere = {key: row for key, row in self.elsewhere.items() if key not in {each.key for each in found}}
+        return self._fly(self._followed(found))
+
+    def _followed(self, found: list[Candidate]) -> list[Candidate]:
+        """Candidates that the engine did not suggest, and is told of."""
+        return found if self.engine is None else [each._replace(ticket=self.engine.take(each.row)) for each in found]
+
+    def remind(self, finished: Sequence[Any]) -> None:
+        """Tell the engine of results that are not its own doing."""
+        if self.engine is not None and finished:
+            self.engine.remind(finished)
+
+    def prune(self, candidate: Candidate, reports: Sequence[tuple[int, float]]) -> bool:
+        """Report values on the way, and ask whether to stop."""
+        return self.engine is not None and candidate.ticket is not None and self.engine.prune(candidate.ticket, reports)
+
+    def _fly(self, found: list[Candidate]) -> list[Candidate]:
+        self.flying |= {each.key: each for each in found}
+        return found
+
+    def put_back(self, candidates: Sequence[Candidate]) -> None:
+        """Candidates that were not evaluated after all, and will come again."""
+        for each in candidates:
+            self.drop(each.key)
+        self._buffer.extendleft((each.key, each.row) for each in reversed(candidates))
+
+    def land(self, key: bytes, status: Status, values: Sequence[float] | None) -> None:
+        """A candidate was evaluated; the engine is told."""
+        candidate = self.flying.pop(key)
+        if self.engine is not None and candidate.ticket is not None:
+            self.engine.tell(candidate.ticket, status, values)
+
+    def drop(self, key: bytes) -> None:
+        """A candidate will not be evaluated here."""
+        candidate = self.flying.pop(key)
+        if self.engine is not None and candidate.ticket is not None:
+            self.engine.forget(candidate.ticket)
+
+    # -- without an engine ---------------------------------------------------------------------------------------------
+
+    def _enumerated(self, count: int) -> list[Candidate]:
+        assert self._order is not None
+        found: list[Candidate] = []
+        while len(found) < count:
+            if not self._buffer:
+                if self._position >= self._order.size:
+                    break
+                stop = min(self._position + CHUNK, self._order.size)
+                _, batch = self.space.candidates(self._order(self._position, stop))
+                self._position = stop
+                self._buffer.extend(zip(self.space.digests(batch), batch, strict=True))
+                continue
+            key, row = self._buffer.popleft()
+            if self.is_new(key):
+                found.append(Candidate(key, row, None))
+        return found
+
+    def _random(self, count: int) -> list[Candidate]:
+        found: dict[bytes, Candidate] = {}
+        while self._buffer and len(found) < count:
+            key, row = self._buffer.popleft()
+            if self.is_new(key):
+                found[key] = Candidate(key, row, None)
+        for _ in range(PATIENCE if len(found) < count else 0):
+            batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
+            batch = batch[self.space.feasible(batch)]
+            for key, row in zip(self.space.digests(batch), batch, strict=True):
+                if len(found) < count and self.is_new(key):
+                    found[key] = Candidate(key, row, None)
+            if len(found) == count:
+                break
+        if not found and not len(self.memory) and not self.flying:
+            raise SpaceError(f"where must leave a candidate that random points can find, got {self.space.where!r} and none")
+        return list(found.values())
+
+    # -- with an engine ------------------------------------------------------------------------------------------------
+
+    def _asked(self) -> Candidate | None:
+        """The engine's suggestion; in the stead of one that is known or not feasible, a neighbour."""
+        assert self.engine is not None
+        for attempt in range(STUBBORN):
+            row, ticket = self.engine.ask()
+            self.asks += 1
+            feasible = bool(self.space.feasible(row[np.newaxis])[0])
+            key = self.space.digests(row[np.newaxis])[0]
+            if feasible and self.is_new(key):
+                return Candidate(key, row, ticket)
+            known = self.memory.get([key]).get(key) if feasible else None
+            if feasible:
+                self.duplicates += 1
+                self._say(ticket, known)
+            if self.engine.learns_from_any or attempt == STUBBORN - 1:
+                self.engine.forget(ticket)
+                break
+            # Engines of populations count on an answer to each of their own.
+            self.engine.tell(ticket, Status.PRUNED if known is None else known.status, None if known is None else known.values)
+        found = neighbour(self.space, row, self._rng, self.is_new)
+        return None if found is None else Candidate(*found, self.engine.take(found[1]))
+
+    @staticmethod
+    def _say(ticket: int, known: Any) -> None:
+        if known is None:
+            logger.info("Trial %d: duplicate parameters are being evaluated", ticket)
+        elif known.values is None:
+            logger.info("Trial %d: Using cached status %s for duplicate parameters", ticket, Status(known.status).name.lower())
+        else:
+            values = ", ".join(f"{each:f}" for each in known.values)
+            logger.info("Trial %d: Using cached value %s for duplicate parameters", ticket, values)
+
+
+def neighbour(space: Space, row: Floats, rng: np.random.Generator,
+              is_new: Callable[[bytes], bool]) -> tuple[bytes, Floats] | None:
+    """A new, feasible candidate near a row: one parameter moved, or several, by steps that grow until there is one."""
+    varied = [(column, each) for column, each in enumerate(space.parameters.values()) if each.size > 1]
+    largest = max((each.size for _, each in varied if each.size != math.inf), default=64)
+    radius = 1
+    while radius <= max(64, largest):
+        batch = space.canonical(np.concatenate([np.repeat(row[np.newaxis], 4 * len(varied) + 16, axis=0)]))
+        for place, (column, each) in enumerate(varied):
+            moved = np.zeros(len(batch), dtype=np.bool_)
+            moved[4 * place : 4 * place + 4] = True
+            moved[4 * len(varied) :] = rng.random(16) < 0.5
+            batch[moved, column] = _moved(each, batch[moved, column], radius, rng)
+        batch = space.canonical(batch)
+        batch = batch[space.feasible(batch)]
+        for key, found in zip(space.digests(batch), batch, strict=True):
+            if is_new(key):
+                return key, found
+        radius *= 2
+    return None
+
+
+def _moved(each: Any, values: Floats, radius: int, rng: np.random.Generator) -> Floats:
+    if isinstance(each, Continuous):
+        low, high = (math.log(each.low), math.log(each.high)) if each.is_log else (each.low, each.high)
+        spread = rng.normal(scale=_SPREAD * radius * (high - low), size=len(values))
+        moved = np.exp(np.log(values) + spread) if each.is_log else values + spread
+        return np.asarray(np.clip(moved, each.low, each.high))
+    index = each.index("neighbour", values)
+    if isinstance(each, Choice):  # no choice is nearer than another
+        return rng.integers(0, each.size, len(values)).astype(np.float64)
+    steps = rng.integers(1, radius + 1, len(values)) * rng.choice([-1, 1], len(values))
+    moved = np.clip(index + steps, 0, each.size - 1)
+    return np.asarray(each.at(moved), dtype=np.float64)
+
+

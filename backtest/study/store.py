@@ -1,0 +1,412 @@
+"""Store: results of candidates on disk, one row each, known by context and key; leases, so that no two drivers do one twice.
+
+One SQLite file.  Tables:
+
+* ``contexts``: what was evaluated on what (a fingerprint of objective and data); results of one are never another's.
+* ``results``: (context, key) -> status, value, metrics, parameters, times.
+* ``leases``: (context, key) -> who evaluates it now, and until when that is believed.
+* ``blocks``: blocks of candidates that a sweep of cheap ones has finished; only the kept rows of them are in ``results``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from backtest._checks import StoreError, StoreVersionError
+from backtest.study.tables import tables
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+#: Layout of the tables; raised when a reader of the old one would misread the new one.
+SCHEMA_VERSION = 1
+#: Marks a SQLite file as one of ours ("btks").
+APPLICATION_ID = 0x62746B73
+#: Seconds a driver waits for another one's transaction.
+PATIENCE = 60.0
+#: Keys looked up in one statement.
+_CHUNK = 500
+#: Rows of a transaction that stores many.
+BATCH = 20_000
+#: Measured with a million rows there already, rows a second in batches of 20,000: 190,000 so, 95,000 with pages of 4 KiB, and
+#: 48,000 where the rows themselves lie in the order of their keys (WITHOUT ROWID), which is a random one.
+_PAGE, _CACHE_KIB, _LOG_PAGES = 8192, 65_536, 4000
+
+
+#: Connections of a parent, kept so that the child's end of them is never closed in its name.
+_inherited: list[Any] = []
+
+
+class Status(enum.IntEnum):
+    """How an evaluation ended."""
+
+    DONE = 0
+    UNDEFINED = 1  # evaluated, and the metric is not defined there
+    PRUNED = 2
+    FAILED = 3
+
+
+class Row(NamedTuple):
+    """One stored result."""
+
+    key: bytes
+    status: int = Status.DONE
+    value: float | None = None
+    metrics: bytes | None = None  # float64, named by the context
+    params: str | None = None  # JSON
+    extra: str | None = None  # JSON: error, reported steps, attributes
+    finished: float = 0.0  # seconds since 1970
+    seconds: float | None = None  # it took
+    attempts: int = 1
+
+
+class Reserved(NamedTuple):
+    """What became of keys that were asked for."""
+
+    mine: list[bytes]
+    known: dict[bytes, Row]
+    others: list[bytes]  # another driver evaluates them now
+
+
+_COLUMNS = ", ".join(Row._fields)
+_MARKS = ", ".join("?" * (len(Row._fields) + 1))
+#: A result stays as it is, but a failure may be followed by another attempt.
+_UPSERT = (f"INSERT INTO results (context, {_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT (context, key) DO UPDATE SET "
+           + ", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:-1])
+           + f", attempts = results.attempts + excluded.attempts WHERE results.status = {Status.FAILED:d}")
+
+
+#: What to do, by a word in the database's own message.
+_RULES = {"not a database": "must be a SQLite database of this library", "readonly": "must be writable",
+          "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
+          "full": "must have room on its disk", "disk I/O": "must be on a disk that can be written",
+          "unable to open": "must be a file we may open", "locked": f"must be free within {PATIENCE:.0f} s"}
+
+
+class Store:
+    """Results on disk.
+
+    Parameters
+    ----------
+    url : str
+        ``sqlite:///study.db``, relative to the working folder, or ``sqlite:////srv/study.db``; made if it is not there.
+    read_only : bool
+        Only look; the file has to be there.
+
+    Raises
+    ------
+    StoreError
+        No such folder, not a SQLite file, another program's, read-only, no room on the disk.  What was stored before stays.
+    StoreVersionError
+        Written by a release with another layout.
+
+    Notes
+    -----
+    One file may be used by many threads and, on one machine, by many processes.  What a call has stored survives the death
+    of the process (write-ahead log, ``synchronous=NORMAL``); with :meth:`be_durable` the loss of power too.
+    """
+
+    def __init__(self, url: str, read_only: bool = False) -> None:
+        self.path = _path(url)
+        self.url, self.read_only = f"sqlite:///{self.path}", read_only
+        self._lock = threading.RLock()
+        self._pid, self._is_durable = os.getpid(), False
+        self._connection = self._connect()
+
+    # -- the connection ------------------------------------------------------------------------------------------------
+
+    def _connect(self) -> sa.Connection:
+        from urllib.parse import quote
+
+        import sqlalchemy as sa
+
+        if not self.path.parent.is_dir():
+            raise StoreError(f"store must be in an existing folder, got {str(self.path)!r}")
+        if self.read_only and not self.path.is_file():
+            raise StoreError(f"store must be an existing file, got {str(self.path)!r}")
+        # A path is quoted, as it may hold ? and %.
+        where = sa.URL.create("sqlite", database=f"file:{quote(str(self.path))}",
+                              query={"mode": "ro" if self.read_only else "rwc", "uri": "true"})
+        engine = sa.create_engine(where, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool,
+                                  connect_args={"timeout": PATIENCE, "check_same_thread": False})
+        with self._complaints():
+            connection = engine.connect()
+            try:
+                self._connection = connection
+                self._prepare(engine)
+            except BaseException:
+                connection.close()
+                raise
+        self._closing = weakref.finalize(self, _closed, connection, os.getpid())
+        return connection
+
+    def _prepare(self, engine: sa.Engine) -> None:
+        """Settings of this connection, which SQLite does not keep, and the tables if there are none."""
+        for pragma in (f"busy_timeout = {PATIENCE * 1000:.0f}", f"cache_size = -{_CACHE_KIB}", "temp_store = MEMORY",
+                       f"wal_autocheckpoint = {_LOG_PAGES}", f"synchronous = {'FULL' if self._is_durable else 'NORMAL'}"):
+            self._run(f"PRAGMA {pragma}")
+        if self._is_ours():
+            return
+        if self.read_only:
+            raise StoreError(f"store must be a database of this library, got {str(self.path)!r}")
+        self._run(f"PRAGMA page_size = {_PAGE}")
+        self._patiently("PRAGMA journal_mode = WAL")
+        with self._transaction():
+            if self._is_ours():  # another process was faster
+                return
+            for table in tables().sorted_tables:
+                from sqlalchemy.schema import CreateTable
+
+                self._run(str(CreateTable(table).compile(engine)))
+            self._run(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _is_ours(self) -> bool:
+        """False for an empty file; anything else that is not ours is refused."""
+        if not self._one("SELECT count(*) FROM sqlite_master"):
+            return False
+        if self._one("PRAGMA application_id") != APPLICATION_ID:
+            raise StoreError(f"store must be a database of this library, got {str(self.path)!r}, which another program wrote")
+        version = self._one("PRAGMA user_version")
+        if version != SCHEMA_VERSION:
+            raise StoreVersionError(f"schema version must be {SCHEMA_VERSION}, got {version} in {str(self.path)!r}; read it with "
+                                    f"the release that wrote it (backtest store export), or take another file")
+        return True
+
+    def _patiently(self, statement: str) -> None:
+        """Run what SQLite refuses at once, without waiting, while another process has the file."""
+        from sqlalchemy.exc import OperationalError
+
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._run(statement)
+                return
+            except OperationalError as error:
+                if "locked" not in str(error.orig) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def _complaints(self) -> Iterator[None]:
+        """Errors of the database, in words that say what to do."""
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            yield
+        except DBAPIError as error:
+            said, path = str(error.orig), repr(str(self.path))
+            for word, rule in _RULES.items():
+                if word in said:
+                    raise StoreError(f"store {rule}, got {path}: {said}; what was stored before is kept") from error
+            raise StoreError(f"store {path} failed: {said}") from error
+
+    @contextlib.contextmanager
+    def _session(self, writes: bool = True) -> Iterator[None]:
+        """One transaction of this thread; after a fork, on a connection of the child's own."""
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._closing()  # keeps the parent's, which is the parent's to close
+                self._connection = self._connect()
+            with self._complaints(), self._transaction() if writes else contextlib.nullcontext():
+                yield
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._run("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._run("COMMIT")
+        except BaseException:
+            if self._driver().in_transaction:  # a full disk has ended it already
+                self._run("ROLLBACK")
+            raise
+
+    def _driver(self) -> Any:
+        return self._connection.connection.dbapi_connection
+
+    def _run(self, statement: str, parameters: Any = None) -> Any:
+        return self._connection.exec_driver_sql(statement, parameters)
+
+    def _one(self, statement: str, parameters: Any = None) -> Any:
+        return self._run(statement, parameters).scalar()
+
+    def close(self) -> None:
+        """Close the file; a later call of any method fails."""
+        with self._lock:
+            self._closing()
+
+    def be_durable(self, full: bool) -> None:
+        """Whether a commit waits for the disk (``synchronous=FULL``), for results that are dear."""
+        with self._session(writes=False):
+            if full != self._is_durable:
+                self._is_durable = full
+                self._run(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+
+    # -- contexts ------------------------------------------------------------------------------------------------------
+
+    def context(self, fingerprint: bytes, name: str, description: Mapping[str, Any]) -> int:
+        """Number of the context with a fingerprint; made if it is not there."""
+        with self._session():
+            self._run("INSERT INTO contexts (fingerprint, name, description, created) VALUES (?, ?, ?, ?) "
+                      "ON CONFLICT (fingerprint) DO NOTHING", (fingerprint, name, json.dumps(description), time.time()))
+            return int(self._one("SELECT id FROM contexts WHERE fingerprint = ?", (fingerprint,)))
+
+    def contexts(self) -> list[dict[str, Any]]:
+        """Every context: ``id``, ``name``, ``fingerprint``, ``description``, ``created``."""
+        with self._session(writes=False):
+            found = self._run("SELECT id, name, fingerprint, description, created FROM contexts ORDER BY id").mappings().all()
+        return [dict(each) | {"description": json.loads(each["description"])} for each in found]
+
+    def counts(self, context: int) -> dict[Status, int]:
+        """Results of a context by status."""
+        with self._session(writes=False):
+            found = self._run("SELECT status, count(*) FROM results WHERE context = ? GROUP BY status", (context,)).all()
+        return {Status(status): count for status, count in found}
+
+    # -- results -------------------------------------------------------------------------------------------------------
+
+    def look_up(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """What is known of keys."""
+        with self._session(writes=False):
+            return self._known(context, keys)
+
+    def _known(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        return {row[0]: Row._make(row) for row in self._by_key(f"SELECT {_COLUMNS} FROM results", context, keys)}
+
+    def _by_key(self, select: str, context: int, keys: Sequence[bytes], more: str = "",
+                *values: Any) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _CHUNK):
+            some = keys[start : start + _CHUNK]
+            marks = ", ".join("?" * len(some))
+            yield from map(tuple, self._run(f"{select} WHERE context = ? AND key IN ({marks}){more}", (context, *some, *values)))
+
+    def read(self, context: int, after: int = 0) -> tuple[list[Row], int]:
+        """Results of a context in the order they were stored in, and a mark; ``after`` a mark, only those stored since."""
+        with self._session(writes=False):
+            found = self._run(f"SELECT {_COLUMNS}, id FROM results WHERE context = ? AND id > ? ORDER BY id",
+                              (context, after)).all()
+        return [Row._make(row[:-1]) for row in found], found[-1][-1] if found else after
+
+    def add(self, context: int, rows: Iterable[Row]) -> None:
+        """Store results that nobody had to reserve; those that are there already stay.
+
+        In transactions of :data:`BATCH` rows.
+        """
+        ready = sorted(rows)  # neighbours in the index side by side
+        for start in range(0, len(ready), BATCH):
+            with self._session():
+                self._insert(context, ready[start : start + BATCH])
+
+    def _insert(self, context: int, rows: Iterable[Row]) -> None:
+        ready = [(context, *row) for row in rows]
+        if ready:
+            self._run(_UPSERT, ready)
+
+    def changes(self) -> int:
+        """A number that differs when another connection has written."""
+        with self._session(writes=False):
+            return int(self._one("PRAGMA data_version"))
+
+    # -- leases --------------------------------------------------------------------------------------------------------
+
+    def reserve(self, context: int, keys: Sequence[bytes], owner: str, lease: float, attempts: int) -> Reserved:
+        """Ask for keys to evaluate: each is ours now, or known, or another's.
+
+        Parameters
+        ----------
+        owner : str
+            Who asks; unique to a driver.
+        lease : float
+            Seconds for which others believe that we work on them; :meth:`renew` in time.
+        attempts : int
+            A failure may be tried again until it has failed so often.
+        """
+        with self._session():
+            now = time.time()
+            known = {key: row for key, row in self._known(context, keys).items()
+                     if row.status != Status.FAILED or row.attempts >= attempts}
+            rest = [key for key in dict.fromkeys(keys) if key not in known]
+            held = {row[0] for row in self._by_key("SELECT key FROM leases", context, rest, " AND owner <> ? AND until >= ?",
+                                                   owner, now)}
+            mine = [key for key in rest if key not in held]
+            if mine:
+                self._run("INSERT OR REPLACE INTO leases (context, key, owner, until) VALUES (?, ?, ?, ?)",
+                          [(context, key, owner, now + lease) for key in sorted(mine)])
+        return Reserved(mine, known, [key for key in rest if key in held])
+
+    def renew(self, owner: str, lease: float) -> None:
+        """Be believed for another while."""
+        with self._session():
+            self._run("UPDATE leases SET until = ? WHERE owner = ?", (time.time() + lease, owner))
+
+    def owners(self) -> list[str]:
+        """Who has reserved something."""
+        with self._session(writes=False):
+            return [owner for (owner,) in self._run("SELECT DISTINCT owner FROM leases")]
+
+    def release(self, owner: str) -> None:
+        """Give back everything that is reserved and not finished."""
+        with self._session():
+            self._run("DELETE FROM leases WHERE owner = ?", (owner,))
+
+    def finish(self, context: int, rows: Sequence[Row], owner: str) -> set[bytes]:
+        """Store results of reserved keys, and give the keys back.
+
+        Returns
+        -------
+        set of bytes
+            Keys of the results that were taken.  One that came after its lease was taken over is not: it is discarded.
+        """
+        with self._session():
+            keys = [row.key for row in rows]
+            mine = {row[0] for row in self._by_key("SELECT key FROM leases", context, keys, " AND owner = ?", owner)}
+            self._insert(context, (row for row in rows if row.key in mine))
+            if mine:
+                self._run("DELETE FROM leases WHERE context = ? AND key = ?", [(context, key) for key in sorted(mine)])
+        return mine
+
+    # -- sweeps --------------------------------------------------------------------------------------------------------
+
+    def finish_blocks(self, context: int, blocks: Sequence[tuple[bytes, bytes, int]], kept: Iterable[Row] = ()) -> None:
+        """Store blocks that a sweep has finished (identity, places of the rows it keeps, size), and those rows, at once."""
+        with self._session():
+            self._insert(context, kept)
+            if blocks:
+                self._run("INSERT OR REPLACE INTO blocks (context, block, kept, size) VALUES (?, ?, ?, ?)",
+                          [(context, *block) for block in blocks])
+
+    def blocks(self, context: int) -> dict[bytes, bytes]:
+        """Finished blocks: the places of the kept rows of each."""
+        with self._session(writes=False):
+            return dict(self._run("SELECT block, kept FROM blocks WHERE context = ?", (context,)).all())
+
+
+def _closed(connection: sa.Connection, pid: int) -> None:
+    if pid != os.getpid():
+        _inherited.append(connection)
+        return
+    connection.close()
+    connection.engine.dispose()
+
+
+def _path(url: str) -> Path:
+    if not isinstance(url, str) or "://" not in url:
+        raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {url!r}")
+    scheme, _, rest = url.partition("://")
+    if scheme != "sqlite":
+        raise StoreError(f"store must be on SQLite ('sqlite:///study.db'), got {url!r}")
+    if not rest.startswith("/") or len(rest) == 1 or ":memory:" in rest:
+        raise StoreError(f"store must name a file ('sqlite:///study.db'; leave it out to remember in memory), got {url!r}")
+    return Path(rest[1:]).absolute()
+

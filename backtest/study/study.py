@@ -1,0 +1,377 @@
+"""``bt.Study``: any Python callable over a space; every candidate evaluated once, remembered, and resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+import logging
+import math
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from backtest._checks import FallbackWarning, FingerprintMismatch, InputError, StoreError, choice, number, whole
+from backtest.search.cache import TrialCache
+from backtest.space import Space
+from backtest.study.driver import Driver
+from backtest.study.engine import Engine
+from backtest.study.export import Mirror, export, to_frame
+from backtest.study.fingerprint import label, plain
+from backtest.study.propose import Proposer
+from backtest.study.records import Finished, of_rows
+from backtest.study.store import Store
+from backtest.study.summary import Bar, Summary
+from backtest.study.trial import Objective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger("backtest")
+
+
+class Study:
+    """A search over anything that can be called.
+
+    Parameters
+    ----------
+    space : Space or mapping
+    objective : callable
+        ``objective(params, trial) -> float``, or a sequence of floats with several directions.
+    name : str
+        Of the study; with ``version``, ``data``, the objective's own name and what ``functools.partial`` binds to it, it is what
+        results are known by.
+    version : str, optional
+        Of the objective; change it when the objective changes.  Needed with a store, since code cannot tell by itself whether
+        it still means the same.
+    data : str or Bars, or list or dict of them, optional
+        What the objective is evaluated on: another one is another context, whose results are not mixed with these.
+    direction : {"maximize", "minimize"} or sequence of them
+    store : str, optional
+        ``"sqlite:///study.db"``: results are kept there, and found there by a later run or another process.
+    resume : {"allow", "never", "require"}
+        What to do about results in the store: go on with them if there are any, refuse them, refuse to do without.
+    sampler : str or Optuna sampler
+        ``tpe``, ``qmc``, ``cmaes`` (package cmaes), ``gp`` (package torch), ``nsga2``, or ``random``: every candidate of a
+        finite space in seeded order, which needs no engine and costs microseconds.  A finite space whose unseen rest fits
+        the budget is enumerated whatever the sampler.
+    pruner : str or Optuna pruner, optional
+        ``median``, ``percentile``, ``halving``, ``hyperband``, ``wilcoxon``; what ``trial.should_prune()`` asks.
+    seed : int
+
+    Attributes
+    ----------
+    trials : list of Finished
+        Finished candidates of this space, those from the store first.
+    summary : Summary
+        Of the last run.
+    is_interrupted : bool
+        Ctrl-C ended the last run early.
+
+    Raises
+    ------
+    InputError, SpaceError
+        An argument breaks its rule.
+    StoreError, FingerprintMismatch
+        See ``resume``; the latter where the name is known with another objective, version, direction or data.
+
+    Notes
+    -----
+    Safe to share between threads: one run at a time.
+    """
+
+    def __init__(self, space: Space | Mapping[str, Any], objective: Objective, *, name: str = "study", version: str | None = None,
+                 data: Any = None, direction: str | Sequence[str] = "maximize", store: str | None = None, resume: str = "allow",
+                 sampler: Any = "tpe", pruner: Any = None, seed: int = 0) -> None:
+        self.space = space if isinstance(space, Space) else Space(space)
+        if not callable(objective):
+            raise InputError(f"objective must be callable, objective(params, trial) -> float, got {objective!r}")
+        if not isinstance(name, str) or not name:
+            raise InputError(f"name must be text, got {name!r}")
+        self.objective, self.name, self.version = objective, name, version
+        self.directions: list[Any] = [direction] if isinstance(direction, str) else list(direction)
+        if not self.directions:
+            raise InputError("direction must be at least one, got none")
+        for each in self.directions:
+            choice("direction", each, ("maximize", "minimize"))
+        self.n_values, self.sampler, self.pruner = len(self.directions), sampler, pruner
+        self.seed = whole("seed", seed, low=0)
+        choice("resume", resume, ("allow", "never", "require"))
+        if resume == "require" and store is None:
+            raise InputError("resume='require' must go with a store, got none")
+        self._engine_for(Space({"check": [0, 1]}))  # a sampler or pruner that cannot be is refused now
+        self.memory, self.trials = TrialCache(), list[Finished]()
+        self.numbers, self.mark = 0, 0
+        self.summary: Summary | None = None
+        self.is_interrupted = self.wants_stop = False
+        self._best: Finished | None = None
+        self._lock = threading.Lock()
+        self._proposer: Proposer | None = None
+        self.store = self._opened(store)
+        self.context = 0
+        if self.store is not None:
+            self._resume(self.store, data, resume)
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    def _opened(self, store: str | None) -> Store | None:
+        if store is None:
+            return None
+        if not isinstance(self.version, str) or not self.version:
+            raise InputError(f"version must be given with a store (version=\"1\"; change it when the objective changes), got "
+                             f"{self.version!r}: code cannot tell by itself whether it still means the same")
+        return Store(store)
+
+    def _resume(self, store: Store, data: Any, resume: str) -> None:
+        metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
+        what = {"objective": label(self.objective), "version": self.version, "directions": self.directions,
+                "data": plain("data", data)}
+        fingerprint = hashlib.blake2b(json.dumps(["study", self.name, what]).encode(), digest_size=16).digest()
+        same_name = [each for each in store.contexts() if each["name"] == self.name]
+        known = [each["id"] for each in same_name if each["fingerprint"] == fingerprint]
+        has_results = bool(known) and bool(store.counts(known[0]))
+        if resume == "never" and has_results:
+            raise StoreError(f"study {self.name!r} must be new with resume='never', got {sum(store.counts(known[0]).values()):,} "
+                             "results in the store; give it another name or version")
+        if resume == "require" and not known:
+            for each in same_name:
+                other = {key: value for key, value in each["description"].items() if key in what and value != what[key]}
+                if other:
+                    differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
+                    raise FingerprintMismatch(f"study {self.name!r} must be the one in the store, got another one: {differs}")
+            raise StoreError(f"study {self.name!r} must be in the store with resume='require', got none")
+        # For another driver that joins; a sampler or pruner that has no name is not in it.
+        how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
+        self.context = store.context(fingerprint, self.name, what | how | {"metrics": metrics, "seed": self.seed,
+                                                                           "space": self.space.to_dict()})
+        with _no_collection():
+            rows, self.mark = store.read(self.context)
+            found = of_rows(rows, self.space, 0)
+            self.numbers = len(found)
+            self.remember(found)
+        if found:
+            logger.info("Study %s: %s results from %s", self.name, f"{len(found):,}", store.path)
+
+    def remember(self, finished: Sequence[Finished]) -> None:
+        """Take in finished trials."""
+        self.memory.put({each.key: each for each in finished})
+        self.trials += finished
+        if self.n_values == 1:
+            sign = -1.0 if self.directions[0] == "maximize" else 1.0
+            for each in finished:
+                if each.values is not None and (self._best is None or self._best.values is None or (
+                        (sign * each.values[0], each.row) < (sign * self._best.values[0], self._best.row))):
+                    self._best = each  # ties: first in enumeration order, whatever order they were evaluated in
+
+    def next_number(self) -> int:
+        """Number of the next trial."""
+        self.numbers += 1
+        return self.numbers - 1
+
+    def proposer(self) -> Proposer:
+        """What proposes candidates; kept from run to run, so that an engine goes on where it was."""
+        if self._proposer is None:
+            engine = None
+            if self.sampler != "random" or self.pruner is not None:
+                engine = self._engine_for(self.space)
+                if engine is not None and self.trials:
+                    engine.remind(self.trials)
+            self._proposer = Proposer(self.space, engine, self.memory, self.seed, suggests=self.sampler != "random")
+        return self._proposer
+
+    def _engine_for(self, space: Space) -> Engine | None:
+        if self.sampler == "random" and self.pruner is None:
+            return None
+        # What is known has moved the start of the sampler's random numbers: a resumed one must not repeat itself.
+        known = len(getattr(self, "trials", ()))
+        return Engine(space, self.sampler, self.pruner, self.directions, self.seed + 1_000_003 * known)
+
+    # -- a run ---------------------------------------------------------------------------------------------------------
+
+    def run(self, n_trials: int | None = None, *, timeout: float | None = None, trial_timeout: float | None = None,
+            catch: type[Exception] | tuple[type[Exception], ...] = (), retries: int = 0, executor: Executor | None = None,
+            progress: bool | None = None, callbacks: Sequence[Callable[[Study, Finished], Any]] = (),
+            mirror: Any = None) -> Summary:
+        """Evaluate candidates.
+
+        Parameters
+        ----------
+        n_trials : int, optional
+            Distinct candidates that the study shall have finished, those from the store among them: a second run of the same
+            study evaluates nothing.  All of a finite space by default.
+        timeout : float, optional
+            Seconds after which no further evaluation starts.
+        trial_timeout : float, optional
+            Seconds after which an evaluation is ended, and has failed; with ``executor=bt.Workers(n)`` only.
+        catch : exception or tuple of them
+            Errors of the objective that the study goes on after; the trial is kept as failed.  Others end the run, after
+            everything is stored, with ObjectiveError.
+        retries : int
+            How often an evaluation that fails is tried again at once, after 0.1 s, 0.2 s and so on.
+        executor : Executor, optional
+            ``bt.Workers(n)``, processes that stay, or any ``concurrent.futures`` executor; None evaluates in this thread.
+        progress : bool, optional
+            A progress bar; by default on terminals and in notebooks only.
+        callbacks : sequence of callable
+            ``callback(study, finished)`` after each trial, when it is stored; :meth:`stop` ends the run.
+        mirror : str or Optuna storage, optional
+            Where to copy finished trials every few seconds, for optuna-dashboard; see :meth:`export_to_optuna`.
+
+        Returns
+        -------
+        Summary
+            Also :attr:`summary`.  Ctrl-C ends the run with everything stored, and ``is_interrupted``; SIGTERM does so and
+            ends the program.
+
+        Raises
+        ------
+        InputError
+            An argument breaks its rule.
+        ObjectiveError
+            The objective failed, or returned something else than numbers; ``params`` is the candidate.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise InputError("a study must run once at a time, got a second run while one goes on")
+        try:
+            target = self._target(n_trials, timeout)
+            until = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
+            if trial_timeout is not None:
+                number("trial_timeout", trial_timeout, low=0.0, open_low=True)
+            errors = catch if isinstance(catch, tuple) else (catch,)
+            if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
+                raise InputError(f"catch must be an exception class or a tuple of them, got {catch!r}")
+            if executor is not None and not hasattr(executor, "submit"):
+                raise InputError(f"executor must have submit, as bt.Workers(2) has, got {executor!r}")
+            whole("retries", retries, low=0)
+            return self._run(target, until, trial_timeout, errors, retries, executor, progress, callbacks, mirror)
+        finally:
+            self._lock.release()
+
+    def _target(self, n_trials: int | None, timeout: float | None) -> float:
+        size = self.space.size
+        if n_trials is None:
+            if size == math.inf and timeout is None:
+                raise InputError("n_trials or timeout must be given for a space with a continuous parameter, got none")
+            return size
+        whole("n_trials", n_trials, low=1)
+        if self.space.is_exact and n_trials > size:
+            warnings.warn(f"Parameter space has only {size} unique combinations but {n_trials} trials were requested. Capping to "
+                          f"{size}.", FallbackWarning, stacklevel=4)
+            return size
+        return n_trials
+
+    def _run(self, target: float, until: float, trial_timeout: float | None, catch: tuple[Any, ...], retries: int,
+             executor: Executor | None, progress: bool | None, callbacks: Sequence[Callable[[Study, Finished], Any]],
+             mirror: Any) -> Summary:
+        self.is_interrupted = self.wants_stop = False
+        known, before = len(self.trials), self.proposer()
+        asks, duplicates = before.asks, before.duplicates
+        copy = None if mirror is None else Mirror(self, mirror)
+        with Bar(self, target, progress) as bar:
+            def look(finished: list[Finished]) -> None:
+                bar.look(len(finished))
+                for each in finished:
+                    for callback in callbacks:
+                        callback(self, each)
+                if copy is not None:
+                    copy.look()
+
+            driver = Driver(self, target, until, trial_timeout, catch, retries, executor, look)
+            try:
+                driver.run()
+            finally:
+                if copy is not None:
+                    copy.flush()
+                ended = ("interrupted" if driver.is_stopped else "timed out" if driver.is_timed_out else
+                         "stopped" if self.wants_stop else "done" if len(self.trials) >= target else "no more candidates")
+                self.summary = Summary(driver.evaluated, known, before.asks - asks, before.duplicates - duplicates,
+                                       driver.failures, driver.discarded, **driver.seconds, ended=ended)
+                logger.info("Study %s: %s", self.name, self.summary)
+        self.is_interrupted = driver.is_stopped
+        if driver.is_stopped and driver.interruptions.is_termination:
+            raise SystemExit(143)
+        return self.summary
+
+    def stop(self) -> None:
+        """End the run after the evaluations that go on, from a callback or another thread."""
+        self.wants_stop = True
+
+    def close(self) -> None:
+        """Close the store; what was found stays."""
+        if self.store is not None:
+            self.store.close()
+
+    # -- what was found ------------------------------------------------------------------------------------------------
+
+    @property
+    def best_trial(self) -> Finished:
+        """The best trial; ties go to the first candidate in enumeration order."""
+        if self.n_values > 1:
+            raise InputError("a study with several directions has no single best trial; best_trials are those that none beats")
+        if self._best is None:
+            raise InputError(f"a trial must have been finished, got none of {len(self.trials)}")
+        return self._best
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """Parameters of the best trial."""
+        return dict(self.best_trial.params)
+
+    @property
+    def best_value(self) -> float:
+        """Value of the best trial."""
+        values = self.best_trial.values
+        assert values is not None
+        return values[0]
+
+    @property
+    def best_trials(self) -> list[Finished]:
+        """Trials that no other is at least as good as in every direction, and better in one."""
+        import numpy as np
+
+        done = [each for each in self.trials if each.values is not None]
+        values = np.array([each.values for each in done]).reshape(len(done), self.n_values)
+        values = values * np.array([-1.0 if each == "maximize" else 1.0 for each in self.directions])
+        return [each for place, each in enumerate(done)
+                if not ((values <= values[place]).all(axis=1) & (values < values[place]).any(axis=1)).any()]
+
+    def trials_dataframe(self) -> pd.DataFrame:
+        """One row a trial, by number: parameters, ``value`` (or ``value_0``, ...), ``status``, ``error``, times, attributes."""
+        return to_frame(self)
+
+    def export_to_optuna(self, storage: Any, name: str | None = None) -> int:
+        """Copy finished trials into an Optuna storage, for optuna-dashboard and ``optuna.visualization``.
+
+        Parameters
+        ----------
+        storage : str or Optuna storage
+            Such as ``"sqlite:///dashboard.db"``.
+        name : str, optional
+            Of the Optuna study; this one's by default.  Trials that are there already are not copied again.
+
+        Returns
+        -------
+        int
+            Trials copied.
+        """
+        return export(self, storage, name)
+
+    def __repr__(self) -> str:
+        best = f", best {self._best.values[0]:.6g} at {self._best.params}" if self._best and self._best.values else ""
+        return f"Study({self.name!r}: {len(self.trials):,} trials{best})"
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Python's search for cycles is off: among many new objects without any, it takes as long as making them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,59 @@
+"""What people see of a run: a progress bar, and how it went."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from backtest.study.study import Study
+
+
+class Summary(NamedTuple):
+    """How a run went.
+
+    ``evaluated`` candidates now, ``known`` from before, ``asks`` of the engine, ``duplicates`` among them that cost nothing,
+    ``failures`` and ``discarded`` results among the evaluated, seconds of ``search``, ``evaluation`` (of all workers) and
+    ``store``, and how it ended.
+    """
+
+    evaluated: int
+    known: int
+    asks: int
+    duplicates: int
+    failures: int
+    discarded: int
+    search: float
+    evaluation: float
+    store: float
+    ended: str
+
+    def __str__(self) -> str:
+        spent = f"{self.search:.2f} s in search, {self.evaluation:.2f} s in evaluation, {self.store:.2f} s in the store"
+        return (f"{self.ended}: {self.evaluated:,} candidates evaluated, {self.known:,} known before, "
+                f"{self.duplicates:,} duplicates saved, {self.failures:,} failed; {spent}")
+
+
+class Bar:
+    """A tqdm bar; off where nobody looks."""
+
+    def __init__(self, study: Study, target: float, wish: bool | None) -> None:
+        from tqdm.auto import tqdm
+
+        self._study = study
+        self._bar = tqdm(total=None if target == math.inf else int(target), initial=len(study.trials), desc=study.name,
+                         unit=" trials", leave=False, disable=None if wish is None else not wish)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def look(self, count: int) -> None:
+        """Move by finished trials."""
+        if self._bar.disable:
+            return
+        self._bar.update(count)
+        if self._study.n_values == 1 and self._study._best is not None:
+            self._bar.set_postfix_str(f"best {self._study.best_value:.4g}", refresh=False)

@@ -1,0 +1,155 @@
+"""One trial: what the objective sees of it, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backtest._checks import BacktestError, InputError, ObjectiveError, number, whole
+from backtest.study.store import Status
+
+Objective = Callable[[Mapping[str, Any], "Trial"], Any]
+#: ``prune(number, reports) -> bool``: the reports since it was last asked; whether to stop.
+Prune = Callable[[int, list[tuple[int, float]]], bool]
+
+#: Seconds before the first retry; doubled for each, up to a limit, and stretched at random so that retries do not meet.
+BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
+
+
+class TrialPruned(BacktestError):
+    """Raise it from an objective when ``trial.should_prune()``; Optuna's exception of this name will do too."""
+
+
+class Trial:
+    """What an objective is told beside its parameters, and what it may tell back.
+
+    Attributes
+    ----------
+    number : int
+        Order in which the study asked for it.
+    params : dict
+        The parameters.
+    """
+
+    def __init__(self, number: int, params: dict[str, Any], entropy: Sequence[int] = (), prune: Prune | None = None) -> None:
+        self.number, self.params = number, params
+        self.reports: list[tuple[int, float]] = []
+        self.attrs: dict[str, Any] = {}
+        self._entropy, self._prune, self._told = entropy, prune, 0
+
+    @property
+    def seed(self) -> int:
+        """A seed of 32 bits: of the study's seed and the candidate, so the same whenever and wherever it is evaluated."""
+        return int(np.random.SeedSequence(list(self._entropy)).generate_state(1)[0])
+
+    def report(self, step: int, value: float) -> None:
+        """Report a value on the way, such as of a window or a symbol; steps are told apart."""
+        self.reports.append((whole("step", step), number("value", value, infinite=True)))
+
+    def should_prune(self) -> bool:
+        """Whether what was reported is so poor that the study's pruner would stop here; never without a pruner."""
+        if self._prune is None:
+            return False
+        news, self._told = self.reports[self._told :], len(self.reports)
+        return self._prune(self.number, news)
+
+    def set_attr(self, key: str, value: Any) -> None:
+        """Keep something with the result: text, a number, or lists and dicts of them."""
+        if not isinstance(key, str):
+            raise InputError(f"key must be text, got {key!r}")
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"value must be what JSON can hold, got {value!r} for {key!r}: {error}") from None
+        self.attrs[key] = value
+
+
+class Task(NamedTuple):
+    """A trial to evaluate."""
+
+    number: int
+    params: dict[str, Any]
+    entropy: tuple[int, ...]
+
+
+class Outcome(NamedTuple):
+    """What became of a trial."""
+
+    number: int
+    status: Status
+    values: tuple[float, ...] | None
+    seconds: float
+    error: str | None = None
+    trace: str | None = None
+    reports: tuple[tuple[int, float], ...] = ()
+    attrs: dict[str, Any] | None = None
+    is_caught: bool = True  # an error that the study was told to go on after
+
+
+def evaluate(objective: Objective, tasks: Sequence[Task], n_values: int, catch: tuple[type[BaseException], ...], retries: int,
+             prune: Prune | None = None, done: list[Outcome] | None = None, until: float = math.inf) -> list[Outcome]:
+    """Evaluate trials one by one, no further one after ``time.monotonic()`` is ``until``, or after one has failed for good.
+
+    ``done`` holds what is finished if it is interrupted.
+    """
+    done = [] if done is None else done
+    for task in tasks:
+        for attempt in range(retries + 1):
+            if attempt:
+                time.sleep(min(LONGEST_BACKOFF, BACKOFF * 2.0 ** (attempt - 1)) * (1.0 + random.random()))
+            outcome = _once(objective, task, n_values, catch, prune)
+            if outcome.status != Status.FAILED:
+                break
+        done.append(outcome)
+        if not outcome.is_caught or time.monotonic() >= until:
+            break
+    return done
+
+
+def evaluate_asking(objective: Objective, tasks: Sequence[Task], n_values: int, catch: tuple[type[BaseException], ...],
+                    retries: int, channel: Prune) -> list[Outcome]:
+    """:func:`evaluate` in a worker process that asks the study whether to prune."""
+    return evaluate(objective, tasks, n_values, catch, retries, channel)
+
+
+def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[BaseException], ...],
+          prune: Prune | None) -> Outcome:
+    trial = Trial(task.number, task.params, task.entropy, prune)
+    begun = time.perf_counter()
+    try:
+        values = checked(objective(dict(task.params), trial), n_values, task.params)
+        seconds = time.perf_counter() - begun
+        return Outcome(task.number, Status.DONE, values, seconds, None, None, tuple(trial.reports), trial.attrs)
+    except (Exception, SystemExit) as error:  # an error of the objective is a result of its trial
+        seconds, kept = time.perf_counter() - begun, (tuple(trial.reports), trial.attrs)
+        if type(error).__name__ == "TrialPruned":  # Optuna's need not be imported
+            return Outcome(task.number, Status.PRUNED, None, seconds, None, None, *kept)
+        import traceback
+
+        said = f"{type(error).__name__}: {error}"
+        return Outcome(task.number, Status.FAILED, None, seconds, said, traceback.format_exc(), *kept, isinstance(error, catch))
+
+
+def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[float, ...]:
+    """What an objective returned as floats; anything but numbers is refused."""
+    given = (result,) if n_values == 1 and np.ndim(result) == 0 else result
+    rule = "a number" if n_values == 1 else f"{n_values} numbers, one for each direction"
+    if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != n_values or not all(_is_number(each) for each in given):
+        raise ObjectiveError(f"objective must return {rule}, got {result!r} at {dict(params)}", dict(params))
+    values = tuple(float(each) for each in given)
+    if any(math.isnan(each) for each in values):
+        raise ObjectiveError(f"objective must return {rule}, got NaN at {dict(params)}; raise an error where it is undefined, or "
+                             "return -inf or inf to rank it last", dict(params))
+    return values
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_, str, bytes, complex, np.complexfloating)):
+        return False
+    return isinstance(value, (int, float)) or (hasattr(value, "__float__") and np.ndim(value) == 0)
