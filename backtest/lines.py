@@ -335,8 +335,17 @@ class LineMemo:
 
 
 def memo_key(node: Node, params: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a node's values depend on: its structure and the values (with their types) of the parameters below it."""
-    return (node.key, *((value.__class__, value) for value in map(params.__getitem__, node.params)))
+    """What a node's values depend on: its structure, with the values (and their types) of the parameters below it.
+
+    Not their names: ``sma(close, fast)`` at 20 is ``sma(close, slow)`` at 20.
+    """
+    parts: list[Any] = [*node.key[:2]]
+    for arg in node.args:
+        if isinstance(arg, Param):
+            parts.append((params[arg.name].__class__, params[arg.name]))
+        else:
+            parts.append(memo_key(arg, params) if isinstance(arg, Node) else arg)
+    return tuple(parts)
 
 
 def warm_up(values: Array, node: Node, params: Mapping[str, Any]) -> int:

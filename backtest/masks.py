@@ -16,7 +16,7 @@ from backtest._checks import InputError
 from backtest.blocks import Block, Distinct
 from backtest.compute.threads import run_rows
 from backtest.expr import Condition, Node, Param
-from backtest.lines import Combinations, LineMemo
+from backtest.lines import Combinations, LineMemo, memo_key
 from backtest.space import Grid
 
 Floats = NDArray[np.float64]
@@ -66,6 +66,7 @@ class LineTable:
         self.coarse = room[start : start + n_tiles * self.capacity * TILE].reshape(n_tiles, self.capacity, TILE)
         self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
         self._rows: dict[Any, dict[Any, int]] = {}
+        self._content: dict[Any, int] = {}
         self._used = 0
 
     def sides(self, nodes: Sequence[Any], keys: Sequence[Sequence[Any]], block: Block) -> list[tuple[Ints, list[Any], Ints]]:
@@ -74,7 +75,7 @@ class LineTable:
             known = [self._rows.get(block.identity(node), {}) for node in nodes]
             missing = sum(key not in rows for rows, each in zip(known, keys, strict=True) for key in each)
             if self._used + missing > self.capacity:
-                self._rows, self._used = {}, 0
+                self._rows, self._content, self._used = {}, {}, 0
         return [self._side(node, each, block) for node, each in zip(nodes, keys, strict=True)]
 
     def _side(self, node: Any, keys: Sequence[Any], block: Block) -> tuple[Ints, list[Any], Ints]:
@@ -85,13 +86,22 @@ class LineTable:
             values = [0.0] * len(keys)
             for index, key in enumerate(keys):
                 if found[index] is None:
-                    value, warm = self.lines.entry(node, block.settings(node, key))
-                    if isinstance(value, np.ndarray):
-                        found[index] = known[key] = self._add(value, warm)
-                    else:
-                        values[index], found[index] = value, -1
+                    values[index], found[index] = self._line(node, block.settings(node, key))
+                    if found[index] >= 0:
+                        known[key] = found[index]
         rows = np.array(found, dtype=np.int64)
         return rows, values or [0.0], self._warm[rows]
+
+    def _line(self, node: Any, params: dict[str, Any]) -> tuple[Any, int]:
+        """Value and row (-1: the value) of a line; one row for lines that differ in names of parameters only."""
+        content = memo_key(node, params)
+        row = self._content.get(content)
+        if row is None:
+            value, warm = self.lines.entry(node, params)
+            if not isinstance(value, np.ndarray):
+                return value, -1
+            row = self._content[content] = self._add(value, warm)
+        return 0.0, row
 
     def _add(self, line: Floats, warm: int) -> int:
         row = self._used

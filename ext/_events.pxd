@@ -27,9 +27,9 @@ cdef inline void replay_bars(Book *book, const Rules *rules, int64_t bar) noexce
 
 
 cdef inline bint is_plain(const Book *book, const Rules *rules) noexcept nogil:
-    """Signals only, filled at the next open, nothing borrowed: most of a sweep."""
+    """Signals only, nothing borrowed: most of a sweep."""
     cdef int which
-    if book.max_bars > 0 or rules.fills_at_close or rules.close_at_end or (book.has_shorts and rules.borrow_per_bar > 0.0):
+    if book.max_bars > 0 or rules.close_at_end or (book.has_shorts and rules.borrow_per_bar > 0.0):
         return False
     for which in range(3):
         if book.lines[which] != NULL or book.values[which] == book.values[which]:
@@ -39,30 +39,36 @@ cdef inline bint is_plain(const Book *book, const Rules *rules) noexcept nogil:
 
 cdef inline void replay_plain(Book *book, const Rules *rules) noexcept nogil:
     """What ``replay_bars`` does to a plain candidate, without asking on every bar what cannot be."""
-    cdef int64_t bar = rules.first, last = rules.last, side = 0, decision, end
-    cdef int64_t reason
+    cdef const double *quotes = book.close if rules.fills_at_close else book.open
+    cdef int64_t moment = CLOSE if rules.fills_at_close else OPEN
+    cdef int64_t later = 0 if rules.fills_at_close else 1  # a fill comes so many bars after its decision
+    cdef int64_t bar = rules.first, last = rules.last, side = 0, decision, end, reason
     cdef double value
-    mark(book, rules, book.cash)
+    if later or next_of(book, 0, bar, last) > bar:
+        mark(book, rules, book.cash)
+    else:
+        bar -= 1
     while True:
-        decision = next_of(book, side, bar, last)
-        end = decision if decision < last else last - 1
+        # All bars up to this one are marked.
+        decision = next_of(book, side, bar + 1 - later, last)
+        end = decision + later - 1 if decision + later < last else last - 1
         if side == 0:
             rest(book, rules, bar + 1, end)
         else:
-            end = hold(book, rules, bar + 1, end)
-            if end < decision and end < last - 1:  # bust on the next bar
-                replay_bars(book, rules, end + 1)
+            bar = hold(book, rules, bar + 1, end) + 1
+            if bar <= end or (bar < last and not later and book.cash + book.units * book.close[bar] <= 0.0):  # bust
+                replay_bars(book, rules, bar)
                 return
-        if decision >= last - 1:
+        if decision + later >= last:
             return
-        bar, book.decision_bar = decision + 1, decision
+        bar, book.decision_bar = decision + later, decision
         if side == 0:
             side = 1 if acts(book, 0, decision) else -1
         else:
             reason = REVERSE if acts(book, 2 if side > 0 else 0, decision) else SIGNAL
-            leave(book, rules, book.open[bar], bar, OPEN, reason, 0)
+            leave(book, rules, quotes[bar], bar, moment, reason, 0)
             side = -side if reason == REVERSE else 0
-        if side != 0 and not enter(book, rules, side, book.open[bar], bar, OPEN):
+        if side != 0 and not enter(book, rules, side, quotes[bar], bar, moment):
             side = 0
         value = book.cash + book.units * book.close[bar]
         if value <= 0.0:
