@@ -160,9 +160,9 @@ class Market:
         table = self.aligned("weights", weights)
         if rebalance is None:
             is_missing = np.isnan(table)
-            is_event = ~is_missing[:, 0]
+            is_event = np.logical_not(is_missing[:, 0])
             if np.count_nonzero(is_missing) != (self.n_bars - np.count_nonzero(is_event)) * self.n_assets:
-                is_event = np.asarray(~is_missing.all(axis=1))  # some row has NaN and numbers, which is told below
+                is_event = np.logical_not(is_missing.all(axis=1))  # some row has NaN and numbers, which is told below
         else:
             is_event = np.asarray(rebalance)
             if is_event.dtype != bool or is_event.shape != (self.n_bars,):

@@ -23,7 +23,7 @@ COSTS = bt.Costs(fee_rate=FEE_RATE, slippage=SLIPPAGE)
 #: Runs of ours that are timed together.
 TURN = 5
 #: Least ratios of the seconds of others to ours; docs/portfolio.md says what was measured.
-LEAST = {"arrays": 120.0, "frames": 500.0, "pure": 100.0, "vectorbt": 50.0}
+LEAST = {"arrays": 120.0, "frames": 300.0, "pure": 100.0, "vectorbt": 50.0}
 
 
 def random_book(n_bars, n_assets, every, seed=0):

@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #if defined(_MSC_VER)
 #define BOOK_RESTRICT __restrict
@@ -24,7 +25,7 @@ enum { BOOK_LANES = 8 };
 /* Numbers that are kept of a side, in the order of _trades.pxd. */
 enum { KEPT_TRADES, KEPT_WINNERS, KEPT_LOSERS, KEPT_COSTS, KEPT_NET, KEPT_WON, KEPT_LOST, KEPT_RETURN, KEPT_RETURN_2, KEPT_MFE,
        KEPT_MAE, KEPT_BARS, KEPT_DAYS, KEPT_MOST_NET, KEPT_LEAST_NET, KEPT_MOST_BARS, KEPT_LEAST_BARS, KEPT_MOST_DAYS,
-       KEPT_LEAST_DAYS };
+       KEPT_LEAST_DAYS, KEPT };
 
 /* Orders of assets that wait and have a price; a wait ends with the price.  Returns how many still wait. */
 static inline int book_orders(ptrdiff_t n_assets, const double *BOOK_RESTRICT quotes, const double *BOOK_RESTRICT units,
@@ -125,31 +126,49 @@ static BOOK_NOINLINE void book_fill(
     }
 }
 
-/* Adds the completed trades of a rebalancing to what is kept of one side. */
-static inline void book_keep(ptrdiff_t n_lanes, double side, const double *BOOK_RESTRICT was, const double *BOOK_RESTRICT net,
-                             const double *BOOK_RESTRICT result, const double *BOOK_RESTRICT paid,
-                             const double *BOOK_RESTRICT best, const double *BOOK_RESTRICT worst,
-                             const double *BOOK_RESTRICT held_bars, const double *BOOK_RESTRICT days,
-                             double (*BOOK_RESTRICT kept)[BOOK_LANES], double *BOOK_RESTRICT returns)
+/* Adds the completed trades of a rebalancing to what is kept of one side: 0 all, 1 long, -1 short. */
+static const double BOOK_SIDES[3] = {0.0, 1.0, -1.0};
+
+static BOOK_NOINLINE void book_keep(
+    ptrdiff_t n_lanes, double side, const double *BOOK_RESTRICT was, const double *BOOK_RESTRICT net,
+    const double *BOOK_RESTRICT result, const double *BOOK_RESTRICT paid, const double *BOOK_RESTRICT best,
+    const double *BOOK_RESTRICT worst, const double *BOOK_RESTRICT held_bars, const double *BOOK_RESTRICT days,
+    double (*BOOK_RESTRICT all_kept)[BOOK_LANES], double *BOOK_RESTRICT returns)
 {
+    /* Copies on the stack: nothing can overlap them. */
+    double kept[KEPT][BOOK_LANES], most_gained[BOOK_LANES], least_gained[BOOK_LANES];
+    memcpy(kept, all_kept, sizeof kept);
+    memcpy(most_gained, returns, sizeof most_gained);
+    memcpy(least_gained, returns + BOOK_LANES, sizeof least_gained);
+    const double any = side == 0.0 ? 1.0 : 0.0;
     for (ptrdiff_t group = 0; group < n_lanes; group += BOOK_LANES) {
+        double units[BOOK_LANES], of_net[BOOK_LANES], of_result[BOOK_LANES], of_paid[BOOK_LANES], of_best[BOOK_LANES];
+        double of_worst[BOOK_LANES], of_held[BOOK_LANES], of_days[BOOK_LANES];
+        memcpy(units, was + group, sizeof units);
+        memcpy(of_net, net + group, sizeof units);
+        memcpy(of_result, result + group, sizeof units);
+        memcpy(of_paid, paid + group, sizeof units);
+        memcpy(of_best, best + group, sizeof units);
+        memcpy(of_worst, worst + group, sizeof units);
+        memcpy(of_held, held_bars + group, sizeof units);
+        memcpy(of_days, days + group, sizeof units);
         for (int lane = 0; lane < BOOK_LANES; lane++) {
-            const ptrdiff_t asset = group + lane;
-            const double mine = was[asset] * side > 0.0 ? 1.0 : 0.0;
-            const double won = mine > 0.0 ? net[asset] : 0.0;
-            const double gained = mine > 0.0 ? result[asset] : 0.0;
-            const double held = held_bars[asset], lasted = days[asset];
+            const double sign = units[lane] * side + fabs(units[lane]) * any;
+            const double mine = sign > 0.0 ? 1.0 : 0.0;
+            const double won = mine > 0.0 ? of_net[lane] : 0.0;
+            const double gained = mine > 0.0 ? of_result[lane] : 0.0;
+            const double held = of_held[lane], lasted = of_days[lane];
             kept[KEPT_TRADES][lane] += mine;
             kept[KEPT_WINNERS][lane] += won > 0.0 ? 1.0 : 0.0;
             kept[KEPT_LOSERS][lane] += won < 0.0 ? 1.0 : 0.0;
-            kept[KEPT_COSTS][lane] += mine > 0.0 ? paid[asset] : 0.0;
+            kept[KEPT_COSTS][lane] += mine > 0.0 ? of_paid[lane] : 0.0;
             kept[KEPT_NET][lane] += won;
             kept[KEPT_WON][lane] += won > 0.0 ? won : 0.0;
             kept[KEPT_LOST][lane] -= won < 0.0 ? won : 0.0;
             kept[KEPT_RETURN][lane] += gained;
             kept[KEPT_RETURN_2][lane] += gained * gained;
-            kept[KEPT_MFE][lane] += mine > 0.0 ? best[asset] : 0.0;
-            kept[KEPT_MAE][lane] += mine > 0.0 ? worst[asset] : 0.0;
+            kept[KEPT_MFE][lane] += mine > 0.0 ? of_best[lane] : 0.0;
+            kept[KEPT_MAE][lane] += mine > 0.0 ? of_worst[lane] : 0.0;
             kept[KEPT_BARS][lane] += mine > 0.0 ? held : 0.0;
             kept[KEPT_DAYS][lane] += mine > 0.0 ? lasted : 0.0;
             const double most = mine > 0.0 ? won : -INFINITY, least = mine > 0.0 ? won : INFINITY;
@@ -162,21 +181,24 @@ static inline void book_keep(ptrdiff_t n_lanes, double side, const double *BOOK_
             kept[KEPT_LEAST_BARS][lane] = shortest < kept[KEPT_LEAST_BARS][lane] ? shortest : kept[KEPT_LEAST_BARS][lane];
             kept[KEPT_MOST_DAYS][lane] = latest > kept[KEPT_MOST_DAYS][lane] ? latest : kept[KEPT_MOST_DAYS][lane];
             kept[KEPT_LEAST_DAYS][lane] = soonest < kept[KEPT_LEAST_DAYS][lane] ? soonest : kept[KEPT_LEAST_DAYS][lane];
-            returns[lane] = highest > returns[lane] ? highest : returns[lane];
-            returns[BOOK_LANES + lane] = lowest < returns[BOOK_LANES + lane] ? lowest : returns[BOOK_LANES + lane];
+            most_gained[lane] = highest > most_gained[lane] ? highest : most_gained[lane];
+            least_gained[lane] = lowest < least_gained[lane] ? lowest : least_gained[lane];
         }
     }
+    memcpy(all_kept, kept, sizeof kept);
+    memcpy(returns, most_gained, sizeof most_gained);
+    memcpy(returns + BOOK_LANES, least_gained, sizeof least_gained);
 }
 
-/* Winners and losers in a row, in column order: streaks of long, short and all trades: winning, losing, the longest of each.
+/* Winners and losers in a row, in column order: streaks of all, long and short trades: winning, losing, the longest of each.
    Six counters move together, by what a trade is (0 none, else 1 + 3 (short) + 0 lost, 1 won, 2 neither): what is added, and
    which go on. */
 enum { BOOK_COUNTERS = 8 };
 static const int32_t BOOK_MORE[7][BOOK_COUNTERS] = {
-    {0}, {0, 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1, 0}, {0}, {0, 0, 0, 1, 0, 1}, {0, 0, 1, 0, 1, 0}, {0}};
+    {0}, {0, 1, 0, 1}, {1, 0, 1, 0}, {0}, {0, 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1, 0}, {0}};
 static const int32_t BOOK_GO_ON[7][BOOK_COUNTERS] = {
-    {-1, -1, -1, -1, -1, -1}, {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0},
-    {-1, -1, 0, -1, 0, -1}, {-1, -1, -1, 0, -1, 0}, {-1, -1, 0, 0, 0, 0}};
+    {-1, -1, -1, -1, -1, -1}, {0, -1, 0, -1, -1, -1}, {-1, 0, -1, 0, -1, -1}, {0, 0, 0, 0, -1, -1},
+    {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0}};
 
 static BOOK_NOINLINE void book_streaks(ptrdiff_t n_assets, const double *BOOK_RESTRICT was, const double *BOOK_RESTRICT net,
                                        double (*BOOK_RESTRICT streaks)[4])

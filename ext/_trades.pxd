@@ -36,12 +36,12 @@ cdef enum:
     MOST_NET = 13
     LEAST_NET, MOST_BARS, LEAST_BARS, MOST_DAYS, LEAST_DAYS, N_KEPT
 
-cdef struct Totals:  # trades added up
+cdef struct Totals:  # trades added up: all, long, short
     const int64_t *times             # of the bars, in nanoseconds; NULL: not known
-    double kept[2][19][8]            # long and short; N_KEPT numbers in LANES lanes
-    double n_ambiguous[2]
-    double written_off[2]
-    Streaks streaks[3]               # long, short, both
+    double kept[3][19][8]            # N_KEPT numbers in LANES lanes
+    double n_ambiguous[3]
+    double written_off[3]
+    Streaks streaks[3]
 
 
 cdef inline void start_totals(Totals *totals, const int64_t *times) noexcept nogil:
@@ -49,7 +49,6 @@ cdef inline void start_totals(Totals *totals, const int64_t *times) noexcept nog
     totals.times = times
     for row in range(3):
         totals.streaks[row] = Streaks(winning=0.0, losing=0.0, longest_winning=0.0, longest_losing=0.0)
-    for row in range(2):
         totals.n_ambiguous[row] = totals.written_off[row] = 0.0
         for lane in range(LANES):
             for each in range(N_SUMS):
@@ -75,8 +74,12 @@ cdef inline void add_streak(Streaks *streaks, double net) noexcept nogil:
 
 
 cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
+    add_to(totals, 0, trade)
+    add_to(totals, 1 if trade.side > 0 else 2, trade)
+
+
+cdef inline void add_to(Totals *totals, int row, const Trade *trade) noexcept nogil:
     # Without branches on what a trade won: nobody can predict them.  Adding 0 changes nothing.
-    cdef int row = 0 if trade.side > 0 else 1
     cdef int lane = <int>(trade.asset % LANES)
     cdef double *kept = &totals.kept[row][0][lane]
     cdef double net = trade.net_profit + 0.0, result = trade.return_ + 0.0  # -0.0 is 0.0
@@ -106,7 +109,6 @@ cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
     totals.n_ambiguous[row] += <double>trade.ambiguous
     totals.written_off[row] += trade.written_off
     add_streak(&totals.streaks[row], net)
-    add_streak(&totals.streaks[2], net)
 
 
 cdef inline double added(const Totals *totals, int row, int which) noexcept nogil:
@@ -134,13 +136,9 @@ cdef inline double least(const Totals *totals, int row, int which) noexcept nogi
 
 
 cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept nogil:
-    # Rows all, long, short; of no trades, extremes are 0.
-    cdef TradeSums *one = &sums[1]
-    cdef TradeSums *other = &sums[2]
-    cdef TradeSums *both = &sums[0]
     cdef int row
-    for row in range(2):
-        sums[row + 1] = TradeSums(
+    for row in range(3):
+        sums[row] = TradeSums(
             n_trades=added(totals, row, N_TRADES), n_winners=added(totals, row, N_WINNERS),
             n_losers=added(totals, row, N_LOSERS), costs=added(totals, row, COSTS), net_profit=added(totals, row, NET),
             won=added(totals, row, WON), lost=added(totals, row, LOST), largest_profit=most(totals, row, MOST_NET),
@@ -151,21 +149,7 @@ cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept no
             longest_losing_streak=totals.streaks[row].longest_losing, n_ambiguous=totals.n_ambiguous[row],
             written_off=totals.written_off[row], sum_days_held=added(totals, row, DAYS_HELD),
             min_days_held=least(totals, row, LEAST_DAYS), max_days_held=most(totals, row, MOST_DAYS))
-    both[0] = TradeSums(
-        n_trades=one.n_trades + other.n_trades, n_winners=one.n_winners + other.n_winners,
-        n_losers=one.n_losers + other.n_losers, costs=one.costs + other.costs, net_profit=one.net_profit + other.net_profit,
-        won=one.won + other.won, lost=one.lost + other.lost, largest_profit=larger(one.largest_profit, other.largest_profit),
-        largest_loss=smaller(one.largest_loss, other.largest_loss), sum_return=one.sum_return + other.sum_return,
-        sum_return_2=one.sum_return_2 + other.sum_return_2, sum_mfe=one.sum_mfe + other.sum_mfe,
-        sum_mae=one.sum_mae + other.sum_mae, sum_bars_held=one.sum_bars_held + other.sum_bars_held,
-        min_bars_held=smaller(one.min_bars_held, other.min_bars_held),
-        max_bars_held=larger(one.max_bars_held, other.max_bars_held),
-        longest_winning_streak=totals.streaks[2].longest_winning, longest_losing_streak=totals.streaks[2].longest_losing,
-        n_ambiguous=one.n_ambiguous + other.n_ambiguous, written_off=one.written_off + other.written_off,
-        sum_days_held=one.sum_days_held + other.sum_days_held, min_days_held=smaller(one.min_days_held, other.min_days_held),
-        max_days_held=larger(one.max_days_held, other.max_days_held))
-    for row in range(3):
-        if sums[row].n_trades == 0.0:
+        if sums[row].n_trades == 0.0:  # extremes of nothing
             sums[row].largest_profit = sums[row].largest_loss = 0.0
             sums[row].min_bars_held = sums[row].max_bars_held = sums[row].min_days_held = sums[row].max_days_held = 0.0
 

@@ -27,6 +27,7 @@ cdef extern from *:
     #include "_book.h"
     #define BACKTEST_LEAST_ORDER 1e-12
     """
+    const double *SIDES "BOOK_SIDES"  # all, long, short
     const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
     bint book_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
                      double *prices, double *costs, double base, double scale, double least, double dust, double slippage,
@@ -340,6 +341,7 @@ cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, doubl
     cdef double traded = book.sums.traded_value, costs = book.sums.costs, cash = book.cash
     cdef Py_ssize_t n_orders = 0, n_held = 0
     cdef Py_ssize_t asset
+    cdef int row
     if book.ledger != NULL:
         write_down(book, bar, moment, reason, value)
     for asset in range(book.n_assets):
@@ -356,10 +358,9 @@ cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, doubl
     if times != NULL:
         for asset in range(book.n_assets):
             book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
-    book_keep(book.n_lanes, 1.0, book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars, book.days,
-              book.totals.kept[0], book.returns)
-    book_keep(book.n_lanes, -1.0, book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars, book.days,
-              book.totals.kept[1], book.returns)
+    for row in range(3 if book.follows else 1):
+        book_keep(book.n_lanes, SIDES[row], book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars,
+                  book.days, book.totals.kept[row], book.returns)
     if book.follows:
         book_streaks(book.n_assets, book.was, book.net, <double (*)[4]>&book.totals.streaks[0])
     for asset in range(book.n_assets):
@@ -395,13 +396,10 @@ cdef inline void of_trades(Book *book) noexcept nogil:
     cdef Sums *sums = &book.sums
     cdef const Totals *totals = &book.totals
     cdef Py_ssize_t lane
-    sums.n_trades = added(totals, 0, N_TRADES) + added(totals, 1, N_TRADES)
-    sums.n_winners = added(totals, 0, N_WINNERS) + added(totals, 1, N_WINNERS)
-    sums.won, sums.lost = added(totals, 0, WON) + added(totals, 1, WON), added(totals, 0, LOST) + added(totals, 1, LOST)
-    sums.net_profit = added(totals, 0, NET) + added(totals, 1, NET)
-    sums.sum_trade_return = added(totals, 0, RETURN) + added(totals, 1, RETURN)
-    sums.sum_trade_return_2 = added(totals, 0, RETURN_2) + added(totals, 1, RETURN_2)
-    sums.largest_profit = larger(most(totals, 0, MOST_NET), most(totals, 1, MOST_NET))
+    sums.n_trades, sums.n_winners = added(totals, 0, N_TRADES), added(totals, 0, N_WINNERS)
+    sums.won, sums.lost, sums.net_profit = added(totals, 0, WON), added(totals, 0, LOST), added(totals, 0, NET)
+    sums.sum_trade_return, sums.sum_trade_return_2 = added(totals, 0, RETURN), added(totals, 0, RETURN_2)
+    sums.largest_profit = most(totals, 0, MOST_NET)
     for lane in range(LANES):
         sums.best_trade = larger(sums.best_trade, book.returns[lane])
         sums.worst_trade = smaller(sums.worst_trade, book.returns[LANES + lane])
@@ -446,7 +444,7 @@ cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     cdef const double *marks = &book.marks[bar * book.n_assets]
     cdef Py_ssize_t asset
     cdef double order
-    cdef int side = 0
+    cdef int side = 1
     book.decision_bar = bar
     if book.n_held:  # otherwise costs alone were too much, after the last position had been closed
         for asset in range(book.n_assets):
@@ -458,8 +456,9 @@ cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
         if book.was[asset] != 0.0:  # the last trade is that of the last column
-            side = 0 if book.was[asset] > 0.0 else 1
+            side = 1 if book.was[asset] > 0.0 else 2
     book.decision_bar = -1
+    book.totals.written_off[0] += 0.0 - book.cash
     book.totals.written_off[side] += 0.0 - book.cash
     if book.ledger != NULL:
         book.ledger[book.n_fills - 1].written_off = 0.0 - book.cash

@@ -274,7 +274,7 @@ class _Book:
                 if self.units[asset] != 0.0:
                     self.trade(asset, -self.units[asset], self.price(-self.units[asset], marks[asset]), bar, CLOSE, BUST, 0.0)
         else:  # costs alone were too much, after the last position had been closed
-            self.totals.of(self.last_side).written_off -= self.cash
+            self.totals.write_off(self.last_side, 0.0 - self.cash)
             if self.ledger is not None:
                 self.ledger[self.n_fills - 1]["written_off"] = 0.0 - self.cash
         self.decision_bar = -1
@@ -310,12 +310,11 @@ class _Book:
         for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
                      "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "best_trade", "worst_trade"):
             sums[name] = getattr(self, name)
-        long, short = self.totals.long, self.totals.short
-        sums["n_trades"], sums["n_winners"] = long.n_trades + short.n_trades, long.n_winners + short.n_winners
+        trades = self.totals.all
+        sums["n_trades"], sums["n_winners"], sums["largest_profit"] = trades.n_trades, trades.n_winners, trades.largest_profit
         for name, of in (("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
                          ("sum_trade_return_2", "sum_return_2")):
-            sums[name] = long.sum_of(of) + short.sum_of(of)
-        sums["largest_profit"] = max(long.largest_profit, short.largest_profit)
+            sums[name] = trades.sum_of(of)
 
 
 def _is_price(quote: float) -> bool:

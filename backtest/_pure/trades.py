@@ -145,37 +145,29 @@ class _Total:
             sums[name] = getattr(self, name)
         for name in EXTREMES:
             sums[name] = getattr(self, name) if self.n_trades > 0.0 else 0.0
-        _write_streaks(self.streaks, sums)
+        sums["longest_winning_streak"], sums["longest_losing_streak"] = self.streaks.longest_winning, self.streaks.longest_losing
 
 
 class _Totals:
-    """Trades added up: long, short, and both, which are the sum of the two but for the streaks."""
+    """Trades added up: all, long, short."""
 
     def __init__(self, times: list[int]) -> None:
-        self.long, self.short, self.streaks = _Total(times), _Total(times), _Streaks()
+        self.all, self.long, self.short = _Total(times), _Total(times), _Total(times)
 
     def of(self, side: int) -> _Total:
         return self.long if side > 0 else self.short
 
     def add(self, trade: Any) -> None:
         self.of(trade["side"]).add(trade)
-        self.streaks.add(float(trade["net_profit"]))
+        self.all.add(trade)
+
+    def write_off(self, side: int, amount: float) -> None:
+        self.of(side).written_off += amount
+        self.all.written_off += amount
 
     def write(self, sums: Any) -> None:
-        self.long.write(sums[1])
-        self.short.write(sums[2])
-        total, long, short = sums[0], sums[1], sums[2]
-        for name in total.dtype.names:
-            total[name] = long[name] + short[name]
-        sides = [side for side in (self.long, self.short) if side.n_trades > 0.0]
-        for name in EXTREMES:
-            furthest = max if name.startswith("max") or name == "largest_profit" else min
-            total[name] = furthest([getattr(side, name) for side in sides], default=0.0)
-        _write_streaks(self.streaks, total)
-
-
-def _write_streaks(streaks: _Streaks, sums: Any) -> None:
-    sums["longest_winning_streak"], sums["longest_losing_streak"] = streaks.longest_winning, streaks.longest_losing
+        for total, row in zip((self.all, self.long, self.short), sums, strict=True):
+            total.write(row)
 
 
 def _see(position: Any, price: float) -> None:
