@@ -38,9 +38,10 @@ PATIENCE = 60.0
 _CHUNK = 500
 #: Rows of a transaction that stores many.
 BATCH = 100_000
-#: Measured with a million rows there already, rows a second in batches of 20,000: 165,000 so; 85,000 with half the cache and a
-#: quarter of the log; half of that again with pages of 4 KiB, or where the rows themselves lie in the order of their keys
-#: (WITHOUT ROWID), which is a random one.  Both are limits, which a small store does not reach.
+#: Measured with a million rows there already, rows a second in batches of 20,000: 165,000 so (72,000 where the log is folded
+#: back), 60,000 to 145,000 with half the cache and a quarter of the log.  In plain sqlite3, in one run: 100,000 to 190,000 with
+#: these pages, 95,000 with pages of 4 KiB, 48,000 where the rows themselves lie in the order of their keys (WITHOUT ROWID),
+#: which is a random one.  Cache and log are limits, which a small store does not reach.
 _PAGE, _CACHE_KIB, _LOG_PAGES = 8192, 131_072, 16_384
 
 
