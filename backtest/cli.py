@@ -103,6 +103,10 @@ def optimize(
     metric: Annotated[
         str | None, typer.Option(help="Metric to search for, in place of the configured one.", show_default=False)
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where results are kept and found again: sqlite:///results.db", show_default=False),
+    ] = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 10,
     threads: ThreadsOption = None,
     progress: Annotated[
@@ -120,6 +124,7 @@ def optimize(
             raise InputError("section [space] must be there to optimize, got none; backtest run takes [params]")
         settings = (
             conf.search | ({} if metric is None else {"metric": metric}) | ({} if threads is None else {"n_threads": threads})
+            | ({} if store is None else {"store": store})
         )
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)  # a wish that cannot be met is refused before the search, not after it

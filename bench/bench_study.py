@@ -154,20 +154,16 @@ def figures():
         context = store.context(b"x", "x", {})
         for _ in range(10):
             store.add(context, some_rows(rng, 100_000))
-        ready = [some_rows(rng, 20_000) for _ in range(5)]
-        rates = []
-        for rows in ready:
-            begun = time.perf_counter()
-            store.add(context, rows)
-            rates.append(len(rows) / (time.perf_counter() - begun))
-        print(f"store with a million rows: {max(rates):,.0f} rows/s with 12 metrics (worst batch of 20,000 {min(rates):,.0f})")
-        bare = [[Row(row.key) for row in some_rows(rng, 20_000)] for _ in range(5)]
-        rates = []
-        for rows in bare:
-            begun = time.perf_counter()
-            store.add(context, rows)
-            rates.append(len(rows) / (time.perf_counter() - begun))
-        print(f"store with a million rows: {max(rates):,.0f} keys/s alone (worst {min(rates):,.0f})")
+        for count in (20_000, 100_000):
+            for what in ("rows with 12 metrics", "keys alone"):
+                rates = []
+                for _ in range(4):
+                    rows = some_rows(rng, count) if what[0] == "r" else [Row(row.key) for row in some_rows(rng, count)]
+                    begun = time.perf_counter()
+                    store.add(context, rows)
+                    rates.append(count / (time.perf_counter() - begun))
+                best, worst = f"{max(rates):,.0f}", f"{min(rates):,.0f}"
+                print(f"store with a million rows: {what}, {best} a second in batches of {count:,} (slowest {worst})")
         store.close()
         space, count = {"a": range(1000), "b": range(1000)}, 100_000
         for url in (None, f"sqlite:///{path / 'study.db'}"):

@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import backtest as bt
-from backtest import lines, rules
+from backtest import cli, lines, rules
 from backtest.signals import Evaluator
 from backtest.study.batch import suggested
 from backtest.study.store import Store
@@ -273,3 +274,16 @@ def test_an_interrupted_sweep_is_stored(url, monkeypatch, evaluated):
     full = search(store=url)
     assert sum(evaluated) - before == full.n_evaluated - result.n_evaluated
     same(full, search())
+
+
+def test_the_command_line_has_a_store(url, tmp_path):
+    config = tmp_path / "x.toml"
+    config.write_text('[data]\nsample = "GOOG"\n[strategy]\nname = "sma_cross"\n[space]\nfast = [5, 6]\nslow = [20, 30]\n'
+                      '[costs]\nfee_rate = 0.001\n[search]\nwindow = [0, 300]\n')
+    for known in (0, 4):
+        done = CliRunner().invoke(cli.app, ["optimize", str(config), "--store", url, "--no-progress"], env={"COLUMNS": "200"})
+        assert done.exit_code == 0, done.output
+        assert f"4 of 4 candidates evaluated, {known} of them from the store" in done.output
+    config.write_text(config.read_text() + f'store = "{url}"\n')
+    done = CliRunner().invoke(cli.app, ["optimize", str(config), "--no-progress"], env={"COLUMNS": "200"})
+    assert "4 of them from the store" in done.output

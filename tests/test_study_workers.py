@@ -1,5 +1,6 @@
 """Worker processes that stay: data placed once, dead ones replaced, scripts without a guard, forks; and studies on them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -284,6 +285,22 @@ def test_objectives_that_cannot_be_sent_are_refused(workers):
     lock = threading.Lock()
     with pytest.raises(bt.InputError, match=r"objective must be picklable for worker processes, .* inside the function"):
         run(bt.Study({"a": range(3)}, lambda params, trial: lock.locked(), sampler="random"), workers)
+
+
+def squared(params, trial):
+    return -(params["a"] - trial.seed % 5) ** 2
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_any_executor_will_do(workers, sampler):
+    best = []
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for executor in (pool, workers, None):
+            study = bt.Study({"a": range(25)}, squared, sampler=sampler)
+            run(study, executor)
+            assert len(study.trials) == 25
+            best.append((study.best_value, study.best_params))
+    assert len(set(map(str, best))) == 1
 
 
 def test_errors_in_workers_end_the_run(workers):
