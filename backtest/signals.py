@@ -29,8 +29,8 @@ Floats = NDArray[np.float64]
 MEMO_BYTES = (64 << 20) // 3
 #: Bound of the tables one block of candidates brings along.
 BLOCK_BYTES = 32 << 20
-#: Measured: fewer pay more for making a program, more do not stay in the second cache.
-MAX_BLOCK = 4096
+#: Measured: fewer pay more for making a program and for waking threads, more gain nothing.
+MAX_BLOCK = 16_384
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.

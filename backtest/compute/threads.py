@@ -15,8 +15,8 @@ from pathlib import Path
 
 from backtest._checks import whole
 
-#: A kept pool answers in about 80 us; blocks shorter than this many microseconds are not worth a second thread.
-WORTH_A_THREAD_US = 1000.0
+#: A kept pool answers in 80 to 150 us; blocks shorter than this many microseconds are not worth a second thread.
+WORTH_A_THREAD_US = 500.0
 
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process id, size, pool
 _lock = threading.Lock()

@@ -15,7 +15,7 @@ from backtest.space import Order, Space
 Floats = NDArray[np.float64]
 
 #: Large enough that the cost of a call vanishes, small enough that an interruption loses little.
-BATCH = 4096
+BATCH = 16_384
 
 DONE, INTERRUPTED, TIMED_OUT = 0, 1, 2
 
