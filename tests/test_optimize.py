@@ -235,8 +235,10 @@ def test_timeout_returns_what_was_done(monkeypatch, batches_of):
         optimize(timeout=0.5)
 
 
-def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch):
+def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch, batches_of):
     from backtest import signals
+
+    batches_of(4096)
 
     calls = itertools.count()
 
