@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from cases import cases, random_bars, random_signals, strategy_of
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend
-from backtest.signals import Spans
+from backtest.signals import Evaluator, Spans
 
 POWERS = {
     "sum_return": lambda r, rf: r, "sum_return_2": lambda r, rf: r**2, "sum_return_3": lambda r, rf: r**3,
@@ -118,3 +119,33 @@ def test_tables_agree_to_the_last_bit(n_bars):
             tables.append(Spans.of(bars, 0.0002))
     for left, right in zip(*tables, strict=True):
         assert left.tobytes() == right.tobytes()
+
+
+@given(cases(), st.booleans())
+@settings(max_examples=300)
+def test_a_batch_takes_the_straight_line_to_the_same_bits(case, is_plain):
+    """Candidates of signals only have a shorter way through the kernel; ``replay``, which records, takes the long one."""
+    bars, signals, levels, costs, execution = case
+    if is_plain:
+        levels, execution = {}, execution.replace(close_at_end=False)
+    if execution.sides == "short":
+        signals = [None, None, *signals[2:]]
+    run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
+    evaluator = Evaluator(bars, strategy_of(signals, levels), {}, costs=costs, execution=execution)
+    evaluator.fix_start(evaluator.given(np.empty((1, 0))))
+    assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
+
+
+@pytest.mark.parametrize("fill", ["next_open", "close"])
+@pytest.mark.parametrize("sides", ["long", "short", "both"])
+def test_plain_candidates_on_long_series_end_in_the_same_bits(sides, fill):
+    rng = np.random.default_rng(11)
+    bars = random_bars(rng, 1000, 0.03)
+    for density in (0.003, 0.02, 0.2, 0.7):
+        signals = random_signals(rng, 1000, density)
+        signals = [None, None, *signals[2:]] if sides == "short" else signals
+        execution = bt.Execution(fill=fill, sides=sides, start=3, rf=0.03, periods_per_year=252.0)
+        for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=0.2, fixed=500.0)):
+            run = bt.run(bars, strategy_of(signals), costs=costs, execution=execution)
+            evaluator = Evaluator(bars, strategy_of(signals), {}, costs=costs, execution=execution)
+            assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
