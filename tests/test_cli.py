@@ -348,8 +348,9 @@ def test_bad_input_leaves_no_traceback_in_a_process(folder):
 SLOW = '''\
 import itertools, pathlib, time
 import backtest as bt
-from backtest import rules
+from backtest import rules, search
 
+search.grid.__kwdefaults__["batch_size"] = 4096
 calls = itertools.count()
 
 @bt.line("n")
