@@ -184,11 +184,13 @@ class PackedSignals:
         n_bars, kernel = len(array), _backend.kernel("masks")
         words = np.empty((1 if array.ndim == 1 else array.shape[1], -(-n_bars // 64)), dtype=np.uint64)
         if array.ndim == 2 and not array.flags.f_contiguous:
-            given, work = np.ascontiguousarray(array).view(np.uint8), kernel.pack_columns
+            given, work, width = np.ascontiguousarray(array).view(np.uint8), kernel.pack_columns, 64  # a line of the cache
         else:
             rows = np.ascontiguousarray(array.reshape(n_bars, -1).T) if array.size else np.empty((len(words), n_bars), np.bool_)
-            given, work = rows.view(np.uint8), kernel.pack_rows
-        run_rows(lambda start, stop: work(given, start, stop, words), len(words), thread_count(None), _PACK_US * n_bars)
+            given, work, width = rows.view(np.uint8), kernel.pack_rows, 1
+        n = len(words)
+        run_rows(lambda start, stop: work(given, start * width, min(stop * width, n), words), -(-n // width), thread_count(None),
+                 _PACK_US * n_bars * width)
         packed = cls.__new__(cls)
         packed._hold(words[0] if array.ndim == 1 else words, n_bars)
         return packed

@@ -376,6 +376,8 @@ def main():
     options = parser.parse_args()
     warnings.simplefilter("ignore")  # the peers' own
     os.environ |= {"RAYON_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "RAPTORBT_NO_VERSION_CHECK": "1"}  # before they load
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core for everybody
     if options.child:
         return child(options.child, options.engine, options.quick)
     table = Table(title=f"{bt.backend()}; one thread each", title_justify="left")
