@@ -36,12 +36,12 @@ cdef enum:
     MOST_NET = 13
     LEAST_NET, MOST_BARS, LEAST_BARS, MOST_DAYS, LEAST_DAYS, N_KEPT
 
-cdef struct Totals:  # trades added up: all, long, short
+cdef struct Totals:  # trades added up: long, short; all of them are the sum of both
     const int64_t *times             # of the bars, in nanoseconds; NULL: not known
-    double kept[3][19][8]            # N_KEPT numbers in LANES lanes
-    double n_ambiguous[3]
-    double written_off[3]
-    Streaks streaks[3]
+    double kept[2][19][8]            # N_KEPT numbers in LANES lanes
+    double n_ambiguous[2]
+    double written_off[2]
+    Streaks streaks[3]               # all, long, short
 
 
 cdef inline void start_totals(Totals *totals, const int64_t *times) noexcept nogil:
@@ -49,6 +49,7 @@ cdef inline void start_totals(Totals *totals, const int64_t *times) noexcept nog
     totals.times = times
     for row in range(3):
         totals.streaks[row] = Streaks(winning=0.0, losing=0.0, longest_winning=0.0, longest_losing=0.0)
+    for row in range(2):
         totals.n_ambiguous[row] = totals.written_off[row] = 0.0
         for lane in range(LANES):
             for each in range(N_SUMS):
@@ -74,12 +75,8 @@ cdef inline void add_streak(Streaks *streaks, double net) noexcept nogil:
 
 
 cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
-    add_to(totals, 0, trade)
-    add_to(totals, 1 if trade.side > 0 else 2, trade)
-
-
-cdef inline void add_to(Totals *totals, int row, const Trade *trade) noexcept nogil:
     # Without branches on what a trade won: nobody can predict them.  Adding 0 changes nothing.
+    cdef int row = 0 if trade.side > 0 else 1
     cdef int lane = <int>(trade.asset % LANES)
     cdef double *kept = &totals.kept[row][0][lane]
     cdef double net = trade.net_profit + 0.0, result = trade.return_ + 0.0  # -0.0 is 0.0
@@ -108,31 +105,43 @@ cdef inline void add_to(Totals *totals, int row, const Trade *trade) noexcept no
     kept[LEAST_DAYS * LANES] = smaller(kept[LEAST_DAYS * LANES], days)
     totals.n_ambiguous[row] += <double>trade.ambiguous
     totals.written_off[row] += trade.written_off
-    add_streak(&totals.streaks[row], net)
+    add_streak(&totals.streaks[0], net)
+    add_streak(&totals.streaks[1 + row], net)
 
 
 cdef inline double added(const Totals *totals, int row, int which) noexcept nogil:
+    # Rows are all, long, short here and below.
     cdef double total = 0.0
     cdef int lane
+    if row == 0:
+        return added(totals, 1, which) + added(totals, 2, which)
     for lane in range(LANES):
-        total += totals.kept[row][which][lane]
+        total += totals.kept[row - 1][which][lane]
     return total
 
 
 cdef inline double most(const Totals *totals, int row, int which) noexcept nogil:
-    cdef double furthest = totals.kept[row][which][0]
+    cdef double furthest = -INFINITY
     cdef int lane
-    for lane in range(1, LANES):
-        furthest = larger(furthest, totals.kept[row][which][lane])
+    if row == 0:
+        return larger(most(totals, 1, which), most(totals, 2, which))
+    for lane in range(LANES):
+        furthest = larger(furthest, totals.kept[row - 1][which][lane])
     return furthest
 
 
 cdef inline double least(const Totals *totals, int row, int which) noexcept nogil:
-    cdef double furthest = totals.kept[row][which][0]
+    cdef double furthest = INFINITY
     cdef int lane
-    for lane in range(1, LANES):
-        furthest = smaller(furthest, totals.kept[row][which][lane])
+    if row == 0:
+        return smaller(least(totals, 1, which), least(totals, 2, which))
+    for lane in range(LANES):
+        furthest = smaller(furthest, totals.kept[row - 1][which][lane])
     return furthest
+
+
+cdef inline double of_side(const double *sides, int row) noexcept nogil:
+    return sides[0] + sides[1] if row == 0 else sides[row - 1]
 
 
 cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept nogil:
@@ -146,12 +155,14 @@ cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept no
             sum_return_2=added(totals, row, RETURN_2), sum_mfe=added(totals, row, MFE), sum_mae=added(totals, row, MAE),
             sum_bars_held=added(totals, row, BARS_HELD), min_bars_held=least(totals, row, LEAST_BARS),
             max_bars_held=most(totals, row, MOST_BARS), longest_winning_streak=totals.streaks[row].longest_winning,
-            longest_losing_streak=totals.streaks[row].longest_losing, n_ambiguous=totals.n_ambiguous[row],
-            written_off=totals.written_off[row], sum_days_held=added(totals, row, DAYS_HELD),
+            longest_losing_streak=totals.streaks[row].longest_losing, n_ambiguous=of_side(totals.n_ambiguous, row),
+            written_off=of_side(totals.written_off, row), sum_days_held=added(totals, row, DAYS_HELD),
             min_days_held=least(totals, row, LEAST_DAYS), max_days_held=most(totals, row, MOST_DAYS))
         if sums[row].n_trades == 0.0:  # extremes of nothing
             sums[row].largest_profit = sums[row].largest_loss = 0.0
-            sums[row].min_bars_held = sums[row].max_bars_held = sums[row].min_days_held = sums[row].max_days_held = 0.0
+            sums[row].min_bars_held = sums[row].max_bars_held = 0.0
+        if sums[row].n_trades == 0.0 or totals.times == NULL:
+            sums[row].min_days_held = sums[row].max_days_held = 0.0
 
 
 cdef inline void see(Position *position, double price) noexcept nogil:

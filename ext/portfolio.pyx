@@ -24,26 +24,33 @@ from _trades cimport LOST, MOST_NET, N_TRADES, N_WINNERS, WON
 
 cdef extern from *:
     """
-    #include "_book.h"
+    #include "_positions.h"
     #define BACKTEST_LEAST_ORDER 1e-12
     """
-    const double *SIDES "BOOK_SIDES"  # all, long, short
     const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
-    bint book_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
-                     double *prices, double *costs, double base, double scale, double least, double dust, double slippage,
-                     double fixed, double per_unit, double fee_rate, double minimum, double maximum) nogil
-    void book_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
-                   const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost, double *mfe,
-                   double *mae, double *entry_bar, double *was, double *net, double *result, double *paid, double *best,
-                   double *worst, double *held_bars) nogil
-    void book_keep(Py_ssize_t n_lanes, double side, const double *was, const double *net, const double *result,
-                   const double *paid, const double *best, const double *worst, const double *held_bars, const double *days,
-                   double (*kept)[8], double *returns) nogil
-    void book_streaks(Py_ssize_t n_assets, const double *was, const double *net, double (*streaks)[4]) nogil
+    void positions_value(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *prices, const double *end,
+                         double *values, double *gross) nogil
+    double positions_value_quoted(Py_ssize_t n_assets, const double *units, const double *quotes, const double *quotes_end,
+                                  const double *marks, const double *marks_end) nogil
+    void positions_see(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
+                       const double *prices, const double *end, double *mfe, double *mae) nogil
+    bint positions_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
+                          double *prices, double *costs, double base, double scale, double least, double dust,
+                          double slippage, double fixed, double per_unit, double fee_rate, double minimum,
+                          double maximum) nogil
+    void positions_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
+                        const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost,
+                        double *mfe, double *mae, double *entry_bar, double *was, double *net, double *result, double *paid,
+                        double *best, double *worst, double *held_bars) nogil
+    void positions_keep_some(Py_ssize_t n_lanes, const double *was, const double *net, const double *result,
+                             double (*kept)[19][8], double *extremes) nogil
+    void positions_keep_more(Py_ssize_t n_lanes, const double *was, const double *net, const double *paid, const double *best,
+                             const double *worst, const double *held_bars, const double *days, double (*kept)[19][8]) nogil
+    void positions_streaks(Py_ssize_t n_lanes, const double *was, const double *net, double (*streaks)[4]) nogil
 
 cdef enum:
     HALVINGS = 60  # of the scale that leaves room for costs: down to neighbouring floats
-    BLOCK = 8  # bars that are valued together where no order can fill between them: their sums do not wait for one another
+    BLOCK = 64  # at most so many bars are valued at once; between them no order can fill
     N_ARRAYS = 20
 
 cdef struct Rules:  # what the books share
@@ -64,11 +71,16 @@ cdef struct Book:  # the account of one book while its bars pass
     const double *marks
     const double *high         # NULL: not known
     const double *low
+    const double *quotes_end   # where quotes and the other prices end
+    const double *marks_end
+    const double *high_end
+    const double *low_end
     const double *targets      # (n_events, n_assets)
     const int64_t *event_bars
     Py_ssize_t n_events
     Fill *ledger               # NULL: not recorded
     bint follows               # what positions live through between their fills
+    int64_t lived              # positions have seen the bars before this one
     double cash
     # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
     Py_ssize_t n_lanes
@@ -95,7 +107,7 @@ cdef struct Book:  # the account of one book while its bars pass
     Py_ssize_t n_held
     int64_t decision_bar
     Totals totals
-    double returns[16]         # largest and smallest of a trade, in LANES lanes each
+    double extremes[16]        # largest and smallest of a trade, in LANES lanes each
     # Sums.
     int64_t n_fills
     double last_value
@@ -201,10 +213,14 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.quotes, book.marks = &data.quotes[0, 0], &data.marks[0, 0]
     book.high = &data.high[0, 0] if data.high.shape[0] else NULL
     book.low = &data.low[0, 0] if data.low.shape[0] else NULL
+    book.quotes_end = book.quotes + data.quotes.shape[0] * data.quotes.shape[1]
+    book.marks_end = book.marks + data.marks.shape[0] * data.marks.shape[1]
+    book.high_end = book.high + data.high.shape[0] * data.high.shape[1]
+    book.low_end = book.low + data.low.shape[0] * data.low.shape[1]
     book.n_events = data.first_event[row + 1] - first
     book.targets = &data.weights[first, 0] if book.n_events else NULL
     book.event_bars = &data.bars[first] if book.n_events else NULL
-    book.ledger, book.follows = NULL, False
+    book.ledger, book.follows, book.lived = NULL, False, data.rules.first
     book.cash = data.rules.start_value
     book.waiting, book.entry_price, book.entry_cost = book.units + n, book.units + 2 * n, book.units + 3 * n
     book.borrow_cost, book.mfe, book.mae = book.units + 4 * n, book.units + 5 * n, book.units + 6 * n
@@ -218,7 +234,7 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
     for asset in range(LANES):
-        book.returns[asset], book.returns[LANES + asset] = -INFINITY, INFINITY
+        book.extremes[asset], book.extremes[LANES + asset] = -INFINITY, INFINITY
     book.n_held = 0
     book.decision_bar = -1
     start_totals(&book.totals, &data.times[0] if data.times.shape[0] else NULL)
@@ -234,32 +250,6 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
 
 cdef inline bint is_price(double quote) noexcept nogil:
     return 0.0 < quote and quote < INFINITY
-
-
-cdef inline void value_at(const Book *book, const double *prices, int n_bars, double *positions, double *gross) noexcept nogil:
-    cdef Py_ssize_t asset, n_assets = book.n_assets
-    cdef double value
-    cdef int bar
-    for bar in range(n_bars):
-        positions[bar] = gross[bar] = 0.0
-    for asset in range(n_assets):
-        for bar in range(n_bars):
-            value = book.units[asset] * prices[bar * n_assets + asset]
-            positions[bar] += value
-            gross[bar] += fabs(value)
-
-
-cdef inline void value_bars(const Book *book, int64_t bar, int n_bars, double *positions, double *gross) noexcept nogil:
-    # Constant counts are unrolled, so that sums stay in registers.
-    cdef const double *marks = &book.marks[bar * book.n_assets]
-    cdef int done = 0
-    while done < n_bars:
-        if n_bars - done >= 4:
-            value_at(book, &marks[done * book.n_assets], 4, &positions[done], &gross[done])
-            done += 4
-        else:
-            value_at(book, &marks[done * book.n_assets], 1, &positions[done], &gross[done])
-            done += 1
 
 
 cdef inline double order_of(const Book *book, Py_ssize_t asset, double target, double base, double quote) noexcept nogil:
@@ -315,18 +305,15 @@ cdef void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment)
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef const double *marks = &book.marks[(bar if moment == CLOSE else bar - 1) * book.n_assets]
     cdef const CostRule *costs = &rules.costs
-    cdef double positions = 0.0
-    cdef double value, base, scale
+    cdef double base, scale
     cdef bint still_waits
-    cdef Py_ssize_t asset
-    for asset in range(book.n_assets):
-        positions += book.units[asset] * (quotes[asset] if is_price(quotes[asset]) else marks[asset])
-    value = book.cash + positions
+    cdef double value = book.cash + positions_value_quoted(book.n_assets, book.units, quotes, book.quotes_end, marks,
+                                                           book.marks_end)
     if not value > 0.0:
         return  # nothing is left to size orders by; the close decides whether this is a bust
     base = value if rules.reinvest else rules.start_value
     scale = scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0
-    still_waits = book_orders(
+    still_waits = positions_orders(
         book.n_assets, quotes, book.units, book.waiting, book.orders, book.prices, book.costs, base, scale, LEAST_ORDER * base,
         DUST, costs.slippage, costs.fixed, costs.per_unit, costs.fee_rate, costs.minimum, costs.maximum)
     execute(book, bar, moment, NONE, value)
@@ -335,13 +322,13 @@ cdef void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment)
 
 
 cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
-    # The orders of one moment: cash, ledger, positions, trades.
+    # The orders of one moment: ledger, cash, positions, trades.
     cdef const double *seen = &book.quotes[bar * book.n_assets] if moment == OPEN else book.entry_price
     cdef const int64_t *times = book.totals.times
     cdef double traded = book.sums.traded_value, costs = book.sums.costs, cash = book.cash
     cdef Py_ssize_t n_orders = 0, n_held = 0
     cdef Py_ssize_t asset
-    cdef int row
+    live_until(book, bar if moment == OPEN else bar + 1)
     if book.ledger != NULL:
         write_down(book, bar, moment, reason, value)
     for asset in range(book.n_assets):
@@ -352,17 +339,17 @@ cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, doubl
     for asset in range(book.n_assets):
         book.seen[asset] = seen[asset]  # an open came before the order that it fills
         n_orders += book.orders[asset] != 0.0
-    book_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
-              book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result, book.paid,
-              book.best, book.worst, book.held_bars)
-    if times != NULL:
+    positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
+                   book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result,
+                   book.paid, book.best, book.worst, book.held_bars)
+    if times != NULL and book.follows:
         for asset in range(book.n_assets):
             book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
-    for row in range(3 if book.follows else 1):
-        book_keep(book.n_lanes, SIDES[row], book.was, book.net, book.result, book.paid, book.best, book.worst, book.held_bars,
-                  book.days, book.totals.kept[row], book.returns)
+    positions_keep_some(book.n_lanes, book.was, book.net, book.result, book.totals.kept, book.extremes)
     if book.follows:
-        book_streaks(book.n_assets, book.was, book.net, <double (*)[4]>&book.totals.streaks[0])
+        positions_keep_more(book.n_lanes, book.was, book.net, book.paid, book.best, book.worst, book.held_bars,
+                            NULL if times == NULL else book.days, book.totals.kept)
+        positions_streaks(book.n_lanes, book.was, book.net, <double (*)[4]>&book.totals.streaks[0])
     for asset in range(book.n_assets):
         n_held += book.units[asset] != 0.0
     book.n_fills += n_orders
@@ -401,29 +388,20 @@ cdef inline void of_trades(Book *book) noexcept nogil:
     sums.sum_trade_return, sums.sum_trade_return_2 = added(totals, 0, RETURN), added(totals, 0, RETURN_2)
     sums.largest_profit = most(totals, 0, MOST_NET)
     for lane in range(LANES):
-        sums.best_trade = larger(sums.best_trade, book.returns[lane])
-        sums.worst_trade = smaller(sums.worst_trade, book.returns[LANES + lane])
+        sums.best_trade = larger(sums.best_trade, book.extremes[lane])
+        sums.worst_trade = smaller(sums.worst_trade, book.extremes[LANES + lane])
 
 
-cdef inline void see_all(Book *book, const double *prices) noexcept nogil:
-    # Assets are lanes here: nothing crosses them.
-    cdef Py_ssize_t asset
-    cdef double *units = book.units
-    cdef double *entry_price = book.entry_price
-    cdef double *mfe = book.mfe
-    cdef double *mae = book.mae
-    cdef double profit
-    for asset in range(book.n_assets):
-        profit = units[asset] * (prices[asset] - entry_price[asset])
-        mfe[asset] = profit if profit > mfe[asset] else mfe[asset]
-        mae[asset] = profit if profit < mae[asset] else mae[asset]
-
-
-cdef inline void live_through(Book *book, int64_t bar) noexcept nogil:
+cdef inline void live_until(Book *book, int64_t bar) noexcept nogil:
+    # What positions see of the bars up to this one: their extremes, if they are known, and their closes.
+    cdef Py_ssize_t row = book.lived * book.n_assets, n_bars = bar - book.lived
+    if not book.follows or n_bars <= 0:
+        return
     if book.high != NULL:
-        see_all(book, &book.high[bar * book.n_assets])
-        see_all(book, &book.low[bar * book.n_assets])
-    see_all(book, &book.marks[bar * book.n_assets])
+        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.high[row], book.high_end, book.mfe, book.mae)
+        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.low[row], book.low_end, book.mfe, book.mae)
+    positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.marks[row], book.marks_end, book.mfe, book.mae)
+    book.lived = bar
 
 
 cdef void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
@@ -444,7 +422,7 @@ cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     cdef const double *marks = &book.marks[bar * book.n_assets]
     cdef Py_ssize_t asset
     cdef double order
-    cdef int side = 1
+    cdef int side = 0
     book.decision_bar = bar
     if book.n_held:  # otherwise costs alone were too much, after the last position had been closed
         for asset in range(book.n_assets):
@@ -456,9 +434,8 @@ cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
         if book.was[asset] != 0.0:  # the last trade is that of the last column
-            side = 1 if book.was[asset] > 0.0 else 2
+            side = 0 if book.was[asset] > 0.0 else 1
     book.decision_bar = -1
-    book.totals.written_off[0] += 0.0 - book.cash
     book.totals.written_off[side] += 0.0 - book.cash
     if book.ledger != NULL:
         book.ledger[book.n_fills - 1].written_off = 0.0 - book.cash
@@ -502,6 +479,10 @@ cdef int64_t block_end(const Book *book, const Rules *rules, int64_t bar, Py_ssi
     return end
 
 
+cdef inline void value_bars(const Book *book, int64_t bar, int64_t end, double *positions, double *gross) noexcept nogil:
+    positions_value(book.n_assets, end - bar, book.units, &book.marks[bar * book.n_assets], book.marks_end, positions, gross)
+
+
 cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept nogil:
     cdef double positions[BLOCK]
     cdef double gross[BLOCK]
@@ -524,11 +505,9 @@ cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept 
             rebalance(book, rules, bar, OPEN)
         if rules.borrow_per_bar != 0.0:
             borrow(book, rules, bar)
-        if book.follows:
-            live_through(book, bar)
         if bar >= end:
             block, end = bar, block_end(book, rules, bar, event)
-            value_bars(book, bar, <int>(end - bar), positions, gross)
+            value_bars(book, bar, end, positions, gross)
         value, load = book.cash + positions[bar - block], gross[bar - block]
         if event < book.n_events and book.event_bars[event] == bar:
             if value > 0.0:
@@ -540,7 +519,7 @@ cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept 
                     for asset in range(book.n_assets):
                         book.waiting[asset] = NAN
                     book.decision_bar = -1
-                    value_bars(book, bar, 1, positions, gross)
+                    value_bars(book, bar, bar + 1, positions, gross)
                     value, load = book.cash + positions[0], gross[0]
             event += 1
         if value <= 0.0:

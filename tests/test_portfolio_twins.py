@@ -111,7 +111,7 @@ def test_rows_of_a_batch_are_the_callers_business():
     ("if self.units[asset] < 0.0:", "if self.units[asset] <= 0.0 or True:"),
     ("marks[bar - 1]", "marks[bar]"),
     ("else quote * (1.0 - slippage)", "else quote * (1.0 + slippage)"),
-    ("gross += abs(value)", "gross += value"),
+    ("gross[asset % LANES] += abs(value)", "gross[asset % LANES] += value"),
     ("if self.follows and moment == OPEN", "if self.follows and moment == CLOSE"),
 ])
 def test_a_changed_twin_does_not_pass(sign, mutant, monkeypatch):

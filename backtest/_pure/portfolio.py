@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure.trades import DUST, _apply, _see, _Totals
+from backtest._pure.trades import DUST, LANES, _apply, _see, _Totals, in_order
 
 OPEN, CLOSE = 0, 2
 NONE, SIGNAL, REVERSE, BUST = 0, 1, 2, 8
@@ -124,12 +124,12 @@ class _Book:
 
     def value_at(self, prices: list[float]) -> tuple[float, float]:
         """Value of the positions, and the same regardless of sign."""
-        positions = gross = 0.0
+        positions, gross = [0.0] * LANES, [0.0] * LANES
         for asset in self.assets:
             value = self.units[asset] * prices[asset]
-            positions += value
-            gross += abs(value)
-        return positions, gross
+            positions[asset % LANES] += value
+            gross[asset % LANES] += abs(value)
+        return in_order(positions), in_order(gross)
 
     def fill_prices(self, bar: int, moment: int) -> list[float]:
         """What assets are valued at when orders fill: quotes, and the last valid price of assets without one."""
@@ -310,11 +310,10 @@ class _Book:
         for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
                      "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "best_trade", "worst_trade"):
             sums[name] = getattr(self, name)
-        trades = self.totals.all
-        sums["n_trades"], sums["n_winners"], sums["largest_profit"] = trades.n_trades, trades.n_winners, trades.largest_profit
-        for name, of in (("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
+        for name, of in (("n_trades", "n_trades"), ("n_winners", "n_winners"), ("largest_profit", "largest_profit"),
+                         ("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
                          ("sum_trade_return_2", "sum_return_2")):
-            sums[name] = trades.sum_of(of)
+            sums[name] = self.totals.get(of)
 
 
 def _is_price(quote: float) -> bool:

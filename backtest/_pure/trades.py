@@ -21,7 +21,8 @@ INF = float("inf")
 #: Sums of fractions are kept apart by column modulo this many, and added up in that order at the end: several at a time.
 LANES = 8
 IN_LANES = ("costs", "net_profit", "won", "lost", "sum_return", "sum_return_2", "sum_mfe", "sum_mae", "sum_days_held")
-EXTREMES = ("largest_profit", "largest_loss", "min_bars_held", "max_bars_held", "min_days_held", "max_days_held")
+COUNTS = ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off")
+LARGEST, SMALLEST = ("largest_profit", "max_bars_held", "max_days_held"), ("largest_loss", "min_bars_held", "min_days_held")
 
 
 def track(
@@ -82,6 +83,14 @@ def summarise(trades: Any, times: Any, sums: Any) -> None:
     totals.write(sums)
 
 
+def in_order(lanes: list[float]) -> float:
+    """Lanes added up, one after the other: ``sum`` of newer Pythons keeps what rounding loses."""
+    total = 0.0
+    for lane in lanes:
+        total += lane
+    return total
+
+
 class _Streaks:
     """Winners and losers in a row."""
 
@@ -97,8 +106,8 @@ class _Streaks:
             self.longest_losing = self.losing
 
 
-class _Total:
-    """The trades of one side, added up; fractions in lanes, one after the other at the end."""
+class _Side:
+    """The trades of one side, added up; fractions in lanes."""
 
     def __init__(self, times: list[int]) -> None:
         self.times = times
@@ -106,7 +115,6 @@ class _Total:
         self.largest_profit = self.max_bars_held = self.max_days_held = -INF
         self.largest_loss = self.min_bars_held = self.min_days_held = INF
         self.lanes = {name: [0.0] * LANES for name in IN_LANES}
-        self.streaks = _Streaks()
 
     def add(self, trade: Any) -> None:
         lane = int(trade["asset"]) % LANES
@@ -124,7 +132,6 @@ class _Total:
                             ("sum_return", result), ("sum_return_2", result * result), ("sum_mfe", trade["mfe"]),
                             ("sum_mae", trade["mae"]), ("sum_days_held", days)):
             self.lanes[name][lane] += value
-        self.streaks.add(net)
         self.largest_profit, self.largest_loss = max(self.largest_profit, net), min(self.largest_loss, net)
         self.max_bars_held, self.min_bars_held = max(self.max_bars_held, held), min(self.min_bars_held, held)
         self.max_days_held, self.min_days_held = max(self.max_days_held, days), min(self.min_days_held, days)
@@ -132,42 +139,42 @@ class _Total:
         self.n_ambiguous += trade["ambiguous"]
         self.written_off += trade["written_off"]
 
-    def sum_of(self, name: str) -> float:
-        total = 0.0
-        for lane in self.lanes[name]:
-            total += lane
-        return total
-
-    def write(self, sums: Any) -> None:
-        for name in IN_LANES:
-            sums[name] = self.sum_of(name)
-        for name in ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off"):
-            sums[name] = getattr(self, name)
-        for name in EXTREMES:
-            sums[name] = getattr(self, name) if self.n_trades > 0.0 else 0.0
-        sums["longest_winning_streak"], sums["longest_losing_streak"] = self.streaks.longest_winning, self.streaks.longest_losing
+    def get(self, name: str) -> float:
+        """A number of ``TRADE_SUMS`` but streaks."""
+        return in_order(self.lanes[name]) if name in IN_LANES else getattr(self, name)
 
 
 class _Totals:
-    """Trades added up: all, long, short."""
+    """Trades added up: long, short; all of them are the sum of both."""
 
     def __init__(self, times: list[int]) -> None:
-        self.all, self.long, self.short = _Total(times), _Total(times), _Total(times)
-
-    def of(self, side: int) -> _Total:
-        return self.long if side > 0 else self.short
+        self.long, self.short = _Side(times), _Side(times)
+        self.streaks = {0: _Streaks(), 1: _Streaks(), -1: _Streaks()}
 
     def add(self, trade: Any) -> None:
-        self.of(trade["side"]).add(trade)
-        self.all.add(trade)
+        side = 1 if trade["side"] > 0 else -1
+        (self.long if side > 0 else self.short).add(trade)
+        for each in (0, side):
+            self.streaks[each].add(trade["net_profit"] + 0.0)
 
     def write_off(self, side: int, amount: float) -> None:
-        self.of(side).written_off += amount
-        self.all.written_off += amount
+        (self.long if side > 0 else self.short).written_off += amount
+
+    def get(self, name: str, side: int = 0) -> float:
+        """A number of ``TRADE_SUMS`` but streaks, of a side or of all trades."""
+        if side:
+            return (self.long if side > 0 else self.short).get(name)
+        long, short = self.long.get(name), self.short.get(name)
+        return max(long, short) if name in LARGEST else min(long, short) if name in SMALLEST else long + short
 
     def write(self, sums: Any) -> None:
-        for total, row in zip((self.all, self.long, self.short), sums, strict=True):
-            total.write(row)
+        for row, side in zip(sums, (0, 1, -1), strict=True):
+            for name in (*COUNTS, *IN_LANES):
+                row[name] = self.get(name, side)
+            for name in (*LARGEST, *SMALLEST):
+                row[name] = self.get(name, side) if row["n_trades"] > 0.0 else 0.0
+            streaks = self.streaks[side]
+            row["longest_winning_streak"], row["longest_losing_streak"] = streaks.longest_winning, streaks.longest_losing
 
 
 def _see(position: Any, price: float) -> None:
