@@ -85,25 +85,38 @@ POSITIONS_INLINE double lanes_sum(lanes x)
     for (int lane = 1; lane < POSITION_LANES; lane++) total += each[lane];
     return total;
 }
-/* The first ``n`` of a group of prices.  Beyond a row's last asset lies the next row: numbers that nobody has units of, but
-   that can be read in one go; beyond the last row lies nothing. */
-POSITIONS_INLINE lanes lanes_of_row(const double *values, ptrdiff_t n, const double *end)
+/* The first ``n`` of a group, and zeros. */
+static POSITIONS_NOINLINE void lanes_copy(double *to, const double *values, ptrdiff_t n)
 {
-    double each[POSITION_LANES] = {0};
+    memset(to, 0, POSITION_LANES * sizeof(double));
+    memcpy(to, values, (size_t)n * sizeof(double));
+}
+/* The last group of a row of prices.  Beyond its last asset lies the next row: numbers that nobody has units of, but that can be
+   read in one go; beyond the last row (``end``) lies nothing. */
+POSITIONS_INLINE lanes lanes_of_rest(const double *values, ptrdiff_t n, const double *end)
+{
+    double each[POSITION_LANES];
     if (values + POSITION_LANES <= end) return lanes_at(values);
-    memcpy(each, values, (size_t)n * sizeof(double));
+    lanes_copy(each, values, n);
     return lanes_at(each);
 }
+POSITIONS_INLINE ptrdiff_t lanes_full(ptrdiff_t n) { return n / POSITION_LANES * POSITION_LANES; }
 
 /* Value of all positions, and the same regardless of sign, at the prices of each bar; ``end`` is where prices end. */
 static POSITIONS_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_bars, const double *POSITIONS_RESTRICT units,
                                                const double *POSITIONS_RESTRICT prices, const double *end,
                                                double *POSITIONS_RESTRICT values, double *POSITIONS_RESTRICT gross)
 {
+    const ptrdiff_t full = lanes_full(n_assets);
     for (ptrdiff_t bar = 0; bar < n_bars; bar++, prices += n_assets) {
         lanes value = lanes_all(0.0), size = lanes_all(0.0);
-        for (ptrdiff_t group = 0; group < n_assets; group += POSITION_LANES) {
-            const lanes each = lanes_times(lanes_at(units + group), lanes_of_row(prices + group, n_assets - group, end));
+        for (ptrdiff_t group = 0; group < full; group += POSITION_LANES) {
+            const lanes each = lanes_times(lanes_at(units + group), lanes_at(prices + group));
+            value = lanes_plus(value, each);
+            size = lanes_plus(size, lanes_size(each));
+        }
+        if (full < n_assets) {
+            const lanes each = lanes_times(lanes_at(units + full), lanes_of_rest(prices + full, n_assets - full, end));
             value = lanes_plus(value, each);
             size = lanes_plus(size, lanes_size(each));
         }
@@ -112,20 +125,34 @@ static POSITIONS_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_b
     }
 }
 
-/* Value of all positions at quotes; at the last valid price where an asset has none. */
+/* Value at quotes; at the last valid price where there is none. */
+POSITIONS_INLINE lanes lanes_quoted(lanes units, lanes quote, lanes mark)
+{
+    const choice is_price = choice_both(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
+    return lanes_times(units, lanes_pick(is_price, quote, mark));
+}
+
 static POSITIONS_NOINLINE double positions_value_quoted(ptrdiff_t n_assets, const double *POSITIONS_RESTRICT units,
                                                         const double *POSITIONS_RESTRICT quotes, const double *quotes_end,
                                                         const double *POSITIONS_RESTRICT marks, const double *marks_end)
 {
-    const lanes none = lanes_all(0.0), endless = lanes_all(INFINITY);
-    lanes value = none;
-    for (ptrdiff_t group = 0; group < n_assets; group += POSITION_LANES) {
-        const lanes quote = lanes_of_row(quotes + group, n_assets - group, quotes_end);
-        const lanes mark = lanes_of_row(marks + group, n_assets - group, marks_end);
-        const choice is_price = choice_both(lanes_above(quote, none), lanes_above(endless, quote));
-        value = lanes_plus(value, lanes_times(lanes_at(units + group), lanes_pick(is_price, quote, mark)));
-    }
+    const ptrdiff_t full = lanes_full(n_assets), rest = n_assets - full;
+    lanes value = lanes_all(0.0);
+    for (ptrdiff_t group = 0; group < full; group += POSITION_LANES)
+        value = lanes_plus(value, lanes_quoted(lanes_at(units + group), lanes_at(quotes + group), lanes_at(marks + group)));
+    if (rest)
+        value = lanes_plus(value, lanes_quoted(lanes_at(units + full), lanes_of_rest(quotes + full, rest, quotes_end),
+                                               lanes_of_rest(marks + full, rest, marks_end)));
     return lanes_sum(value);
+}
+
+typedef struct { lanes most, least; } sight;
+POSITIONS_INLINE sight sight_of(sight seen, lanes held, lanes entry, lanes price)
+{
+    const lanes profit = lanes_times(held, lanes_minus(price, entry));
+    seen.most = lanes_pick(lanes_above(profit, seen.most), profit, seen.most);
+    seen.least = lanes_pick(lanes_above(seen.least, profit), profit, seen.least);
+    return seen;
 }
 
 /* What positions see of the prices of some bars: their best and worst unrealised profit. */
@@ -136,16 +163,25 @@ static POSITIONS_NOINLINE void positions_see(ptrdiff_t n_assets, ptrdiff_t n_bar
 {
     for (ptrdiff_t group = 0; group < n_assets; group += POSITION_LANES) {
         const lanes held = lanes_at(units + group), entry = lanes_at(entry_price + group);
-        const double *row = prices + group;
-        lanes most = lanes_at(mfe + group), least = lanes_at(mae + group);
-        for (ptrdiff_t bar = 0; bar < n_bars; bar++, row += n_assets) {
-            const lanes profit = lanes_times(held, lanes_minus(lanes_of_row(row, n_assets - group, end), entry));
-            most = lanes_pick(lanes_above(profit, most), profit, most);
-            least = lanes_pick(lanes_above(least, profit), profit, least);
-        }
-        lanes_to(mfe + group, most);
-        lanes_to(mae + group, least);
+        const ptrdiff_t room = end - (prices + group) - POSITION_LANES;
+        const ptrdiff_t n_whole = room < 0 ? 0 : room / n_assets + 1; /* bars whose group can be read in one go */
+        const ptrdiff_t whole = n_whole < n_bars ? n_whole : n_bars;
+        sight seen = {lanes_at(mfe + group), lanes_at(mae + group)};
+        for (ptrdiff_t bar = 0; bar < whole; bar++)
+            seen = sight_of(seen, held, entry, lanes_at(prices + bar * n_assets + group));
+        for (ptrdiff_t bar = whole; bar < n_bars; bar++)
+            seen = sight_of(seen, held, entry, lanes_of_rest(prices + bar * n_assets + group, n_assets - group, end));
+        lanes_to(mfe + group, seen.most);
+        lanes_to(mae + group, seen.least);
     }
+}
+
+/* Asks for prices before they are needed: of the opens only those after events are looked at, which no processor foresees. */
+POSITIONS_INLINE void positions_expect(ptrdiff_t n_assets, const double *prices)
+{
+#if defined(__GNUC__)
+    for (ptrdiff_t asset = 0; asset < n_assets; asset += POSITION_LANES) __builtin_prefetch(prices + asset);
+#endif
 }
 
 /* Numbers that are kept of a side, in the order of _trades.pxd. */
@@ -211,10 +247,15 @@ static POSITIONS_NOINLINE void positions_fill(
         /* The price at which the order came about was seen by the position before. */
         const double sight = held * (seen[asset] - entry);
         const double up = sight > most ? sight : most, down = sight < least ? sight : least;
+        /* One division for three cases, since divisions are what this costs: the share of an order through zero that closes,
+           the price of what was added to, the share of a position that is closed. */
+        const double above_line = beyond < 0.0 ? held : along > 0.0 ? held * entry + order * price : -order;
+        const double below_line = beyond < 0.0 ? -order : along > 0.0 ? after : held;
+        const double quotient = above_line / below_line;
         /* The trade. */
         const double closed = beyond > 0.0 ? -order : held;
-        const double share = closed / held;
-        const double exit_cost = beyond < 0.0 ? cost * (held / -order) : cost;
+        const double share = beyond < 0.0 ? 1.0 : quotient;
+        const double exit_cost = beyond < 0.0 ? cost * quotient : cost;
         const double of_entry = share * entered, of_borrow = share * borrowed;
         const double gross = closed * (price - entry);
         const double left = gross - of_entry - exit_cost - of_borrow;
@@ -234,8 +275,7 @@ static POSITIONS_NOINLINE void positions_fill(
         const double rest = after / held;
         double starts = beyond < 0.0 ? 1.0 : 0.0;
         starts = held != 0.0 ? starts : 1.0;
-        const double averaged = (held * entry + order * price) / after;
-        const double price_now = starts > 0.0 ? price : along > 0.0 ? averaged : entry;
+        const double price_now = starts > 0.0 ? price : along > 0.0 ? quotient : entry;
         const double cost_new = held != 0.0 ? cost - exit_cost : cost;
         const double cost_now = starts > 0.0 ? cost_new : along > 0.0 ? entered + cost : entered * rest;
         const double borrow_now = starts > 0.0 ? 0.0 : along > 0.0 ? borrowed : borrowed * rest;

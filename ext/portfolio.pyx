@@ -32,6 +32,7 @@ cdef extern from *:
                          double *values, double *gross) nogil
     double positions_value_quoted(Py_ssize_t n_assets, const double *units, const double *quotes, const double *quotes_end,
                                   const double *marks, const double *marks_end) nogil
+    void positions_expect(Py_ssize_t n_assets, const double *prices) nogil
     void positions_see(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
                        const double *prices, const double *end, double *mfe, double *mae) nogil
     bint positions_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
@@ -521,6 +522,8 @@ cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept 
                     book.decision_bar = -1
                     value_bars(book, bar, bar + 1, positions, gross)
                     value, load = book.cash + positions[0], gross[0]
+                elif bar + 1 < last:
+                    positions_expect(book.n_assets, &book.quotes[(bar + 1) * book.n_assets])
             event += 1
         if value <= 0.0:
             is_bust = True
