@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +120,9 @@ class Book:
 
     def _margin_load(self) -> Floats:
         value = self._account[0]
-        load: Floats = np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0)
-        return load
+        if value[-1] > 0:  # else it went bust, or is about to
+            return np.divide(self._account[2], value)
+        return np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0)
 
     @property
     def units(self) -> pd.DataFrame:
@@ -240,15 +242,13 @@ class Book:
         """
         return statistics_frame(_ROWS, self._statistics())
 
-    def _statistics(self) -> Floats:
-        load, sums = self._margin_load(), self.sums[0]
-        of_book = (self.rules.start_value, sums["end_equity"], sums["end_equity"] / self.rules.start_value - 1.0,
-                   sums["max_drawdown"], sums["traded_value"] / self.rules.start_value, sums["costs"], load.max(), load.mean(),
-                   sums["n_fills"])
-        values = np.full((len(_ROWS), 3), np.nan)
-        values[: len(STATISTICS)] = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
-        values[len(STATISTICS) :, 0] = of_book
-        return values
+    def _statistics(self) -> list[tuple[float, float, float]]:
+        load, start = self._margin_load(), self.rules.start_value
+        sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
+        of_book = (start, sums["end_equity"], sums["end_equity"] / start - 1.0, sums["max_drawdown"], sums["traded_value"] / start,
+                   sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"])
+        of_trades = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
+        return of_trades + [(value, math.nan, math.nan) for value in of_book]
 
     def to_dict(self) -> dict[str, Any]:
         """Statistics and metrics as plain numbers, for JSON: what is undefined or infinite is None."""

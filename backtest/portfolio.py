@@ -159,18 +159,17 @@ class Market:
         """
         table = self.aligned("weights", weights)
         if rebalance is None:
-            is_missing = np.isnan(table)
-            is_event = np.logical_not(is_missing[:, 0])
-            if np.count_nonzero(is_missing) != (self.n_bars - np.count_nonzero(is_event)) * self.n_assets:
-                is_event = np.logical_not(is_missing.all(axis=1))  # some row has NaN and numbers, which is told below
+            bars = np.empty(self.n_bars, dtype=np.int64)
+            n_events, wrong = _backend.kernel("portfolio").find_events(table, bars)
+            bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
             is_event = np.asarray(rebalance)
             if is_event.dtype != bool or is_event.shape != (self.n_bars,):
                 raise InputError(f"rebalance must be True or False for each bar, shape ({self.n_bars},), got {is_event.dtype} of "
                                  f"shape {is_event.shape}")
-        bars = np.flatnonzero(is_event)
-        targets = table[bars]
-        if not np.isfinite(targets).all():
+            bars, wrong = is_event.nonzero()[0], 0
+        targets = table.take(bars, axis=0)
+        if wrong >= 0 and not np.isfinite(targets).all():
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
             raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
                              f"{bars[event]}, column {self.assets[asset]!r})")
@@ -296,10 +295,10 @@ def evaluate_books(books: Sequence[tuple[Floats, NDArray[np.int64]]], prices: Pr
 
 def joined(books: Sequence[tuple[Floats, NDArray[np.int64]]]) -> Targets:
     """The events of several books in one table."""
+    if len(books) == 1:
+        return Targets(*books[0], np.array([0, len(books[0][1])], dtype=np.int64))
     first_event = np.zeros(len(books) + 1, dtype=np.int64)
     np.cumsum([len(bars) for _, bars in books], out=first_event[1:])
-    if len(books) == 1:
-        return Targets(books[0][0], books[0][1], first_event)
     return Targets(np.concatenate([weights for weights, _ in books]), np.concatenate([bars for _, bars in books]), first_event)
 
 
@@ -345,7 +344,7 @@ def _times(source: Any, n_bars: int, is_asked: bool) -> pd.DatetimeIndex | None:
 
 def _marks(close: Floats, open: Floats | None) -> Floats:
     """At each close the last valid price, an open or a close; 0 before the first."""
-    if close.min() > 0 and close.max() < np.inf:  # NaN compares false
+    if _backend.kernel("portfolio").are_prices(close):
         return close
     marks = close
     if open is not None:  # a bar without a close may have had an open

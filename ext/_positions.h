@@ -12,6 +12,13 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__GNUC__) && !defined(BACKTEST_PLAIN_LANES)
+#define POSITIONS_VECTORS
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#endif
+
 #if defined(_MSC_VER)
 #define POSITIONS_RESTRICT __restrict
 #define POSITIONS_NOINLINE __declspec(noinline)
@@ -26,15 +33,17 @@ enum { POSITION_LANES = 8 };
 
 /* Eight numbers and what is done with them.  Compilers keep vectors in registers, arrays often in memory; one that knows no
    vectors (or is asked not to use them) computes the same bits with arrays. */
-#if defined(__GNUC__) && !defined(BACKTEST_PLAIN_LANES)
+#if defined(POSITIONS_VECTORS)
 #pragma GCC diagnostic ignored "-Wpsabi" /* everything is inlined */
 typedef double lanes __attribute__((vector_size(64)));
 typedef int64_t choice __attribute__((vector_size(64)));
 POSITIONS_INLINE lanes lanes_plus(lanes one, lanes other) { return one + other; }
 POSITIONS_INLINE lanes lanes_minus(lanes one, lanes other) { return one - other; }
 POSITIONS_INLINE lanes lanes_times(lanes one, lanes other) { return one * other; }
+POSITIONS_INLINE lanes lanes_over(lanes one, lanes other) { return one / other; }
 POSITIONS_INLINE lanes lanes_size(lanes x) { return (lanes)((choice)x & INT64_MAX); }
 POSITIONS_INLINE choice lanes_above(lanes one, lanes other) { return one > other; }
+POSITIONS_INLINE choice lanes_upto(lanes one, lanes other) { return one <= other; }
 POSITIONS_INLINE choice choice_both(choice one, choice other) { return one & other; }
 POSITIONS_INLINE lanes lanes_pick(choice which, lanes one, lanes other)
 {
@@ -48,11 +57,18 @@ typedef struct { int of[POSITION_LANES]; } choice;
 POSITIONS_INLINE lanes lanes_plus(lanes one, lanes other) { EACH_LANE one.of[lane] += other.of[lane]; return one; }
 POSITIONS_INLINE lanes lanes_minus(lanes one, lanes other) { EACH_LANE one.of[lane] -= other.of[lane]; return one; }
 POSITIONS_INLINE lanes lanes_times(lanes one, lanes other) { EACH_LANE one.of[lane] *= other.of[lane]; return one; }
+POSITIONS_INLINE lanes lanes_over(lanes one, lanes other) { EACH_LANE one.of[lane] /= other.of[lane]; return one; }
 POSITIONS_INLINE lanes lanes_size(lanes x) { EACH_LANE x.of[lane] = fabs(x.of[lane]); return x; }
 POSITIONS_INLINE choice lanes_above(lanes one, lanes other)
 {
     choice is;
     EACH_LANE is.of[lane] = one.of[lane] > other.of[lane];
+    return is;
+}
+POSITIONS_INLINE choice lanes_upto(lanes one, lanes other)
+{
+    choice is;
+    EACH_LANE is.of[lane] = one.of[lane] <= other.of[lane];
     return is;
 }
 POSITIONS_INLINE choice choice_both(choice one, choice other) { EACH_LANE one.of[lane] &= other.of[lane]; return one; }
@@ -62,6 +78,15 @@ POSITIONS_INLINE lanes lanes_pick(choice which, lanes one, lanes other)
     return other;
 }
 POSITIONS_INLINE lanes lanes_only(choice which, lanes x) { EACH_LANE x.of[lane] = which.of[lane] ? x.of[lane] : 0.0; return x; }
+#endif
+
+/* The larger or smaller of a number and what was reached before, which stays where the number is none. */
+#if defined(POSITIONS_VECTORS) && defined(__AVX512F__)
+POSITIONS_INLINE lanes lanes_larger(lanes x, lanes most) { return (lanes)_mm512_max_pd((__m512d)x, (__m512d)most); }
+POSITIONS_INLINE lanes lanes_smaller(lanes x, lanes least) { return (lanes)_mm512_min_pd((__m512d)x, (__m512d)least); }
+#else
+POSITIONS_INLINE lanes lanes_larger(lanes x, lanes most) { return lanes_pick(lanes_above(x, most), x, most); }
+POSITIONS_INLINE lanes lanes_smaller(lanes x, lanes least) { return lanes_pick(lanes_above(least, x), x, least); }
 #endif
 
 POSITIONS_INLINE lanes lanes_at(const double *values)
@@ -125,11 +150,14 @@ static POSITIONS_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_b
     }
 }
 
+POSITIONS_INLINE choice lanes_are_prices(lanes quote)
+{
+    return choice_both(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
+}
 /* Value at quotes; at the last valid price where there is none. */
 POSITIONS_INLINE lanes lanes_quoted(lanes units, lanes quote, lanes mark)
 {
-    const choice is_price = choice_both(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
-    return lanes_times(units, lanes_pick(is_price, quote, mark));
+    return lanes_times(units, lanes_pick(lanes_are_prices(quote), quote, mark));
 }
 
 static POSITIONS_NOINLINE double positions_value_quoted(ptrdiff_t n_assets, const double *POSITIONS_RESTRICT units,
@@ -150,8 +178,8 @@ typedef struct { lanes most, least; } sight;
 POSITIONS_INLINE sight sight_of(sight seen, lanes held, lanes entry, lanes price)
 {
     const lanes profit = lanes_times(held, lanes_minus(price, entry));
-    seen.most = lanes_pick(lanes_above(profit, seen.most), profit, seen.most);
-    seen.least = lanes_pick(lanes_above(seen.least, profit), profit, seen.least);
+    seen.most = lanes_larger(profit, seen.most);
+    seen.least = lanes_smaller(profit, seen.least);
     return seen;
 }
 
@@ -189,39 +217,74 @@ enum { KEPT_TRADES, KEPT_WINNERS, KEPT_LOSERS, KEPT_COSTS, KEPT_NET, KEPT_WON, K
        KEPT_MAE, KEPT_BARS, KEPT_DAYS, KEPT_MOST_NET, KEPT_LEAST_NET, KEPT_MOST_BARS, KEPT_LEAST_BARS, KEPT_MOST_DAYS,
        KEPT_LEAST_DAYS, KEPT };
 
-/* Orders of assets that wait and have a price; a wait ends with the price.  Returns how many still wait. */
-static inline int positions_orders(ptrdiff_t n_assets, const double *POSITIONS_RESTRICT quotes, const double *POSITIONS_RESTRICT units,
-                              double *POSITIONS_RESTRICT waiting, double *POSITIONS_RESTRICT orders, double *POSITIONS_RESTRICT prices,
-                              double *POSITIONS_RESTRICT costs, double base, double scale, double least, double dust,
-                              double slippage, double fixed, double per_unit, double fee_rate, double minimum, double maximum)
+/* What orders are sized by, and what they cost. */
+typedef struct {
+    double base, scale;  /* of the targets */
+    double least;        /* value of an order that counts */
+    double dust;         /* share of what was traded or held that is a rounding error */
+    double slippage, fixed, per_unit, fee_rate, minimum, maximum;
+} order_rules;
+
+/* Orders of assets that wait and have a price; a wait ends with the price.  Returns whether any still waits. */
+static POSITIONS_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_rules *rules,
+                                               const double *POSITIONS_RESTRICT quotes, const double *end,
+                                               const double *POSITIONS_RESTRICT units, double *POSITIONS_RESTRICT waiting,
+                                               double *POSITIONS_RESTRICT orders, double *POSITIONS_RESTRICT prices,
+                                               double *POSITIONS_RESTRICT costs)
 {
-    const double up = 1.0 + slippage, down = 1.0 - slippage;
-    int64_t still = 0;
-    for (ptrdiff_t asset = 0; asset < n_assets; asset++) {
-        const double quote = quotes[asset], target = waiting[asset], before = units[asset];
-        double order = target * scale * base / quote - before;
-        const double after = before + order;
-        const double larger = fabs(order) > fabs(before) ? fabs(order) : fabs(before);
-        order = fabs(after) <= dust * larger ? -before : order;  /* a rounding error is no position */
+    const lanes none = lanes_all(0.0), one = lanes_all(1.0), never = lanes_all(NAN), dust = lanes_all(rules->dust);
+    const lanes base = lanes_all(rules->base), scale = lanes_all(rules->scale), value = lanes_all(rules->least);
+    const lanes up = lanes_all(1.0 + rules->slippage), down = lanes_all(1.0 - rules->slippage);
+    const lanes fixed = lanes_all(rules->fixed), per_unit = lanes_all(rules->per_unit), rate = lanes_all(rules->fee_rate);
+    const lanes minimum = lanes_all(rules->minimum), maximum = lanes_all(rules->maximum);
+    lanes still = none;
+    for (ptrdiff_t group = 0; group < n_assets; group += POSITION_LANES) {
+        const lanes quote = n_assets - group < POSITION_LANES ? lanes_of_rest(quotes + group, n_assets - group, end)
+                                                              : lanes_at(quotes + group);
+        const lanes before = lanes_at(units + group), target = lanes_at(waiting + group);
+        const choice is_price = lanes_are_prices(quote);
+        lanes order = lanes_minus(lanes_over(lanes_times(lanes_times(target, scale), base), quote), before);
+        const lanes after = lanes_plus(before, order);
+        const lanes larger = lanes_pick(lanes_above(lanes_size(order), lanes_size(before)), lanes_size(order), lanes_size(before));
+        /* A rounding error is no position. */
+        order = lanes_pick(lanes_upto(lanes_size(after), lanes_times(dust, larger)), lanes_minus(none, before), order);
         /* NaN compares false: what does not wait, or has no price, has no order. */
-        const double size = fabs(order);
-        double counts = size * quote > least ? 1.0 : 0.0;
-        counts = quote > 0.0 ? counts : 0.0;
-        counts = quote < INFINITY ? counts : 0.0;
-        const double price = quote * (order > 0.0 ? up : down);
-        double cost = fixed + per_unit * size + fee_rate * (size * price);
-        cost = cost < minimum ? minimum : cost;
-        cost = cost > maximum ? maximum : cost;
-        orders[asset] = counts > 0.0 ? order : 0.0;
-        prices[asset] = counts > 0.0 ? price : 0.0;
-        costs[asset] = counts > 0.0 ? cost : 0.0;
+        const lanes size = lanes_size(order);
+        const choice counts = choice_both(is_price, lanes_above(lanes_times(size, quote), value));
+        const lanes price = lanes_times(quote, lanes_pick(lanes_above(order, none), up, down));
+        lanes cost = lanes_plus(lanes_plus(fixed, lanes_times(per_unit, size)), lanes_times(rate, lanes_times(size, price)));
+        cost = lanes_pick(lanes_above(minimum, cost), minimum, cost);
+        cost = lanes_pick(lanes_above(cost, maximum), maximum, cost);
+        lanes_to(orders + group, lanes_only(counts, order));
+        lanes_to(prices + group, lanes_only(counts, price));
+        lanes_to(costs + group, lanes_only(counts, cost));
         /* Without a price an asset waits on, if it is held or wanted. */
-        double stays = fabs(target) + fabs(before);  /* NaN: does not wait */
-        stays = quote > 0.0 ? (quote < INFINITY ? NAN : stays) : stays;
-        waiting[asset] = stays > 0.0 ? target : NAN;
+        const choice wanted = lanes_above(lanes_plus(lanes_size(target), lanes_size(before)), none);
+        lanes_to(waiting + group, lanes_pick(is_price, never, lanes_pick(wanted, target, never)));
+        still = lanes_plus(still, lanes_pick(is_price, none, lanes_only(wanted, one)));
     }
-    for (ptrdiff_t asset = 0; asset < n_assets; asset++) still |= waiting[asset] == waiting[asset];
-    return still != 0;
+    return lanes_sum(still) > 0.0;
+}
+
+/* Cash after orders, in column order; adds to what was ``traded`` and ``paid``, and to the count of orders. */
+static POSITIONS_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *POSITIONS_RESTRICT orders,
+                                               const double *POSITIONS_RESTRICT prices, const double *POSITIONS_RESTRICT costs,
+                                               double cash, double *POSITIONS_RESTRICT traded, double *POSITIONS_RESTRICT paid,
+                                               int64_t *n_orders)
+{
+    const lanes none = lanes_all(0.0), one = lanes_all(1.0);
+    lanes value = lanes_at(traded), cost = lanes_at(paid), n = none;
+    for (ptrdiff_t asset = 0; asset < n_assets; asset++) cash -= orders[asset] * prices[asset] + costs[asset];
+    for (ptrdiff_t group = 0; group < n_assets; group += POSITION_LANES) {
+        const lanes order = lanes_at(orders + group);
+        value = lanes_plus(value, lanes_size(lanes_times(order, lanes_at(prices + group))));
+        cost = lanes_plus(cost, lanes_at(costs + group));
+        n = lanes_plus(n, lanes_only(lanes_above(lanes_size(order), none), one));
+    }
+    lanes_to(traded, value);
+    lanes_to(paid, cost);
+    *n_orders += (int64_t)lanes_sum(n);
+    return cash;
 }
 
 /* Not inlined: gcc forgets there that twenty arrays do not overlap, and gives up.
@@ -272,7 +335,7 @@ static POSITIONS_NOINLINE void positions_fill(
         worst[asset] = closes > 0.0 ? below : 0.0;
         held_bars[asset] = closes > 0.0 ? bar - since : 0.0;
         /* The position. */
-        const double rest = after / held;
+        const double rest = 1.0 - share; /* what the trade did not take */
         double starts = beyond < 0.0 ? 1.0 : 0.0;
         starts = held != 0.0 ? starts : 1.0;
         const double price_now = starts > 0.0 ? price : along > 0.0 ? quotient : entry;
@@ -294,7 +357,7 @@ static POSITIONS_NOINLINE void positions_fill(
 
 /* A number of long and of short trades; and which lanes hold trades of either. */
 typedef struct { lanes of[2]; } sides;
-typedef struct { choice of[2]; } kinds;
+typedef struct { choice of[2]; } trades_of;
 
 POSITIONS_INLINE sides sides_at(double (*kept)[KEPT][POSITION_LANES], int which)
 {
@@ -306,26 +369,26 @@ POSITIONS_INLINE void sides_to(double (*kept)[KEPT][POSITION_LANES], int which, 
 {
     for (int row = 0; row < 2; row++) lanes_to(kept[row][which], x.of[row]);
 }
-POSITIONS_INLINE kinds kinds_at(const double *was)
+POSITIONS_INLINE trades_of trades_at(const double *was)
 {
     const lanes units = lanes_at(was), none = lanes_all(0.0);
-    kinds is;
+    trades_of is;
     is.of[0] = lanes_above(units, none);
     is.of[1] = lanes_above(none, units);
     return is;
 }
-POSITIONS_INLINE sides sides_plus(sides to, kinds is, lanes x)
+POSITIONS_INLINE sides sides_plus(sides to, trades_of is, lanes x)
 {
     for (int row = 0; row < 2; row++) to.of[row] = lanes_plus(to.of[row], lanes_only(is.of[row], x));
     return to;
 }
-POSITIONS_INLINE sides sides_most(sides to, kinds is, lanes x)
+POSITIONS_INLINE sides sides_most(sides to, trades_of is, lanes x)
 {
     for (int row = 0; row < 2; row++)
         to.of[row] = lanes_pick(choice_both(is.of[row], lanes_above(x, to.of[row])), x, to.of[row]);
     return to;
 }
-POSITIONS_INLINE sides sides_least(sides to, kinds is, lanes x)
+POSITIONS_INLINE sides sides_least(sides to, trades_of is, lanes x)
 {
     for (int row = 0; row < 2; row++)
         to.of[row] = lanes_pick(choice_both(is.of[row], lanes_above(to.of[row], x)), x, to.of[row]);
@@ -345,7 +408,7 @@ static POSITIONS_NOINLINE void positions_keep_some(
     sides squared = sides_at(kept, KEPT_RETURN_2), most = sides_at(kept, KEPT_MOST_NET);
     lanes best = lanes_at(extremes), worst = lanes_at(extremes + POSITION_LANES);
     for (ptrdiff_t group = 0; group < n_lanes; group += POSITION_LANES) {
-        const kinds is = kinds_at(was + group);
+        const trades_of is = trades_at(was + group);
         const choice is_trade = lanes_above(lanes_size(lanes_at(was + group)), none);
         const lanes profit = lanes_at(net + group), gain = lanes_at(result + group);
         const choice wins = lanes_above(profit, none), loses = lanes_above(none, profit);
@@ -378,7 +441,7 @@ static POSITIONS_NOINLINE void positions_keep_more(
     sides mfe = sides_at(kept, KEPT_MFE), mae = sides_at(kept, KEPT_MAE), least = sides_at(kept, KEPT_LEAST_NET);
     sides longest = sides_at(kept, KEPT_MOST_BARS), shortest = sides_at(kept, KEPT_LEAST_BARS);
     for (ptrdiff_t group = 0; group < n_lanes; group += POSITION_LANES) {
-        const kinds is = kinds_at(was + group);
+        const trades_of is = trades_at(was + group);
         const lanes profit = lanes_at(net + group), held = lanes_at(held_bars + group);
         losers = sides_plus(losers, is, lanes_only(lanes_above(none, profit), one));
         costs = sides_plus(costs, is, lanes_at(paid + group));
@@ -396,7 +459,7 @@ static POSITIONS_NOINLINE void positions_keep_more(
         sides lasted = sides_at(kept, KEPT_DAYS), latest = sides_at(kept, KEPT_MOST_DAYS);
         sides soonest = sides_at(kept, KEPT_LEAST_DAYS);
         for (ptrdiff_t group = 0; group < n_lanes; group += POSITION_LANES) {
-            const kinds is = kinds_at(was + group);
+            const trades_of is = trades_at(was + group);
             const lanes each = lanes_at(days + group);
             lasted = sides_plus(lasted, is, each);
             latest = sides_most(latest, is, each);
@@ -408,13 +471,17 @@ static POSITIONS_NOINLINE void positions_keep_more(
 
 /* The counters of streaks. */
 enum { STREAK_COUNTERS = 8 };
-#if defined(__GNUC__) && !defined(BACKTEST_PLAIN_LANES)
+#if defined(POSITIONS_VECTORS)
 typedef int32_t counters __attribute__((vector_size(32)));
 POSITIONS_INLINE counters counters_on(counters now, counters more, counters go_on) { return (now + more) & go_on; }
 POSITIONS_INLINE counters counters_most(counters one, counters other)
 {
+#if defined(__AVX2__)
+    return (counters)_mm256_max_epi32((__m256i)one, (__m256i)other);
+#else
     const counters is_more = other > one;
     return (other & is_more) | (one & ~is_more);
+#endif
 }
 #else
 typedef struct { int32_t of[STREAK_COUNTERS]; } counters;
@@ -438,7 +505,7 @@ POSITIONS_INLINE counters counters_at(const int32_t *values)
 }
 
 /* Winners and losers in a row, in column order: streaks of all, long and short trades: winning, losing, the longest of each.
-   Six counters move together, by what a trade is (0 none, else 1 + 3 (short) + 0 lost, 1 won, 2 neither): what is added, and
+   Six counters move together, by what a trade is (``kinds``, room for them: 0 none, else 1 + 3 (short) + 0 lost, 1 won, 2 neither): what is added, and
    which go on. */
 static const int32_t STREAK_MORE[7][STREAK_COUNTERS] = {
     {0}, {0, 1, 0, 1}, {1, 0, 1, 0}, {0}, {0, 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1, 0}, {0}};
@@ -447,7 +514,8 @@ static const int32_t STREAK_GO_ON[7][STREAK_COUNTERS] = {
     {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0}};
 
 static POSITIONS_NOINLINE void positions_streaks(ptrdiff_t n_lanes, const double *POSITIONS_RESTRICT was,
-                                                 const double *POSITIONS_RESTRICT net, double (*POSITIONS_RESTRICT streaks)[4])
+                                                 const double *POSITIONS_RESTRICT net, double *POSITIONS_RESTRICT kinds,
+                                                 double (*POSITIONS_RESTRICT streaks)[4])
 {
     const lanes none = lanes_all(0.0), one = lanes_all(1.0), two = lanes_all(2.0), three = lanes_all(3.0);
     int32_t begun[STREAK_COUNTERS] = {0}, reached[STREAK_COUNTERS] = {0};
@@ -459,15 +527,14 @@ static POSITIONS_NOINLINE void positions_streaks(ptrdiff_t n_lanes, const double
     counters now = counters_at(begun), longest = counters_at(reached);
     for (ptrdiff_t group = 0; group < n_lanes; group += POSITION_LANES) {
         const lanes units = lanes_at(was + group), profit = lanes_at(net + group);
-        double each[POSITION_LANES];
         lanes kind = lanes_pick(lanes_above(profit, none), two, lanes_pick(lanes_above(none, profit), one, three));
         kind = lanes_plus(kind, lanes_only(lanes_above(none, units), three));
-        lanes_to(each, lanes_only(lanes_above(lanes_size(units), none), kind));
-        for (int lane = 0; lane < POSITION_LANES; lane++) {
-            const int trade = (int)each[lane];
-            now = counters_on(now, counters_at(STREAK_MORE[trade]), counters_at(STREAK_GO_ON[trade]));
-            longest = counters_most(longest, now);
-        }
+        lanes_to(kinds + group, lanes_only(lanes_above(lanes_size(units), none), kind));
+    }
+    for (ptrdiff_t asset = 0; asset < n_lanes; asset++) {
+        const int kind = (int)kinds[asset];
+        now = counters_on(now, counters_at(STREAK_MORE[kind]), counters_at(STREAK_GO_ON[kind]));
+        longest = counters_most(longest, now);
     }
     memcpy(begun, &now, sizeof begun);
     memcpy(reached, &longest, sizeof reached);

@@ -226,7 +226,7 @@ cdef inline Py_ssize_t apply_fill(Position *position, const Fill *fill, const Pr
     elif rest == 0.0:
         position.side = 0
     else:
-        share = rest / held
+        share = 1.0 - closed / held  # what the trade did not take
         position.units = rest
         position.entry_cost *= share
         position.borrow_cost *= share

@@ -35,10 +35,12 @@ cdef extern from *:
     void positions_expect(Py_ssize_t n_assets, const double *prices) nogil
     void positions_see(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
                        const double *prices, const double *end, double *mfe, double *mae) nogil
-    bint positions_orders(Py_ssize_t n_assets, const double *quotes, const double *units, double *waiting, double *orders,
-                          double *prices, double *costs, double base, double scale, double least, double dust,
-                          double slippage, double fixed, double per_unit, double fee_rate, double minimum,
-                          double maximum) nogil
+    ctypedef struct order_rules:
+        double base, scale, least, dust, slippage, fixed, per_unit, fee_rate, minimum, maximum
+    bint positions_orders(Py_ssize_t n_assets, const order_rules *rules, const double *quotes, const double *end,
+                          const double *units, double *waiting, double *orders, double *prices, double *costs) nogil
+    double positions_pay(Py_ssize_t n_assets, const double *orders, const double *prices, const double *costs, double cash,
+                         double *traded, double *paid, int64_t *n_orders) nogil
     void positions_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
                         const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost,
                         double *mfe, double *mae, double *entry_bar, double *was, double *net, double *result, double *paid,
@@ -47,12 +49,14 @@ cdef extern from *:
                              double (*kept)[19][8], double *extremes) nogil
     void positions_keep_more(Py_ssize_t n_lanes, const double *was, const double *net, const double *paid, const double *best,
                              const double *worst, const double *held_bars, const double *days, double (*kept)[19][8]) nogil
-    void positions_streaks(Py_ssize_t n_lanes, const double *was, const double *net, double (*streaks)[4]) nogil
+    void positions_streaks(Py_ssize_t n_lanes, const double *was, const double *net, double *kinds,
+                           double (*streaks)[4]) nogil
 
 cdef enum:
     HALVINGS = 60  # of the scale that leaves room for costs: down to neighbouring floats
     BLOCK = 64  # at most so many bars are valued at once; between them no order can fill
     N_ARRAYS = 20
+    LINE = 64  # bytes of a line of the cache: lanes that begin there are read at once
 
 cdef struct Rules:  # what the books share
     CostRule costs
@@ -108,6 +112,9 @@ cdef struct Book:  # the account of one book while its bars pass
     Py_ssize_t n_held
     int64_t decision_bar
     Totals totals
+    double traded[8]           # value of all orders, and what they cost, in LANES lanes
+    double paid_costs[8]
+    double borrowing
     double extremes[16]        # largest and smallest of a trade, in LANES lanes each
     # Sums.
     int64_t n_fills
@@ -179,12 +186,62 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
     return book.n_fills, book.decision_bar
 
 
+def are_prices(const double[:, ::1] values):
+    """Whether every value is a price: finite and > 0.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_bars, n_assets)
+    """
+    cdef Py_ssize_t at, n = values.shape[0] * values.shape[1]
+    cdef const double *value = &values[0, 0]
+    cdef int64_t is_other = 0
+    with nogil:
+        for at in range(n):
+            is_other |= not (value[at] > 0.0 and value[at] < INFINITY)
+    return is_other == 0
+
+
+def find_events(const double[:, ::1] weights, int64_t[::1] bars):
+    """Rows that decide: those that are finite throughout; the others are NaN throughout.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (n_bars, n_assets)
+    bars : ndarray of int64, shape (n_bars,)
+        Output: the rows, ascending.
+
+    Returns
+    -------
+    n_events, row : int
+        How many there are; the first row that is neither, or -1.
+    """
+    cdef Py_ssize_t row, asset, n_assets = weights.shape[1], n_events = 0, wrong = -1
+    cdef int64_t n_missing, n_finite
+    cdef double value
+    with nogil:
+        for row in range(weights.shape[0]):
+            n_missing = n_finite = 0
+            for asset in range(n_assets):
+                value = weights[row, asset]
+                n_missing += value != value
+                n_finite += fabs(value) < INFINITY
+            if n_finite == n_assets:
+                bars[n_events] = row
+                n_events += 1
+            elif n_missing < n_assets:
+                wrong = row
+                break
+    return n_events, wrong
+
+
 cdef class Data:
     """The arguments, typed, and room for one book."""
 
     cdef const double[:, ::1] quotes, marks, high, low, weights
     cdef const int64_t[::1] bars, first_event, times
     cdef Rules rules
+    cdef void *room
     cdef Book book
 
     def __cinit__(self, prices, targets, settings):
@@ -200,12 +257,13 @@ cdef class Data:
         self.rules.reserve_costs = settings.reserve_costs
         self.book.n_assets = self.marks.shape[1]
         self.book.n_lanes = (self.book.n_assets + LANES - 1) // LANES * LANES
-        self.book.units = <double *>malloc(N_ARRAYS * self.book.n_lanes * sizeof(double))
-        if self.book.units == NULL:
+        self.room = malloc(N_ARRAYS * self.book.n_lanes * sizeof(double) + LINE)
+        if self.room == NULL:
             raise MemoryError
+        self.book.units = <double *>((<size_t>self.room + LINE - 1) // LINE * LINE)
 
     def __dealloc__(self):
-        free(self.book.units)
+        free(self.room)
 
 
 cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
@@ -232,9 +290,11 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.days = book.units + 19 * n
     for asset in range(N_ARRAYS * n):
         book.units[asset] = 0.0
-    for asset in range(book.n_assets):
+    for asset in range(n):
         book.waiting[asset] = NAN
+    book.borrowing = 0.0
     for asset in range(LANES):
+        book.traded[asset] = book.paid_costs[asset] = 0.0
         book.extremes[asset], book.extremes[LANES + asset] = -INFINITY, INFINITY
     book.n_held = 0
     book.decision_bar = -1
@@ -306,17 +366,20 @@ cdef void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment)
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef const double *marks = &book.marks[(bar if moment == CLOSE else bar - 1) * book.n_assets]
     cdef const CostRule *costs = &rules.costs
-    cdef double base, scale
+    cdef order_rules sizing
+    cdef double base
     cdef bint still_waits
     cdef double value = book.cash + positions_value_quoted(book.n_assets, book.units, quotes, book.quotes_end, marks,
                                                            book.marks_end)
     if not value > 0.0:
         return  # nothing is left to size orders by; the close decides whether this is a bust
     base = value if rules.reinvest else rules.start_value
-    scale = scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0
-    still_waits = positions_orders(
-        book.n_assets, quotes, book.units, book.waiting, book.orders, book.prices, book.costs, base, scale, LEAST_ORDER * base,
-        DUST, costs.slippage, costs.fixed, costs.per_unit, costs.fee_rate, costs.minimum, costs.maximum)
+    sizing = order_rules(
+        base=base, scale=scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0, least=LEAST_ORDER * base, dust=DUST,
+        slippage=costs.slippage, fixed=costs.fixed, per_unit=costs.per_unit, fee_rate=costs.fee_rate, minimum=costs.minimum,
+        maximum=costs.maximum)
+    still_waits = positions_orders(book.n_assets, &sizing, quotes, book.quotes_end, book.units, book.waiting, book.orders,
+                                   book.prices, book.costs)
     execute(book, bar, moment, NONE, value)
     if not still_waits:
         book.decision_bar = -1
@@ -326,20 +389,15 @@ cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, doubl
     # The orders of one moment: ledger, cash, positions, trades.
     cdef const double *seen = &book.quotes[bar * book.n_assets] if moment == OPEN else book.entry_price
     cdef const int64_t *times = book.totals.times
-    cdef double traded = book.sums.traded_value, costs = book.sums.costs, cash = book.cash
-    cdef Py_ssize_t n_orders = 0, n_held = 0
+    cdef int64_t n_orders = 0, n_held = 0
     cdef Py_ssize_t asset
     live_until(book, bar if moment == OPEN else bar + 1)
     if book.ledger != NULL:
         write_down(book, bar, moment, reason, value)
-    for asset in range(book.n_assets):
-        cash -= book.orders[asset] * book.prices[asset] + book.costs[asset]
-        traded += fabs(book.orders[asset] * book.prices[asset])
-        costs += book.costs[asset]
-    book.cash, book.sums.traded_value, book.sums.costs = cash, traded, costs
+    book.cash = positions_pay(book.n_assets, book.orders, book.prices, book.costs, book.cash, book.traded, book.paid_costs,
+                              &n_orders)
     for asset in range(book.n_assets):
         book.seen[asset] = seen[asset]  # an open came before the order that it fills
-        n_orders += book.orders[asset] != 0.0
     positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
                    book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result,
                    book.paid, book.best, book.worst, book.held_bars)
@@ -350,7 +408,7 @@ cdef void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, doubl
     if book.follows:
         positions_keep_more(book.n_lanes, book.was, book.net, book.paid, book.best, book.worst, book.held_bars,
                             NULL if times == NULL else book.days, book.totals.kept)
-        positions_streaks(book.n_lanes, book.was, book.net, <double (*)[4]>&book.totals.streaks[0])
+        positions_streaks(book.n_lanes, book.was, book.net, book.orders, <double (*)[4]>&book.totals.streaks[0])
     for asset in range(book.n_assets):
         n_held += book.units[asset] != 0.0
     book.n_fills += n_orders
@@ -416,7 +474,7 @@ cdef void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
             book.borrow_cost[asset] += cost
             paid += cost
     book.cash -= paid
-    book.sums.costs += paid
+    book.borrowing += paid
 
 
 cdef void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
@@ -536,4 +594,8 @@ cdef void replay_bars(Book *book, const Rules *rules, double *account) noexcept 
             account[bar - first], account[n_bars + bar - first], account[2 * n_bars + bar - first] = value, book.cash, load
     book.sums.n_fills = <double>book.n_fills
     book.sums.end_equity = book.last_value
+    for asset in range(LANES):
+        book.sums.traded_value += book.traded[asset]
+        book.sums.costs += book.paid_costs[asset]
+    book.sums.costs += book.borrowing
     of_trades(book)

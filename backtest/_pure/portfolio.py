@@ -86,6 +86,40 @@ def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_
     return book.n_fills, book.decision_bar
 
 
+def are_prices(values: Any) -> bool:
+    """Whether every value is a price: finite and > 0.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_bars, n_assets)
+    """
+    return all(_is_price(value) for row in values.tolist() for value in row)
+
+
+def find_events(weights: Any, bars: Any) -> tuple[int, int]:
+    """Rows that decide: those that are finite throughout; the others are NaN throughout.
+
+    Parameters
+    ----------
+    weights : ndarray of float64, shape (n_bars, n_assets)
+    bars : ndarray of int64, shape (n_bars,)
+        Output: the rows, ascending.
+
+    Returns
+    -------
+    n_events, row : int
+        How many there are; the first row that is neither, or -1.
+    """
+    n_events = 0
+    for row, values in enumerate(weights.tolist()):
+        if all(abs(value) < INF for value in values):
+            bars[n_events] = row
+            n_events += 1
+        elif not all(value != value for value in values):
+            return n_events, row
+    return n_events, -1
+
+
 class _Market:
     """Prices as lists: plain floats, and several times faster to index one by one than arrays."""
 
@@ -119,7 +153,8 @@ class _Book:
         self.last_value = self.peak = float(settings.start_value)
         self.sum_return = self.sum_return_2 = self.sum_return_3 = self.sum_return_4 = 0.0
         self.sum_gain = self.sum_loss = self.sum_downside_2 = self.max_drawdown = 0.0
-        self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
+        self.bars_held = self.written_off = self.borrowing = 0.0
+        self.traded, self.paid = [0.0] * LANES, [0.0] * LANES
         self.best_trade, self.worst_trade = -INF, INF
 
     def value_at(self, prices: list[float]) -> tuple[float, float]:
@@ -212,8 +247,8 @@ class _Book:
         cash_before = self.cash
         self.cash = cash_before - (units * price + cost)
         self.units[asset] = before + units
-        self.traded_value += abs(units * price)
-        self.costs += cost
+        self.traded[asset % LANES] += abs(units * price)
+        self.paid[asset % LANES] += cost
         closes = before != 0.0 and (before > 0.0) != (units > 0.0)
         if closes and reason == NONE:
             reason = REVERSE if self.units[asset] != 0.0 and (self.units[asset] > 0.0) != (before > 0.0) else SIGNAL
@@ -262,7 +297,7 @@ class _Book:
                 self.positions[asset]["borrow_cost"] += cost
                 paid += cost
         self.cash -= paid
-        self.costs += paid
+        self.borrowing += paid
 
     def bust(self, bar: int) -> None:
         """Close everything; what is owed beyond that is written off to the last trade."""
@@ -308,8 +343,9 @@ class _Book:
         sums["n_returns"], sums["end_equity"] = self.settings.last - self.settings.first, self.last_value
         sums["n_ambiguous"] = 0.0
         for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
-                     "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "best_trade", "worst_trade"):
+                     "max_drawdown", "bars_held", "written_off", "n_fills", "best_trade", "worst_trade"):
             sums[name] = getattr(self, name)
+        sums["traded_value"], sums["costs"] = in_order(self.traded), in_order(self.paid) + self.borrowing
         for name, of in (("n_trades", "n_trades"), ("n_winners", "n_winners"), ("largest_profit", "largest_profit"),
                          ("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
                          ("sum_trade_return_2", "sum_return_2")):

@@ -239,7 +239,7 @@ def _apply(position: Any, fill: Any, prices: Any, trades: Any, n_trades: int) ->
     elif rest == 0.0:
         position["side"] = 0
     else:
-        share = rest / held
+        share = 1.0 - closed / held  # what the trade did not take
         position["units"] = rest
         for name in ("entry_cost", "borrow_cost", "mfe", "mae"):
             position[name] *= share
