@@ -61,6 +61,10 @@ OutOption = Annotated[
         show_default=False,
     ),
 ]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Where results are kept and found again: sqlite:///results.db", show_default=False),
+]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", help="Threads; all processors by default. Never changes a result.", show_default=False)
 ]
@@ -103,10 +107,7 @@ def optimize(
     metric: Annotated[
         str | None, typer.Option(help="Metric to search for, in place of the configured one.", show_default=False)
     ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Where results are kept and found again: sqlite:///results.db", show_default=False),
-    ] = None,
+    store: StoreOption = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 10,
     threads: ThreadsOption = None,
     progress: Annotated[
@@ -232,6 +233,7 @@ def levels(
 def portfolio(
     config_path: ConfigArgument = None,
     out: OutOption = None,
+    store: StoreOption = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 5,
     threads: ThreadsOption = None,
     progress: Annotated[
@@ -253,20 +255,25 @@ def portfolio(
         begun = time.perf_counter()
         result = None
         if conf.space is not None:
-            result = conf.optimize(progress=progress, **({} if threads is None else {"n_threads": threads}))
+            result = conf.optimize(progress=progress, **({} if threads is None else {"n_threads": threads}),
+                                   **({} if store is None else {"store": store}))
             console.print(f"[bold]Rule[/bold]    {_escaped(conf.rule_name)}; {_escaped(result.search)}", highlight=False)
-        book = conf.simulate() if result is None else result.best
+        best = conf.simulate() if result is None else result.best
         console.print(f"        {time.perf_counter() - begun:.2f} s; {backtest.backend()}\n", highlight=False)
         if result is not None:
             _show_best(result, top)
-        _show_book(book)
+        if isinstance(best, dict):
+            _show_cells(result)
+        else:
+            _show_book(best)
         if out is not None:
             if result is not None:
                 result.save(out)
-            for name in ("ledger", "trades", "open_positions"):
-                getattr(book, name).to_csv(out / f"{name}.csv", index=False)
-            book.value.to_csv(out / "equity.csv")
-            (out / "statistics.json").write_text(json.dumps(book.to_dict(), indent=2) + "\n", encoding="utf-8")
+            if not isinstance(best, dict):
+                for name in ("ledger", "trades", "open_positions"):
+                    getattr(best, name).to_csv(out / f"{name}.csv", index=False)
+                best.value.to_csv(out / "equity.csv")
+                (out / "statistics.json").write_text(json.dumps(best.to_dict(), indent=2) + "\n", encoding="utf-8")
             console.print(f"written to {_escaped(str(out))}", highlight=False)
 
 

@@ -86,6 +86,7 @@ samples = ["AAPL", "GOOG", "IBM", "MSFT"]   # or files = { A = "a.csv" }; or clo
 [rule]
 name = "inverse_volatility"     # or "package.module:function", called with (close, params, mask)
 every = "month"                 # day, week, month, quarter, year: the mask of bars that rebalance
+# version = "1"                  # of a function of your own, for a store; change it when the function changes
 
 [space]                         # or [params], to run one
 lookback = { low = 10, high = 250, step = 5 }
@@ -97,7 +98,7 @@ slippage = 0.0002
 [portfolio]
 fill = "next_open"              # or "close"
 start_value = 100000.0
-window = [251, 3270]            # the same bars for every look-back
+window = [251, 3270]            # the same bars for every look-back; several: [[251, 1700], [1700, 3270]], ranked by aggregate
 
 [search]
 metric = "sharpe"

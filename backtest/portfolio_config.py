@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 
 SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
 DATA = ("samples", "files", "close", "open", "high", "low", "weights")
-RULE = ("name", "every")
+RULE = ("name", "every", "version")
 PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
-SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "n_threads", "timeout")
-READY = {"inverse_volatility": lambda close, params, mask: inverse_volatility(close, params["lookback"], mask)}
+SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout", "store")
+#: Version of ready rules in a store; what they compute changes with the numerics version, which a store knows too.
+OURS = "ready"
+
+
+def _inverse_volatility(close: Any, params: Mapping[str, Any], mask: Any) -> Any:
+    return inverse_volatility(close, params["lookback"], mask)
+
+
+READY = {"inverse_volatility": _inverse_volatility}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +50,17 @@ class PortfolioConfig:
     weights: Any  # or None
     rule: Rule | None
     rule_name: str
+    every: str
+    version: str | None  # of the rule
     space: Space | None
     params: dict[str, Any] | None
     search: dict[str, Any]
 
     def simulate(self) -> Book:
         """The book of the weights, or of the rule at ``[params]``."""
+        window = self.options.get("window")
+        if isinstance(window, list):
+            raise InputError(f"window must be two bars [first, last] to run one book, got {len(window)} windows")
         weights = self.weights if self.rule is None else self.rule(self.params or {})
         return simulate(weights, **self.market, **self.options)
 
@@ -55,7 +68,8 @@ class PortfolioConfig:
         """The search over ``[space]``."""
         assert self.rule is not None
         assert self.space is not None
-        return optimize_weights(self.rule, self.space, **self.market, **self.options, **self.search | more)
+        return optimize_weights(self.rule, self.space, version=self.version, data={"every": self.every}, **self.market,
+                                **self.options, **self.search | more)
 
 
 def read(path: str | Path | None) -> PortfolioConfig:
@@ -79,6 +93,9 @@ def read(path: str | Path | None) -> PortfolioConfig:
     if "window" in options:
         options["window"] = _window(options["window"])
     market, source = _market(data, folder)
+    name, every = rule.get("name"), choice("every", rule.get("every", "month"), EVERY)
+    if name in READY and "version" in rule:
+        raise InputError(f"version of [rule] must go with a function of your own, got {rule['version']!r} for {name!r}")
     has_rule = "rule" in tables
     if ("weights" in data) == has_rule:
         raise InputError("[data] must have weights, or there must be a section [rule], got both" if has_rule else
@@ -89,7 +106,8 @@ def read(path: str | Path | None) -> PortfolioConfig:
     return PortfolioConfig(
         source=source, market=market, options=options,
         weights=_weights(folder / data["weights"], market["close"]) if "weights" in data else None,
-        rule=_rule(rule, market["close"], folder) if has_rule else None, rule_name=str(rule.get("name", "")),
+        rule=_rule(name, every, market["close"], folder) if has_rule else None, rule_name=str(name), every=every,
+        version=OURS if name in READY else rule.get("version"),
         space=Space.from_dict(tables["space"], NONE) if has_rule and "space" in tables else None,
         params=_values(tables["params"]) if has_rule and "params" in tables else None, search=search)
 
@@ -149,25 +167,26 @@ def _weights(path: Path, close: pd.DataFrame) -> pd.DataFrame:
     return frame[list(close.columns)].reindex(close.index)
 
 
-def _rule(table: Mapping[str, Any], close: pd.DataFrame, folder: Path) -> Rule:
-    name, every = table.get("name"), choice("every", table.get("every", "month"), EVERY)
+def _rule(name: Any, every: str, close: pd.DataFrame, folder: Path) -> Rule:
     if not isinstance(name, str):
         raise InputError(f"[rule] must have a name, one of {', '.join(READY)} or 'package.module:name', got {name!r}")
-    mask = calendar(close.index, every)
     module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if colon:
+        if str(folder.resolve()) not in sys.path:
+            sys.path.insert(0, str(folder.resolve()))
+        try:
+            function = getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise InputError(f"rule must name something importable, got {name!r}: {error}") from error
+        if not callable(function):
+            raise InputError(f"rule must be a function rule(close, params, mask) -> weights, got {type(function).__name__}")
+    else:
         known_names("rule", [name], READY)
-        return functools.partial(_call, READY[name], close, mask)
-    if str(folder.resolve()) not in sys.path:
-        sys.path.insert(0, str(folder.resolve()))
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"rule must name something importable, got {name!r}: {error}") from error
-    if not callable(function):
-        raise InputError(f"rule must be a function rule(close, params, mask) -> weights, got {type(function).__name__}")
-    return functools.partial(_call, function, close, mask)
+        function = READY[name]
+    mask = calendar(close.index, every)
 
+    @functools.wraps(function)  # a store knows the rule by the function's name
+    def rule(params: Mapping[str, Any]) -> Any:
+        return function(close, params, mask)
 
-def _call(function: Any, close: Any, mask: Any, params: Mapping[str, Any]) -> Any:
-    return function(close, params, mask)
+    return rule
