@@ -16,9 +16,11 @@ from rich.console import Console
 from rich.table import Table
 
 import backtest
-from backtest import config, portfolio_config
 from backtest._checks import BacktestError, InputError, choice
 from backtest.books import BOOK_STATISTICS
+from backtest.config import levels as levels_config
+from backtest.config import optimize as config
+from backtest.config import portfolio as portfolio_config
 from backtest.levels import windows
 from backtest.metrics import METRICS
 from backtest.space import Space
@@ -48,6 +50,9 @@ errors = Console(stderr=True)
 #: Columns of the table of the best candidates, after the searched metric.
 SHOWN = {"total_return": "return", "max_drawdown": "drawdown", "sharpe": "sharpe", "n_trades": "trades", "win_rate": "wins",
          "profit_factor": "profit factor"}
+
+#: What ``backtest example NAME`` prints.
+EXAMPLES = {"optimize": config.EXAMPLE, "levels": levels_config.EXAMPLE, "portfolio": portfolio_config.EXAMPLE}
 
 ConfigArgument = Annotated[Path | None, typer.Argument(
     metavar="[CONFIG.toml]", help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
@@ -207,7 +212,7 @@ def levels(
     With no CONFIG: GOOG, AAPL, IBM and MSFT with simple forecasts, year by year.
     """
     with _plain_errors():
-        conf = config.read_levels(config_path)
+        conf = levels_config.read(config_path)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         options = conf.options | ({} if threads is None else {"n_threads": threads})
@@ -290,7 +295,7 @@ def example(
 ) -> None:
     """Print a configuration to start from: backtest example > my.toml."""
     with _plain_errors():
-        print(config.EXAMPLES[choice("example", what, tuple(config.EXAMPLES))], end="")
+        print(EXAMPLES[choice("example", what, tuple(EXAMPLES))], end="")
 
 
 def _by_symbol(bars: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 import backtest as bt
-from backtest import cli, config
+from backtest import cli
+from backtest.config import optimize as config
 
 SMALL = """\
 [data]

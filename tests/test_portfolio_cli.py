@@ -8,7 +8,8 @@ import pytest
 from test_cli import invoke
 
 import backtest as bt
-from backtest import allocation, config
+from backtest import allocation
+from backtest.config import portfolio as config
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_portfolio_without_a_configuration_searches_the_example(folder):
     assert code == 0
     assert "AAPL, GOOG, IBM, MSFT" in out
     assert "done: 49 of 49 candidates evaluated" in out
-    assert invoke("example", "portfolio") == (0, config.PORTFOLIO_EXAMPLE)
+    assert invoke("example", "portfolio") == (0, config.EXAMPLE)
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
