@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, SpaceError, number, whole
-from backtest.space import Order, Space
+from backtest.search.order import Order
+from backtest.space import Space
 
 Floats = NDArray[np.float64]
 
