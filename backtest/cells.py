@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, choice
-from backtest.bars import Bars
-from backtest.lines import Combinations
 from backtest.metrics import Context
-from backtest.signals import Evaluator
 
 Floats = NDArray[np.float64]
 Window = slice | Sequence[slice] | None
 Aggregate = str | Callable[[Floats], Any]
+
+
+class Walk(Protocol):
+    """What evaluates candidates on one symbol: the evaluators of signals and of books."""
+
+    metrics: list[str]
+
+    def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
+        """Scores of a batch, (n_candidates, n_metrics)."""
+
+    def bounds(self, window: slice | None) -> tuple[int, int]:
+        """First bar of a window, and one past its last."""
+
+    def context(self, window: slice | None = None) -> Context:
+        """What turns sums into metrics."""
+
+
+E = TypeVar("E", bound=Walk)
 
 
 class Cell(NamedTuple):
@@ -28,12 +43,12 @@ class Cell(NamedTuple):
     window: slice | None
 
 
-class Cells:
+class Cells(Generic[E]):
     """``evaluate(batch) -> scores`` over every symbol in every window.
 
     Parameters
     ----------
-    bars : Bars or mapping of str to Bars
+    bars : Bars or Market, or mapping of str to them
     window : slice, sequence of slices or None
         Each symbol is evaluated in each.
     aggregate : {"median", "mean", "min"} or callable
@@ -44,34 +59,34 @@ class Cells:
 
     Attributes
     ----------
-    evaluators : dict of str to Evaluator
+    evaluators : dict of str to evaluator
         By symbol.
+    windows : list of slice or None
     cells : list of Cell
         Symbols in order, each with its windows in order.
     columns : list of str
         Of the scores: of one cell its metrics; of several the aggregated metrics, then ``metric@cell`` of each cell.
     """
 
-    def __init__(self, bars: Bars | Mapping[str, Bars], window: Window, aggregate: Aggregate,
-                 evaluator: Callable[[Bars, int], Evaluator]) -> None:
+    def __init__(self, bars: Any, window: Window, aggregate: Aggregate, evaluator: Callable[[Any, int], E]) -> None:
         if not callable(aggregate):
             choice("aggregate", aggregate, tuple(AGGREGATES))
         self.aggregate, self._has_symbols = aggregate, isinstance(bars, Mapping)
         symbols = _symbols(bars) if isinstance(bars, Mapping) else {"": bars}
-        windows = _windows(window)
-        self.evaluators: dict[str, Evaluator] = {}
+        self.windows = _windows(window)
+        self.evaluators: dict[str, E] = {}
         for symbol, of in symbols.items():
             with self._naming(symbol):
                 self.evaluators[symbol] = evaluator(of, len(symbols))
-        self.cells = [Cell(self._name(symbol, each, len(windows)), symbol, each) for symbol in symbols for each in windows]
+        self.cells = [Cell(self._name(symbol, each), symbol, each) for symbol in symbols for each in self.windows]
         self.metrics = next(iter(self.evaluators.values())).metrics
         self.columns = [*self.metrics]
         if len(self.cells) > 1:
             self.columns += [f"{metric}@{cell.name}" for cell in self.cells for metric in self.metrics]
 
-    def _name(self, symbol: str, window: slice | None, n_windows: int) -> str:
+    def _name(self, symbol: str, window: slice | None) -> str:
         label = _label(window)
-        return symbol if n_windows == 1 else f"{symbol}[{label}]" if self._has_symbols else label
+        return symbol if len(self.windows) == 1 else f"{symbol}[{label}]" if self._has_symbols else label
 
     @contextlib.contextmanager
     def _naming(self, symbol: str) -> Iterator[None]:
@@ -83,12 +98,6 @@ class Cells:
                 raise
             raise type(error)(f"{symbol}: {error}") from error
 
-    def fix_start(self, combinations: Callable[[Evaluator], Combinations]) -> None:
-        """Set each symbol's start: that of the execution, or the longest warm-up of ``combinations`` on its bars."""
-        for symbol, each in self.evaluators.items():
-            with self._naming(symbol):
-                each.fix_start(combinations(each))
-
     def contexts(self) -> list[Context]:
         """What turns sums into metrics, of each cell; refuses a window that leaves no bar to trade."""
         found = []
@@ -97,9 +106,12 @@ class Cells:
                 found.append(self.evaluators[cell.symbol].context(cell.window))
         return found
 
-    def by_symbol(self, value: Callable[[Evaluator], Any]) -> Any:
+    def by_symbol(self, value: Callable[[E], Any]) -> Any:
         """The value of the only symbol, or values by symbol."""
-        values = {symbol: value(each) for symbol, each in self.evaluators.items()}
+        values = {}
+        for symbol, each in self.evaluators.items():
+            with self._naming(symbol):
+                values[symbol] = value(each)
         return values if len(values) > 1 else next(iter(values.values()))
 
     def n_bars(self) -> int:
@@ -110,14 +122,18 @@ class Cells:
     def __call__(self, batch: Floats) -> Floats:
         """Scores of a batch: float64 (n_candidates, n_columns)."""
         found: list[Floats] = []
-        for cell in self.cells:
-            with self._naming(cell.symbol):
-                found.append(self.evaluators[cell.symbol](batch, cell.window))
+        for symbol, each in self.evaluators.items():
+            with self._naming(symbol):
+                found += self.in_windows(each, batch)
         if len(found) == 1:
             return found[0]
         values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
         aggregated = [self._aggregated(np.ascontiguousarray(values[:, metric])) for metric in range(values.shape[1])]
         return np.column_stack([*aggregated, *found])
+
+    def in_windows(self, evaluator: E, batch: Floats) -> list[Floats]:
+        """Scores of a batch on one symbol, in each window."""
+        return [evaluator(batch, window) for window in self.windows]
 
     def _aggregated(self, values: Floats) -> Floats:
         if not callable(self.aggregate):
@@ -162,7 +178,7 @@ def _min(values: Floats) -> Floats:
 AGGREGATES: dict[str, Callable[[Floats], Floats]] = {"median": _median, "mean": _mean, "min": _min}
 
 
-def _symbols(bars: Mapping[Any, Any]) -> dict[str, Bars]:
+def _symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
     if not bars:
         raise InputError("bars must hold at least one symbol, got none")
     for symbol in bars:

@@ -128,13 +128,13 @@ class Result:
         return folder
 
 
-def replay(runs: Mapping[str, Callable[[], Run]]) -> Run | dict[str, Run]:
-    """The run of the only cell, or runs by cell."""
-    done = {name: again() for name, again in runs.items()}
+def replay(again: Mapping[str, Callable[[], Run | Book]]) -> Run | Book | dict[str, Run | Book]:
+    """What was replayed in the only cell, or by cell."""
+    done = {name: each() for name, each in again.items()}
     return done if len(done) > 1 else next(iter(done.values()))
 
 
-def _replayed(best: Run | Book | dict[str, Run]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
+def _replayed(best: Run | Book | dict[str, Run | Book]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
     """Trades, equity, statistics and trade statistics to write; of several cells, one table each."""
     import pandas as pd
 
@@ -142,13 +142,14 @@ def _replayed(best: Run | Book | dict[str, Run]) -> tuple[Any, Any, Mapping[Any,
         return best.trades, best.value, best.stats.to_dict(), best.statistics().to_dict()
     if isinstance(best, Run):
         return best.trades, best.equity, best.stats.to_dict(), best.trade_statistics().to_dict()
-    trades, equity = [each.trades for each in best.values()], [each.equity.to_frame() for each in best.values()]
+    each = {name: _replayed(one) for name, one in best.items()}
+    trades, equity = [one[0] for one in each.values()], [one[1].to_frame() for one in each.values()]
     for tables in (trades, equity):
-        for name, table in zip(best, tables, strict=True):
+        for name, table in zip(each, tables, strict=True):
             table.insert(0, "cell", name)
     full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
-    return (pd.concat(full, ignore_index=True), pd.concat(equity), {name: each.stats.to_dict() for name, each in best.items()},
-            {name: each.trade_statistics().to_dict() for name, each in best.items()})
+    return (pd.concat(full, ignore_index=True), pd.concat(equity), {name: one[2] for name, one in each.items()},
+            {name: one[3] for name, one in each.items()})
 
 
 def load(path: str | Path) -> Result:

@@ -226,7 +226,7 @@ def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: An
     cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
         of, strategy, kinds, costs=costs, execution=execution or Execution(), metrics=metrics, n_threads=n_threads,
         memo_share=share))
-    cells.fix_start(lambda evaluator: evaluator.given(batch))
+    cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
     warn_if_undated(*cells.contexts())
     return metrics_table(cells.columns, table, cells(batch))
 

@@ -19,7 +19,7 @@ from backtest._checks import Frozen, SpaceError, known_names, matrix
 from backtest.space_params import Choice, Continuous, Grid, Parameter, condition, flattened, parameter
 from backtest.where import Where
 
-__all__ = ["ABSENT", "MAX_COUNTED", "NONE", "Choice", "Continuous", "Grid", "Order", "Parameter", "Space"]
+__all__ = ["ABSENT", "MAX_COUNTED", "NONE", "Choice", "Continuous", "Grid", "Parameter", "Space"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -402,40 +402,3 @@ def _digits(flat: Ints, sizes: list[int]) -> list[Ints]:
         flat, digit = np.divmod(flat, size)
         digits.append(digit)
     return digits[::-1]
-
-
-class Order:
-    """A seeded order of ``range(size)`` that is computed, not stored: a Feistel network that walks its cycles.
-
-    Parameters
-    ----------
-    size : int
-        Below 2**62.
-    seed : int
-    """
-
-    __slots__ = ("_half", "_keys", "size")
-    ROUNDS = 6
-
-    def __init__(self, size: int, seed: int) -> None:
-        self.size = size
-        self._half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
-        self._keys = np.random.SeedSequence(seed).generate_state(self.ROUNDS, np.uint64)
-
-    def __call__(self, start: int, stop: int) -> Ints:
-        """The ``start``-th to ``stop``-th position; over the whole range each position comes exactly once."""
-        positions = self._mix(np.arange(start, stop, dtype=np.uint64))
-        outside = positions >= self.size
-        while outside.any():  # a point outside steps on along its cycle until it is inside again
-            positions[outside] = self._mix(positions[outside])
-            outside = positions >= self.size
-        return positions.astype(np.int64)
-
-    def _mix(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        mask = (np.uint64(1) << self._half) - np.uint64(1)
-        left, right = values >> self._half, values & mask
-        for key in self._keys:
-            mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
-            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(32))) & mask)
-        return (left << self._half) | right

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
-import math
-import platform
-import warnings
-from collections.abc import Mapping
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from backtest import _backend, search
-from backtest._checks import NumericsWarning, SpaceError, choice, vector, whole
+from backtest import portfolio
+from backtest._checks import InputError, vector
 from backtest.books import Book
+from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
-from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics, warn_if_undated
-from backtest.optimize import METHODS, _progress
-from backtest.portfolio import Evaluator, Market, Rule, Rules, joined
+from backtest.metrics import SUMS, Context, sweep_metrics, warn_if_undated
+from backtest.portfolio import Market, Rule, Rules, evaluate_books, joined
 from backtest.results import Result
-from backtest.runs import metrics_table
+from backtest.solve import Search, solve
 from backtest.space import Space
+from backtest.study.fingerprint import label, plain
 
-logger = logging.getLogger("backtest")
+Floats = NDArray[np.float64]
+Events = tuple[Floats, NDArray[np.int64]]
+
+#: Candidates per batch of a grid: a rule takes milliseconds, and what is not finished is not stored.
+BATCH = 256
 
 
 def optimize_weights(
@@ -42,7 +43,7 @@ def optimize_weights(
     start_value: float = 100_000.0,
     reinvest: bool = True,
     reserve_costs: bool = False,
-    window: slice | None = None,
+    window: Window = None,
     index: Any = None,
     benchmark: ArrayLike | None = None,
     periods_per_year: float | None = None,
@@ -53,6 +54,10 @@ def optimize_weights(
     min_trades: int = 1,
     keep: int = 10_000,
     seed: int = 0,
+    aggregate: Aggregate = "median",
+    store: str | None = None,
+    version: str | None = None,
+    data: Any = None,
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
@@ -66,21 +71,33 @@ def optimize_weights(
         use what was known at its close, and no more.
     space : Space or mapping
         What may vary.
-    close, open, high, low, rebalance, fill, costs, start_value, reinvest, reserve_costs, window, index, benchmark, \
-periods_per_year, rf
-        As of :func:`backtest.simulate`.  ``window`` trades inside these bars; the rule may look at all of them.
+    close, open, high, low, rebalance, fill, costs, start_value, reinvest, reserve_costs, index, benchmark, periods_per_year, rf
+        As of :func:`backtest.simulate`.
+    window : slice or list of slices, optional
+        Trade inside these bars only; the rule may look at all of them.  Several windows are traded one by one, each with
+        ``start_value`` anew; the rule is asked once for all of them.
     metric : str
         A ``sweep`` metric of ``bt.METRICS``; its direction is known.
-    method : {"auto", "grid", "direct", "evolution"}
+    method : {"auto", "grid", "direct", "evolution", "optuna"}
         As of :func:`backtest.optimize`.
     n_trials : int, optional
         Distinct candidates to evaluate.
     min_trades : int
-        Candidates with fewer completed trades rank last.
+        Candidates with fewer completed trades rank last; of several windows, in all of them together.
     keep : int
         Best candidates that the result's table holds.
     seed : int
         Order of evaluation, or the start of ``evolution``.
+    aggregate : {"median", "mean", "min"} or callable
+        Of several windows: what becomes of a metric's values in all of them; as of :func:`backtest.optimize`.
+    store : str, optional
+        ``"sqlite:///results.db"``: what was evaluated there by the same rule and version on the same prices, with the same
+        costs, windows and other arguments, by any search, is not evaluated again.
+    version : str, optional
+        Of the rule; change it when the rule changes.  Needed with a store, since code cannot tell by itself whether it still
+        means the same.
+    data : str or Bars, or list or dict of them, optional
+        What the rule looks at beside the prices that are traded: another one is another context of the store.
     n_threads : int, optional
         Of the kernel; the rule is called on one.  Never changes a result.
     timeout : float, optional
@@ -91,64 +108,106 @@ periods_per_year, rf
     Returns
     -------
     Result
-        ``result.best`` is the best candidate's :class:`backtest.Book`; ``result.table`` has every metric of those kept.
+        ``result.best`` is the best candidate's :class:`backtest.Book`, of several windows a dict of them; ``result.table`` has
+        every metric of those kept, of several windows as of :func:`backtest.optimize`.
 
     Raises
     ------
+    InputError
+        An argument breaks its rule, a store without a ``version`` among them.
     ObjectiveError
         The rule failed, or gave weights that break a rule; ``params`` holds the candidate.
     """
-    space = space if isinstance(space, Space) else Space(space)
-    check_metrics([metric], "sweep")
-    choice("method", method, METHODS)
-    whole("min_trades", min_trades, low=0)
-    for name in space.names:
-        if name in METRICS:  # a table of results has both as columns
-            raise SpaceError(f"parameter names must not be metrics, got {name!r}")
-    if space.continuous and method == "grid":
-        raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
+    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress)
+    space = asked.space(space)
+    if store is not None and (not isinstance(version, str) or not version):
+        raise InputError(f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
+                         "code cannot tell by itself whether it still means the same")
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
     market = Market(close, open, high, low, index)
     base = None if benchmark is None else vector("benchmark", benchmark, length=market.n_bars)
-    evaluator = Evaluator(rule, space.parameters, market, rules, rebalance=rebalance, n_threads=n_threads)
-    evaluate = functools.partial(evaluator, window=window)
-    context = market.context(rules, window)
-    warn_if_undated(context)
-    ranking = search.Ranking(metric, min_trades, SWEEP.index(metric), lambda scores: scores[:, SWEEP.index("n_trades")])
-    why = "as asked for"
-    if method == "auto":
-        method, why = search.choose(evaluate, space, n_trials=n_trials, seed=seed, timeout=timeout)
-    find = search.grid if method == "grid" else functools.partial(search.cube, engine=method)
-    with _progress(method, metric, progress) as bar:
-        found = find(evaluate, space, n_trials=n_trials, keep=keep, seed=seed, timeout=timeout, callback=bar,
-                     rank=ranking)
-    if found.status == search.INTERRUPTED:
-        logger.warning("search interrupted: %s", found.message)
-    if found.fun == math.inf:
-        warnings.warn(f"no candidate has a defined {metric} with at least {min_trades} trades; the first candidate is reported",
-                      NumericsWarning, stacklevel=2)
-    columns = {name: [parameter.decode(value) for value in found.batch[:, column].tolist()]
-               for column, (name, parameter) in enumerate(space.parameters.items())}
-    provenance = _provenance(evaluator, space, window) | {
-        "metric": metric, "min_trades": min_trades, "seed": seed, "periods_per_year": context.periods_per_year, "method": method,
-        "n_trials": n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
-        "search": f"{method}, {why}; {found.message}"}
-    return Result(metrics_table(SWEEP, columns, found.scores), space.decode(found.x), provenance,
-                  lambda: Book(market, rules, joined([evaluator.events(found.x)]), window, base), ranking.distribution)
+    books = Evaluator(rule, space, market, rules, rebalance, n_threads)
+    cells = BookCells(market, window, aggregate, lambda _market, _share: books)
+    warn_if_undated(*cells.contexts())
+    provenance = _provenance(books, cells, version)
+
+    def identity() -> dict[str, Any]:
+        mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
+        return {name: provenance[name] for name in ("data", "rules", "start", "version")} | {
+            "rule": label(rule), "rebalance": mask, "looks_at": plain("data", data)}
+
+    def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Book]:
+        return functools.partial(_book, books, params, cell.window, base)
+
+    return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, batch_size=BATCH)
 
 
-def _provenance(evaluator: Evaluator, space: Space, window: slice | None) -> dict[str, Any]:
-    packages = ("backtest-kernels", "numpy", "scipy", "pandas")
-    backend, market, rule = _backend.chosen(), evaluator.market, evaluator.rule
-    first, last = market.bounds(window)
-    content = hashlib.blake2b(digest_size=16)
-    for array in (market.close, market.open, market.high, market.low, market.nanos):
-        content.update(b"-" if array is None else array.tobytes())
+class Evaluator(portfolio.Evaluator):
+    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them."""
+
+    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, rebalance: Any, n_threads: int | None) -> None:
+        super().__init__(rule, space.parameters, market, rules, rebalance=rebalance, n_threads=n_threads)
+        self.space = space
+
+    def params(self, row: Floats) -> dict[str, Any]:
+        """The parameters that a row of a batch stands for; those that are not there are left out."""
+        return self.space.decode(row)
+
+    def bounds(self, window: slice | None) -> tuple[int, int]:
+        """First bar of a window, and one past its last."""
+        return self.market.bounds(window)
+
+    def context(self, window: slice | None = None) -> Context:
+        """What turns sums into metrics."""
+        return self.market.context(self.rules, window)
+
+
+class BookCells(Cells[Evaluator]):
+    """Books in several windows; the rule is asked once for all of them."""
+
+    def in_windows(self, evaluator: Evaluator, batch: Floats) -> list[Floats]:
+        """Scores of a batch in each window."""
+        settings = [evaluator.market.settings(evaluator.rules, window) for window in self.windows]
+        sums = [np.zeros(len(batch), dtype=SUMS) for _ in self.windows]
+        for start, books in _blocks(evaluator, batch):
+            for each, found in zip(settings, sums, strict=True):
+                evaluate_books(books, evaluator.prices, each, evaluator.n_threads, found[start : start + len(books)])
+        return [sweep_metrics(evaluator.metrics, found, evaluator.context(window))
+                for window, found in zip(self.windows, sums, strict=True)]
+
+
+def _blocks(evaluator: Evaluator, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
+    """Books of a batch and the number of the first, in blocks of bounded size."""
+    start, held, books = 0, 0, list[Events]()
+    for row in batch:
+        books.append(evaluator.events(row))
+        held += books[-1][0].nbytes
+        if held >= portfolio.BLOCK_BYTES:
+            yield start, books
+            start, held, books = start + len(books), 0, []
+    if books:
+        yield start, books
+
+
+def _book(evaluator: Evaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
+    events = evaluator.events(evaluator.space.encode(params))
+    return Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
+
+
+def _provenance(books: Evaluator, cells: BookCells, version: str | None) -> dict[str, Any]:
+    market, rule = books.market, books.rule
     return {
-        "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in packages},
-        "numerics_version": NUMERICS_VERSION, "backend": backend.name, "simd": backend.simd, "data": content.hexdigest(),
-        "assets": list(map(str, market.assets)), "n_bars": market.n_bars, "n_decision_bars": last - first, "start": first,
-        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', repr(rule))}", "space": repr(space),
-        "n_candidates": space.size, "costs": evaluator.rules.costs.to_dict(),
-        "rules": {name: value for name, value in evaluator.rules._asdict().items() if name != "costs"},
-        "window": None if window is None else [window.start, window.stop]}
+        "data": _content(market), "assets": list(map(str, market.assets)), "n_bars": market.n_bars,
+        "start": min(market.bounds(window)[0] for window in cells.windows),
+        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', repr(rule))}", "version": version,
+        "costs": books.rules.costs.to_dict(),
+        "rules": {name: value for name, value in books.rules._asdict().items() if name != "costs"}}
+
+
+def _content(market: Market) -> str:
+    """Hash of prices and times."""
+    digest = hashlib.blake2b(f"{market.close.shape} {getattr(market.times, 'tz', None)}".encode(), digest_size=16)
+    for name in ("close", "open", "high", "low", "nanos"):
+        array = getattr(market, name)
+        digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
+    return digest.hexdigest()

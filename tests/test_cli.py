@@ -12,7 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import backtest as bt
-from backtest import cli, config
+from backtest import cli
+from backtest.config import optimize as config
+from backtest.tables import sparkline
 
 SMALL = """\
 [data]
@@ -479,4 +481,4 @@ def test_module_and_script_are_the_same_program():
     ([1, 2, 4, 8], 4, "▁▃▆█"), ([5, 5, 5], 3, "▁▁▁"), ([0, 1, 3, 7], 4, "▁▂▄█"),
     ([-7, -6, -4, 0], 10, "▁▂▄█"), (range(1, 1001), 1, "▁")])
 def test_sparkline(values, width, line):
-    assert cli.sparkline(list(values), width) == line
+    assert sparkline(list(values), width) == line

@@ -15,7 +15,7 @@ PACKAGE = Path(backtest.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["portfolio_config", "weights", "optimize", "results", "config", "strategies"],
+    ["config", "weights", "optimize", "solve", "results", "strategies"],
     ["gpu", "levels"],
     ["runs", "stats", "books", "allocation"],
     ["tables"],

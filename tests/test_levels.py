@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from levels_problems import KINDS, always_on, moves, rules
 
-from backtest import DataError, InputError, _backend
+from backtest import DataError, InputError, _backend, search
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels, rows
 
@@ -370,6 +370,23 @@ def test_evolution_counts_points_and_repeats_itself(backend):
     assert first.nfev == 90
     assert problem.profit([first.x])[0] == first.profit
     assert problem.optimize("evolution", effort="fast").nfev <= 100
+
+
+@pytest.mark.parametrize("maxfun", [5, 6, 7, 13, 29, 30, 31, 100])
+def test_evolution_is_the_one_of_search_within_its_budget(maxfun):
+    for seed in range(4):
+        problem = Levels(**moves(30, seed, "lattice"), fee_rate=0.001)  # many points of equal profit
+        found = problem.optimize("evolution", seed=seed, maxfun=maxfun)
+        same = search.evolution(lambda batch, of=problem: -of.profit(batch), [(-0.03, 0.03)] * 2, maxfun=maxfun, seed=seed)
+        assert (found.x.tolist(), found.nfev) == (same.x.tolist(), same.nfev)
+        assert found.profit == -same.fun
+        assert found.nfev <= maxfun
+
+
+def test_evolution_says_when_it_came_to_rest():
+    nowhere = Levels(**moves(10, 1) | {"position": np.zeros(10)}, fee_rate=0.001)
+    found = nowhere.optimize("evolution")
+    assert (found.profit, found.message) == (0.0, "the scores of a generation are alike to tol=0")
 
 
 # --- Bad input

@@ -14,7 +14,8 @@ import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
 from backtest.results import json_safe
-from backtest.space import Order, Space
+from backtest.search.order import Order
+from backtest.space import Space
 
 nan, inf = math.nan, math.inf
 GOOG = bt.Bars.sample()

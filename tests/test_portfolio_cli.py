@@ -8,7 +8,8 @@ import pytest
 from test_cli import invoke
 
 import backtest as bt
-from backtest import allocation, config
+from backtest import allocation
+from backtest.config import portfolio as config
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_portfolio_without_a_configuration_searches_the_example(folder):
     assert code == 0
     assert "AAPL, GOOG, IBM, MSFT" in out
     assert "done: 49 of 49 candidates evaluated" in out
-    assert invoke("example", "portfolio") == (0, config.PORTFOLIO_EXAMPLE)
+    assert invoke("example", "portfolio") == (0, config.EXAMPLE)
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
@@ -139,3 +140,53 @@ def test_weights_files_that_do_not_fit(folder):
         code, out = invoke("portfolio", "p.toml")
         assert code == 2
         assert message in out
+
+
+OWN = RULE.replace('"inverse_volatility"', '"own_rules:equal"\nversion = "1"').replace("lookback = [20, 60]", "share = [0.5, 1]")
+
+
+@pytest.fixture
+def own_rule(folder):
+    (folder / "own_rules.py").write_text(
+        "import numpy as np\n\ndef equal(close, params, mask):\n    weights = np.full(close.shape, np.nan)\n"
+        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n")
+    return folder
+
+
+@pytest.mark.parametrize("text", [RULE, OWN], ids=["ready", "own"])
+def test_portfolio_has_a_store(own_rule, text):
+    (own_rule / "p.toml").write_text(text)
+    for known in (0, 2):
+        code, out = invoke("portfolio", "p.toml", "--no-progress", "--store", "sqlite:///results.db")
+        assert code == 0, out
+        assert f"2 of 2 candidates evaluated, {known} of them from the store" in out
+    for other in ((text.replace("[rule]", '[rule]\nevery = "week"'), text.replace("0.001", "0.002"))):
+        (own_rule / "p.toml").write_text(other.replace("[search]", '[search]\nstore = "sqlite:///results.db"'))
+        code, out = invoke("portfolio", "p.toml", "--no-progress")
+        assert code == 0, out
+        assert "2 of 2 candidates evaluated, 0 of them from the store" in out
+
+
+def test_versions_of_rules(own_rule):
+    (own_rule / "p.toml").write_text(OWN.replace('version = "1"\n', ""))
+    code, out = invoke("portfolio", "p.toml", "--no-progress", "--store", "sqlite:///results.db")
+    assert (code, "version must be given with a store" in out) == (2, True)
+    assert invoke("portfolio", "p.toml", "--no-progress")[0] == 0
+    (own_rule / "p.toml").write_text(RULE.replace("[space]", 'version = "1"\n[space]'))
+    code, out = invoke("portfolio", "p.toml")
+    assert (code, "version of [rule] must go with a function of your own, got '1'" in out) == (2, True)
+
+
+def test_portfolio_in_several_windows(folder):
+    several = RULE.replace("[100, 600]", "[[100, 600], [600, 900]]") + 'aggregate = "min"\n'
+    (folder / "p.toml").write_text(several)
+    code, out = invoke("portfolio", "p.toml", "--no-progress", "--out", "o")
+    assert code == 0, out
+    for word in ("Best 2 of 2 candidates by Total return", "In each cell", "100:600", "600:900", "min"):
+        assert word in out
+    table = pd.read_parquet(folder / "o" / "candidates.parquet").set_index("lookback")
+    assert (table["total_return"] == table[["total_return@100:600", "total_return@600:900"]].min(axis=1)).all()
+    assert set(pd.read_csv(folder / "o" / "equity.csv")["cell"]) == {"100:600", "600:900"}
+    (folder / "p.toml").write_text(several.replace("[space]\nlookback = [20, 60]", "[params]\nlookback = 20"))
+    code, out = invoke("portfolio", "p.toml")
+    assert (code, "window must be two bars [first, last] to run one book, got 2 windows" in out) == (2, True)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest.space import MAX_COUNTED, Order, Space
+from backtest.search.order import Order
+from backtest.space import MAX_COUNTED, Space
 from backtest.where import Where
 
 nan, inf = math.nan, math.inf

@@ -8,7 +8,8 @@ import pytest
 from cases import random_bars
 
 import backtest as bt
-from backtest import config, signals
+from backtest import signals
+from backtest.config import optimize as config
 
 pytestmark = [pytest.mark.compiled, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 MIB = 2**20

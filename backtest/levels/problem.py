@@ -14,9 +14,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import Frozen, InputError, choice, flag, matrix, number, vector, whole
-from backtest.compute.threads import run_rows, thread_count
+from backtest.compute.threads import thread_count
 from backtest.levels import search
-from backtest.levels.rows import SIDE, Mask, check_bounds, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
+from backtest.levels.rows import (
+    SIDE,
+    Folded,
+    Mask,
+    check_bounds,
+    check_moves,
+    fold,
+    moves_from_bars,
+    on_tick,
+    refuse,
+    replay_frame,
+)
 from backtest.search.direct import MAX_COUNT
 
 if TYPE_CHECKING:
@@ -32,8 +43,6 @@ FORECASTS = ("prices", "moves")
 FAST_BUDGET = 100
 DEFAULT_BOUNDS = ((-0.03, 0.03), (-0.03, 0.03))
 MAX_POSITION = 10.0
-#: Candidate-bars per microsecond and core, for the choice of threads: the slowest compiled level.
-SPEED = 800.0
 
 
 class _LevelProblem(Frozen):
@@ -104,21 +113,15 @@ class _LevelProblem(Frozen):
             Offsets are not finite or not of shape (n_candidates, 2).
         """
         batch = matrix("offsets", offsets, shape=(None, 2))
-        return self._profit(batch, self._pessimistic, thread_count(n_threads))
+        return self._folded.profit(batch, thread_count(n_threads))
 
     @property
     def _pessimistic(self) -> int:
         return int(self.intrabar == "pessimistic")
 
-    def _profit(self, batch: Floats, pessimistic: int, n_threads: int = 1) -> Floats:
-        out = np.empty(len(batch))
-        kernel = _backend.kernel("levels")
-
-        def work(start: int, stop: int) -> None:
-            kernel.profit(self._rows, self._split, self.fee_rate, pessimistic, batch, start, stop, out)
-
-        run_rows(work, len(batch), n_threads, len(self._rows) / SPEED)
-        return out
+    @property
+    def _folded(self) -> Folded:
+        return Folded(self._rows, self._split, self.fee_rate, self._pessimistic)
 
     def replay(self, offsets: ArrayLike) -> pd.DataFrame:
         """What happens on every bar at one point.
@@ -228,14 +231,14 @@ class _LevelProblem(Frozen):
         spend = None if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
         budget = spend or (FAST_BUDGET if effort == "fast" else self.budget)
         if method == "exact":
-            found = search.exact(self, box)
+            found = search.exact(self._folded, box)
         elif method == "direct":
-            found = search.direct(self, box, budget, whole("seed", seed, low=0))
+            found = search.direct(self._folded, box, budget, whole("seed", seed, low=0))
         else:
-            found = search.evolution(self, box, budget, whole("seed", seed, low=0))
+            found = search.evolution(self._folded, box, budget, whole("seed", seed, low=0))
         if effort == "fast" and spend is None and method != "exact":
             found["message"] += f" (effort='fast': {budget} evaluations)"
-        return search.report(self, method, found)
+        return search.report(self._folded, method, found)
 
 
 class Levels(_LevelProblem):

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import FallbackWarning, InputError
-from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED
+from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED, Folded
 from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAXITER, MESSAGES, VOL_TOL
-
-if TYPE_CHECKING:
-    from backtest.levels.problem import _LevelProblem
+from backtest.search.evolution import SMALLEST, SPENT
+from backtest.search.evolution import evolution as differential_evolution
 
 Floats = NDArray[np.float64]
 
-#: Points of one generation of evolution: 15 for each of the two parameters, as scipy has it.
-POPULATION = 30
 
-
-def exact(problem: _LevelProblem, box: Floats) -> dict[str, Any]:
+def exact(folded: Folded, box: Floats) -> dict[str, Any]:
     """The best point there is."""
     kernel = _backend.kernel("levels")
-    n_floats, n_ints = kernel.scratch_sizes(len(problem._rows))
+    n_floats, n_ints = kernel.scratch_sizes(len(folded.rows))
     out = np.empty(6)
-    kernel.exact(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, box, np.empty(n_floats),
-                 np.empty(n_ints, dtype=np.int64), out)
+    kernel.exact(*folded, box, np.empty(n_floats), np.empty(n_ints, dtype=np.int64), out)
     truncated = bool(out[TRUNCATED])
     message = ("more than 1,024 cells lie within tolerance of the best: profit is within tolerance of the exact optimum"
                if truncated else "the exact optimum")
@@ -37,45 +32,33 @@ def exact(problem: _LevelProblem, box: Floats) -> dict[str, Any]:
             "nfev": int(out[SCORED]), "fallback": None, "success": True, "status": 0, "message": message}
 
 
-def direct(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
+def direct(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
     """DIRECT as :func:`backtest.search.direct` does it, in one call; on an error status evolution runs, with a warning."""
     _leave_room(box, "direct")
     kernel = _backend.kernel("levels")
     out = np.empty(5)
     even = budget - budget % 2  # as scipy rounds it
     scratch = np.empty(kernel.direct_scratch_size(even, MAXITER))
-    kernel.direct(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, box, EPS, even, MAXITER, VOL_TOL,
-                  LEN_TOL, scratch, out)
+    kernel.direct(*folded, box, EPS, even, MAXITER, VOL_TOL, LEN_TOL, scratch, out)
     n_points, status = int(out[3]), int(out[4])
     if status < 0:
         why = f"evolution ran: DIRECT ended with status {status}"
         warnings.warn(why, FallbackWarning, stacklevel=4)
-        found = evolution(problem, box, budget, seed)
+        found = evolution(folded, box, budget, seed)
         return found | {"fallback": why, "nfev": found["nfev"] + n_points}
     message = MESSAGES[status].format(maxfun=budget, maxiter=MAXITER, f_min_rtol=F_MIN_RTOL, vol_tol=VOL_TOL, len_tol=LEN_TOL)
     return {"x": out[:2].copy(), "tolerance": np.nan, "truncated": False, "nfev": n_points, "fallback": None, "success": True,
             "status": status, "message": message}
 
 
-def evolution(problem: _LevelProblem, box: Floats, budget: int, seed: int) -> dict[str, Any]:
-    """Differential evolution, one generation a batch."""
-    from scipy.optimize import differential_evolution
-
-    n_points = 0
-
-    def evaluate(transposed: Floats) -> Floats:  # scipy passes (2, n_points) and counts calls
-        nonlocal n_points
-        batch = np.ascontiguousarray(transposed.T)
-        n_points += len(batch)
-        return -problem._profit(batch, problem._pessimistic)
-
+def evolution(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
+    """Differential evolution as :func:`backtest.search.evolution` does it."""
     _leave_room(box, "evolution")
-    population = min(POPULATION, max(budget, 5))
-    ended = differential_evolution(evaluate, [(box[0], box[1]), (box[2], box[3])], seed=seed, vectorized=True,
-                                   updating="deferred", polish=False, tol=0.0, atol=0.0, popsize=-(-population // 2),
-                                   maxiter=max(0, budget // population - 1))
-    return {"x": np.asarray(ended.x, dtype=np.float64), "tolerance": np.nan, "truncated": False, "nfev": n_points,
-            "fallback": None, "success": True, "status": 0, "message": f"evolution spent its budget of {budget} evaluations"}
+    found = differential_evolution(lambda batch: -folded.profit(batch), box.reshape(2, 2), maxfun=max(budget, SMALLEST),
+                                   seed=seed)
+    message = f"evolution spent its budget of {budget} evaluations" if found.status == SPENT else found.message
+    return {"x": found.x, "tolerance": np.nan, "truncated": False, "nfev": found.nfev, "fallback": None, "success": True,
+            "status": 0, "message": message}
 
 
 def _leave_room(box: Floats, method: str) -> None:
@@ -88,17 +71,17 @@ def _leave_room(box: Floats, method: str) -> None:
         raise InputError(f"bounds must have a finite width for method={method!r}, got {given}; method='exact' takes any")
 
 
-def report(problem: _LevelProblem, method: str, found: dict[str, Any]) -> Any:
+def report(folded: Folded, method: str, found: dict[str, Any]) -> Any:
     """What every method says about the point it found."""
     from scipy.optimize import OptimizeResult
 
     out = np.empty(6)
     high, low = found["x"].tolist()
-    _backend.kernel("levels").report(problem._rows, problem._split, problem.fee_rate, high, low, out)
+    _backend.kernel("levels").report(folded.rows, folded.split, folded.fee_rate, high, low, out)
     optimistic, pessimistic, *baselines, fills, ambiguous = out.tolist()
-    profit = pessimistic if problem._pessimistic else optimistic
+    profit = pessimistic if folded.pessimistic else optimistic
     return OptimizeResult(x=found["x"], fun=0.0 - profit, profit=profit, profit_low=pessimistic, profit_high=optimistic,
-                          n_fills=int(fills), n_ambiguous=int(ambiguous), baseline=baselines[problem._pessimistic],
+                          n_fills=int(fills), n_ambiguous=int(ambiguous), baseline=baselines[folded.pessimistic],
                           tolerance=found["tolerance"], truncated=found["truncated"], fallback=found["fallback"],
                           nfev=found["nfev"], method=method, success=found["success"], status=found["status"],
                           message=found["message"])

@@ -6,7 +6,7 @@ from backtest.search.direct import direct as direct
 from backtest.search.distribution import Distribution as Distribution
 from backtest.search.distribution import Ranking as Ranking
 from backtest.search.evolution import evolution as evolution
-from backtest.search.grid import INTERRUPTED as INTERRUPTED
 from backtest.search.grid import grid as grid
+from backtest.search.kept import INTERRUPTED as INTERRUPTED
 
 __all__ = ["INTERRUPTED", "Distribution", "Ranking", "choose", "cube", "direct", "evolution", "grid"]

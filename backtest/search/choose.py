@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from backtest._checks import number, whole
 from backtest.search.cube import default_trials
-from backtest.space import Order, Space
+from backtest.search.order import Order
+from backtest.space import Space
 
 #: A finite space is enumerated if that takes no longer, in seconds, unless a timeout says how much time there is.
 GRID_SECONDS = 60.0

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import ObjectiveError, SpaceError, choice, number, whole
+from backtest._checks import SpaceError, choice, number, whole
 from backtest.search.cache import TrialCache
 from backtest.search.direct import MAXFUN_PER_PARAM, direct
 from backtest.search.evolution import LOWEST, POPSIZE, evolution
-from backtest.search.grid import DONE, INTERRUPTED, TIMED_OUT, Kept
+from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
 from backtest.space import Space
 
 Floats = NDArray[np.float64]
@@ -103,8 +103,7 @@ def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "dire
     if not result.nfev:
         raise SpaceError(f"where must leave a candidate that {engine} can find, got {space.where!r} and none")
     result.success = result.status == DONE
-    word = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}[result.status]
-    result.message = (f"{word}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
+    result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
                       f"{result.hits:,} repeats answered from memory")
     return trials.best.fill(result)
 
@@ -144,13 +143,7 @@ class _Trials:
             maxfun -= ended.nfev
 
     def _evaluated(self, batch: Floats) -> Floats:
-        scores = np.asarray(self.evaluate(batch), dtype=np.float64)
-        objective = scores if self.rank is None else self.rank(scores)
-        if objective.shape != (len(batch),):
-            raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
-        if np.isnan(objective).any():
-            params = self.space.decode(batch[int(np.isnan(objective).argmax())])
-            raise ObjectiveError(f"evaluate must not return NaN, got it at {params}", params)
+        scores, objective = evaluated(self.evaluate, self.rank, batch, self.space)
         self.best.add(self.result.nfev + np.arange(len(batch)), batch, scores, objective)
         self.result.nfev += len(batch)
         return objective

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, ObjectiveError, SpaceError, number, whole
-from backtest.space import Order, Space
+from backtest._checks import InputError, SpaceError, number, whole
+from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
+from backtest.search.order import Order
+from backtest.space import Space
 
 Floats = NDArray[np.float64]
 
 #: Large enough that the cost of a call vanishes, small enough that an interruption loses little.
 BATCH = 16_384
-
-DONE, INTERRUPTED, TIMED_OUT = 0, 1, 2
 
 
 def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[Floats], Floats] | None = None,
@@ -83,15 +83,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
             numbers, batch = numbers[drawn][nearby], batch[drawn][nearby]
             if not len(batch):
                 continue
-            scores = np.asarray(evaluate(batch), dtype=np.float64)
-            objective = scores if rank is None else rank(scores)
-            if objective.shape != (len(batch),):
-                raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
-            if np.isnan(objective).any():
-                row = int(np.isnan(objective).argmax())
-                raise ObjectiveError(
-                    f"evaluate must not return NaN, got it at {space.decode(batch[row])}", space.decode(batch[row])
-                )
+            scores, objective = evaluated(evaluate, rank, batch, space)
             best.add(numbers, batch, scores, objective)
             result.nfev += len(batch)
             if callback is not None:
@@ -107,8 +99,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
             raise KeyboardInterrupt  # nothing was evaluated, so there is nothing to return
         raise InputError(f"timeout must leave time for one batch, got {timeout!r}")
     result.success = result.status == DONE
-    ended = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}[result.status]
-    result.message = f"{ended}: {result.nfev:,} of {total:,} candidates evaluated"
+    result.message = f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated"
     return best.fill(result)
 
 
@@ -123,54 +114,3 @@ def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
     for at in range(n_blocks):
         block = int(order(at, at + 1)[0])
         yield np.arange(block * batch_size, min((block + 1) * batch_size, size), dtype=np.int64)
-
-
-class Kept:
-    """The best candidates so far; ties go to the lower number.
-
-    What may have a place waits until there is as much of it as there are places: sorting then costs next to nothing.
-    """
-
-    def __init__(self, keep: int, n_params: int) -> None:
-        self.keep = keep
-        self.numbers, self.batch = np.empty(0, dtype=np.int64), np.empty((0, n_params))
-        self.objective = np.empty(0)
-        self.scores: Floats | None = None
-        self._waiting: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = []
-        self._x, self._fun, self._number = np.empty(0), np.inf, -1
-
-    def add(self, numbers: NDArray[np.int64], batch: Floats, scores: Floats, objective: Floats) -> None:
-        """Let a batch compete for a place."""
-        self._take_first(numbers, batch, objective)
-        if len(self.objective) == self.keep:  # most of a long sweep ends here
-            near = np.flatnonzero(objective <= self.objective[-1])
-            numbers, batch, scores, objective = numbers[near], batch[near], scores[near], objective[near]
-        if len(numbers):
-            self._waiting.append((numbers, batch, scores, objective))
-        if sum(len(waiting[0]) for waiting in self._waiting) >= self.keep:
-            self._sort()
-
-    def _take_first(self, numbers: NDArray[np.int64], batch: Floats, objective: Floats) -> None:
-        ties = np.flatnonzero(objective == objective.min())
-        first = int(ties[numbers[ties].argmin()])
-        if self._number < 0 or (objective[first], numbers[first]) < (self._fun, self._number):
-            self._x, self._fun, self._number = batch[first].copy(), float(objective[first]), int(numbers[first])
-
-    def _sort(self) -> None:
-        parts = [(self.numbers, self.batch, self.scores, self.objective), *self._waiting]
-        self._waiting = []
-        numbers, batch, objective = (np.concatenate([part[column] for part in parts]) for column in (0, 1, 3))
-        scores = np.concatenate([part[2] for part in parts if part[2] is not None])
-        chosen = np.lexsort((numbers, objective))[: self.keep]
-        self.numbers, self.batch, self.scores, self.objective = numbers[chosen], batch[chosen], scores[chosen], objective[chosen]
-
-    def first(self, result: Any) -> Any:
-        """``result`` with the best candidate."""
-        result.x, result.fun = self._x, self._fun
-        return result
-
-    def fill(self, result: Any) -> Any:
-        """``result`` with all that is kept, best first."""
-        self._sort()
-        result.numbers, result.batch, result.scores, result.objective = self.numbers, self.batch, self.scores, self.objective
-        return self.first(result)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import ObjectiveError, SpaceError, number, whole
+from backtest._checks import SpaceError, number, whole
 from backtest.search.cache import TrialCache
 from backtest.search.evolution import LOWEST
-from backtest.search.grid import DONE, INTERRUPTED, TIMED_OUT, Kept
+from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
 from backtest.space import Space
 from backtest.study.engine import Engine
 from backtest.study.propose import Candidate, Proposer
@@ -82,8 +82,7 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
             if not candidates:
                 break
             batch = np.array([each.row for each in candidates])
-            scores = np.asarray(evaluate(batch), dtype=np.float64)
-            objective = _checked(scores if rank is None else rank(scores), scores, batch, space)
+            scores, objective = evaluated(evaluate, rank, batch, space)
             best.add(result.nfev + np.arange(len(batch)), batch, scores, objective)
             result.nfev += len(batch)
             _tell(proposer, memory, candidates, objective)
@@ -97,19 +96,9 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
     if not result.nfev:
         raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none")
     result.success = result.status == DONE
-    word = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}[result.status]
-    result.message = (f"{word}: {result.nfev:,} of {total:,} candidates evaluated, {proposer.asks:,} suggestions, "
-                      f"{result.hits:,} of them repeats")
+    result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated, "
+                      f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats")
     return best.fill(result)
-
-
-def _checked(objective: Floats, scores: Floats, batch: Floats, space: Space) -> Floats:
-    if objective.shape != (len(batch),):
-        raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
-    if np.isnan(objective).any():
-        params = space.decode(batch[int(np.isnan(objective).argmax())])
-        raise ObjectiveError(f"evaluate must not return NaN, got it at {params}", params)
-    return objective
 
 
 def _tell(proposer: Proposer, memory: TrialCache, candidates: list[Candidate], objective: Floats) -> None:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from backtest._checks import SpaceError
 from backtest.search.cache import TrialCache
-from backtest.space import Choice, Continuous, Order, Space
+from backtest.search.order import Order
+from backtest.space import Choice, Continuous, Space
 from backtest.study.engine import Engine
 from backtest.study.store import Status
 

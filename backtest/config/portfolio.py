@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest._checks import InputError, choice, known_names
 from backtest.allocation import EVERY, calendar, inverse_volatility
-from backtest.bars import DATE_NAMES, Bars, read_frame
+from backtest.bars import DATE_NAMES, read_frame
 from backtest.books import Book, simulate
-from backtest.config import PORTFOLIO_EXAMPLE, _check_sections, _record, _tables, _values, _window
-from backtest.costs import Costs
+from backtest.config import sections
 from backtest.portfolio import Rule
 from backtest.results import Result
 from backtest.space import NONE, Space
@@ -26,14 +23,49 @@ if TYPE_CHECKING:
 
 SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
 DATA = ("samples", "files", "close", "open", "high", "low", "weights")
-RULE = ("name", "every")
+RULE = ("name", "every", "version")
 PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
-SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "n_threads", "timeout")
-READY = {"inverse_volatility": lambda close, params, mask: inverse_volatility(close, params["lookback"], mask)}
+SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout", "store")
+EXAMPLE = """\
+# Inverse-volatility weights of four stocks, rebalanced monthly; the look-back is searched for.
+[data]
+samples = ["AAPL", "GOOG", "IBM", "MSFT"]   # or files = { A = "a.csv" }; or close = "close.csv", open = ..., one column an asset
+# weights = "weights.csv"         # in place of [rule]: a date column and one column an asset; its dates rebalance
+
+[rule]
+name = "inverse_volatility"     # or "package.module:function", called with (close, params, mask)
+every = "month"                 # day, week, month, quarter, year: the mask of bars that rebalance
+# version = "1"                  # of a function of your own, for a store; change it when the function changes
+
+[space]                         # or [params], to run one
+lookback = { low = 10, high = 250, step = 5 }
+
+[costs]
+fee_rate = 0.0005               # 0.05 % of the traded value
+slippage = 0.0002
+
+[portfolio]
+fill = "next_open"              # or "close"
+start_value = 100000.0
+window = [251, 3270]            # the same bars for every look-back; several: [[251, 1700], [1700, 3270]], ranked by aggregate
+
+[search]
+metric = "sharpe"
+"""
+
+#: Version of ready rules in a store; what they compute changes with the numerics version, which a store knows too.
+OURS = "ready"
+
+
+def _inverse_volatility(close: Any, params: Mapping[str, Any], mask: Any) -> Any:
+    return inverse_volatility(close, params["lookback"], mask)
+
+
+READY = {"inverse_volatility": _inverse_volatility}
 
 
 @dataclasses.dataclass(frozen=True)
-class PortfolioConfig:
+class Config:
     """A checked configuration."""
 
     source: str  # where the prices came from, for people
@@ -42,12 +74,17 @@ class PortfolioConfig:
     weights: Any  # or None
     rule: Rule | None
     rule_name: str
+    every: str
+    version: str | None  # of the rule
     space: Space | None
     params: dict[str, Any] | None
     search: dict[str, Any]
 
     def simulate(self) -> Book:
         """The book of the weights, or of the rule at ``[params]``."""
+        window = self.options.get("window")
+        if isinstance(window, list):
+            raise InputError(f"window must be two bars [first, last] to run one book, got {len(window)} windows")
         weights = self.weights if self.rule is None else self.rule(self.params or {})
         return simulate(weights, **self.market, **self.options)
 
@@ -55,10 +92,11 @@ class PortfolioConfig:
         """The search over ``[space]``."""
         assert self.rule is not None
         assert self.space is not None
-        return optimize_weights(self.rule, self.space, **self.market, **self.options, **self.search | more)
+        return optimize_weights(self.rule, self.space, version=self.version, data={"every": self.every}, **self.market,
+                                **self.options, **self.search | more)
 
 
-def read(path: str | Path | None) -> PortfolioConfig:
+def read(path: str | Path | None) -> Config:
     """Read a TOML file; None is the embedded example.
 
     Raises
@@ -66,19 +104,19 @@ def read(path: str | Path | None) -> PortfolioConfig:
     InputError
         No such file, no TOML, an unknown section or key, a value that breaks a rule.
     """
-    tables, folder = _tables(path, PORTFOLIO_EXAMPLE)
-    _check_sections(tables, SECTIONS)
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS)
     data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
     options = dict(tables.get("portfolio", {}))
     for section, table, known in (("data", data, DATA), ("rule", rule, RULE), ("search", search, SEARCH),
                                   ("portfolio", options, PORTFOLIO)):
         known_names(f"key of [{section}]", table, known)
-    if "costs" not in tables:
-        raise InputError("section [costs] must be there, got none; fee_rate = 0.0 says no costs")
-    options["costs"] = _record("costs", Costs, tables["costs"])
+    options["costs"] = sections.costs(tables)
     if "window" in options:
-        options["window"] = _window(options["window"])
+        options["window"] = sections.window(options["window"])
     market, source = _market(data, folder)
+    name, every = rule.get("name"), choice("every", rule.get("every", "month"), EVERY)
+    if name in READY and "version" in rule:
+        raise InputError(f"version of [rule] must go with a function of your own, got {rule['version']!r} for {name!r}")
     has_rule = "rule" in tables
     if ("weights" in data) == has_rule:
         raise InputError("[data] must have weights, or there must be a section [rule], got both" if has_rule else
@@ -86,12 +124,13 @@ def read(path: str | Path | None) -> PortfolioConfig:
     if has_rule and ("space" in tables) == ("params" in tables):
         raise InputError("a [rule] must come with [space] to search or [params] to run one, got "
                          + ("both" if "space" in tables else "neither"))
-    return PortfolioConfig(
+    return Config(
         source=source, market=market, options=options,
         weights=_weights(folder / data["weights"], market["close"]) if "weights" in data else None,
-        rule=_rule(rule, market["close"], folder) if has_rule else None, rule_name=str(rule.get("name", "")),
+        rule=_rule(name, every, market["close"], folder) if has_rule else None, rule_name=str(name), every=every,
+        version=OURS if name in READY else rule.get("version"),
         space=Space.from_dict(tables["space"], NONE) if has_rule and "space" in tables else None,
-        params=_values(tables["params"]) if has_rule and "params" in tables else None, search=search)
+        params=sections.values(tables["params"]) if has_rule and "params" in tables else None, search=search)
 
 
 def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
@@ -105,14 +144,7 @@ def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str
         names = [name for name in ("close", "open", "high", "low") if name in table]
         return {name: _wide(folder / table[name]) for name in names}, ", ".join(str(table[name]) for name in names)
     given = table[kinds[0]]
-    if kinds == ["samples"]:
-        if not isinstance(given, list) or not given:
-            raise InputError(f"samples of [data] must be a list of symbols, got {given!r}")
-        bars, source = {name: Bars.sample(name) for name in given}, "embedded daily bars"
-    else:
-        if not isinstance(given, Mapping) or not given:
-            raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
-        bars, source = {name: Bars.read(folder / file, symbol=name) for name, file in given.items()}, ", ".join(given.values())
+    bars, source = sections.samples(given) if kinds == ["samples"] else sections.files(given, folder)
     return {name: pd.DataFrame({symbol: pd.Series(getattr(each, name), index=each.times()) for symbol, each in bars.items()})
             for name in ("close", "open", "high", "low")}, source
 
@@ -149,25 +181,20 @@ def _weights(path: Path, close: pd.DataFrame) -> pd.DataFrame:
     return frame[list(close.columns)].reindex(close.index)
 
 
-def _rule(table: Mapping[str, Any], close: pd.DataFrame, folder: Path) -> Rule:
-    name, every = table.get("name"), choice("every", table.get("every", "month"), EVERY)
+def _rule(name: Any, every: str, close: pd.DataFrame, folder: Path) -> Rule:
     if not isinstance(name, str):
         raise InputError(f"[rule] must have a name, one of {', '.join(READY)} or 'package.module:name', got {name!r}")
-    mask = calendar(close.index, every)
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" in name:
+        function = sections.imported("rule", name, folder)
+        if not callable(function):
+            raise InputError(f"rule must be a function rule(close, params, mask) -> weights, got {type(function).__name__}")
+    else:
         known_names("rule", [name], READY)
-        return functools.partial(_call, READY[name], close, mask)
-    if str(folder.resolve()) not in sys.path:
-        sys.path.insert(0, str(folder.resolve()))
-    try:
-        function = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"rule must name something importable, got {name!r}: {error}") from error
-    if not callable(function):
-        raise InputError(f"rule must be a function rule(close, params, mask) -> weights, got {type(function).__name__}")
-    return functools.partial(_call, function, close, mask)
+        function = READY[name]
+    mask = calendar(close.index, every)
 
+    @functools.wraps(function)  # a store knows the rule by the function's name
+    def rule(params: Mapping[str, Any]) -> Any:
+        return function(close, params, mask)
 
-def _call(function: Any, close: Any, mask: Any, params: Mapping[str, Any]) -> Any:
-    return function(close, params, mask)
+    return rule

@@ -1,0 +1,70 @@
+"""``backtest worker`` and ``backtest store``: help a study, and look into its store."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import backtest
+from backtest.cli.console import console, plain_errors
+from backtest.study import join, show
+from backtest.study.store import Store
+
+
+def worker(
+    store: Annotated[str, typer.Option(metavar="URL", help="Such as sqlite:///study.db")],
+    study: Annotated[str, typer.Option(metavar="NAME", help="Of a study in the store.")],
+    objective: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Its objective, to be imported.")],
+    version: Annotated[
+        str | None, typer.Option(help="Where there are several; the newest by default.", show_default=False)
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1,
+                                               show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of this worker's sampler.", min=0, show_default=False)] = None,
+    processes: Annotated[int | None, typer.Option(help="Worker processes; none by default.", min=1, show_default=False)] = None,
+    progress: Annotated[bool | None, typer.Option("--progress/--no-progress", show_default=False)] = None,
+) -> None:
+    """Help a study that another process has started: evaluate candidates that nobody else does."""
+    with plain_errors():
+        joined = join.join(store, study, join.imported(objective), version=version, seed=seed)
+        with backtest.Workers(processes) if processes else contextlib.nullcontext() as executor:
+            summary = joined.run(trials, executor=executor, progress=progress)
+        console.print(f"{escape(str(summary))}", highlight=False)
+        if joined.is_interrupted:
+            raise typer.Exit(130)
+
+
+def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")]) -> None:
+    """What was evaluated on what, and how it ended."""
+    with plain_errors():
+        store = Store(url, read_only=True)
+        try:
+            contexts = show.overview(store)
+        finally:
+            store.close()
+        statuses = ("done", "undefined", "pruned", "failed")
+        table = Table("context", "name", *statuses, "created", "what")
+        for each in contexts:
+            counts = [f"{each[status]:,}" if status in each else "-" for status in statuses]
+            simple = {key: value for key, value in each["description"].items() if isinstance(value, (str, int, float))}
+            what = ", ".join(f"{key} {value}" for key, value in simple.items())
+            created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created"]))
+            table.add_row(str(each["id"]), escape(each["name"]), *counts, created, escape(what))
+        console.print(table)
+
+
+def store_export(
+    url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A .csv or .parquet file to write.")],
+    context: Annotated[int | None, typer.Option(help="Number of the context, as shown; the only one by default.",
+                                                show_default=False)] = None,
+) -> None:
+    """Write a context's results to a file."""
+    with plain_errors():
+        console.print(f"{show.export(url, out, context):,} results written to {escape(str(out))}", highlight=False)

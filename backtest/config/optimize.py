@@ -1,0 +1,112 @@
+"""Configuration of ``backtest optimize`` and ``backtest run``: TOML in, their checked arguments out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backtest._checks import InputError, did_you_mean, known_names
+from backtest.bars import Bars
+from backtest.config import sections
+from backtest.costs import Costs, Execution
+from backtest.rules import Strategy
+from backtest.space import NONE, Space
+from backtest.strategies import READY
+
+SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
+DATA = ("sample", "samples", "file", "files", "symbol")
+SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
+          "timeout", "store")
+
+EXAMPLE = """\
+# SMA crossover with stop-loss and take-profit on real daily bars: 25,440 candidates.
+[data]
+sample = "GOOG"                 # or: file = "prices.csv"; several: samples = ["GOOG", "AAPL"], files = { A = "a.csv" }
+
+[strategy]
+name = "sma_cross"              # a ready strategy, or "package.module:name"
+
+[space]
+fast = { low = 5, high = 50, step = 1 }
+slow = { low = 20, high = 200, step = 5 }
+stop_loss = ["none", 0.05, 0.10, 0.15]
+take_profit = ["none", 0.20, 0.40, 0.80]
+where = "fast < slow"
+
+[costs]
+fee_rate = 0.001                # 0.1 % of the traded value
+
+[search]
+metric = "sharpe"
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A checked configuration."""
+
+    bars: Bars | dict[str, Bars]
+    source: str  # where the bars came from, for people
+    strategy: Strategy
+    space: Space | None
+    params: dict[str, Any] | None
+    costs: Costs
+    execution: Execution
+    search: dict[str, Any]
+
+
+def read(path: str | Path | None) -> Config:
+    """Read a TOML file; None is the embedded example.
+
+    Raises
+    ------
+    InputError
+        No such file, no TOML, an unknown section or key, a value that breaks a rule.
+    """
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS)
+    bars, source = _bars(tables.get("data", {}), folder)
+    costs, search = sections.costs(tables), dict(tables.get("search", {}))
+    known_names("key of [search]", search, SEARCH)
+    if "window" in search:
+        search["window"] = sections.window(search["window"])
+    return Config(bars=bars, source=source, strategy=_strategy(tables.get("strategy", {}), folder),
+                  space=Space.from_dict(tables["space"], NONE) if "space" in tables else None,
+                  params=sections.values(tables["params"]) if "params" in tables else None, costs=costs,
+                  execution=sections.record("execution", Execution, tables.get("execution", {})), search=search)
+
+
+def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars], str]:
+    known_names("key of [data]", table, DATA)
+    if sum(key != "symbol" for key in table) != 1:
+        raise InputError(f"[data] must have one of sample, samples, file and files, got {dict(table)!r}")
+    kind = next(key for key in table if key != "symbol")
+    given = table[kind]
+    for key, value in table.items():
+        if key not in ("samples", "files") and not isinstance(value, str):
+            raise InputError(f"{key} of [data] must be text, got {value!r}")
+    if "symbol" in table and kind != "file":
+        raise InputError(f"symbol of [data] must go with file, got {kind} = {given!r}")
+    if kind == "sample":
+        return Bars.sample(given), "embedded daily bars"
+    if kind == "file":
+        return Bars.read(folder / given, symbol=table.get("symbol")), given
+    return sections.samples(given) if kind == "samples" else sections.files(given, folder)
+
+
+def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
+    known_names("key of [strategy]", table, ("name",))
+    name = table.get("name")
+    if not isinstance(name, str):
+        raise InputError(f"[strategy] must have a name, one of {', '.join(READY)} or 'package.module:name', got {name!r}")
+    if ":" not in name:
+        if name not in READY:
+            raise InputError(
+                f"strategy must be one of {', '.join(READY)} or 'package.module:name', got {name!r}{did_you_mean(name, READY)}"
+            )
+        return READY[name]
+    strategy = sections.imported("strategy", name, folder)
+    if not isinstance(strategy, Strategy):
+        raise InputError(f"strategy must be a rules.Strategy, got {type(strategy).__name__} at {name!r}")
+    return strategy

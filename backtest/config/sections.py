@@ -1,0 +1,109 @@
+"""What sections of several configurations have in common: tables in, checked values out."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from backtest._checks import InputError, known_names
+from backtest.bars import Bars
+from backtest.costs import Costs
+from backtest.space import NONE
+
+
+def read_tables(path: str | Path | None, example: str, sections: Iterable[str]) -> tuple[dict[str, Any], Path]:
+    """A file's tables, each a known section, and its folder; None is the example.
+
+    Raises
+    ------
+    InputError
+        No such file, no TOML, an unknown section, a value outside of any.
+    """
+    if path is None:
+        return _checked(tomllib.loads(example), sections), Path.cwd()
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"CONFIG must be an existing TOML file, got {str(path)!r}")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"CONFIG must be TOML, got {str(path)!r}: {error}") from None
+    return _checked(tables, sections), path.parent
+
+
+def _checked(tables: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+    known_names("section", tables, sections)
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise InputError(f"section {name!r} must be a table [{name}], got {table!r}")
+    return tables
+
+
+def record(section: str, kind: Any, table: Mapping[str, Any]) -> Any:
+    """A dataclass of a section's keys."""
+    fields = dataclasses.fields(kind)
+    known_names(f"key of [{section}]", table, [field.name for field in fields])
+    for field in fields:
+        if field.default is dataclasses.MISSING and field.name not in table:
+            raise InputError(f"[{section}] must have {field.name!r}, got {dict(table)!r}")
+    return kind(**table)
+
+
+def costs(tables: Mapping[str, Any]) -> Costs:
+    """The section ``[costs]``, which nobody may forget."""
+    if "costs" not in tables:
+        raise InputError("section [costs] must be there, got none; fee_rate = 0.0 says no costs")
+    found: Costs = record("costs", Costs, tables["costs"])
+    return found
+
+
+def values(table: Mapping[str, Any]) -> dict[str, Any]:
+    """One value per parameter; TOML's word for None is None."""
+    return {name: None if value == NONE else value for name, value in table.items()}
+
+
+def window(value: Any) -> slice | list[slice]:
+    """Two bars, or a list of such pairs."""
+    if isinstance(value, list) and value and all(isinstance(each, list) for each in value):
+        return [slice(*_edges(each)) for each in value]
+    return slice(*_edges(value))
+
+
+def _edges(value: Any) -> list[int]:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(edge) is int for edge in value):
+        raise InputError(f"window must be two bars [first, last], or a list of such pairs, got {value!r}")
+    return value
+
+
+def samples(given: Any) -> tuple[dict[str, Bars], str]:
+    """``samples`` of ``[data]``: bars by symbol, and where they came from."""
+    if not isinstance(given, list) or not given or not all(isinstance(name, str) for name in given):
+        raise InputError(f"samples of [data] must be a list of symbols, got {given!r}")
+    if len(set(given)) < len(given):
+        raise InputError(f"samples of [data] must hold each symbol once, got {given!r}")
+    return {name: Bars.sample(name) for name in given}, "embedded daily bars"
+
+
+def files(given: Any, folder: Path) -> tuple[dict[str, Bars], str]:
+    """``files`` of ``[data]``: bars by symbol, and where they came from."""
+    if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given.values()):
+        raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
+    return {symbol: Bars.read(folder / name, symbol=symbol) for symbol, name in given.items()}, ", ".join(given.values())
+
+
+def imported(what: str, name: str, folder: Path) -> Any:
+    """What ``package.module:name`` names, also in the configuration's folder."""
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), attribute]):
+        raise InputError(f"{what} must be 'package.module:name', got {name!r}")
+    if str(folder.resolve()) not in sys.path:
+        sys.path.insert(0, str(folder.resolve()))
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{what} must name something importable, got {name!r}: {error}") from error
