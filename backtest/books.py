@@ -120,9 +120,9 @@ class Book:
 
     def _margin_load(self) -> Floats:
         value = self._account[0]
-        if value[-1] > 0:  # else it went bust, or is about to
-            return np.divide(self._account[2], value)
-        return np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0)
+        if value[-1] > 0:
+            return np.asarray(self._account[2] / value)
+        return np.asarray(np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0))  # it went bust
 
     @property
     def units(self) -> pd.DataFrame:
@@ -245,8 +245,8 @@ class Book:
     def _statistics(self) -> list[tuple[float, float, float]]:
         load, start = self._margin_load(), self.rules.start_value
         sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
-        of_book = (start, sums["end_equity"], sums["end_equity"] / start - 1.0, sums["max_drawdown"], sums["traded_value"] / start,
-                   sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"])
+        of_book = (start, sums["end_equity"], sums["end_equity"] / start - 1.0, sums["max_drawdown"],
+                   sums["traded_value"] / start, sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"])
         of_trades = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
         return of_trades + [(value, math.nan, math.nan) for value in of_book]
 

@@ -22,8 +22,8 @@ class Walk(Protocol):
 
     metrics: list[str]
 
-    def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
-        """Scores of a batch, (n_candidates, n_metrics)."""
+    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
+        """Scores of a batch in each window, (n_candidates, n_metrics)."""
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
@@ -124,16 +124,12 @@ class Cells(Generic[E]):
         found: list[Floats] = []
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):
-                found += self.in_windows(each, batch)
+                found += each.in_windows(batch, self.windows)
         if len(found) == 1:
             return found[0]
         values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
         aggregated = [self._aggregated(np.ascontiguousarray(values[:, metric])) for metric in range(values.shape[1])]
         return np.column_stack([*aggregated, *found])
-
-    def in_windows(self, evaluator: E, batch: Floats) -> list[Floats]:
-        """Scores of a batch on one symbol, in each window."""
-        return [evaluator(batch, window) for window in self.windows]
 
     def _aggregated(self, values: Floats) -> Floats:
         if not callable(self.aggregate):

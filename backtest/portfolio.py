@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,13 +15,15 @@ from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
-from backtest.space import Parameter
+from backtest.space import Space
 from backtest.trades import NO_TIMES, nanos_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+#: Target weights of bars, and these bars.
+Events = tuple[Floats, NDArray[np.int64]]
 #: From parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
@@ -152,7 +154,7 @@ class Market:
         return Prices(quotes, self.marks, NOTHING if self.high is None else self.high, NOTHING if self.low is None else self.low,
                       NO_TIMES if self.nanos is None else self.nanos)
 
-    def events(self, weights: Any, rebalance: Any = None) -> tuple[Floats, NDArray[np.int64]]:
+    def events(self, weights: Any, rebalance: Any = None) -> Events:
         """Target weights of the bars that decide, and these bars.
 
         ``rebalance`` says which, or None: every row that is not NaN throughout.
@@ -204,14 +206,14 @@ class Market:
 
 
 class Evaluator:
-    """``evaluate(batch, window=None) -> scores`` over rules that make weights: the seam every search takes.
+    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them.
 
     Parameters
     ----------
     rule : callable
         ``rule(params) -> weights``: target weights for every bar and asset, as :func:`backtest.simulate` takes them.
-    columns : mapping of str to Parameter
-        What the batch's columns hold, in order.
+    space : Space
+        What the batch's columns hold.
     market : Market
     rules : Rules
         Checked.
@@ -225,63 +227,68 @@ class Evaluator:
     Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
     """
 
-    def __init__(self, rule: Rule, columns: Mapping[str, Parameter], market: Market, rules: Rules, *,
-                 rebalance: Any = None, metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
+    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, *, rebalance: Any = None,
+                 metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
         if not callable(rule):
             raise InputError(f"rule must be callable, rule(params) -> weights, got {rule!r}")
-        self.rule, self.columns, self.market, self.rules, self.rebalance = rule, dict(columns), market, rules, rebalance
+        self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.prices = market.prices(rules.fill)
 
-    def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
-        """Metrics of a batch.
+    def bounds(self, window: slice | None) -> tuple[int, int]:
+        """First bar of a window, and one past its last."""
+        return self.market.bounds(window)
+
+    def context(self, window: slice | None = None) -> Context:
+        """What turns sums into metrics."""
+        return self.market.context(self.rules, window)
+
+    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
+        """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.
 
         Parameters
         ----------
         batch : ndarray of float64, shape (n_candidates, n_params)
             As :meth:`backtest.Space.candidates` gives it.
-        window : slice, optional
-            Trade inside these bars only; the rule may look at all of them.
+        windows : sequence of slice or None
+            Trade inside these bars only.
 
         Returns
         -------
-        ndarray of float64, shape (n_candidates, n_metrics)
+        list of ndarray of float64, shape (n_candidates, n_metrics)
         """
-        return sweep_metrics(self.metrics, self.sums(batch, window), self.market.context(self.rules, window))
+        settings = [self.market.settings(self.rules, window) for window in windows]
+        sums = [np.zeros(len(batch), dtype=SUMS) for _ in windows]
+        for start, books in self._blocks(batch):
+            for each, found in zip(settings, sums, strict=True):
+                evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
+        return [sweep_metrics(self.metrics, found, self.context(window)) for window, found in zip(windows, sums, strict=True)]
 
-    def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
-        """What each candidate leaves behind: ndarray of SUMS, shape (n_candidates,)."""
-        settings, result = self.market.settings(self.rules, window), np.zeros(len(batch), dtype=SUMS)
-        done, held = 0, 0
-        books: list[tuple[Floats, NDArray[np.int64]]] = []
+    def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
+        """Books of a batch and the number of the first, in blocks of bounded size."""
+        start, held, books = 0, 0, list[Events]()
         for row in batch:
-            books.append(self.events(row))
+            books.append(self.events(self.space.decode(row)))
             held += books[-1][0].nbytes
             if held >= BLOCK_BYTES:
-                evaluate_books(books, self.prices, settings, self.n_threads, result[done : done + len(books)])
-                done, held, books = done + len(books), 0, []
+                yield start, books
+                start, held, books = start + len(books), 0, []
         if books:
-            evaluate_books(books, self.prices, settings, self.n_threads, result[done:])
-        return result
+            yield start, books
 
-    def params(self, row: Floats) -> dict[str, Any]:
-        """The parameters that a row of a batch stands for."""
-        return {name: column.decode(value) for (name, column), value in zip(self.columns.items(), row.tolist(), strict=True)}
-
-    def events(self, row: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    def events(self, params: Mapping[str, Any]) -> Events:
         """Target weights of a candidate, and the bars that decide on them."""
-        params = self.params(row)
         try:
             weights = self.rule(params)
         except Exception as error:
-            raise ObjectiveError(f"rule failed at {params}: {type(error).__name__}: {error}", params) from error
+            raise ObjectiveError(f"rule failed at {params}: {type(error).__name__}: {error}", dict(params)) from error
         try:
             return self.market.events(weights, self.rebalance)
         except InputError as error:
-            raise ObjectiveError(f"rule at {params}: {error}", params) from error
+            raise ObjectiveError(f"rule at {params}: {error}", dict(params)) from error
 
 
-def evaluate_books(books: Sequence[tuple[Floats, NDArray[np.int64]]], prices: Prices, settings: Settings, n_threads: int,
+def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int,
                    sums: NDArray[Any]) -> None:
     """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
     targets = joined(books)
@@ -293,7 +300,7 @@ def evaluate_books(books: Sequence[tuple[Floats, NDArray[np.int64]]], prices: Pr
     run_rows(work, len(books), n_threads, CELL_US * (settings.last - settings.first) * prices.marks.shape[1])
 
 
-def joined(books: Sequence[tuple[Floats, NDArray[np.int64]]]) -> Targets:
+def joined(books: Sequence[Events]) -> Targets:
     """The events of several books in one table."""
     if len(books) == 1:
         return Targets(*books[0], np.array([0, len(books[0][1])], dtype=np.int64))

@@ -183,6 +183,10 @@ class Evaluator:
             raise InputError("start must be known before a batch is evaluated; call fix_start or give Execution(start=...)")
         return self.start
 
+    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
+        """Metrics of a batch in each window."""
+        return [self(batch, window) for window in windows]
+
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar whose close may decide, and one past the last bar."""
         n_bars = len(self.bars)

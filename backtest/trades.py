@@ -152,7 +152,7 @@ class Trades:
         return plain_numbers(self.statistics())
 
 
-_Sums = namedtuple("_Sums", TRADE_SUMS.names)  # type: ignore[misc]  # the names are those of the struct
+_Sums = namedtuple("_Sums", TRADE_SUMS.names or ())  # type: ignore[misc]  # the names are those of the struct
 
 
 def statistics_of(sums: NDArray[Any], months: float) -> list[tuple[float, float, float]]:

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest import portfolio
 from backtest._checks import InputError, vector
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
-from backtest.metrics import SUMS, Context, sweep_metrics, warn_if_undated
-from backtest.portfolio import Market, Rule, Rules, evaluate_books, joined
+from backtest.metrics import warn_if_undated
+from backtest.portfolio import Evaluator, Market, Rule, Rules, joined
 from backtest.results import Result
 from backtest.solve import Search, solve
 from backtest.space import Space
 from backtest.study.fingerprint import label, plain
 
 Floats = NDArray[np.float64]
-Events = tuple[Floats, NDArray[np.int64]]
 
 #: Candidates per batch of a grid: a rule takes milliseconds, and what is not finished is not stored.
 BATCH = 256
@@ -126,8 +124,8 @@ def optimize_weights(
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
     market = Market(close, open, high, low, index)
     base = None if benchmark is None else vector("benchmark", benchmark, length=market.n_bars)
-    books = Evaluator(rule, space, market, rules, rebalance, n_threads)
-    cells = BookCells(market, window, aggregate, lambda _market, _share: books)
+    books = Evaluator(rule, space, market, rules, rebalance=rebalance, n_threads=n_threads)
+    cells = Cells(market, window, aggregate, lambda _market, _share: books)
     warn_if_undated(*cells.contexts())
     provenance = _provenance(books, cells, version)
 
@@ -142,59 +140,12 @@ def optimize_weights(
     return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, batch_size=BATCH)
 
 
-class Evaluator(portfolio.Evaluator):
-    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them."""
-
-    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, rebalance: Any, n_threads: int | None) -> None:
-        super().__init__(rule, space.parameters, market, rules, rebalance=rebalance, n_threads=n_threads)
-        self.space = space
-
-    def params(self, row: Floats) -> dict[str, Any]:
-        """The parameters that a row of a batch stands for; those that are not there are left out."""
-        return self.space.decode(row)
-
-    def bounds(self, window: slice | None) -> tuple[int, int]:
-        """First bar of a window, and one past its last."""
-        return self.market.bounds(window)
-
-    def context(self, window: slice | None = None) -> Context:
-        """What turns sums into metrics."""
-        return self.market.context(self.rules, window)
-
-
-class BookCells(Cells[Evaluator]):
-    """Books in several windows; the rule is asked once for all of them."""
-
-    def in_windows(self, evaluator: Evaluator, batch: Floats) -> list[Floats]:
-        """Scores of a batch in each window."""
-        settings = [evaluator.market.settings(evaluator.rules, window) for window in self.windows]
-        sums = [np.zeros(len(batch), dtype=SUMS) for _ in self.windows]
-        for start, books in _blocks(evaluator, batch):
-            for each, found in zip(settings, sums, strict=True):
-                evaluate_books(books, evaluator.prices, each, evaluator.n_threads, found[start : start + len(books)])
-        return [sweep_metrics(evaluator.metrics, found, evaluator.context(window))
-                for window, found in zip(self.windows, sums, strict=True)]
-
-
-def _blocks(evaluator: Evaluator, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
-    """Books of a batch and the number of the first, in blocks of bounded size."""
-    start, held, books = 0, 0, list[Events]()
-    for row in batch:
-        books.append(evaluator.events(row))
-        held += books[-1][0].nbytes
-        if held >= portfolio.BLOCK_BYTES:
-            yield start, books
-            start, held, books = start + len(books), 0, []
-    if books:
-        yield start, books
-
-
 def _book(evaluator: Evaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
-    events = evaluator.events(evaluator.space.encode(params))
+    events = evaluator.events(params)
     return Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
 
 
-def _provenance(books: Evaluator, cells: BookCells, version: str | None) -> dict[str, Any]:
+def _provenance(books: Evaluator, cells: Cells[Evaluator], version: str | None) -> dict[str, Any]:
     market, rule = books.market, books.rule
     return {
         "data": _content(market), "assets": list(map(str, market.assets)), "n_bars": market.n_bars,

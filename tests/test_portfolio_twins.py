@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from cases import simulated, weight_cases
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from test_twins import both, copy_of_twin, pure_source, same_bits
 
 import backtest as bt
@@ -50,8 +52,12 @@ def test_widths_around_simd_registers(n_assets, fill):
               "periods_per_year": 252.0}
     for array in (weights, close, open_):
         array.flags.writeable = False
-    for left, right in zip(*both(lambda: outputs(weights, kwargs)), strict=True):
-        same_bits(left, right)
+    with _backend.forced("python"):
+        expected = outputs(weights, kwargs)
+    for simd in _backend.simd_levels():
+        with _backend.forced("cython", simd):
+            for left, right in zip(outputs(weights, kwargs), expected, strict=True):
+                same_bits(left, right)
 
 
 def test_statistics_of_the_kernel_are_those_of_the_trades():
@@ -103,6 +109,24 @@ def test_rows_of_a_batch_are_the_callers_business():
             _backend.kernel("portfolio").evaluate(market.prices("next_open"), joined(books), settings, 1, 3, part)
         assert part["n_fills"][1:3].all()
         assert not part[[0, 3, 4]].tobytes().strip(b"\0")
+
+
+@given(arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)),
+              elements=st.sampled_from([np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 5e-324, 1.7e308])))
+@settings(max_examples=200)
+def test_tables_are_checked_alike(table):
+    found = []
+    for name in ("cython", "python"):
+        with _backend.forced(name):
+            kernel, bars = _backend.kernel("portfolio"), np.full(len(table), -1)
+            found.append((kernel.are_prices(table), kernel.find_events(table, bars), bars.tolist()))
+    assert found[0] == found[1]
+    is_event, is_none = np.isfinite(table).all(axis=1), np.isnan(table).all(axis=1)
+    wrong = np.flatnonzero(~(is_event | is_none))
+    n_seen = wrong[0] if len(wrong) else len(table)
+    assert found[0][0] == bool(((table > 0) & (table < np.inf)).all())
+    assert found[0][1] == (is_event[:n_seen].sum(), wrong[0] if len(wrong) else -1)
+    assert found[0][2][:found[0][1][0]] == np.flatnonzero(is_event[:n_seen]).tolist()
 
 
 @pytest.mark.parametrize(("sign", "mutant"), [
