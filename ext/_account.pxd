@@ -1,0 +1,401 @@
+# The account of one book of target weights while its bars pass; the twin is backtest/_pure/portfolio.py.
+
+from libc.math cimport INFINITY, NAN, fabs
+from libc.stdint cimport int64_t
+
+from _costs cimport CostRule, order_cost
+from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums
+from _trades cimport (DUST, LANES, LOST, MOST_NET, N_TRADES, N_WINNERS, NET, NS_PER_DAY, RETURN, RETURN_2, WON, Totals, added,
+                      larger, most, smaller)
+
+cdef extern from *:
+    """
+    #include "_positions.h"
+    #include "_completed.h"
+    #define BACKTEST_LEAST_ORDER 1e-12
+    """
+    const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
+    void positions_value(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *prices, const double *end,
+                         double *values, double *gross) nogil
+    double positions_value_quoted(Py_ssize_t n_assets, const double *units, const double *quotes, const double *quotes_end,
+                                  const double *marks, const double *marks_end) nogil
+    void positions_expect(Py_ssize_t n_assets, const double *prices) nogil
+    void positions_see(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
+                       const double *prices, const double *end, double *mfe, double *mae) nogil
+    ctypedef struct order_rules:
+        double base, scale, least, dust, slippage, fixed, per_unit, fee_rate, minimum, maximum
+    bint positions_orders(Py_ssize_t n_assets, const order_rules *rules, const double *quotes, const double *end,
+                          const double *units, double *waiting, double *orders, double *prices, double *costs) nogil
+    double positions_pay(Py_ssize_t n_assets, const double *orders, const double *prices, const double *costs, double cash,
+                         double *traded, double *paid, int64_t *n_orders) nogil
+    void positions_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
+                        const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost,
+                        double *mfe, double *mae, double *entry_bar, double *was, double *net, double *result, double *paid,
+                        double *best, double *worst, double *held_bars) nogil
+    void completed_keep_some(Py_ssize_t n_lanes, const double *was, const double *net, const double *result,
+                             double (*kept)[19][8], double *extremes) nogil
+    void completed_keep_more(Py_ssize_t n_lanes, const double *was, const double *net, const double *paid, const double *best,
+                             const double *worst, const double *held_bars, const double *days, double (*kept)[19][8]) nogil
+    void completed_streaks(Py_ssize_t n_lanes, const double *was, const double *net, double *kinds,
+                           double (*streaks)[4]) nogil
+
+cdef enum:
+    HALVINGS = 60  # of the scale that leaves room for costs: down to neighbouring floats
+    BLOCK = 64  # at most so many bars are valued at once; between them no order can fill
+    N_ARRAYS = 20
+
+cdef struct Rules:  # what the books share
+    CostRule costs
+    int64_t first
+    int64_t last
+    double start_value
+    double rf_per_bar
+    double borrow_per_bar
+    bint fills_at_close
+    bint reinvest
+    bint reserve_costs
+
+
+cdef struct Book:  # the account of one book while its bars pass
+    Py_ssize_t n_assets
+    const double *quotes       # (n_bars, n_assets), as marks, high and low
+    const double *marks
+    const double *high         # NULL: not known
+    const double *low
+    const double *quotes_end   # where quotes and the other prices end
+    const double *marks_end
+    const double *high_end
+    const double *low_end
+    const double *targets      # (n_events, n_assets)
+    const int64_t *event_bars
+    Py_ssize_t n_events
+    Fill *ledger               # NULL: not recorded
+    bint follows               # what positions live through between their fills
+    int64_t lived              # positions have seen the bars before this one
+    double cash
+    # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
+    Py_ssize_t n_lanes
+    double *units
+    double *waiting            # targets; NaN: does not wait
+    double *entry_price
+    double *entry_cost
+    double *borrow_cost
+    double *mfe
+    double *mae
+    double *entry_bar
+    double *orders             # of one rebalancing; 0: none
+    double *prices
+    double *costs
+    double *seen
+    double *was                # units before, of assets that complete a trade; then of these trades:
+    double *net
+    double *result
+    double *paid
+    double *best
+    double *worst
+    double *held_bars
+    double *days
+    Py_ssize_t n_held
+    int64_t decision_bar
+    Totals totals
+    double traded[8]           # value of all orders, and what they cost, in LANES lanes
+    double paid_costs[8]
+    double borrowing
+    double extremes[16]        # largest and smallest of a trade, in LANES lanes each
+    # Sums.
+    int64_t n_fills
+    double last_value
+    double peak
+    Sums sums
+
+
+cdef inline bint is_price(double quote) noexcept nogil:
+    return 0.0 < quote and quote < INFINITY
+
+
+cdef inline double order_of(const Book *book, Py_ssize_t asset, double target, double base, double quote) noexcept nogil:
+    cdef double before = book.units[asset]
+    cdef double order = target * base / quote - before
+    cdef double after = before + order
+    if fabs(after) <= DUST * (fabs(order) if fabs(order) > fabs(before) else fabs(before)):
+        order = -before  # a rounding error is no position
+    return order if fabs(order) * quote > LEAST_ORDER * base else 0.0
+
+
+cdef inline double price_of(const Rules *rules, double order, double quote) noexcept nogil:
+    return quote * (1.0 + rules.costs.slippage) if order > 0.0 else quote * (1.0 - rules.costs.slippage)
+
+
+cdef inline double scale_of(const Book *book, const Rules *rules, int64_t bar, double base) noexcept nogil:
+    cdef const double *quotes = &book.quotes[bar * book.n_assets]
+    cdef double cash = book.cash
+    cdef double low = 0.0, high = 1.0
+    cdef double middle, least
+    cdef Py_ssize_t asset
+    cdef int _halving
+    for asset in range(book.n_assets):
+        if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
+            cash -= order_of(book, asset, book.waiting[asset], base, quotes[asset]) * quotes[asset]
+    least = cash if cash < 0.0 else 0.0
+    if cash_after(book, rules, bar, base, 1.0) >= least or cash_after(book, rules, bar, base, 0.0) < least:
+        return 1.0
+    for _halving in range(HALVINGS):
+        middle = 0.5 * (low + high)
+        if cash_after(book, rules, bar, base, middle) >= least:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+cdef inline double cash_after(const Book *book, const Rules *rules, int64_t bar, double base, double scale) noexcept nogil:
+    cdef const double *quotes = &book.quotes[bar * book.n_assets]
+    cdef double cash = book.cash
+    cdef double order, price
+    cdef Py_ssize_t asset
+    for asset in range(book.n_assets):
+        if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
+            order = order_of(book, asset, book.waiting[asset] * scale, base, quotes[asset])
+            if order != 0.0:
+                price = price_of(rules, order, quotes[asset])
+                cash = cash - (order * price + order_cost(&rules.costs, fabs(order), price))
+    return cash
+
+
+cdef inline void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment) noexcept nogil:
+    cdef const double *quotes = &book.quotes[bar * book.n_assets]
+    cdef const double *marks = &book.marks[(bar if moment == CLOSE else bar - 1) * book.n_assets]
+    cdef const CostRule *costs = &rules.costs
+    cdef order_rules sizing
+    cdef double base
+    cdef bint still_waits
+    cdef double value = book.cash + positions_value_quoted(book.n_assets, book.units, quotes, book.quotes_end, marks,
+                                                           book.marks_end)
+    if not value > 0.0:
+        return  # nothing is left to size orders by; the close decides whether this is a bust
+    base = value if rules.reinvest else rules.start_value
+    sizing = order_rules(
+        base=base, scale=scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0, least=LEAST_ORDER * base, dust=DUST,
+        slippage=costs.slippage, fixed=costs.fixed, per_unit=costs.per_unit, fee_rate=costs.fee_rate, minimum=costs.minimum,
+        maximum=costs.maximum)
+    still_waits = positions_orders(book.n_assets, &sizing, quotes, book.quotes_end, book.units, book.waiting, book.orders,
+                                   book.prices, book.costs)
+    execute(book, bar, moment, NONE, value)
+    if not still_waits:
+        book.decision_bar = -1
+
+
+cdef inline void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+    # The orders of one moment: ledger, cash, positions, trades.
+    cdef const double *seen = &book.quotes[bar * book.n_assets] if moment == OPEN else book.entry_price
+    cdef const int64_t *times = book.totals.times
+    cdef int64_t n_orders = 0, n_held = 0
+    cdef Py_ssize_t asset
+    live_until(book, bar if moment == OPEN else bar + 1)
+    if book.ledger != NULL:
+        write_down(book, bar, moment, reason, value)
+    book.cash = positions_pay(book.n_assets, book.orders, book.prices, book.costs, book.cash, book.traded, book.paid_costs,
+                              &n_orders)
+    for asset in range(book.n_assets):
+        book.seen[asset] = seen[asset]  # an open came before the order that it fills
+    positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
+                   book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result,
+                   book.paid, book.best, book.worst, book.held_bars)
+    if times != NULL and book.follows:
+        for asset in range(book.n_assets):
+            book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
+    completed_keep_some(book.n_lanes, book.was, book.net, book.result, book.totals.kept, book.extremes)
+    if book.follows:
+        completed_keep_more(book.n_lanes, book.was, book.net, book.paid, book.best, book.worst, book.held_bars,
+                            NULL if times == NULL else book.days, book.totals.kept)
+        completed_streaks(book.n_lanes, book.was, book.net, book.orders, <double (*)[4]>&book.totals.streaks[0])
+    for asset in range(book.n_assets):
+        n_held += book.units[asset] != 0.0
+    book.n_fills += n_orders
+    book.n_held = n_held
+
+
+cdef inline void write_down(const Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+    cdef Fill *fill = &book.ledger[book.n_fills]
+    cdef double cash = book.cash
+    cdef double before, after, order
+    cdef Py_ssize_t asset
+    for asset in range(book.n_assets):
+        order, before = book.orders[asset], book.units[asset]
+        if order == 0.0:
+            continue
+        after = before + order
+        fill.decision_bar, fill.fill_bar, fill.moment, fill.asset = book.decision_bar, bar, moment, asset
+        fill.units, fill.price, fill.value, fill.cost = order, book.prices[asset], order * book.prices[asset], book.costs[asset]
+        fill.cash_before = cash
+        cash -= order * book.prices[asset] + book.costs[asset]
+        fill.cash_after = cash
+        fill.position_before, fill.position_after = before, after
+        fill.reason, fill.ambiguous = reason, 0
+        if reason == NONE and before != 0.0 and (before > 0.0) != (order > 0.0):
+            fill.reason = REVERSE if after != 0.0 and (after > 0.0) != (before > 0.0) else SIGNAL
+        fill.stop, fill.target, fill.equity, fill.written_off = NAN, NAN, value, 0.0
+        fill += 1
+
+
+cdef inline void of_trades(Book *book) noexcept nogil:
+    cdef Sums *sums = &book.sums
+    cdef const Totals *totals = &book.totals
+    cdef Py_ssize_t lane
+    sums.n_trades, sums.n_winners = added(totals, 0, N_TRADES), added(totals, 0, N_WINNERS)
+    sums.won, sums.lost, sums.net_profit = added(totals, 0, WON), added(totals, 0, LOST), added(totals, 0, NET)
+    sums.sum_trade_return, sums.sum_trade_return_2 = added(totals, 0, RETURN), added(totals, 0, RETURN_2)
+    sums.largest_profit = most(totals, 0, MOST_NET)
+    for lane in range(LANES):
+        sums.best_trade = larger(sums.best_trade, book.extremes[lane])
+        sums.worst_trade = smaller(sums.worst_trade, book.extremes[LANES + lane])
+
+
+cdef inline void live_until(Book *book, int64_t bar) noexcept nogil:
+    # What positions see of the bars up to this one: their extremes, if they are known, and their closes.
+    cdef Py_ssize_t row = book.lived * book.n_assets, n_bars = bar - book.lived
+    if not book.follows or n_bars <= 0:
+        return
+    if book.high != NULL:
+        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.high[row], book.high_end, book.mfe, book.mae)
+        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.low[row], book.low_end, book.mfe, book.mae)
+    positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.marks[row], book.marks_end, book.mfe, book.mae)
+    book.lived = bar
+
+
+cdef inline void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    cdef const double *marks = &book.marks[bar * book.n_assets]
+    cdef double paid = 0.0
+    cdef double cost
+    cdef Py_ssize_t asset
+    for asset in range(book.n_assets):
+        if book.units[asset] < 0.0:
+            cost = -book.units[asset] * marks[asset] * rules.borrow_per_bar
+            book.borrow_cost[asset] += cost
+            paid += cost
+    book.cash -= paid
+    book.borrowing += paid
+
+
+cdef inline void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+    cdef const double *marks = &book.marks[bar * book.n_assets]
+    cdef Py_ssize_t asset
+    cdef double order
+    cdef int side = 0
+    book.decision_bar = bar
+    if book.n_held:  # otherwise costs alone were too much, after the last position had been closed
+        for asset in range(book.n_assets):
+            order = 0.0 if book.units[asset] == 0.0 else -book.units[asset]
+            book.orders[asset] = order
+            book.prices[asset] = price_of(rules, order, marks[asset]) if order != 0.0 else 0.0
+            book.costs[asset] = order_cost(&rules.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
+        execute(book, bar, CLOSE, BUST, 0.0)
+    for asset in range(book.n_assets):
+        book.waiting[asset] = NAN
+        if book.was[asset] != 0.0:  # the last trade is that of the last column
+            side = 0 if book.was[asset] > 0.0 else 1
+    book.decision_bar = -1
+    book.totals.written_off[side] += 0.0 - book.cash
+    if book.ledger != NULL:
+        book.ledger[book.n_fills - 1].written_off = 0.0 - book.cash
+    book.sums.written_off = 0.0 - book.cash
+    book.cash = 0.0
+
+
+cdef inline void mark(Book *book, const Rules *rules, double value) noexcept nogil:
+    cdef Sums *sums = &book.sums
+    cdef double result = (value - book.last_value) / book.last_value if book.last_value != 0.0 else 0.0
+    cdef double square = result * result
+    cdef double excess = result - rules.rf_per_bar
+    cdef double fall
+    book.last_value = value
+    sums.sum_return += result
+    sums.sum_return_2 += square
+    sums.sum_return_3 += square * result
+    sums.sum_return_4 += square * square
+    if result > 0.0:
+        sums.sum_gain += result
+    else:
+        sums.sum_loss -= result
+    if excess < 0.0:
+        sums.sum_downside_2 += excess * excess
+    if value > book.peak:
+        book.peak = value
+    fall = value / book.peak - 1.0
+    if fall < sums.max_drawdown:
+        sums.max_drawdown = fall
+
+
+cdef inline int64_t block_end(const Book *book, const Rules *rules, int64_t bar, Py_ssize_t event) noexcept nogil:
+    # One past the last bar at whose close the units are those of this one: where nothing waits, up to the next event's.
+    cdef int64_t end = bar + 1
+    if book.decision_bar < 0:
+        end = book.event_bars[event] + 1 if event < book.n_events else rules.last
+        if end > bar + BLOCK:
+            end = bar + BLOCK
+        if end > rules.last:
+            end = rules.last
+    return end
+
+
+cdef inline void value_bars(const Book *book, int64_t bar, int64_t end, double *positions, double *gross) noexcept nogil:
+    positions_value(book.n_assets, end - bar, book.units, &book.marks[bar * book.n_assets], book.marks_end, positions, gross)
+
+
+cdef inline void replay_bars(Book *book, const Rules *rules, double *account) noexcept nogil:
+    cdef double positions[BLOCK]
+    cdef double gross[BLOCK]
+    cdef int64_t first = rules.first, last = rules.last
+    cdef int64_t n_bars = last - first
+    cdef int64_t bar, asset
+    cdef int64_t block = first, end = first
+    cdef double value, load
+    cdef bint is_bust = False
+    cdef Py_ssize_t event = 0
+    while event < book.n_events and book.event_bars[event] < first:
+        event += 1
+    for bar in range(first, last):
+        if is_bust:
+            mark(book, rules, 0.0)
+            if account != NULL:
+                account[bar - first] = account[n_bars + bar - first] = account[2 * n_bars + bar - first] = 0.0
+            continue
+        if book.decision_bar >= 0:
+            rebalance(book, rules, bar, OPEN)
+        if rules.borrow_per_bar != 0.0:
+            borrow(book, rules, bar)
+        if bar >= end:
+            block, end = bar, block_end(book, rules, bar, event)
+            value_bars(book, bar, end, positions, gross)
+        value, load = book.cash + positions[bar - block], gross[bar - block]
+        if event < book.n_events and book.event_bars[event] == bar:
+            if value > 0.0:
+                for asset in range(book.n_assets):
+                    book.waiting[asset] = book.targets[event * book.n_assets + asset]
+                book.decision_bar = bar
+                if rules.fills_at_close:
+                    rebalance(book, rules, bar, CLOSE)
+                    for asset in range(book.n_assets):
+                        book.waiting[asset] = NAN
+                    book.decision_bar = -1
+                    value_bars(book, bar, bar + 1, positions, gross)
+                    value, load = book.cash + positions[0], gross[0]
+                elif bar + 1 < last:
+                    positions_expect(book.n_assets, &book.quotes[(bar + 1) * book.n_assets])
+            event += 1
+        if value <= 0.0:
+            is_bust = True
+            bust(book, rules, bar)
+            value = load = 0.0
+        mark(book, rules, value)
+        if book.n_held:
+            book.sums.bars_held += 1.0
+        if account != NULL:
+            account[bar - first], account[n_bars + bar - first], account[2 * n_bars + bar - first] = value, book.cash, load
+    book.sums.n_fills = <double>book.n_fills
+    book.sums.end_equity = book.last_value
+    for asset in range(LANES):
+        book.sums.traded_value += book.traded[asset]
+        book.sums.costs += book.paid_costs[asset]
+    book.sums.costs += book.borrowing
+    of_trades(book)
