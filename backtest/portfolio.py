@@ -107,9 +107,7 @@ class Market:
         self.n_bars, self.n_assets = self.close.shape
         if not self.close.size:
             raise DataError(f"close must have at least one bar and one asset, got shape {self.close.shape}")
-        self.labels: tuple[Any, ...] | None = _labels(close)
-        self.assets = self.labels or tuple(range(self.n_assets))
-        self._rows = _rows(close)
+        self._columns, self._rows = getattr(close, "columns", None), _rows(close)
         if (high is None) != (low is None):
             raise InputError("high and low must be given together, got one of them")
         self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
@@ -120,15 +118,21 @@ class Market:
         if not self.marks[-1].any():
             raise DataError("close must hold a valid price, finite and > 0, got none")
 
+    @functools.cached_property
+    def assets(self) -> tuple[Any, ...]:
+        """Labels of the columns, or their numbers."""
+        return tuple(range(self.n_assets) if self._columns is None else self._columns)
+
     def aligned(self, name: str, values: Any) -> Floats:
         """Values for the same bars and assets; of another shape or with other labels they are refused."""
         array = _table(name, values)
         if array.shape != self.close.shape:
             raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
-        labels, rows = _labels(values), _rows(values)
-        if labels is not None and self.labels is not None and labels != self.labels:
-            column = next(at for at in range(self.n_assets) if labels[at] != self.labels[at])
-            raise InputError(f"{name} must have the columns of close, got {labels[column]!r} for {self.labels[column]!r} (column "
+        columns, rows = getattr(values, "columns", None), _rows(values)
+        if columns is not None and self._columns is not None and columns is not self._columns and not columns.equals(self._columns):
+            found, expected = list(columns), list(self._columns)
+            column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
+            raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "
                              f"{column})")
         if rows is not None and self._rows is not None and rows is not self._rows and not rows.equals(self._rows):
             different = [row for row, (mine, other) in enumerate(zip(rows, self._rows, strict=True)) if mine != other]
@@ -311,16 +315,11 @@ def joined(books: Sequence[Events]) -> Targets:
 
 def _table(name: str, values: Any) -> Floats:
     """A matrix (n_bars, n_assets) that nobody else writes into; one dimension is one asset."""
-    given = np.asarray(values)
+    given = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
     array = matrix(name, given[:, None] if given.ndim == 1 else given, finite=False)
     if array.flags.writeable and np.shares_memory(array, given):
         array = array.copy()
     return array
-
-
-def _labels(values: Any) -> tuple[Any, ...] | None:
-    columns = getattr(values, "columns", None)
-    return None if columns is None else tuple(columns)
 
 
 def _rows(values: Any) -> Any:
