@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 import backtest as bt
 from backtest import cli
 from backtest.study.join import imported, join
-from backtest.study.store import Status, Store
+from backtest.study.rows import Status
+from backtest.study.store import Store
 
 PROGRAM = textwrap.dedent("""
     import sys, time

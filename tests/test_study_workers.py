@@ -17,7 +17,8 @@ import pytest
 import backtest as bt
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
-from backtest.study.store import Status, Store
+from backtest.study.rows import Status
+from backtest.study.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,11 @@ from backtest.compute.threads import default_threads
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
 from backtest.study.interruptions import Interruptions, Stopped
-from backtest.study.propose import Candidate
+from backtest.study.propose import Candidate, Proposer
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
-from backtest.study.store import Status
+from backtest.study.rows import Status
+from backtest.study.state import State
 from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
-
-if TYPE_CHECKING:
-    from backtest.study.study import Study
 
 logger = logging.getLogger("backtest")
 
@@ -49,16 +47,18 @@ class Driver:
 
     Parameters
     ----------
-    study : Study
+    study : State
+    proposer : Proposer
     target : float
         Distinct candidates the study shall have finished.
     deadline : float
         ``time.monotonic()`` after which nothing starts.
     """
 
-    def __init__(self, study: Study, target: float, deadline: float, trial_timeout: float | None, catch: tuple[Any, ...],
-                 retries: int, executor: Executor | None, look: Callable[[list[Finished]], None]) -> None:
-        self.study, self.proposer, self.store = study, study.proposer(), study.store
+    def __init__(self, study: State, proposer: Proposer, target: float, deadline: float, trial_timeout: float | None,
+                 catch: tuple[Any, ...], retries: int, executor: Executor | None,
+                 look: Callable[[list[Finished]], None]) -> None:
+        self.study, self.proposer, self.store = study, proposer, study.store
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
         self.owner = f"{_here()} {os.getpid()} {os.urandom(16).hex()}"

@@ -15,7 +15,7 @@ from backtest._checks import SpaceError
 from backtest.search.cache import TrialCache
 from backtest.space import Choice, Continuous, Order, Space
 from backtest.study.engine import Engine
-from backtest.study.store import Status
+from backtest.study.rows import Status
 
 Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")

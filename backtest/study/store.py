@@ -11,9 +11,6 @@ One SQLite file.  Tables:
 from __future__ import annotations
 
 import contextlib
-import enum
-import functools
-import itertools
 import json
 import operator
 import os
@@ -25,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest._checks import StoreError, StoreVersionError
+from backtest.study.rows import COLUMNS, Row, Status, insertions, on_keys
 from backtest.study.tables import tables
 
 if TYPE_CHECKING:
@@ -36,42 +34,18 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x62746B73
 #: Seconds a driver waits for another one's transaction.
 PATIENCE = 60.0
-#: Keys looked up in one statement.
-_CHUNK = 500
 #: Rows of a transaction that stores many.
 BATCH = 100_000
-#: Measured with a million rows there already, rows a second in batches of 20,000: 165,000 so (72,000 where the log is folded
-#: back), 60,000 to 145,000 with half the cache and a quarter of the log.  In plain sqlite3, in one run: 100,000 to 190,000 with
-#: these pages, 95,000 with pages of 4 KiB, 48,000 where the rows themselves lie in the order of their keys (WITHOUT ROWID),
-#: which is a random one.  Cache and log are limits, which a small store does not reach.
+#: Measured with a million rows there already and half a million more, rows a second with the log folded back: in batches of
+#: 20,000 as many as 192,000 with these pages, 172,000 with pages of 8 KiB, 161,000 of 4 KiB, 223,000 of 32 KiB; but in batches
+#: of 512 38,000, 47,000, 62,000 and 29,000, since each touches a page.  A log of twice the size gains 6 %.  Where the rows
+#: themselves lie in the order of their keys (WITHOUT ROWID), which is a random one, it takes three times as long.  Cache and log
+#: are limits, which a small store does not reach.
 _PAGE, _CACHE_KIB, _LOG_PAGES = 16_384, 131_072, 8192
 
 
 #: Connections of a parent, kept so that the child's end of them is never closed in its name.
 _inherited: list[Any] = []
-
-
-class Status(enum.IntEnum):
-    """How an evaluation ended."""
-
-    DONE = 0
-    UNDEFINED = 1  # evaluated, and the metric is not defined there
-    PRUNED = 2
-    FAILED = 3
-
-
-class Row(NamedTuple):
-    """One stored result."""
-
-    key: bytes
-    status: int = Status.DONE
-    value: float | None = None
-    metrics: bytes | None = None  # float64, named by the context
-    params: str | None = None  # JSON
-    extra: str | None = None  # JSON: error, reported steps, attributes
-    finished: float = 0.0  # seconds since 1970
-    seconds: float | None = None  # it took
-    attempts: int = 1
 
 
 class Reserved(NamedTuple):
@@ -80,30 +54,6 @@ class Reserved(NamedTuple):
     mine: list[bytes]
     known: dict[bytes, Row]
     others: list[bytes]  # another driver evaluates them now
-
-
-_COLUMNS = ", ".join(Row._fields)
-
-
-@functools.cache
-def _upsert(fields: tuple[str, ...]) -> str:
-    """Store these fields of a result, the others as NULL; a result stays, but a failure may be followed by another attempt."""
-    return (f"INSERT INTO results (context, {', '.join(fields)}) VALUES ({', '.join('?' * (len(fields) + 1))}) "
-            "ON CONFLICT (context, key) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:-1])
-            + f", attempts = results.attempts + excluded.attempts WHERE results.status = {Status.FAILED:d}")
-
-
-def _some_keys(what: str, context: int, keys: Iterable[bytes], more: str = "",
-               *values: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Statements on a context's keys, neighbours in the index together, and their parameters."""
-    waiting = iter(sorted(keys))
-    while some := tuple(map(bytearray, itertools.islice(waiting, _CHUNK))):
-        yield f"{what} WHERE context = ? AND key IN ({', '.join('?' * len(some))}){more}", (context, *some, *values)
-
-
-def _bound(key: bytes | None) -> bytearray | None:
-    """Bytes as they are bound fastest: sqlite3 looks for an adapter of ``bytes``, and of None, which takes 0.3 us a value."""
-    return None if key is None else bytearray(key)
 
 
 #: What to do, by a word in the database's own message.
@@ -220,12 +170,14 @@ class Store:
     @contextlib.contextmanager
     def _complaints(self) -> Iterator[None]:
         """Errors of the database, in words that say what to do."""
+        import sqlite3
+
         from sqlalchemy.exc import DBAPIError
 
         try:
             yield
-        except DBAPIError as error:
-            said, path = str(error.orig), repr(str(self.path))
+        except (DBAPIError, sqlite3.Error) as error:  # the latter from the driver's own cursor
+            said, path = str(error.orig if isinstance(error, DBAPIError) else error), repr(str(self.path))
             for word, rule in _RULES.items():
                 if word in said:
                     raise StoreError(f"store {rule}, got {path}: {said}; what was stored before is kept") from error
@@ -311,17 +263,17 @@ class Store:
             return self._known(context, keys)
 
     def _known(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        return {row[0]: Row._make(row) for row in self._by_key(f"SELECT {_COLUMNS} FROM results", context, keys)}
+        return {row[0]: Row._make(row) for row in self._by_key(f"SELECT {COLUMNS} FROM results", context, keys)}
 
     def _by_key(self, select: str, context: int, keys: Sequence[bytes], more: str = "",
                 *values: Any) -> Iterator[tuple[Any, ...]]:
-        for statement, parameters in _some_keys(select, context, keys, more, *values):
+        for statement, parameters in on_keys(select, context, keys, more, *values):
             yield from self._all(statement, parameters)
 
     def read(self, context: int, after: int = 0) -> tuple[list[Row], int]:
         """Results of a context in the order they were stored in, and a mark; ``after`` a mark, only those stored since."""
         with self._session(writes=False):
-            found = self._all(f"SELECT {_COLUMNS}, id FROM results WHERE context = ? AND id > ? ORDER BY id", (context, after))
+            found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE context = ? AND id > ? ORDER BY id", (context, after))
         return [Row._make(row[:-1]) for row in found], found[-1][-1] if found else after
 
     def add(self, context: int, rows: Iterable[Row]) -> None:
@@ -335,14 +287,8 @@ class Store:
                 self._insert(context, ready[start : start + BATCH])
 
     def _insert(self, context: int, rows: Iterable[Row]) -> None:
-        waiting = iter(rows)
-        while some := list(itertools.islice(waiting, _CHUNK)):
-            fields, columns = [], []
-            for name, column in zip(Row._fields, zip(*some, strict=True), strict=True):
-                if column[0] is not None or column.count(None) < len(column):  # nothing is bound for a column of nothing
-                    fields.append(name)
-                    columns.append(tuple(map(_bound, column)) if name in ("key", "metrics") else column)
-            self._run(_upsert(tuple(fields)), list(zip(itertools.repeat(context), *columns)))
+        for statement, parameters in insertions(context, rows):
+            self._run(statement, parameters)
 
     def changes(self) -> int:
         """A number that differs when another connection has written."""
@@ -403,7 +349,7 @@ class Store:
             keys = [row.key for row in rows]
             mine = {row[0] for row in self._by_key("SELECT key FROM leases", context, keys, " AND owner = ?", owner)}
             self._insert(context, (row for row in rows if row.key in mine))
-            for statement, parameters in _some_keys("DELETE FROM leases", context, mine):
+            for statement, parameters in on_keys("DELETE FROM leases", context, mine):
                 self._run(statement, parameters)
         return mine
 
