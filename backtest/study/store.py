@@ -272,8 +272,10 @@ class Store:
 
     def read(self, context: int, after: int = 0) -> tuple[list[Row], int]:
         """Results of a context in the order they were stored in, and a mark; ``after`` a mark, only those stored since."""
+        # After a mark the rows themselves are searched, not the index: +context is no column of it.
+        where = f"{'+' if after else ''}context = ? AND id > ?"
         with self._session(writes=False):
-            found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE context = ? AND id > ? ORDER BY id", (context, after))
+            found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE {where} ORDER BY id", (context, after))
         return [Row._make(row[:-1]) for row in found], found[-1][-1] if found else after
 
     def add(self, context: int, rows: Iterable[Row]) -> None:
