@@ -37,10 +37,10 @@ PATIENCE = 60.0
 #: Rows of a transaction that stores many.
 BATCH = 100_000
 #: Measured in plain sqlite3 with a million rows there already and half a million more, keys a second with all that folds the log
-#: back: in batches of 20,000 192,000 with these pages, 172,000 with pages of 8 KiB, 161,000 of 4 KiB, 223,000 of 32 KiB; but rows in
-#: batches of 512 38,000, 47,000, 62,000 and 29,000, since each of them touches a page of the index.  A log of twice the size gains
-#: 6 %.  Where the rows themselves lie in the order of their keys (WITHOUT ROWID), which is a random one, it takes three times as
-#: long.  Cache and log are limits, which a small store does not reach.
+#: back: in batches of 20,000 192,000 with these pages, 172,000 with pages of 8 KiB, 161,000 of 4 KiB, 223,000 of 32 KiB; but rows
+#: in batches of 512 38,000, 47,000, 62,000 and 29,000, since each of them touches a page of the index.  A log of twice the size
+#: gains 6 %.  Where the rows themselves lie in the order of their keys (WITHOUT ROWID), which is a random one, it takes three
+#: times as long.  Cache and log are limits, which a small store does not reach.
 _PAGE, _CACHE_KIB, _LOG_PAGES = 16_384, 131_072, 8192
 
 
