@@ -5,6 +5,7 @@ this machine, which gate nothing.
 """
 
 import multiprocessing
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from ratio import minima
 
 import backtest as bt
 from backtest.search.cache import names
-from backtest.study.store import Row, Store
+from backtest.study.rows import Row
+from backtest.study.store import Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
 SPACE = bt.Space({"fast": range(5, 60), "slow": range(20, 201, 5), "stop_loss": [None, 0.05, 0.1],
@@ -143,28 +145,47 @@ def two_against_one():
     return single / double
 
 
+def of_a_million(folder):
+    """Rates of a store with a million rows: look-ups, and half a million rows more, with what folds the log back."""
+    rng, keys = np.random.default_rng(1), []
+    store = Store(f"sqlite:///{folder / 'million.db'}")
+    context = store.context(b"x", "x", {})
+    for _ in range(10):
+        rows = some_rows(rng, 100_000)
+        store.add(context, rows)
+        keys += [row.key for row in rows]
+    asked_for = {"known": [keys[place] for place in rng.permutation(len(keys))[:100_000].tolist()],
+                 "unknown": [row.key for row in some_rows(rng, 100_000)]}
+    for what, asked in asked_for.items():
+        seconds = []
+        for start in range(0, len(asked), 20_000):
+            begun = time.perf_counter()
+            found = store.look_up(context, asked[start : start + 20_000])
+            seconds.append(time.perf_counter() - begun)
+            assert len(found) == (20_000 if what == "known" else 0)
+        print(f"store with a million rows, look-up of 20,000 {what} keys: {len(asked) / sum(seconds):,.0f} a second")
+    store.close()
+    for what in ("rows with 12 metrics", "keys alone"):
+        for count in (20_000, 100_000):
+            store = Store(f"sqlite:///{shutil.copy(folder / 'million.db', folder / 'more.db')}")
+            seconds = []
+            for _ in range(500_000 // count):
+                rows = some_rows(rng, count) if what[0] == "r" else [Row(row.key) for row in some_rows(rng, count)]
+                begun = time.perf_counter()
+                store.add(context, rows)
+                seconds.append(time.perf_counter() - begun)
+            store.close()
+            mean, best, worst = (f"{count / each:,.0f}" for each in (sum(seconds) / len(seconds), min(seconds), max(seconds)))
+            print(f"store with a million rows, batches of {count:,}, {what}: {mean} a second, of batches {worst} to {best}")
+
+
 def figures():
     """Every row of the table, on this machine."""
     bench_keys()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         bench_store_batches(path)
-        rng = np.random.default_rng(1)
-        store = Store(f"sqlite:///{path / 'million.db'}")
-        context = store.context(b"x", "x", {})
-        for _ in range(10):
-            store.add(context, some_rows(rng, 100_000))
-        for count in (20_000, 100_000):
-            for what in ("rows with 12 metrics", "keys alone"):
-                rates = []
-                for _ in range(4):
-                    rows = some_rows(rng, count) if what[0] == "r" else [Row(row.key) for row in some_rows(rng, count)]
-                    begun = time.perf_counter()
-                    store.add(context, rows)
-                    rates.append(count / (time.perf_counter() - begun))
-                best, worst = f"{max(rates):,.0f}", f"{min(rates):,.0f}"
-                print(f"store with a million rows: {what}, {best} a second in batches of {count:,} (slowest {worst})")
-        store.close()
+        of_a_million(path)
         space, count = {"a": range(1000), "b": range(1000)}, 100_000
         for url in (None, f"sqlite:///{path / 'study.db'}"):
             study = bt.Study(space, one, sampler="random", store=url, version="1")

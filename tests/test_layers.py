@@ -1,6 +1,7 @@
 """Who may import whom, and what importing costs: walked from the code's own imports."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,24 @@ def test_imports_point_down(path):
         else:
             assert there in RANK, f"{where}: give the new room its place in LAYERS"
             assert RANK[there] > RANK[here], f"{where}, which points up"
+
+
+def imported_modules(path):
+    """Files of ours that a file imports, anywhere in it, for type checkers too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "backtest":
+            there = PACKAGE.parent.joinpath(*node.module.split("."))
+            for alias in node.names:
+                places = (there / f"{alias.name}.py", there.with_suffix(".py"), there / "__init__.py")
+                yield next(each for each in places if each.is_file())
+
+
+@pytest.mark.parametrize("folder", ["compute", "search", "study"])
+def test_a_room_of_several_modules_has_no_circle(folder):
+    inside = [path for path in modules() if room(path) == folder]
+    arrows = {path: set(imported_modules(path)) & set(inside) for path in inside}
+    assert any(arrows.values())
+    graphlib.TopologicalSorter(arrows).prepare()  # a CycleError names them
 
 
 def test_every_room_is_there():

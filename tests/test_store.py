@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import backtest as bt
 from backtest import cli
-from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Row, Status, Store
+from backtest.study.rows import Row, Status
+from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Store
 
 
 def key(number):
@@ -89,6 +90,36 @@ def test_reading_goes_on_after_a_mark(store, context, url):
     other.close()
     assert store.changes() != before
     assert [row.value for row in store.read(context, mark)[0]] == [1.0, 9.0]
+
+
+def test_what_is_new_in_a_large_store_is_read_at_once(store, context):
+    store.add(context, rows(*range(50_000)))
+    mark = store.read(context)[1]
+    store.add(context, rows(60_000))
+    seconds = {}
+    for name, after in 3 * (("all", 0), ("new", mark)):
+        found = []  # the rows before are let go of now, not when they are replaced
+        begun = time.perf_counter()
+        found, _ = store.read(context, after)
+        seconds[name] = min(seconds.get(name, 9.0), time.perf_counter() - begun)
+    assert [row.value for row in found] == [60_000.0]
+    assert seconds["new"] < 0.02 * seconds["all"]  # 0.001; 0.05 where the index is searched
+
+
+def test_columns_that_are_missing_in_some_rows_only(store, context):
+    metrics = np.arange(3.0).tobytes()
+    mixed = [Row(key(number), Status.DONE if number % 2 else Status.FAILED, float(number) if number % 2 else None,
+                 metrics if number % 3 else None, "{}" if number % 700 else None, "{}" if number > 1100 else None, 5.0,
+                 number or None)
+             for number in range(2000)]
+    store.add(context, [Row(key(number)) for number in range(3000, 3600)])
+    store.add(context, mixed)
+    assert [row for row in store.read(context)[0] if row.metrics or row.finished] == mixed
+    again = [row._replace(status=Status.DONE, value=None, metrics=None) for row in mixed]
+    store.add(context, again)  # of failures nothing of the attempt before is left
+    expected = {row.key: row if row.status == Status.DONE else new._replace(attempts=2)
+                for row, new in zip(mixed, again, strict=True)}
+    assert store.look_up(context, [row.key for row in mixed]) == expected
 
 
 def test_many_rows_in_one_call(store, context):
@@ -170,7 +201,8 @@ def test_threads_share_a_store(store, context):
 
 WRITER = """
 import sys
-from backtest.study.store import Row, Store
+from backtest.study.rows import Row
+from backtest.study.store import Store
 store = Store(sys.argv[1])
 context = store.context(b"one", "first", {})
 for start in range(0, 2000, 20):
@@ -279,13 +311,16 @@ def test_other_layouts_are_refused(store, url, version):
     assert issubclass(bt.StoreVersionError, bt.StoreError)
 
 
-def test_a_damaged_file_is_named(store, context, url):
-    store.add(context, rows(*range(5000)))
+@pytest.mark.parametrize(("first", "mark"), [(20_000, 0), (1_000_000, 5)])
+def test_a_damaged_file_is_named(store, context, url, first, mark):
+    store.add(context, rows(*range(50_000)))
     store.close()
     whole = store.path.read_bytes()
-    store.path.write_bytes(whole[:20_000] + bytes(200_000) + whole[220_000:])
+    store.path.write_bytes(whole[:first] + bytes(400_000) + whole[first + 400_000 :])
+    again = Store(url)
     with pytest.raises(bt.StoreError, match="must be an undamaged database"):
-        Store(url).read(context)
+        again.read(context, mark)
+    again.close()
 
 
 def test_a_full_disk_is_named_and_loses_nothing(store, context):

@@ -11,7 +11,8 @@ import pytest
 from conftest import ROOT
 
 import backtest as bt
-from backtest.study.store import Status, Store
+from backtest.study.rows import Status
+from backtest.study.store import Store
 
 #: Kills of each driver; more by hand.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))

@@ -17,7 +17,8 @@ import pytest
 import backtest as bt
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
-from backtest.study.store import Status, Store
+from backtest.study.rows import Status
+from backtest.study.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,10 @@ def test_data_is_placed_once_and_read_only(workers):
     data = {"close": np.arange(300_000.0), "name": "x"}
     placed = workers.place(data)
     assert workers.place(data) is placed
+    changed = workers.place(data | {"name": "y"})
+    assert changed.token != placed.token
+    assert os.path.exists(placed.path)
+    assert len(os.listdir(os.path.dirname(placed.path))) <= 16
 
     def look(data):
         shared = [line for line in open("/proc/self/maps") if "backtest-" in line] if sys.platform == "linux" else [""]  # noqa: SIM115
@@ -160,6 +165,50 @@ def test_no_guard_is_needed(way, tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", *command], input=SCRIPT, capture_output=True, text=True, timeout=120,
                           cwd=tmp_path, check=False)
     assert (done.stdout, done.stderr) == ("38.0\n", "")
+
+
+PROMPT = """
+import backtest as bt
+factor = 2.0
+workers = bt.Workers(2)
+def objective(params, trial):
+    return params["a"] * factor
+
+def best():
+    study = bt.Study({"a": range(20)}, objective, sampler="random")
+    study.run(executor=workers, progress=False)
+    return study.best_value
+
+best()
+factor = 3.0
+best()
+def objective(params, trial):
+    return helper(params["a"])
+
+def helper(value):
+    return -value
+
+best()
+objective = lambda params, trial: factor
+best()
+workers.shutdown()
+"""
+
+
+@pytest.mark.parametrize("command", [["-i"], ["-c", "import code; code.interact()"]])
+def test_an_objective_may_be_typed_at_a_prompt_and_typed_again(command, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error", *command], input=PROMPT, capture_output=True, text=True, timeout=120,
+                          cwd=tmp_path, check=True)
+    assert [word for word in done.stdout.split() if word not in (">>>", "...")] == ["38.0", "57.0", "0.0", "3.0"]
+    assert "Error" not in done.stderr
+
+
+def test_a_module_that_starts_workers_when_it_is_imported_is_refused(tmp_path):
+    (tmp_path / "unguarded.py").write_text(SCRIPT)
+    done = subprocess.run([sys.executable, "-c", "import unguarded"], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+                          check=False)
+    assert done.returncode == 1
+    assert "must start none when it is imported, got one that does; put what starts them under" in done.stderr
 
 
 def test_workers_end_with_a_parent_that_was_killed():
@@ -301,6 +350,14 @@ def test_any_executor_will_do(workers, sampler):
             assert len(study.trials) == 25
             best.append((study.best_value, study.best_params))
     assert len(set(map(str, best))) == 1
+
+
+def test_executors_that_cannot_take_an_objective_say_so():
+    study = bt.Study({"a": range(5)}, lambda params, trial: 1.0, sampler="random")
+    said = r"could not evaluate: .*; bt\.Workers takes objectives of any kind"
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool, pytest.raises(bt.ObjectiveError, match=said):
+        run(study, pool)
 
 
 def test_errors_in_workers_end_the_run(workers):

@@ -13,6 +13,8 @@ import threading
 from typing import Any
 
 _SIZE = struct.Struct("<Q")
+#: Set while a task is taken in, which imports the modules that it is from.
+importing = threading.Event()
 
 
 class WorkerDied(RuntimeError):
@@ -109,9 +111,14 @@ def main() -> None:
     channel = Channel(answers, replies)
     send(answers, ("ready", os.getpid()))
     while True:
+        data = incoming.get()
         try:
-            function, arguments, wants_channel = pickle.loads(incoming.get())
-            values = [_resolved(each, known) for each in arguments]
+            importing.set()
+            try:
+                function, arguments, wants_channel = pickle.loads(data)
+                values = [_resolved(each, known) for each in arguments]
+            finally:
+                importing.clear()
             result = function(*values, *([channel] if wants_channel else []))
             answer: tuple[str, Any] = ("done", result)
         except BaseException as error:  # SystemExit of an objective is its task's error, not the worker's end

@@ -60,7 +60,7 @@ class Workers(Executor):
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._slots: list[_Slot] = []
         self._folder: str | None = None
-        self._placed: dict[int, tuple[Any, Placed]] = {}
+        self._placed: dict[str, Placed] = {}
         self._n_placed = 0
         _living.add(self)
 
@@ -96,6 +96,9 @@ class Workers(Executor):
             The function gets one more argument, a channel: ``channel(*question)`` in the worker returns
             ``answer(*question)``, called in a thread of this process.
         """
+        if worker.importing.is_set():  # its workers would import it too, and start workers, and so on
+            raise InputError("a module that worker processes import must start none when it is imported, got one that does; put "
+                             "what starts them under if __name__ == \"__main__\":")
         if timeout is not None:
             number("timeout", timeout, low=0.0, open_low=True)
         data = _pickled((function, arguments, answer is not None))
@@ -117,13 +120,11 @@ class Workers(Executor):
     def place(self, value: Any) -> Placed:
         """Put something where every worker finds it once: its arrays in a file that all of them map, read-only.
 
-        Placing the same object again costs nothing; do not change it meanwhile.
+        It is known by its content (a function's with the variables that it uses): placed again unchanged, workers keep what
+        they have.
         """
         with self._lock:
             self._rebuild_after_fork()
-            known = self._placed.get(id(value))
-            if known is not None:
-                return known[1]
             if self._folder is None:
                 import tempfile
 
@@ -137,12 +138,14 @@ class Workers(Executor):
                                  f"{error}; open files, locks and connections inside the function, not outside") from error
             with open(path, "rb") as file:
                 token = hashlib.file_digest(file, "blake2b").hexdigest()
-            placed = Placed(token, path, sizes)
-            self._placed[id(value)] = value, placed  # the value too, so that its id stays its own
+            known = self._placed.pop(token, None)
+            self._placed[token] = placed = known or Placed(token, path, sizes)
+            outdated = [path] if known else []
             if len(self._placed) > MOST_PLACED:
-                _, oldest = self._placed.pop(next(iter(self._placed)))
+                outdated.append(self._placed.pop(next(iter(self._placed))).path)
+            for each in outdated:
                 with contextlib.suppress(OSError):  # where a file that is mapped cannot be removed, it goes with the folder
-                    os.remove(oldest.path)
+                    os.remove(each)
             return placed
 
     # -- the end -------------------------------------------------------------------------------------------------------

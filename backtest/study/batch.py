@@ -17,7 +17,7 @@ from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, eval
 from backtest.space import Space
 from backtest.study.engine import Engine
 from backtest.study.propose import Candidate, Proposer
-from backtest.study.store import Status
+from backtest.study.rows import Status
 
 Floats = NDArray[np.float64]
 

@@ -11,22 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from backtest._checks import InputError, ObjectiveError, StoreError
 from backtest.compute.threads import default_threads
-from backtest.compute.worker import WorkerDied
+from backtest.compute.worker import Placed, WorkerDied
 from backtest.compute.workers import Workers
 from backtest.study.interruptions import Interruptions, Stopped
-from backtest.study.propose import Candidate
+from backtest.study.propose import Candidate, Proposer
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
-from backtest.study.store import Status
+from backtest.study.rows import Status
+from backtest.study.state import State
 from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
-
-if TYPE_CHECKING:
-    from backtest.study.study import Study
 
 logger = logging.getLogger("backtest")
 
@@ -49,16 +47,18 @@ class Driver:
 
     Parameters
     ----------
-    study : Study
+    study : State
+    proposer : Proposer
     target : float
         Distinct candidates the study shall have finished.
     deadline : float
         ``time.monotonic()`` after which nothing starts.
     """
 
-    def __init__(self, study: Study, target: float, deadline: float, trial_timeout: float | None, catch: tuple[Any, ...],
-                 retries: int, executor: Executor | None, look: Callable[[list[Finished]], None]) -> None:
-        self.study, self.proposer, self.store = study, study.proposer(), study.store
+    def __init__(self, study: State, proposer: Proposer, target: float, deadline: float, trial_timeout: float | None,
+                 catch: tuple[Any, ...], retries: int, executor: Executor | None,
+                 look: Callable[[list[Finished]], None]) -> None:
+        self.study, self.proposer, self.store = study, proposer, study.store
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
         self.owner = f"{_here()} {os.getpid()} {os.urandom(16).hex()}"
@@ -72,6 +72,7 @@ class Driver:
         self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
         self._reruns: Counter[int] = Counter()
         self._looked = 0.0
+        self._placed: Placed | None = None
         self._changes = -1 if self.store is None else self.store.changes()
         if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
             raise InputError(f"executor must be bt.Workers, threads or None with a pruner, got {type(executor).__name__}")
@@ -174,9 +175,10 @@ class Driver:
         assert executor is not None
         arguments = (tasks, study.n_values, self.catch, self.retries)
         if isinstance(executor, Workers):
-            placed = executor.place(study.objective)
+            if self._placed is None:  # once a run: what it uses may have changed since the last one
+                self._placed = executor.place(study.objective)
             asks = study.pruner is not None
-            future = executor.call(evaluate_asking if asks else evaluate, (placed, *arguments), timeout=self.trial_timeout,
+            future = executor.call(evaluate_asking if asks else evaluate, (self._placed, *arguments), timeout=self.trial_timeout,
                                    answer=self._prune() if asks else None)
         else:
             future = executor.submit(evaluate, study.objective, *arguments, self._prune())
@@ -192,7 +194,10 @@ class Driver:
             except (WorkerDied, TimeoutError) as error:
                 outcomes += self._after_death(tasks, error)
             except Exception as error:
-                failure = ObjectiveError(f"the executor could not evaluate: {type(error).__name__}: {error}", tasks[0].params)
+                said = f"the executor could not evaluate: {type(error).__name__}: {error}"
+                if not isinstance(self.executor, Workers):
+                    said += "; bt.Workers takes objectives of any kind, from a notebook, a prompt or python -c too"
+                failure = ObjectiveError(said, tasks[0].params)
                 failure.__cause__ = error
         self._settle(outcomes)
         if failure is not None:

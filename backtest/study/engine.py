@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice
 from backtest.space import Choice, Continuous, Parameter, Space
-from backtest.study.store import Status
+from backtest.study.rows import Status
 
 if TYPE_CHECKING:
     import optuna

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest.study.engine import distribution, frozen, label_of, quiet
+from backtest.study.state import State
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from backtest.study.study import Study
 
 #: Seconds between two copies of a run that goes on.
 MIRROR = 5.0
 
 
-def to_frame(study: Study) -> pd.DataFrame:
+def to_frame(study: State) -> pd.DataFrame:
     """One row a trial."""
     import pandas as pd
 
@@ -38,7 +37,7 @@ def to_frame(study: Study) -> pd.DataFrame:
 class Mirror:
     """A copy of a study in an Optuna storage that follows it."""
 
-    def __init__(self, study: Study, storage: Any, name: str | None = None) -> None:
+    def __init__(self, study: State, storage: Any, name: str | None = None) -> None:
         import optuna
 
         self._study, self._copied, self._looked = study, 0, time.monotonic()
@@ -71,6 +70,6 @@ class Mirror:
         return len(new)
 
 
-def export(study: Study, storage: Any, name: str | None) -> int:
+def export(study: State, storage: Any, name: str | None) -> int:
     """Copy every finished trial."""
     return Mirror(study, storage, name).flush()

@@ -18,7 +18,8 @@ from backtest.expr import Node
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.search.cache import TrialCache
 from backtest.space import Space
-from backtest.study.store import Row, Store
+from backtest.study.rows import Row
+from backtest.study.store import Store
 
 Floats = NDArray[np.float64]
 Evaluate = Callable[[Floats], Any]

@@ -16,7 +16,7 @@ from backtest.search.cache import TrialCache
 from backtest.search.order import Order
 from backtest.space import Choice, Continuous, Space
 from backtest.study.engine import Engine
-from backtest.study.store import Status
+from backtest.study.rows import Status
 
 Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._checks import InputError
-from backtest.study.store import Row, Status, Store
+from backtest.study.rows import Row, Status
+from backtest.study.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,7 +16,6 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from backtest._checks import FallbackWarning, FingerprintMismatch, InputError, StoreError, choice, number, whole
-from backtest.search.cache import TrialCache
 from backtest.space import Space
 from backtest.study.driver import Driver
 from backtest.study.engine import Engine
@@ -24,6 +23,7 @@ from backtest.study.export import Mirror, export, to_frame
 from backtest.study.fingerprint import label, plain
 from backtest.study.propose import Proposer
 from backtest.study.records import Finished, of_rows
+from backtest.study.state import State
 from backtest.study.store import Store
 from backtest.study.summary import Bar, Summary
 from backtest.study.trial import Objective
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("backtest")
 
 
-class Study:
+class Study(State):
     """A search over anything that can be called.
 
     Parameters
@@ -87,32 +87,28 @@ class Study:
     def __init__(self, space: Space | Mapping[str, Any], objective: Objective, *, name: str = "study", version: str | None = None,
                  data: Any = None, direction: str | Sequence[str] = "maximize", store: str | None = None, resume: str = "allow",
                  sampler: Any = "tpe", pruner: Any = None, seed: int = 0) -> None:
-        self.space = space if isinstance(space, Space) else Space(space)
+        space = space if isinstance(space, Space) else Space(space)
         if not callable(objective):
             raise InputError(f"objective must be callable, objective(params, trial) -> float, got {objective!r}")
         if not isinstance(name, str) or not name:
             raise InputError(f"name must be text, got {name!r}")
-        self.objective, self.name, self.version = objective, name, version
-        self.directions: list[Any] = [direction] if isinstance(direction, str) else list(direction)
-        if not self.directions:
+        directions = [direction] if isinstance(direction, str) else list(direction)
+        if not directions:
             raise InputError("direction must be at least one, got none")
-        for each in self.directions:
+        for each in directions:
             choice("direction", each, ("maximize", "minimize"))
-        self.n_values, self.sampler, self.pruner = len(self.directions), sampler, pruner
-        self.seed = whole("seed", seed, low=0)
+        seed = whole("seed", seed, low=0)
         choice("resume", resume, ("allow", "never", "require"))
         if resume == "require" and store is None:
             raise InputError("resume='require' must go with a store, got none")
+        super().__init__(space, objective, name, directions, pruner, seed)
+        self.version, self.sampler = version, sampler
         self._engine_for(Space({"check": [0, 1]}))  # a sampler or pruner that cannot be is refused now
-        self.memory, self.trials = TrialCache(), list[Finished]()
-        self.numbers, self.mark = 0, 0
         self.summary: Summary | None = None
-        self.is_interrupted = self.wants_stop = False
-        self._best: Finished | None = None
+        self.is_interrupted = False
         self._lock = threading.Lock()
         self._proposer: Proposer | None = None
         self.store = self._opened(store)
-        self.context = 0
         if self.store is not None:
             self._resume(self.store, data, resume)
 
@@ -156,22 +152,6 @@ class Study:
         if found:
             logger.info("Study %s: %s results from %s", self.name, f"{len(found):,}", store.path)
 
-    def remember(self, finished: Sequence[Finished]) -> None:
-        """Take in finished trials."""
-        self.memory.put({each.key: each for each in finished})
-        self.trials += finished
-        if self.n_values == 1:
-            sign = -1.0 if self.directions[0] == "maximize" else 1.0
-            for each in finished:
-                if each.values is not None and (self._best is None or self._best.values is None or (
-                        (sign * each.values[0], each.row) < (sign * self._best.values[0], self._best.row))):
-                    self._best = each  # ties: first in enumeration order, whatever order they were evaluated in
-
-    def next_number(self) -> int:
-        """Number of the next trial."""
-        self.numbers += 1
-        return self.numbers - 1
-
     def proposer(self) -> Proposer:
         """What proposes candidates; kept from run to run, so that an engine goes on where it was."""
         if self._proposer is None:
@@ -187,8 +167,7 @@ class Study:
         if self.sampler == "random" and self.pruner is None:
             return None
         # What is known has moved the start of the sampler's random numbers: a resumed one must not repeat itself.
-        known = len(getattr(self, "trials", ()))
-        return Engine(space, self.sampler, self.pruner, self.directions, self.seed + 1_000_003 * known)
+        return Engine(space, self.sampler, self.pruner, self.directions, self.seed + 1_000_003 * len(self.trials))
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
@@ -280,7 +259,7 @@ class Study:
                 if copy is not None:
                     copy.look()
 
-            driver = Driver(self, target, until, trial_timeout, catch, retries, executor, look)
+            driver = Driver(self, before, target, until, trial_timeout, catch, retries, executor, look)
             try:
                 driver.run()
             finally:
@@ -307,38 +286,6 @@ class Study:
 
     # -- what was found ------------------------------------------------------------------------------------------------
 
-    @property
-    def best_trial(self) -> Finished:
-        """The best trial; ties go to the first candidate in enumeration order."""
-        if self.n_values > 1:
-            raise InputError("a study with several directions has no single best trial; best_trials are those that none beats")
-        if self._best is None:
-            raise InputError(f"a trial must have been finished, got none of {len(self.trials)}")
-        return self._best
-
-    @property
-    def best_params(self) -> dict[str, Any]:
-        """Parameters of the best trial."""
-        return dict(self.best_trial.params)
-
-    @property
-    def best_value(self) -> float:
-        """Value of the best trial."""
-        values = self.best_trial.values
-        assert values is not None
-        return values[0]
-
-    @property
-    def best_trials(self) -> list[Finished]:
-        """Trials that no other is at least as good as in every direction, and better in one."""
-        import numpy as np
-
-        done = [each for each in self.trials if each.values is not None]
-        values = np.array([each.values for each in done]).reshape(len(done), self.n_values)
-        values = values * np.array([-1.0 if each == "maximize" else 1.0 for each in self.directions])
-        return [each for place, each in enumerate(done)
-                if not ((values <= values[place]).all(axis=1) & (values < values[place]).any(axis=1)).any()]
-
     def trials_dataframe(self) -> pd.DataFrame:
         """One row a trial, by number: parameters, ``value`` (or ``value_0``, ...), ``status``, ``error``, times, attributes."""
         return to_frame(self)
@@ -359,10 +306,6 @@ class Study:
             Trials copied.
         """
         return export(self, storage, name)
-
-    def __repr__(self) -> str:
-        best = f", best {self._best.values[0]:.6g} at {self._best.params}" if self._best and self._best.values else ""
-        return f"Study({self.name!r}: {len(self.trials):,} trials{best})"
 
 
 @contextlib.contextmanager

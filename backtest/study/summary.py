@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from backtest.study.study import Study
+from backtest.study.state import State
 
 
 class Summary(NamedTuple):
@@ -37,7 +36,7 @@ class Summary(NamedTuple):
 class Bar:
     """A tqdm bar; off where nobody looks."""
 
-    def __init__(self, study: Study, target: float, wish: bool | None) -> None:
+    def __init__(self, study: State, target: float, wish: bool | None) -> None:
         from tqdm.auto import tqdm
 
         self._study = study

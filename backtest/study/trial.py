@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backtest._checks import BacktestError, InputError, ObjectiveError, number, whole
-from backtest.study.store import Status
+from backtest.study.rows import Status
 
 Objective = Callable[[Mapping[str, Any], "Trial"], Any]
 #: ``prune(number, reports) -> bool``: the reports since it was last asked; whether to stop.
