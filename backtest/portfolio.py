@@ -129,7 +129,7 @@ class Market:
         if array.shape != self.close.shape:
             raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
         columns, rows = getattr(values, "columns", None), _rows(values)
-        if columns is not None and self._columns is not None and columns is not self._columns and not columns.equals(self._columns):
+        if columns is not None and self._columns is not None and not (columns is self._columns or columns.equals(self._columns)):
             found, expected = list(columns), list(self._columns)
             column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
             raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "

@@ -92,7 +92,7 @@ def imported_modules(path):
                 yield next(each for each in places if each.is_file())
 
 
-@pytest.mark.parametrize("folder", ["compute", "search", "study"])
+@pytest.mark.parametrize("folder", ["cli", "compute", "config", "levels", "search", "study"])
 def test_a_room_of_several_modules_has_no_circle(folder):
     inside = [path for path in modules() if room(path) == folder]
     arrows = {path: set(imported_modules(path)) & set(inside) for path in inside}
