@@ -23,7 +23,7 @@ from backtest.study.fingerprint import label, plain
 
 Floats = NDArray[np.float64]
 
-#: Candidates per batch of a grid: a rule takes milliseconds, and what is not finished is not stored.
+#: Candidates per batch of a grid, at most: a rule takes milliseconds, and what is not finished is not stored.
 BATCH = 256
 
 
