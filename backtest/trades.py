@@ -178,8 +178,8 @@ def _statistics_of_side(s: Any, months: float) -> tuple[float, ...]:
         "longest_winning_streak": s.longest_winning_streak, "longest_losing_streak": s.longest_losing_streak,
         "mean_mfe": ratio(s.sum_mfe, n), "mean_mae": ratio(s.sum_mae, n), "min_bars_held": s.min_bars_held + none,
         "mean_bars_held": ratio(s.sum_bars_held, n), "max_bars_held": s.max_bars_held + none,
-        "min_days_held": s.min_days_held + undated, "mean_days_held": ratio(s.sum_days_held, n) + undated,
-        "max_days_held": s.max_days_held + undated,
+        "min_days_held": s.min_days_held + undated + none, "mean_days_held": ratio(s.sum_days_held, n) + undated,
+        "max_days_held": s.max_days_held + undated + none,
         "information_score": ratio(mean, deviation) if n > 1 else math.nan, "trades_per_month": ratio(n, months),
         "n_ambiguous": s.n_ambiguous, "written_off": s.written_off}
     return tuple(map(values.__getitem__, STATISTICS))

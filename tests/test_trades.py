@@ -194,7 +194,7 @@ def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
         axis=None
     )
     assert s.loc[["win_rate", "mean_profit", "mean_loss", "expectancy", "sqn", "profit_factor", "mean_mfe", "mean_bars_held",
-                  "largest_profit", "min_bars_held"]].isna().all(axis=None)
+                  "largest_profit", "min_bars_held", "min_days_held", "max_days_held"]].isna().all(axis=None)
     one = track([(0, 1, 100, 0), (1, -1, 110, 0)]).statistics()["All"]
     assert np.isnan(one["information_score"])
     assert np.isnan(one["mean_loss"])

@@ -248,6 +248,16 @@ def test_names_of_assets_and_benchmarks_are_the_same_context(url, calls):
     assert result.best.stats["total_return"] == result.best_value
 
 
+def test_windows_of_numpys_numbers(url, calls):
+    """As ``index.searchsorted`` gives them."""
+    for window in (slice(np.int64(20), np.int32(60)), [slice(np.int64(20), None), slice(None, np.int64(-20))]):
+        result = search(store=url, version="1", window=window)
+        before = len(calls)
+        plain = [slice(20, None), slice(None, -20)] if isinstance(window, list) else slice(20, 60)
+        same(search(store=url, version="1", window=plain), result)
+        assert len(calls) == before
+
+
 def test_another_aggregate_is_another_context(url, calls):
     for aggregate in ("median", "min", "median", "min"):
         same(search(store=url, version="1", window=WINDOWS, aggregate=aggregate), search(window=WINDOWS, aggregate=aggregate))

@@ -260,6 +260,8 @@ class Driver:
         for outcome in outcomes:
             if not outcome.is_caught:
                 params = next(each.params for each in finished if each.number == outcome.number)
+                if outcome.trace is None:  # it returned something that is no result
+                    raise ObjectiveError((outcome.error or "").removeprefix("ObjectiveError: "), params)
                 raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
 
     def _stored(self, finished: list[Finished]) -> set[bytes]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest._checks import InputError
 from backtest.study.engine import distribution, frozen, label_of, quiet
 from backtest.study.state import State
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 #: Seconds between two copies of a run that goes on.
@@ -40,12 +43,24 @@ class Mirror:
     def __init__(self, study: State, storage: Any, name: str | None = None) -> None:
         import optuna
 
+        if not isinstance(storage, (str, optuna.storages.BaseStorage)):
+            raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {storage!r}")
         self._study, self._copied, self._looked = study, 0, time.monotonic()
         with quiet():
-            self._target = optuna.create_study(storage=storage, study_name=name or study.name, directions=[*study.directions],
-                                               load_if_exists=True)
+            self._target = self._opened(storage, name or study.name)
             self._there = {each.user_attrs.get("key") for each in self._target.get_trials(deepcopy=False)}
         self._distributions = {each: distribution(parameter) for each, parameter in study.space.parameters.items()}
+
+    def _opened(self, storage: Any, name: str) -> optuna.Study:
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return optuna.create_study(storage=storage, study_name=name, directions=[*self._study.directions],
+                                       load_if_exists=True)
+        except (SQLAlchemyError, ImportError) as error:
+            raise InputError(f"storage must be one that Optuna can open, such as 'sqlite:///dashboard.db', got {storage!r}: "
+                             f"{error}") from error
 
     def look(self) -> None:
         """Copy what is new if it is time."""
@@ -62,7 +77,10 @@ class Mirror:
             params = {name: label_of(space.parameters[name], value) for name, value in zip(space.names, each.row, strict=True)
                       if name in each.params}
             attrs = (each.attrs or {}) | {"key": each.key.hex()}
-            ready.append(frozen(params, self._distributions, each._replace(attrs=attrs)))
+            copy = frozen(params, self._distributions, each._replace(attrs=attrs))
+            copy.datetime_complete = datetime.datetime.fromtimestamp(each.finished)  # local time, as Optuna's
+            copy.datetime_start = copy.datetime_complete - datetime.timedelta(seconds=each.seconds or 0.0)
+            ready.append(copy)
         with quiet():
             self._target.add_trials(ready)
         self._copied = len(self._study.trials)
