@@ -313,4 +313,5 @@ def _conditions(strategy: Strategy) -> Iterable[Any]:
 
 def _instance(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
-        raise InputError(f"{name} must be a {kind.__name__}, got {value!r}")
+        got = "a table; bt.Bars.from_frame makes one of it" if kind is Bars and hasattr(value, "columns") else repr(value)
+        raise InputError(f"{name} must be a {kind.__name__}, got {got}")
