@@ -43,6 +43,7 @@ def optimize(
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
+    sampler: Any = "tpe",
 ) -> Result:
     """Search a space for the best candidates of a strategy.
 
@@ -64,8 +65,8 @@ def optimize(
         evolution) move through any space, continuous ranges too, and evaluate no candidate twice.  ``auto`` takes the grid
         where the space is finite and can be enumerated in 60 s (or ``timeout``), going by the time that a few candidates
         take; ``direct`` for a continuous space in which up to three parameters vary; ``evolution`` otherwise.
-        ``result.search`` says what was chosen, and why.  ``optuna`` asks Optuna's TPE for eight at a time, at milliseconds each:
-        for objectives that cost as much, so never chosen by itself.
+        ``result.search`` says what was chosen, and why.  ``optuna`` asks an Optuna sampler for eight at a time, at milliseconds
+        each: for objectives that cost as much, so never chosen by itself.
     n_trials : int, optional
         Distinct candidates to evaluate.  By default all (``grid``), or for each parameter that varies 1,000 (``optuna``: 100).
     min_trades : int
@@ -92,6 +93,8 @@ def optimize(
         Seconds after which no further batch starts.
     progress : bool, optional
         Show a progress bar; by default on terminals and in notebooks only.
+    sampler : str or Optuna sampler
+        Of ``method="optuna"``, as of :class:`bt.Study`.
 
     Returns
     -------
@@ -105,7 +108,7 @@ def optimize(
     Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``, of several
     symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
     """
-    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress)
+    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = asked.space(space)
     if space.conditional:
         raise SpaceError(f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "

@@ -124,6 +124,7 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
         As in :class:`Strategy`.
     """
     arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
+    _check_indexes(arrays)
     packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
     conditions = {key: None if array is None else _array_condition(key, array, packed) for key, array in arrays.items()}
     shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
@@ -131,6 +132,17 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
     return Strategy(**conditions, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop,
                     max_bars=max_bars, name=name)
+
+
+def _check_indexes(arrays: dict[str, Any]) -> None:
+    """DataFrames and Series of one strategy must be of the same bars."""
+    indexes: dict[str, Any] = {name: array.index for name, array in arrays.items() if hasattr(array, "iloc")}
+    first = next(iter(indexes), "")
+    for name, index in indexes.items():
+        other = indexes[first]
+        if len(index) == len(other) and not index.equals(other):  # another length is another shape
+            row = next((row for row in range(len(index)) if index[row] != other[row]), 0)
+            raise InputError(f"{name} must have the index of {first}, got {index[row]!r} for {other[row]!r} (row {row})")
 
 
 class PackedSignals:

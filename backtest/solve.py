@@ -44,12 +44,15 @@ class Search(NamedTuple):
     timeout: float | None
     store: str | None
     progress: bool | None
+    sampler: Any = "tpe"
 
     def space(self, given: Space | Mapping[str, Any]) -> Space:
         """The space, if it can be searched so; an error that names the argument otherwise."""
         space = given if isinstance(given, Space) else Space(given)
         check_metrics([self.metric], "sweep")
         choice("method", self.method, METHODS)
+        if self.method != "optuna" and not (isinstance(self.sampler, str) and self.sampler == "tpe"):
+            raise InputError(f"sampler must go with method='optuna', got {self.sampler!r} with {self.method!r}")
         whole("min_trades", self.min_trades, low=0)
         for name in space.names:
             if name in METRICS:  # a table of results has both as columns
@@ -98,7 +101,7 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     is_sweep = method == "grid" and batch_size is None
     memory = None if what is None else _memory(cells, space, asked, is_sweep, ranking, what)
     with _Progress(method, asked.metric, asked.progress) as bar, memory or contextlib.nullcontext():
-        found = _finder(method, batch_size)(
+        found = _finder(method, batch_size, asked.sampler)(
             cells if memory is None else memory, space, n_trials=asked.n_trials, keep=asked.keep, seed=asked.seed,
             timeout=asked.timeout, callback=bar, rank=ranking)
     if memory is not None:
@@ -108,6 +111,8 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     if found.fun == math.inf:
         warnings.warn(f"no candidate has a defined {asked.metric} with at least {asked.min_trades} trades; the first candidate "
                       "is reported", NumericsWarning, stacklevel=3)
+    if method == "optuna":
+        known["sampler"] = asked.sampler if isinstance(asked.sampler, str) else type(asked.sampler).__name__
     known |= {"method": method, "n_trials": asked.n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
               "search": f"{method}, {why}; {found.message}"}
     rows = space.decode_batch(found.batch)
@@ -117,9 +122,9 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     return Result(metrics_table(cells.columns, params, found.scores), best_params, known, best, ranking.distribution)
 
 
-def _finder(method: str, batch_size: int | None) -> Callable[..., Any]:
+def _finder(method: str, batch_size: int | None, sampler: Any) -> Callable[..., Any]:
     if method == "optuna":
-        return suggested
+        return functools.partial(suggested, sampler=sampler)
     if method != "grid":
         return functools.partial(search.cube, engine=method)
     return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size, seconds=SECONDS)

@@ -59,6 +59,7 @@ def optimize_weights(
     n_threads: int | None = None,
     timeout: float | None = None,
     progress: bool | None = None,
+    sampler: Any = "tpe",
 ) -> Result:
     """Search for the parameters whose weights make the best book.
 
@@ -102,6 +103,8 @@ def optimize_weights(
         Seconds after which no further batch starts.
     progress : bool, optional
         Show a progress bar; by default on terminals and in notebooks only.
+    sampler : str or Optuna sampler
+        Of ``method="optuna"``, as of :class:`bt.Study`.
 
     Returns
     -------
@@ -116,7 +119,7 @@ def optimize_weights(
     ObjectiveError
         The rule failed, or gave weights that break a rule; ``params`` holds the candidate.
     """
-    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress)
+    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = asked.space(space)
     if store is not None and (not isinstance(version, str) or not version):
         raise InputError(f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '

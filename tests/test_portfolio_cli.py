@@ -190,3 +190,17 @@ def test_portfolio_in_several_windows(folder):
     (folder / "p.toml").write_text(several.replace("[space]\nlookback = [20, 60]", "[params]\nlookback = 20"))
     code, out = invoke("portfolio", "p.toml")
     assert (code, "window must be two bars [first, last] to run one book, got 2 windows" in out) == (2, True)
+
+
+def test_an_interruption_shows_what_was_done_and_exits_with_130(own_rule, monkeypatch):
+    monkeypatch.setattr("backtest.solve.SECONDS", 1e-9)  # so that every candidate is a batch
+    rules = own_rule / "interrupted_rules.py"
+    rules.write_text("import os, signal\nimport own_rules\nasked = []\n\ndef equal(*given):\n    asked.append(given)\n"
+                     "    if len(asked) == 2:\n        os.kill(os.getpid(), signal.SIGINT)\n    return own_rules.equal(*given)\n")
+    (own_rule / "p.toml").write_text(OWN.replace("own_rules:", "interrupted_rules:"))
+    code, out = invoke("portfolio", "p.toml", "--no-progress", "--out", "o", "--store", "sqlite:///results.db")
+    assert code == 130, out
+    assert "interrupted: 1 of 2 candidates evaluated" in " ".join(out.split())
+    assert bt.load(own_rule / "o").is_interrupted
+    code, out = invoke("portfolio", "p.toml", "--no-progress", "--store", "sqlite:///results.db")
+    assert (code, "1 of them from the store" in " ".join(out.split())) == (0, True)

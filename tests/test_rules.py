@@ -325,6 +325,7 @@ def test_disabled_sides_need_no_parameters():
 
 RNG = np.random.default_rng(7)
 ENTRIES, EXITS = RNG.random((80, 3)) < 0.1, RNG.random((80, 3)) < 0.1
+DAYS = pd.date_range("2024-01-01", periods=80)
 
 
 def test_signals_trade_as_a_condition_with_the_same_truth(backend):
@@ -380,7 +381,9 @@ def test_short_signals():
     ((np.True_,), r"enter_long must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(\)"),
     ((ENTRIES, EXITS[:, :2]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(80, 2\)"),
     ((ENTRIES, EXITS[:79]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(79, 3\)"),
-    ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)")])
+    ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)"),
+    ((pd.Series(ENTRIES[:, 0], DAYS), pd.Series(EXITS[:, 0], DAYS + pd.Timedelta("1D"))),
+     r"exit_long must have the index of enter_long, got Timestamp\('2024-01-02.*for Timestamp\('2024-01-01")])
 def test_bad_signals_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         rules.from_arrays(*arguments)

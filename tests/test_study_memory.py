@@ -7,6 +7,7 @@ import sys
 import time
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -63,6 +64,24 @@ def test_optuna_searches_strategies(evaluated):
     continuous = search(space={"fast": range(5, 20), "slow": [30, 50], "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
                         method="optuna", n_trials=30)
     assert len(continuous.table) == 30
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "nsga2", optuna.samplers.RandomSampler(seed=3)], ids=str)
+def test_optuna_takes_a_sampler(sampler):
+    space = {"fast": range(5, 20), "slow": range(20, 60), "stop_loss": {"low": 0.01, "high": 0.3}}
+    found = search(space=space, method="optuna", n_trials=20, sampler=sampler)
+    assert found.n_evaluated == len(found.table) == 20
+    assert found.provenance["sampler"] == (sampler if isinstance(sampler, str) else "RandomSampler")
+    tpe = search(space=space, method="optuna", n_trials=20)
+    assert not found.table.index.isin(tpe.table.index).all()
+
+
+@pytest.mark.parametrize(("given", "message"), [
+    ({"method": "grid", "sampler": "nsga2"}, "sampler must go with method='optuna', got 'nsga2' with 'grid'"),
+    ({"method": "optuna", "sampler": "tpee"}, "sampler must be one of .* got 'tpee'; did you mean 'tpe'")])
+def test_samplers_that_cannot_be(given, message):
+    with pytest.raises(bt.InputError, match=message):
+        search(**given)
 
 
 def test_optuna_ends_with_a_small_space():

@@ -63,6 +63,8 @@ def portfolio(
                 best.value.to_csv(out / "equity.csv")
                 (out / "statistics.json").write_text(json.dumps(best.to_dict(), indent=2) + "\n", encoding="utf-8")
             console.print(f"written to {escape(str(out))}", highlight=False)
+        if result is not None and result.is_interrupted and "interrupted" in result.search:
+            raise typer.Exit(130)
 
 
 def _show_book(book: Any) -> None:

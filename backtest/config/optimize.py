@@ -17,7 +17,7 @@ from backtest.strategies import READY
 
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
 DATA = ("sample", "samples", "file", "files", "symbol")
-SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
+SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
           "timeout", "store")
 
 EXAMPLE = """\

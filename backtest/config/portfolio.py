@@ -25,7 +25,8 @@ SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
 DATA = ("samples", "files", "close", "open", "high", "low", "weights")
 RULE = ("name", "every", "version")
 PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
-SEARCH = ("metric", "method", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout", "store")
+SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout",
+          "store")
 EXAMPLE = """\
 # Inverse-volatility weights of four stocks, rebalanced monthly; the look-back is searched for.
 [data]
