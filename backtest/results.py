@@ -67,8 +67,9 @@ class Result:
     def best(self) -> Any:
         """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``; of several cells a dict of them."""
         if self._best is None:
-            raise InputError("a loaded result has no bars to replay its best candidate on; call bt.run with result.best_params "
-                             "and Execution(start=result.start)")
+            again = ("bt.simulate with the rule's weights at result.best_params" if "rule" in self.provenance else
+                     "bt.run with result.best_params and Execution(start=result.start)")
+            raise InputError(f"a loaded result has no bars to replay its best candidate on; call {again}")
         return self._best()
 
     @property

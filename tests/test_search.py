@@ -333,8 +333,8 @@ LINE = {"low": 0, "high": 1}
     ({"x": range(10**12)}, {}, "evolution", "because a grid of 1,000,000,000,000 candidates does not fit into 60 s"),
     ({"x": range(10**12), "y": range(10**12)}, {}, "evolution", "does not fit into 60 s"),
     ({"x": LINE, "y": range(3), "z": LINE, "fixed": 1}, {}, "direct",
-     "because x, z is continuous and no more than 3 parameters vary"),
-    ({"x": LINE, "y": range(3), "z": LINE, "w": [1, 2]}, {}, "evolution", "because x, z is continuous and 4 parameters vary")])
+     "because x, z are continuous and no more than 3 parameters vary"),
+    ({"x": LINE, "y": range(3), "z": LINE, "w": [1, 2]}, {}, "evolution", "because x, z are continuous and 4 parameters vary")])
 def test_auto_chooses(space, more, method, why):
     chosen, because = search.choose(parabola, Space(space), **more)
     assert chosen == method

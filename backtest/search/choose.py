@@ -54,10 +54,10 @@ def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_tr
     """
     n_varied = len(space.varied)
     if space.continuous:
-        names = ", ".join(space.continuous)
+        names = ", ".join(space.continuous) + (" is" if len(space.continuous) == 1 else " are")
         if n_varied <= MAX_DIRECT:
-            return "direct", f"because {names} is continuous and no more than {MAX_DIRECT} parameters vary"
-        return "evolution", f"because {names} is continuous and {n_varied} parameters vary"
+            return "direct", f"because {names} continuous and no more than {MAX_DIRECT} parameters vary"
+        return "evolution", f"because {names} continuous and {n_varied} parameters vary"
     total = space.size if n_trials is None else min(whole("n_trials", n_trials, low=1), space.size)
     if total <= default_trials(space):
         return "grid", "because the space is finite"
