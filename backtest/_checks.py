@@ -167,6 +167,14 @@ def bars_window(value: Any) -> slice | None:
     return slice(*(None if edge is None else int(edge) for edge in (value.start, value.stop)))
 
 
+def bars_mask(name: str, value: ArrayLike, n_bars: int) -> NDArray[np.bool_]:
+    """``value`` as True or False for each bar; numbers of bars are refused."""
+    mask = np.asarray(value)
+    if mask.dtype != bool or mask.shape != (n_bars,):
+        raise InputError(f"{name} must be True or False for each bar, shape ({n_bars},), got {mask.dtype} of shape {mask.shape}")
+    return mask
+
+
 def did_you_mean(word: Any, known: Iterable[Any]) -> str:
     """``; did you mean 'x'?`` or nothing."""
     near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1)

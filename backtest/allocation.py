@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, choice, matrix, whole
+from backtest._checks import InputError, bars_mask, choice, matrix, whole
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def inverse_volatility(close: ArrayLike, lookback: int, rebalance: ArrayLike | N
     """
     prices = matrix("close", close, finite=False)
     lookback = whole("lookback", lookback, low=2)
-    rows = np.arange(len(prices)) if rebalance is None else np.flatnonzero(rebalance)
+    rows = np.arange(len(prices)) if rebalance is None else np.flatnonzero(bars_mask("rebalance", rebalance, len(prices)))
     weights = np.full(prices.shape, np.nan)
     with np.errstate(all="ignore"):
         prices = np.where((prices > 0) & np.isfinite(prices), prices, np.nan)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, ObjectiveError, bars_window, choice, flag, matrix, number, vector
+from backtest._checks import DataError, InputError, ObjectiveError, bars_mask, bars_window, choice, flag, matrix, number, vector
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
@@ -182,10 +182,7 @@ class Market:
             n_events, wrong = _backend.kernel("portfolio").find_events(table, bars)
             bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
-            is_event = np.asarray(rebalance)
-            if is_event.dtype != bool or is_event.shape != (self.n_bars,):
-                raise InputError(f"rebalance must be True or False for each bar, shape ({self.n_bars},), got {is_event.dtype} of "
-                                 f"shape {is_event.shape}")
+            is_event = bars_mask("rebalance", rebalance, self.n_bars)
             self._check_rows("rebalance", _rows(rebalance))
             bars, wrong = is_event.nonzero()[0], 0
         targets = table.take(bars, axis=0)

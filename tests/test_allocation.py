@@ -42,3 +42,9 @@ def test_days_and_what_has_no_dates():
     assert allocation.calendar(times, "day").tolist() == [False, True, False, True, False, False]
     with pytest.raises(bt.InputError, match="times must be dates to rebalance by the month, got RangeIndex"):
         allocation.calendar(pd.RangeIndex(3), "month")
+
+
+@pytest.mark.parametrize("rebalance", [[0, 21, 42], np.ones(3, dtype=bool), [[True] * 5] * 60, 1])
+def test_bars_to_rebalance_are_a_mask(rebalance):
+    with pytest.raises(bt.InputError, match=r"rebalance must be True or False for each bar, shape \(60,\), got "):
+        allocation.inverse_volatility(np.full((60, 2), 10.0), 5, rebalance)
