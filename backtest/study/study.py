@@ -183,7 +183,8 @@ class Study(State):
             Distinct candidates that the study shall have finished, those from the store among them: a second run of the same
             study evaluates nothing.  All of a finite space by default.
         timeout : float, optional
-            Seconds after which no further evaluation starts.
+            Seconds after which no further evaluation starts; those that go on are waited for, if need be for ever: what may
+            hang needs a ``trial_timeout``.
         trial_timeout : float, optional
             Seconds after which an evaluation is ended, and has failed; with ``executor=bt.Workers(n)`` only.
         catch : exception or tuple of them
