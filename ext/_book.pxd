@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule, affordable_units, order_cost
 from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
-from _spans cimport SpanTables, add_powers
+from _spans cimport Moments, SpanTables, add_powers
 
 cdef extern from *:
     """
@@ -73,7 +73,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     int64_t n_fills
     double last_equity
     double peak
-    double moments[8]             # in the order of Sums, of which they are part
+    Moments moments               # in the order of Sums, of which they are part
     Sums sums
 
 
@@ -297,7 +297,7 @@ cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept no
     if equity != book.last_equity and book.last_equity != 0.0:
         result = (equity - book.last_equity) / book.last_equity
     book.last_equity = equity
-    add_powers(result, rules.rf_per_bar, book.moments)
+    add_powers(&book.moments, result, rules.rf_per_bar)
     book.peak = equity if equity > book.peak else book.peak
     fall_to(book, equity, book.peak)
 
