@@ -251,19 +251,15 @@ class LineMemo:
         """The node's values, shape (n_bars,); a number where the node does not depend on bars; None where a parameter is."""
         return self.entry(node, params)[0]
 
-    def entry(self, node: Value | float, params: Mapping[str, Any],
-              key: tuple[Any, ...] | None = None) -> tuple[Array | float | None, int]:
-        """The node's values as in :meth:`value`, and the length of their warm-up (leading NaN).
-
-        ``key`` is its :func:`memo_key`, where it is known.
-        """
+    def entry(self, node: Value | float, params: Mapping[str, Any]) -> tuple[Array | float | None, int]:
+        """The node's values as in :meth:`value`, and the length of their warm-up (leading NaN)."""
         if not isinstance(node, Node):
             return node, 0
         if isinstance(node, Param):
             return params[node.name], 0
         if node.op in _PRICES:
             return self._price(node.op), 0
-        key = key or memo_key(node, params)
+        key = memo_key(node, params)
         with self._lock:
             known = self._memo.get(key)
         if known is not None:

@@ -73,42 +73,32 @@ class LineTable:
         self.values = room[n_coarse : n_coarse + 8 * self.capacity * self.n_bars].view(np.float64).reshape(self.capacity, -1)
         self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
         self._rows: dict[Any, dict[Any, int]] = {}
-        self._content: dict[Any, int] = {}
         self._used = 0
 
     def sides(self, nodes: Sequence[Any], keys: Sequence[Sequence[Any]], block: Block) -> list[tuple[Ints, list[Any], Ints]]:
         """Of each node at keys of the block: rows (-1: the value), values, warm-ups; all rows are there together."""
         if self._used + sum(map(len, keys)) > self.capacity:
-            known = [self._rows.get(block.identity(node), {}) for node in nodes]
+            known = [self._rows.get(_shape(node, block), {}) for node in nodes]
             missing = sum(key not in rows for rows, each in zip(known, keys, strict=True) for key in each)
             if self._used + missing > self.capacity:
-                self._rows, self._content, self._used = {}, {}, 0
+                self._rows, self._used = {}, 0
         return [self._side(node, each, block) for node, each in zip(nodes, keys, strict=True)]
 
     def _side(self, node: Any, keys: Sequence[Any], block: Block) -> tuple[Ints, list[Any], Ints]:
-        known = self._rows.setdefault(block.identity(node), {})
+        known = self._rows.setdefault(_shape(node, block), {})
         values: list[Any] = []
         found: list[Any] = list(map(known.get, keys))
-        if None in found:
+        missing = [index for index, row in enumerate(found) if row is None]
+        if missing:
             values = [0.0] * len(keys)
-            for index, key in enumerate(keys):
-                if found[index] is None:
-                    values[index], found[index] = self._line(node, block.settings(node, key))
-                    if found[index] >= 0:
-                        known[key] = found[index]
+            for index, params in zip(missing, block.settings(node, (keys[index] for index in missing)), strict=True):
+                value, warm = self.lines.entry(node, params)
+                if isinstance(value, np.ndarray):
+                    found[index] = known[keys[index]] = self._add(value, warm)
+                else:
+                    values[index], found[index] = value, -1
         rows = np.array(found, dtype=np.int64)
         return rows, values or [0.0], self._warm[rows]
-
-    def _line(self, node: Any, params: dict[str, Any]) -> tuple[Any, int]:
-        """Value and row (-1: the value) of a line; one row for lines that differ in names of parameters only."""
-        content = memo_key(node, params)
-        row = self._content.get(content)
-        if row is None:
-            value, warm = self.lines.entry(node, params, content)
-            if not isinstance(value, np.ndarray):
-                return value, -1
-            row = self._content[content] = self._add(value, warm)
-        return 0.0, row
 
     def _add(self, line: Floats, warm: int) -> int:
         row = self._used
@@ -116,6 +106,11 @@ class LineTable:
         _backend.kernel("masks").spread(line, row, self.coarse)
         self._used += 1
         return row
+
+
+def _shape(node: Node, block: Block) -> Any:
+    """What a node's values depend on beside its keys; not the names of its parameters: lines that differ there share rows."""
+    return memo_key(node, block.fixed(node) | {name: (at,) for at, name in enumerate(block.varied(node))})
 
 
 class Stack(NamedTuple):

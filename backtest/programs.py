@@ -197,7 +197,7 @@ class ProgramBuilder:
             at, of = np.empty(len(combinations), dtype=np.int64), np.empty(len(combinations))
             for index, params in enumerate(combinations):
                 at[index], of[index] = self._sampled(name, node, params, first, last, lines)
-            inverse = block.distinct(block.varied(node)).inverse
+            inverse = block.distinct(block.varied(node)).inverse if len(combinations) > 1 else 0
             rows[:, which], values[:, which] = at[inverse], of[inverse]
         return np.array(lines).reshape(len(lines), len(self.lines.bars)), rows, values
 

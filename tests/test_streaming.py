@@ -21,17 +21,16 @@ def resident():
 
 def growth(work):
     """Most resident memory during the work, batch by batch, above what there was before it."""
-    before, most = resident(), [0]
+    before, seen = resident(), []
     original = signals.Evaluator._evaluate
 
     def evaluate(self, program, settings, sums):
         original(self, program, settings, sums)
-        most[0] = max(most[0], resident() - before)
+        seen.append(resident() - before)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals.Evaluator, "_evaluate", evaluate)
         result = work()
-    assert most[0] > 0
-    return result, most[0] / MIB
+    return result, max(seen) / MIB
 
 
 def sweep(bars, space, **more):
