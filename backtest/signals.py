@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from backtest import _backend
 from backtest._checks import DataError, InputError, known_names
 from backtest.bars import Bars
-from backtest.compute.threads import run_rows, thread_count
+from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
@@ -105,13 +105,6 @@ class Spans(NamedTuple):
 _SPANS: weakref.WeakKeyDictionary[Bars, tuple[Any, Spans]] = weakref.WeakKeyDictionary()
 
 
-class _Room(NamedTuple):
-    """What a thread writes to again and again: new memory costs more than what is written there."""
-
-    masks: Words
-    sums: NDArray[Any]
-
-
 class Evaluator:
     """``evaluate(batch, window=None) -> scores`` over rule candidates: the seam every search takes.
 
@@ -170,7 +163,6 @@ class Evaluator:
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
         n_conditions = len({condition.key for condition in self.conditions if condition is not None})
         self.tile = max(MIN_TILE, TILE_BYTES // (8 * n_conditions * self.masks.n_words))
-        self._rooms: list[_Room] = []
         self._shape = n_conditions * self.tile + 1, self.masks.n_words
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
 
@@ -292,14 +284,13 @@ class Evaluator:
 
     def _replay_rows(self, plan: Plan, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
         """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""
-        room = self._rooms.pop() if self._rooms else self._room()
+        masks, room = self._room()
         for first in range(start, stop, CHUNK):
             last = min(first + CHUNK, stop)
-            sums = room.sums[:, : last - first]
-            for rows, program in plan.programs(first, last, room.masks):
+            sums = room[:, : last - first]
+            for rows, program in plan.programs(first, last, masks):
                 self._evaluate(program, settings, sums[:, rows.start - first : rows.stop - first])
             take(slice(begin + first, begin + last), sums)
-        self._rooms.append(room)
 
     def _evaluate(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
         """Sums of a program's candidates, also with the order inside a bar the other way round if both are scored.
@@ -315,10 +306,13 @@ class Evaluator:
             sums[1] = sums[0]
             sums[1, doubtful] = other
 
-    def _room(self) -> _Room:
-        masks = np.empty(self._shape, dtype=np.uint64)
-        masks[-1] = 0  # never
-        return _Room(masks, np.empty((1 + self.scores_both, CHUNK), dtype=SUMS))
+    def _room(self) -> tuple[Words, NDArray[Any]]:
+        """Where this thread writes masks of a tile, the last of them never, and sums."""
+        n_masks, n_sums = 8 * self._shape[0] * self._shape[1], (1 + self.scores_both) * CHUNK
+        room = scratch(n_masks + n_sums * SUMS.itemsize)
+        masks = room[:n_masks].view(np.uint64).reshape(self._shape)
+        masks[-1] = 0
+        return masks, room[n_masks:].view(SUMS).reshape(-1, CHUNK)
 
     def spans(self, settings: Settings) -> Spans:
         """Tables of the bars."""

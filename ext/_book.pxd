@@ -74,7 +74,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     double last_equity
     double peak
     Moments moments               # in the order of Sums, of which they are part
-    Sums sums
+    Sums *sums                    # written where they are wanted: a copy would wait for its parts
 
 
 cdef inline void conditions_of(const Book *book, int64_t word, uint64_t *result) noexcept nogil:
@@ -156,7 +156,7 @@ cdef inline bint enter(Book *book, const Rules *rules, int64_t side, double quot
 
 cdef inline void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64_t moment, int64_t reason,
                        int64_t ambiguous) noexcept nogil:
-    cdef Sums *sums = &book.sums
+    cdef Sums *sums = book.sums
     cdef double units = book.units
     cdef double price = quote
     cdef double slippage, cost, net, result

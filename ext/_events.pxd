@@ -124,7 +124,7 @@ cdef inline int64_t next_alone(const uint64_t *wanted, const uint64_t *unwanted,
 
 
 cdef inline void add_up(Book *book, const Rules *rules) noexcept nogil:
-    cdef Sums *sums = &book.sums
+    cdef Sums *sums = book.sums
     cdef double moments[8]
     if book.units != 0.0:
         sums.bars_held += <double>(rules.last - book.entry_bar)

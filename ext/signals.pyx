@@ -65,14 +65,13 @@ def evaluate(bars, spans, program, settings, Py_ssize_t start, Py_ssize_t stop, 
     cdef bint are_simple = has_simple_costs(&data.rules)
     with nogil:
         for row in range(start, stop):
-            open_book(&book, data, row)
+            open_book(&book, data, row, &sums[row])
             if not (are_simple and is_long(&book, &data.rules) and replay_long(&book, &data.rules)):
                 if is_plain(&book, &data.rules):
                     replay_plain(&book, &data.rules)
                 else:
                     replay_bars(&book, &data.rules, data.rules.first)
             add_up(&book, &data.rules)
-            sums[row] = book.sums
 
 
 def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] ledger, double[::1] equity,
@@ -101,12 +100,11 @@ def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[
     cdef Book book
     cdef Fill nowhere  # an empty ledger has no first row, and nothing will be written
     with nogil:
-        open_book(&book, data, row)
+        open_book(&book, data, row, &sums[0])
         book.ledger = &ledger[0] if ledger.shape[0] else &nowhere
         book.equity, book.position = &equity[0], &units[0]
         replay_bars(&book, &data.rules, data.rules.first)
         add_up(&book, &data.rules)
-        sums[0] = book.sums
     return book.n_fills, book.exit_reason, book.entry_side
 
 
@@ -147,7 +145,7 @@ cdef class Data:
         self.rules.ends_at_open = settings.ends_at_open
 
 
-cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
+cdef void open_book(Book *book, Data data, Py_ssize_t row, Sums *sums) noexcept nogil:
     cdef int which
     cdef int64_t at
     cdef int64_t never = data.masks.shape[0] - 1
@@ -179,7 +177,8 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     for which in range(8):
         none[which] = 0.0
     book.moments = moments_of(none)
-    book.sums = Sums(
+    book.sums = sums
+    sums[0] = Sums(
         n_returns=data.rules.last - data.rules.first, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0,
         sum_return_4=0.0, sum_gain=0.0, sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0,
         costs=0.0, written_off=0.0, n_fills=0.0, n_trades=0.0, n_winners=0.0, won=0.0, lost=0.0, net_profit=0.0,

@@ -1,5 +1,7 @@
 """The meaning of signals: order of events, conflicts, levels, size, accounting, windows; oracle and metamorphic tests."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 from cases import cases, random_bars, random_signals, strategy_of
@@ -508,6 +510,23 @@ def test_masks_made_tile_by_tile_change_no_bit(monkeypatch, backend, which, intr
             assert len(plan.pending) == n_calls
         assert some(batch).tobytes() == expected.tobytes()
         assert some.sums(batch).tobytes() == whole.sums(batch).tobytes()
+
+
+def test_one_evaluator_on_several_threads(monkeypatch, backend):
+    """Lines that masks wait for are held, whatever another thread asks the same table for."""
+    monkeypatch.setattr(signals, "TILE_BYTES", 0)
+    monkeypatch.setattr(signals, "MIN_TILE", 3)
+    monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
+    space = bt.Space({"fast": range(2, 30), "slow": range(30, 60)})
+    strategy = bt.rules.Strategy(enter_long=UP, exit_long=DOWN)
+    evaluator = Evaluator(random_bars(np.random.default_rng(0), 160), strategy, space.parameters, costs=FREE,
+                          execution=bt.Execution(start=60, periods_per_year=252.0))
+    batches = [space.candidates(np.arange(len(space)))[1][start : start + 12] for start in range(0, len(space), 14)]
+    with evaluator.plan(batches[0], evaluator.settings()) as plan:
+        assert plan.pending
+    expected = [evaluator(batch).tobytes() for batch in batches]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [scores.tobytes() for scores in pool.map(evaluator, batches)] == expected
 
 
 def test_waiting_masks_check_the_warm_up(monkeypatch):
