@@ -38,6 +38,8 @@ MAX_BLOCK = 16_384
 TILE_BYTES, MIN_TILE = 640 << 10, 512
 #: Candidates whose sums become metrics together.
 CHUNK = 4096
+#: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
+BLOCKS_EACH = 2
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
@@ -280,7 +282,7 @@ class Evaluator:
             block = batch[begin : begin + self.block]
             with self.plan(block, settings) as plan:
                 run_rows(functools.partial(self._replay_rows, plan, settings, begin, take), len(block), self.n_threads,
-                         BAR_US * (settings.last - settings.first))
+                         BAR_US * (settings.last - settings.first), BLOCKS_EACH)
 
     def _replay_rows(self, plan: Plan, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
         """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""
