@@ -1,7 +1,16 @@
 # What holding from one bar to another comes to; the twin, and what the tables hold, is backtest/_pure/_spans.py.
 
-from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "_moments.h" nogil:
+    ctypedef struct Moments "backtest_moments":  # 8 sums
+        pass
+    Moments moments_of "backtest_moments_of"(const double *terms)
+    void read_moments "backtest_read_moments"(const Moments *moments, double *terms)
+    void add_moments "backtest_add_moments"(Moments *moments, const Moments *more)
+    void add_powers "backtest_add_powers"(Moments *moments, double result, double rf_per_bar)
+    void add_between "backtest_add_between"(Moments *moments, const double *upper, const double *lower)
+    void add_shortfall "backtest_add_shortfall"(Moments *moments, double shortfall_2)
 
 cdef extern from "_words.h" nogil:
     int highest_bit(uint64_t word)
@@ -27,20 +36,6 @@ cdef struct SpanTables:
     const double *lows
     const double *highs
     int64_t n_blocks
-
-
-cdef inline void add_powers(double result, double rf_per_bar, double *moments) noexcept nogil:
-    """What one return adds to the moments."""
-    cdef double square = result * result
-    cdef double excess = result - rf_per_bar
-    cdef double shortfall = 0.5 * (fabs(excess) - excess)  # exact, and signs of returns cannot be predicted
-    moments[0] += result
-    moments[1] += square
-    moments[2] += square * result
-    moments[3] += square * square
-    moments[4] += 0.5 * (fabs(result) + result)
-    moments[5] += 0.5 * (fabs(result) - result)
-    moments[6] += shortfall * shortfall
 
 
 cdef inline Range single(double close) noexcept nogil:
@@ -69,15 +64,17 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
     cdef double total[8]
     cdef double rest[8]
     cdef double before, after, part, term
+    cdef Moments nothing, powers
     cdef int64_t bar
     cdef int column
     for column in range(8):
-        total[column] = rest[column] = 0.0
+        terms[column] = total[column] = rest[column] = 0.0
         moments[column] = moments[8 + column] = 0.0
+    nothing = moments_of(terms)
     for bar in range(1, n_bars):
-        for column in range(8):
-            terms[column] = 0.0
-        add_powers((close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar, terms)
+        powers = nothing
+        add_powers(&powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
+        read_moments(&powers, terms)
         for column in range(8):
             term, before = terms[column], total[column]
             after = before + term  # Knuth's two-sum: after + lost is exactly before + term
