@@ -202,32 +202,26 @@ cdef inline int64_t first_touch(const SpanTables *spans, const double *low, cons
     return end + 1
 
 
+cdef inline void add_lane(double before, double after, double rf_per_bar, double *lane) noexcept nogil:
+    cdef double result = (after - before) / before
+    cdef double square = result * result
+    cdef double excess = result - rf_per_bar
+    lane[0] += result
+    lane[LANES] += square
+    lane[2 * LANES] += square * result
+    lane[3 * LANES] += square * square
+    lane[4 * LANES] += result if result > 0.0 else 0.0
+    lane[5 * LANES] += 0.0 if result > 0.0 else 0.0 - result
+    lane[6 * LANES] += excess * excess if excess < 0.0 else 0.0
+
+
 cdef inline void add_lanes(const double *equity, int64_t n, double rf_per_bar, double *lanes) noexcept nogil:
     """Moments of the ``n`` returns between ``equity[0]`` and ``equity[n]``, lane by lane: ``lanes`` (MOMENTS, LANES)."""
-    cdef double result, square, excess
     cdef int64_t at = 0
     cdef int lane
     while at + LANES <= n:
         for lane in range(LANES):
-            result = (equity[at + lane + 1] - equity[at + lane]) / equity[at + lane]
-            square = result * result
-            excess = result - rf_per_bar
-            lanes[lane] += result
-            lanes[LANES + lane] += square
-            lanes[2 * LANES + lane] += square * result
-            lanes[3 * LANES + lane] += square * square
-            lanes[4 * LANES + lane] += result if result > 0.0 else 0.0
-            lanes[5 * LANES + lane] += 0.0 if result > 0.0 else 0.0 - result
-            lanes[6 * LANES + lane] += excess * excess if excess < 0.0 else 0.0
+            add_lane(equity[at + lane], equity[at + lane + 1], rf_per_bar, &lanes[lane])
         at += LANES
     for lane in range(<int>(n - at)):
-        result = (equity[at + lane + 1] - equity[at + lane]) / equity[at + lane]
-        square = result * result
-        excess = result - rf_per_bar
-        lanes[lane] += result
-        lanes[LANES + lane] += square
-        lanes[2 * LANES + lane] += square * result
-        lanes[3 * LANES + lane] += square * square
-        lanes[4 * LANES + lane] += result if result > 0.0 else 0.0
-        lanes[5 * LANES + lane] += 0.0 if result > 0.0 else 0.0 - result
-        lanes[6 * LANES + lane] += excess * excess if excess < 0.0 else 0.0
+        add_lane(equity[at + lane], equity[at + lane + 1], rf_per_bar, &lanes[lane])
