@@ -154,6 +154,19 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def bars_window(value: Any) -> slice | None:
+    """``value`` as a slice of plain whole numbers (NumPy's, of ``searchsorted``, are as good), or None for all bars."""
+    if value is None:
+        return None
+    if not isinstance(value, slice) or value.step not in (None, 1):
+        raise InputError(f"window must be a slice of bars without a step, got {value!r}")
+    for edge in (value.start, value.stop):
+        if edge is not None and (isinstance(edge, (bool, np.bool_)) or not isinstance(edge, (int, np.integer))):
+            raise InputError(f"window must be a slice of bars by their numbers, got {edge!r}; for a date, "
+                             "index.searchsorted(date) is the number of the first bar from then on")
+    return slice(*(None if edge is None else int(edge) for edge in (value.start, value.stop)))
+
+
 def did_you_mean(word: Any, known: Iterable[Any]) -> str:
     """``; did you mean 'x'?`` or nothing."""
     near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1)
@@ -189,11 +202,12 @@ def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...
             try:
                 array = array.astype(np.float64)
             except (TypeError, ValueError):
-                raise error(f"{name} must hold numbers, got dtype {np.asarray(value).dtype}") from None
+                raise error(f"{name} must hold numbers, got {_no_number(array)}") from None
         else:
             raise error(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim != rank:
-        raise error(f"{name} must have {rank} dimension{'s' * (rank > 1)}, got shape {array.shape}")
+        got = f"shape {array.shape}" if array.ndim else repr(np.asarray(value).item())
+        raise error(f"{name} must have {rank} dimension{'s' * (rank > 1)}, got {got}")
     for axis, expected in enumerate(shape):
         if expected is not None and array.shape[axis] != expected:
             wanted = f"length {expected}" if rank == 1 else f"shape {tuple('any' if n is None else n for n in shape)}"
@@ -204,3 +218,14 @@ def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...
         at = f"row {where[0]}" if rank == 1 else f"row {where[0]}, column {where[1]}"
         raise error(f"{name} must be finite, got {result[where]} ({at})")
     return result
+
+
+def _no_number(array: NDArray[Any]) -> str:
+    """What is no number in an array of objects, and where."""
+    for where, each in np.ndenumerate(array):
+        try:
+            float(each)
+        except (TypeError, ValueError):
+            at = ", ".join(f"{axis} {place}" for axis, place in zip(("row", "column"), where, strict=False))
+            return f"{each!r} ({at})" if at else repr(each)
+    return f"dtype {array.dtype}"

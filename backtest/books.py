@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import NumericsWarning, vector
+from backtest._checks import NumericsWarning
 from backtest.costs import Costs
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.portfolio import Market, Rules, Targets, joined
@@ -320,7 +320,7 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
     market = Market(close, open, high, low, index)
     events = market.events(weights, rebalance)
-    base = None if benchmark is None else vector("benchmark", benchmark, length=market.n_bars)
+    base = market.benchmark(benchmark)
     book = Book(market, rules, joined([events]), window, base)
     if rules.fill == "next_open" and len(events[1]) and events[1][-1] == book.last - 1:
         warnings.warn(f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",

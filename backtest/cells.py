@@ -9,7 +9,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, ObjectiveError, choice
+from backtest._checks import InputError, ObjectiveError, bars_window, choice
 from backtest.metrics import Context
 
 Floats = NDArray[np.float64]
@@ -185,14 +185,15 @@ def _symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
 
 def _windows(window: Window) -> list[slice | None]:
     if window is None or not isinstance(window, (list, tuple)):
-        return [window]  # type: ignore[list-item]  # the evaluator refuses what is no slice
+        return [bars_window(window)]
     if not window:
         raise InputError("window must hold at least one slice of bars, got none")
-    labels = [_label(each) for each in window]
+    windows = [bars_window(each) for each in window]
+    labels = [_label(each) for each in windows]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(f"window must hold each slice of bars once, got {label} twice")
-    return list(window)
+    return windows
 
 
 def _label(window: Any) -> str:

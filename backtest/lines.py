@@ -178,7 +178,8 @@ def _window(n: Any) -> Any:
 def _whole_window(n: Any, node: Node | None = None) -> int:
     """A window as a number; of a node, if one is named."""
     if isinstance(n, bool) or not isinstance(n, (int, float, np.integer, np.floating)) or n != n or n < 1 or n != int(n):
-        raise InputError(f"window{'' if node is None else f' of {node!r}'} must be a whole number >= 1, got {n!r}")
+        near = '; a range of whole numbers has "step": 1, or is range(low, high + 1)' if isinstance(n, float) and n > 1 else ""
+        raise InputError(f"window{'' if node is None else f' of {node!r}'} must be a whole number >= 1, got {n!r}{near}")
     return int(n)
 
 

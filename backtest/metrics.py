@@ -334,5 +334,5 @@ def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) ->
 def warn_if_undated(*contexts: Context) -> None:
     """One warning when nothing says how long a bar is, of any context."""
     if not all(context.periods_per_year > 0 for context in contexts):
-        warnings.warn("bars have no dates and Execution.periods_per_year is not given: metrics per year are undefined (NaN)",
+        warnings.warn("bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
                       NumericsWarning, stacklevel=4)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, ObjectiveError, choice, flag, matrix, number
+from backtest._checks import DataError, InputError, ObjectiveError, bars_window, choice, flag, matrix, number, vector
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
@@ -108,6 +108,8 @@ class Market:
         if not self.close.size:
             raise DataError(f"close must have at least one bar and one asset, got shape {self.close.shape}")
         self._columns, self._rows = getattr(close, "columns", None), _rows(close)
+        if self._columns is not None and not getattr(self._columns, "is_unique", True):
+            raise DataError(f"close must have one column per asset, got {self._columns[self._columns.duplicated()][0]!r} twice")
         if (high is None) != (low is None):
             raise InputError("high and low must be given together, got one of them")
         self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
@@ -134,11 +136,22 @@ class Market:
             column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
             raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "
                              f"{column})")
+        self._check_rows(name, rows)
+        return array
+
+    def _check_rows(self, name: str, rows: Any) -> None:
         if rows is not None and self._rows is not None and rows is not self._rows and not rows.equals(self._rows):
             different = [row for row, (mine, other) in enumerate(zip(rows, self._rows, strict=True)) if mine != other]
             at = different[0] if different else 0
             raise InputError(f"{name} must have the index of close, got {rows[at]!r} for {self._rows[at]!r} (row {at})")
-        return array
+
+    def benchmark(self, values: Any) -> Floats | None:
+        """Prices of a benchmark on the same bars, if there is one."""
+        if values is None:
+            return None
+        prices = vector("benchmark", values, length=self.n_bars)
+        self._check_rows("benchmark", _rows(values))
+        return prices
 
     @functools.cached_property
     def clock(self) -> Bars:
@@ -173,6 +186,7 @@ class Market:
             if is_event.dtype != bool or is_event.shape != (self.n_bars,):
                 raise InputError(f"rebalance must be True or False for each bar, shape ({self.n_bars},), got {is_event.dtype} of "
                                  f"shape {is_event.shape}")
+            self._check_rows("rebalance", _rows(rebalance))
             bars, wrong = is_event.nonzero()[0], 0
         targets = table.take(bars, axis=0)
         if wrong >= 0 and not np.isfinite(targets).all():
@@ -183,9 +197,7 @@ class Market:
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar, and one past the last."""
-        if window is not None and (not isinstance(window, slice) or window.step not in (None, 1)):
-            raise InputError(f"window must be a slice of bars without a step, got {window!r}")
-        first, last, _ = (window or slice(None)).indices(self.n_bars)
+        first, last, _ = (bars_window(window) or slice(None)).indices(self.n_bars)
         if first >= last:
             raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}")
         return first, last

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, known_names
+from backtest._checks import DataError, InputError, bars_window, known_names
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
@@ -202,9 +202,7 @@ class Evaluator:
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar whose close may decide, and one past the last bar."""
         n_bars = len(self.bars)
-        if window is not None and (not isinstance(window, slice) or window.step not in (None, 1)):
-            raise InputError(f"window must be a slice of bars without a step, got {window!r}")
-        begin, last, _ = (window or slice(None)).indices(n_bars)
+        begin, last, _ = (bars_window(window) or slice(None)).indices(n_bars)
         first = max(begin, self.fixed_start)
         if first >= last:
             raise DataError(f"window must leave a bar to trade: bars {begin} to {last} of {n_bars}, and a warm-up of "
@@ -353,4 +351,5 @@ def _conditions(strategy: Strategy) -> Iterable[Any]:
 
 def _instance(name: str, value: Any, kind: type) -> None:
     if not isinstance(value, kind):
-        raise InputError(f"{name} must be a {kind.__name__}, got {value!r}")
+        got = "a table; bt.Bars.from_frame makes one of it" if kind is Bars and hasattr(value, "columns") else repr(value)
+        raise InputError(f"{name} must be a {kind.__name__}, got {got}")

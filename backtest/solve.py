@@ -25,6 +25,8 @@ from backtest.study.memory import Memory, SweepMemory
 
 logger = logging.getLogger("backtest")
 
+#: What a slow evaluation may lose when it is interrupted.
+SECONDS = 0.25
 METHODS = ("auto", "grid", "direct", "evolution", "optuna")
 #: Of the provenance, what scores depend on whatever the candidates are.
 SHARED = ("numerics_version", "costs", "window", "cells", "aggregate", "periods_per_year")
@@ -78,7 +80,8 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     packages : sequence of str
         Whose versions provenance has too.
     batch_size : int, optional
-        Candidates per batch of a ``grid``, for what takes longer than a kernel.
+        Candidates per batch of a ``grid`` at most, for what takes longer than a kernel: batches are cut by the clock, and a
+        store keeps every row.
 
     Returns
     -------
@@ -92,7 +95,8 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     if method == "auto":
         method, why = search.choose(cells, space, n_trials=asked.n_trials, seed=asked.seed, timeout=asked.timeout)
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
-    memory = None if what is None else _memory(cells, space, asked, method, ranking, what)
+    is_sweep = method == "grid" and batch_size is None
+    memory = None if what is None else _memory(cells, space, asked, is_sweep, ranking, what)
     with _Progress(method, asked.metric, asked.progress) as bar, memory or contextlib.nullcontext():
         found = _finder(method, batch_size)(
             cells if memory is None else memory, space, n_trials=asked.n_trials, keep=asked.keep, seed=asked.seed,
@@ -118,7 +122,7 @@ def _finder(method: str, batch_size: int | None) -> Callable[..., Any]:
         return suggested
     if method != "grid":
         return functools.partial(search.cube, engine=method)
-    return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size)
+    return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size, seconds=SECONDS)
 
 
 def _checked(cells: Cells[Any], identity: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
@@ -127,11 +131,11 @@ def _checked(cells: Cells[Any], identity: Callable[[], Mapping[str, Any]]) -> di
     return dict(identity())
 
 
-def _memory(cells: Cells[Any], space: Space, asked: Search, method: str, ranking: search.Ranking,
+def _memory(cells: Cells[Any], space: Space, asked: Search, is_sweep: bool, ranking: search.Ranking,
             what: Mapping[str, Any]) -> Memory:
     """A store behind the evaluation, under the fingerprint of all that scores depend on."""
     assert asked.store is not None
-    if method != "grid":
+    if not is_sweep:
         return Memory(cells, space, asked.store, what, cells.columns)
     memory = SweepMemory(cells, space, asked.store, what, cells.columns, rank=ranking.objective, keep=asked.keep,
                          sweep={"metric": asked.metric, "min_trades": asked.min_trades})

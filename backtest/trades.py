@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, choice, known_names, number
+from backtest._checks import InputError, choice, known_names, matrix, number, vector
 from backtest.bars import NS_PER_DAY
 from backtest.metrics import ZERO_VARIANCE
 
@@ -91,6 +91,10 @@ class Trades:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        net, n_open = float(np.add.reduce(self.records["net_profit"])), int(np.count_nonzero(self.positions["side"]))
+        return f"Trades({len(self):,} completed, net profit {net:,.2f}; {n_open:,} open)"
 
     @property
     def table(self) -> pd.DataFrame:
@@ -178,8 +182,8 @@ def _statistics_of_side(s: Any, months: float) -> tuple[float, ...]:
         "longest_winning_streak": s.longest_winning_streak, "longest_losing_streak": s.longest_losing_streak,
         "mean_mfe": ratio(s.sum_mfe, n), "mean_mae": ratio(s.sum_mae, n), "min_bars_held": s.min_bars_held + none,
         "mean_bars_held": ratio(s.sum_bars_held, n), "max_bars_held": s.max_bars_held + none,
-        "min_days_held": s.min_days_held + undated, "mean_days_held": ratio(s.sum_days_held, n) + undated,
-        "max_days_held": s.max_days_held + undated,
+        "min_days_held": s.min_days_held + undated + none, "mean_days_held": ratio(s.sum_days_held, n) + undated,
+        "max_days_held": s.max_days_held + undated + none,
         "information_score": ratio(mean, deviation) if n > 1 else math.nan, "trades_per_month": ratio(n, months),
         "n_ambiguous": s.n_ambiguous, "written_off": s.written_off}
     return tuple(map(values.__getitem__, STATISTICS))
@@ -254,11 +258,11 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     ledger : DataFrame, mapping of columns or structured array
         vectorbt's order records (``portfolio.orders.records``, ``portfolio.orders.values``), ``book.ledger``, or a table of
         your own: one executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
-        needed; ``asset`` (a column of ``close``: its label, or its number), ``cost``, ``decision_bar``, ``moment``
-        ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``, ``reason``, ``ambiguous``
-        and ``equity`` may be there.
+        needed, and ``asset`` if ``close`` has several columns (the label of its column, of an array its number); ``cost``,
+        ``decision_bar``, ``moment`` ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``,
+        ``reason``, ``ambiguous`` and ``equity`` may be there.
     close : array_like, shape (n_bars,) or (n_bars, n_assets)
-        Prices that positions are valued at; a DataFrame brings labels and times.
+        Prices that positions are valued at, where there is none at the last one before; a DataFrame brings labels and times.
     open, high, low : array_like, optional
         Same shape.  With ``high`` and ``low``, MFE and MAE use the bars' extremes; with ``close`` alone the closes.
     index : array_like of datetime64, optional
@@ -286,11 +290,12 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     if ("high" in prices) != ("low" in prices):
         raise InputError("high and low must be given together, got one of them")
     shape = prices["close"].shape
-    for name, matrix in prices.items():
-        if matrix.shape != shape:
-            raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {matrix.shape[::-1]}")
+    for name, each in prices.items():
+        if each.shape != shape:
+            raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {each.shape[::-1]}")
     if labels is None and shape[0] > 1:
         labels = tuple(range(shape[0]))
+    prices["close"] = _last_valid(prices["close"])
     times = pd.RangeIndex(shape[1]) if index is None else pd.DatetimeIndex(index)
     if len(times) != shape[1]:
         raise InputError(f"index must have one time per bar ({shape[1]}), got {len(times)}")
@@ -299,10 +304,21 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
 
 
 def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim not in (1, 2) or array.shape[0] == 0:
-        raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_assets), got {array.shape}")
-    return np.ascontiguousarray(array[None, :] if array.ndim == 1 else array.T)
+    shape = np.shape(values)
+    if len(shape) not in (1, 2) or shape[0] == 0:
+        raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_assets), got {shape}")
+    if len(shape) == 1:
+        return vector(name, values, finite=False)[None, :]
+    return np.ascontiguousarray(matrix(name, values, finite=False).T)
+
+
+def _last_valid(prices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Prices (n_assets, n_bars), where there is none the last one before."""
+    is_price = np.isfinite(prices) & (prices > 0)
+    if is_price.all():
+        return prices
+    bars = np.maximum.accumulate(np.where(is_price, np.arange(prices.shape[1]), 0), axis=1)
+    return np.ascontiguousarray(np.take_along_axis(prices, bars, axis=1))
 
 
 def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | None) -> NDArray[Any]:
@@ -321,6 +337,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     for name in known[:3]:
         if name not in columns:
             raise InputError(f"ledger must have a column {name!r}, got {', '.join(columns)}")
+    if n_assets > 1 and "asset" not in columns:
+        raise InputError(f"ledger must have a column 'asset' where close has {n_assets} columns, got {', '.join(columns)}")
     n = len(columns["units"])
     ledger = np.zeros(n, dtype=FILL)
     for name in ("stop", "target", "equity"):
@@ -339,7 +357,7 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
             known_names("asset", [value for value in values.tolist() if value not in at][:1], [str(label) for label in labels])
             ledger[name] = [at[value] for value in values.tolist()]
         else:
-            ledger[name] = values
+            ledger[name] = _column(name, values)
     if "moment" not in columns:
         ledger["moment"] = MOMENTS.index("close")
     if "decision_bar" not in columns:
@@ -349,10 +367,29 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
     _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0)), "finite and > 0")
     _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
-    _rows(ledger, "cost", ~(ledger["cost"] >= 0), ">= 0")
+    _rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
+    _rows(ledger, "decision_bar", (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),
+          "from 0 to the fill_bar")
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
     _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
     return ledger
+
+
+def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """A column as numbers; of bars as whole ones."""
+    if values.dtype.kind in "Mm":
+        raise InputError(f"ledger column {name!r} must hold numbers, got dates; close.index.get_indexer(dates) gives the numbers "
+                         "of their bars")
+    if values.dtype.kind in "iub":
+        return values
+    numbers = vector(f"ledger column {name!r}", values, finite=False)
+    if FILL[name].kind == "f":
+        return numbers
+    wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise InputError(f"ledger column {name!r} must hold whole numbers, got {numbers[row]} (row {row})")
+    return numbers.astype(np.int64)
 
 
 def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, vector
+from backtest._checks import InputError
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
@@ -23,7 +23,7 @@ from backtest.study.fingerprint import label, plain
 
 Floats = NDArray[np.float64]
 
-#: Candidates per batch of a grid: a rule takes milliseconds, and what is not finished is not stored.
+#: Candidates per batch of a grid, at most: a rule takes milliseconds, and what is not finished is not stored.
 BATCH = 256
 
 
@@ -123,7 +123,7 @@ def optimize_weights(
                          "code cannot tell by itself whether it still means the same")
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
     market = Market(close, open, high, low, index)
-    base = None if benchmark is None else vector("benchmark", benchmark, length=market.n_bars)
+    base = market.benchmark(benchmark)
     books = Evaluator(rule, space, market, rules, rebalance=rebalance, n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     warn_if_undated(*cells.contexts())

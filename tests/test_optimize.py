@@ -481,7 +481,7 @@ def test_bars_without_dates_warn_once():
     with pytest.warns(bt.NumericsWarning) as caught:
         result = optimize(bars=bars, metric="total_return")
     assert len(caught) == 1
-    assert "bars have no dates and Execution.periods_per_year is not given" in str(caught[0].message)
+    assert "bars have no dates and periods_per_year is not given" in str(caught[0].message)
     assert caught[0].filename == __file__
     assert result.table["sharpe"].isna().all()
     assert optimize(bars=bars, metric="volatility", execution=bt.Execution(periods_per_year=252)).best_value > 0

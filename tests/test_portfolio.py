@@ -528,6 +528,12 @@ ONES = np.ones((3, 2))
     ({"close": np.empty((0, 2)), "weights": np.empty((0, 2))}, "close must have at least one bar and one asset"),
     ({"window": slice(5, 9)}, "window must leave a bar to trade, got bars 3 to 3 of 3"),
     ({"window": 3}, "window must be a slice of bars"),
+    ({"window": slice("2024-01-02", None)}, r"window must be a slice of bars by their numbers, got '2024-01-02'; for a date"),
+    ({"window": slice(0.0, 2)}, r"window must be a slice of bars by their numbers, got 0\.0"),
+    ({"window": slice(False, True)}, "window must be a slice of bars by their numbers, got False"),
+    ({"weights": None}, "weights must have 2 dimensions, got None"),
+    ({"close": [[1, 2], [3, "x"], [5, 6]]}, "close must hold numbers, got dtype <U"),
+    ({"close": pd.DataFrame([[1, 2], [3, "x"], [5, 6]])}, r"close must hold numbers, got 'x' \(row 1, column 1\)"),
     ({"reinvest": 1}, "reinvest must be True or False, got 1"),
     ({"periods_per_year": 0}, "periods_per_year must be > 0, got 0"),
     ({"index": pd.date_range("2024", periods=2)}, r"index must have one time per bar \(3\), got 2"),
@@ -550,5 +556,13 @@ def test_labels_that_differ():
         bt.simulate(weights[["B", "A"]], close=close, fill="close", costs=FREE)
     with pytest.raises(bt.InputError, match=r"weights must have the index of close, got Timestamp\('2024-01-02.*\(row 0\)"):
         bt.simulate(weights.set_axis(DAYS + pd.Timedelta("1D")), close=close, fill="close", costs=FREE)
+    later, is_event = DAYS + pd.Timedelta("1D"), np.ones(len(DAYS), dtype=bool)
+    with pytest.raises(bt.InputError, match=r"rebalance must have the index of close, got Timestamp\('2024-01-02.*\(row 0\)"):
+        bt.simulate(weights, close=close, fill="close", costs=FREE, rebalance=pd.Series(is_event, index=later))
+    with pytest.raises(bt.InputError, match=r"benchmark must have the index of close, got Timestamp\('2024-01-02.*\(row 0\)"):
+        bt.simulate(weights, close=close, fill="close", costs=FREE, benchmark=close["A"].set_axis(later))
+    twice = close.set_axis(["A", "A"], axis=1)
+    with pytest.raises(bt.InputError, match="close must have one column per asset, got 'A' twice"):
+        bt.simulate(weights.set_axis(["A", "A"], axis=1), close=twice, fill="close", costs=FREE)
     with pytest.raises(bt.InputError, match=r"fee_rate must be >= 0, got -0\.1"):
         bt.Costs(fee_rate=-0.1)

@@ -355,6 +355,20 @@ def test_auto_goes_by_the_time_that_candidates_take(monkeypatch):
     assert search.choose(evaluate, Space({"x": range(6100)}), n_trials=5900)[0] == "grid"
 
 
+def test_auto_times_few_slow_candidates(monkeypatch):
+    now, asked = [0.0], [0]
+    monkeypatch.setattr(search.choose.__globals__["time"], "perf_counter", lambda: now[0])
+
+    def evaluate(batch):
+        now[0] += 2.0 * len(batch)
+        asked[0] += len(batch)
+        return batch[:, 0]
+
+    assert search.choose(evaluate, Space({"x": range(2000)}))[0] == "evolution"
+    assert asked[0] <= 5
+    assert search.choose(evaluate, Space({"x": range(2000)}), timeout=4001)[0] == "grid"
+
+
 # -- bt.optimize -------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("method", ENGINES)

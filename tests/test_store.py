@@ -1,6 +1,7 @@
 """The store: results kept once, leases, many processes, killed processes, bad files."""
 
 import json
+import math
 import os
 import signal
 import sqlite3
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 import backtest as bt
 from backtest import cli
 from backtest.study.rows import Row, Status
+from backtest.study.show import words
 from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Store
 
 
@@ -363,7 +365,8 @@ def test_the_mark_of_a_file(store):
 @pytest.fixture
 def filled(store):
     one = store.context(b"one", "trend", {"objective": "f", "version": "2", "metrics": ["sharpe", "n_trades"]})
-    store.add(one, [Row(key(1), value=1.5, metrics=np.array([1.5, 3.0]).tobytes(), params=json.dumps({"a": 1, "b": "x"})),
+    store.add(one, [Row(key(1), value=1.5, metrics=np.array([1.5, 3.0]).tobytes(), params=json.dumps({"a": 1, "b": "x"}),
+                        extra='{"attrs": {"depth": 7}}'),
                     Row(key(2), Status.FAILED, params='{"a": 2, "b": null}', extra='{"error": "ValueError: no"}')])
     return store.url
 
@@ -376,8 +379,16 @@ def test_store_show(filled):
     done = invoke("show", filled)
     assert done.exit_code == 0
     line = next(line for line in done.output.splitlines() if "trend" in line)
-    assert [cell.strip() for cell in line.split("│")[1:7]] == ["1", "trend", "1", "-", "-", "1"]
-    assert "version 2" in line
+    assert line.split()[:6] == ["1", "trend", "1", "-", "-", "1"]
+    assert "1  objective f, version 2\n" in done.output
+
+
+def test_what_a_context_is_about():
+    """Contexts that differ in costs alone can be told apart."""
+    said = words({"numerics_version": 3, "costs": {"fee_rate": 0.001, "fixed": 0.0, "maximum": math.inf}, "window": None,
+                  "metrics": ["sharpe"], "rule": "m.rule", "data": "abc", "rules": {"reinvest": False}, "long": "x" * 1000})
+    assert said.startswith("rule m.rule, numerics_version 3, costs (fee_rate 0.001), data abc, long xxx")
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
@@ -390,6 +401,7 @@ def test_store_export(filled, tmp_path, name):
     assert table["sharpe"].tolist()[0] == 1.5
     assert table["status"].tolist() == ["done", "failed"]
     assert table["error"].tolist()[1] == "ValueError: no"
+    assert table["attrs.depth"].tolist()[0] == 7
 
 
 def test_store_commands_refuse_what_is_not_there(filled, tmp_path):

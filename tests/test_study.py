@@ -310,6 +310,8 @@ def test_what_is_no_number_ends_the_run_or_is_a_failure(result, message):
     with pytest.raises(bt.ObjectiveError, match=message) as raised:
         quietly(study)
     assert set(raised.value.params) == {"a"}
+    assert "Traceback" not in str(raised.value)
+    assert study.summary.ended == "ended by an error"
     assert len(study.trials) == 1
     study = bt.Study({"a": range(3)}, lambda params, trial: result, sampler="tpe")
     summary = quietly(study, catch=bt.ObjectiveError)
@@ -639,6 +641,35 @@ def test_export_to_optuna(tmp_path, again):
     assert there.best_value == study.best_value
     assert there.trials[0].intermediate_values == {1: 2.0}
     assert set(there.best_params) == set(study.best_params)
+
+
+def test_what_is_exported_took_place_when_it_did():
+    study = bt.Study({"a": range(3)}, lambda params, trial: time.sleep(0.05) or params["a"], sampler="random")
+    quietly(study)
+    storage = optuna.storages.InMemoryStorage()
+    time.sleep(0.1)
+    study.export_to_optuna(storage)
+    there = optuna.load_study(study_name="study", storage=storage).trials
+    for mine, copy in zip(study.trials, there, strict=True):
+        assert copy.datetime_complete.timestamp() == pytest.approx(mine.finished, abs=1e-3)
+        assert copy.duration.total_seconds() == pytest.approx(mine.seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("storage", [5, "nonsense://x", "results.db", "sqlite:////no/such/folder/x.db"])
+def test_storages_that_cannot_be(storage):
+    study = bt.Study({"a": range(3)}, bowl_of_a)
+    for use in (lambda: study.export_to_optuna(storage), lambda: quietly(study, mirror=storage)):
+        with pytest.raises(bt.InputError, match=r"storage must be .*, got "):
+            use()
+    assert not study.trials
+
+
+@pytest.mark.parametrize("callbacks", [[5], print, [print, None]])
+def test_callbacks_that_cannot_be(callbacks):
+    study = bt.Study({"a": range(3)}, bowl_of_a)
+    with pytest.raises(bt.InputError, match="callbacks must be a list of functions"):
+        quietly(study, callbacks=callbacks)
+    assert not study.trials
 
 
 def test_a_mirror_follows_the_run(monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import optuna
 import pytest
 from conftest import ROOT
 
@@ -92,6 +93,34 @@ def test_two_drivers_evaluate_nothing_twice(tmp_path):
     assert sorted(evaluations(log)) == list(range(POINTS))
     assert [out.splitlines()[-1].split()[1] for out, _ in answers] == ["0.0", "0.0", "0.0"]
     assert sum(int(out.splitlines()[-1].split()[2]) for out, _ in answers) == POINTS
+
+
+MIRRORED = """
+import sys, time
+import backtest as bt
+
+def objective(params, trial):
+    time.sleep(0.03)
+    return params["x"]
+
+study = bt.Study({"x": {"low": 0.0, "high": 1.0}}, objective, name="shared", version="1", store=sys.argv[1])
+study.run(60, mirror=sys.argv[2], progress=False)
+"""
+
+
+def test_drivers_that_start_and_end_together_share_a_mirror_and_a_budget(tmp_path):
+    """Nobody fails over Optuna's new tables, no trial is copied twice, and no more is evaluated than was in flight at the end."""
+    url, dashboard = f"sqlite:///{tmp_path / 'x.db'}", f"sqlite:///{tmp_path / 'dashboard.db'}"
+    command = [sys.executable, "-W", "error", "-c", MIRRORED, url, dashboard]
+    drivers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [each.communicate(timeout=120)[1] for each in drivers] == ["", "", ""]
+    copied = [each.user_attrs["key"] for each in optuna.load_study(study_name="shared", storage=dashboard).trials]
+    keys = [row.key.hex() for row in stored(url)]
+    assert sorted(copied) == sorted(keys)
+    assert 60 <= len(keys) <= 60 + 2
+    store = Store(url)
+    assert store.owners() == []
+    store.close()
 
 
 STOPPED = """

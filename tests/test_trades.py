@@ -1,6 +1,7 @@
 """Ledger to trades: the fixtures of the definitions, every kind of fill, excursions, statistics, and bad ledgers."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -194,7 +195,7 @@ def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
         axis=None
     )
     assert s.loc[["win_rate", "mean_profit", "mean_loss", "expectancy", "sqn", "profit_factor", "mean_mfe", "mean_bars_held",
-                  "largest_profit", "min_bars_held"]].isna().all(axis=None)
+                  "largest_profit", "min_bars_held", "min_days_held", "max_days_held"]].isna().all(axis=None)
     one = track([(0, 1, 100, 0), (1, -1, 110, 0)]).statistics()["All"]
     assert np.isnan(one["information_score"])
     assert np.isnan(one["mean_loss"])
@@ -212,7 +213,14 @@ GOOD = {"fill_bar": [0, 1], "units": [1.0, -1.0], "price": [100.0, 100.0]}
     ({"fill_bar": [0, 12]}, r"ledger column 'fill_bar' must be from 0 to 11, got 12 \(row 1\)"),
     ({"units": [1.0, 0.0]}, r"ledger column 'units' must be finite and not 0, got 0.0 \(row 1\)"),
     ({"price": [100.0, np.nan]}, r"ledger column 'price' must be finite and > 0, got nan \(row 1\)"),
-    ({"cost": [0.0, -1.0]}, r"ledger column 'cost' must be >= 0, got -1.0 \(row 1\)"),
+    ({"cost": [0.0, -1.0]}, r"ledger column 'cost' must be finite and >= 0, got -1.0 \(row 1\)"),
+    ({"cost": [0.0, math.inf]}, r"ledger column 'cost' must be finite and >= 0, got inf \(row 1\)"),
+    ({"units": ["a", "b"]}, r"ledger column 'units' must hold numbers, got dtype <U1"),
+    ({"fill_bar": [0.0, 1.5]}, r"ledger column 'fill_bar' must hold whole numbers, got 1.5 \(row 1\)"),
+    ({"fill_bar": [0.0, math.nan]}, r"ledger column 'fill_bar' must hold whole numbers, got nan \(row 1\)"),
+    ({"fill_bar": pd.bdate_range("2024", periods=2)}, "ledger column 'fill_bar' must hold numbers, got dates; close.index.get_i"),
+    ({"decision_bar": [0, 99]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got 99 \(row 1\)"),
+    ({"decision_bar": [-1, 0]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got -1 \(row 0\)"),
     ({"moment": ["open", "noon"]}, "moment must be one of 'open', 'inside', 'close', got 'noon'"),
     ({"asset": [0, 3]}, r"ledger column 'asset' must be from 0 to 0, got 3 \(row 1\)"),
     ({"price": [100.0]}, r"ledger column 'price' must have 2 rows, got shape \(1,\)"),
@@ -231,6 +239,24 @@ def test_missing_columns_and_half_given_extremes():
         bt.track_trades([(0, 1.0, 100.0)], close=[100.0])
     with pytest.raises(bt.InputError, match=r"high must have the shape of close"):
         bt.track_trades(GOOD, close=np.full(12, 100.0), high=[1.0], low=[1.0])
+    with pytest.raises(bt.InputError, match="ledger must have a column 'asset' where close has 2 columns"):
+        bt.track_trades(GOOD, close=np.full((12, 2), 100.0))
+    with pytest.raises(bt.InputError, match=r"close must hold numbers, got 'x' \(row 1\)"):
+        bt.track_trades(GOOD, close=pd.Series([1.0, "x"]))
+
+
+def test_a_position_without_a_price_is_valued_at_the_last_one():
+    close = np.array([100.0, 90.0, np.nan, 120.0, -1.0, np.nan])
+    full = np.array([100.0, 90.0, 90.0, 120.0, 120.0, 120.0])
+    for rows in ([(0, -1, 100, 0)], [(0, -1, 100, 0), (4, 1, 110, 0)]):
+        gaps, filled = (track(rows, prices, borrow_per_bar=0.01) for prices in (close, full))
+        pd.testing.assert_frame_equal(gaps.table, filled.table, check_exact=True)
+        pd.testing.assert_frame_equal(gaps.open_positions, filled.open_positions, check_exact=True)
+    assert track([(0, -1, 100, 0)], close).open_positions["last_price"].tolist() == [120.0]
+
+
+def test_what_trades_say_of_themselves():
+    assert repr(track([(0, 1, 100, 1), (1, -1, 110, 0), (2, 1, 100, 0)])) == "Trades(1 completed, net profit 9.00; 1 open)"
 
 
 # --- ledgers of other engines -----------------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ import math
 import os
 import pickle
 import signal
+import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import backtest as bt
-from backtest import weights
+from backtest import solve, weights
 from backtest.cells import AGGREGATES
 from backtest.metrics import SWEEP
 from backtest.results import json_safe
@@ -247,6 +248,16 @@ def test_names_of_assets_and_benchmarks_are_the_same_context(url, calls):
     assert result.best.stats["total_return"] == result.best_value
 
 
+def test_windows_of_numpys_numbers(url, calls):
+    """As ``index.searchsorted`` gives them."""
+    for window in (slice(np.int64(20), np.int32(60)), [slice(np.int64(20), None), slice(None, np.int64(-20))]):
+        result = search(store=url, version="1", window=window)
+        before = len(calls)
+        plain = [slice(20, None), slice(None, -20)] if isinstance(window, list) else slice(20, 60)
+        same(search(store=url, version="1", window=plain), result)
+        assert len(calls) == before
+
+
 def test_another_aggregate_is_another_context(url, calls):
     for aggregate in ("median", "min", "median", "min"):
         same(search(store=url, version="1", window=WINDOWS, aggregate=aggregate), search(window=WINDOWS, aggregate=aggregate))
@@ -281,7 +292,7 @@ def test_data_of_a_rule_is_known_by_its_content(url, calls):
 
 
 def test_an_interrupted_grid_goes_on_where_it_was(url, calls, monkeypatch):
-    monkeypatch.setattr(weights, "BATCH", 5)
+    monkeypatch.setattr(solve, "SECONDS", 1e-9)  # so that every candidate is a batch
     space = {"n": range(2, 25)}
 
     def interrupted(params):
@@ -293,12 +304,40 @@ def test_an_interrupted_grid_goes_on_where_it_was(url, calls, monkeypatch):
     interrupted.__qualname__ = momentum.__qualname__
     result = search(interrupted, space=space, store=url, version="1")
     assert result.is_interrupted
-    assert result.n_evaluated == 10
+    assert result.n_evaluated == 12
     calls.clear()
     full = search(space=space, store=url, version="1")
-    assert len(calls) == 23 - 10
-    assert "10 of them from the store" in full.search
+    assert len(calls) == 23 - 12
+    assert "12 of them from the store" in full.search
     same(full, search(space=space))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_slow_rule_stops_at_its_timeout_and_keeps_what_it_has(url, calls, stored):
+    def slow(params):
+        time.sleep(0.05)
+        return momentum(params)
+
+    slow.__qualname__ = momentum.__qualname__
+    given = {"store": url, "version": "1"} if stored else {}
+    result = search(slow, space={"n": range(2, 102)}, timeout=0.3, method="grid", **given)
+    assert "timed out" in result.search
+    assert 2 <= result.n_evaluated < 30
+    calls.clear()
+    again = search(space={"n": range(2, 102)}, method="grid", **given)
+    assert len(calls) == 100 - result.n_evaluated * stored
+    same(again, search(space={"n": range(2, 102)}))
+
+
+def test_a_grid_knows_what_was_evaluated_for_another_question(url, calls):
+    """A wider range, another metric, a larger share of it in the table."""
+    search(space={"n": range(5, 15)}, store=url, version="1")
+    wide = {"space": {"n": range(5, 25)}, "metric": "total_return", "keep": 5, "min_trades": 0}
+    calls.clear()
+    result = search(store=url, version="1", **wide)
+    assert len(calls) == 10
+    same(result, search(**wide))
+    assert str(result.distribution) == str(search(**wide).distribution)
 
 
 def test_the_store_says_what_was_searched(url):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,14 +14,16 @@ import backtest
 from backtest.books import BOOK_STATISTICS
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import show_best, show_cells, time_text
-from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption
+from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption
 from backtest.config import portfolio as config
 from backtest.tables import contributions, metrics, sparkline, statistics
 
 
 def portfolio(
     config_path: ConfigArgument = None,
-    out: OutOption = None,
+    out: Annotated[Path | None, typer.Option(
+        metavar="DIR", help="Write ledger.csv, trades.csv, open_positions.csv, equity.csv and statistics.json of the book into "
+                            "this folder; of a search, candidates.parquet and result.json too.", show_default=False)] = None,
     store: StoreOption = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 5,
     threads: ThreadsOption = None,

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 import backtest
 from backtest.cli.console import console, plain_errors
 from backtest.study import join, show
 from backtest.study.store import Store
+from backtest.tables import plain_table
 
 
 def worker(
@@ -49,14 +49,16 @@ def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as s
         finally:
             store.close()
         statuses = ("done", "undefined", "pruned", "failed")
-        table = Table("context", "name", *statuses, "created", "what")
+        table = plain_table("", is_tight=True)
+        for name in ("context", "name", *statuses, "created"):
+            table.add_column(name, justify="right" if name in statuses else "left")
         for each in contexts:
             counts = [f"{each[status]:,}" if status in each else "-" for status in statuses]
-            simple = {key: value for key, value in each["description"].items() if isinstance(value, (str, int, float))}
-            what = ", ".join(f"{key} {value}" for key, value in simple.items())
             created = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created"]))
-            table.add_row(str(each["id"]), escape(each["name"]), *counts, created, escape(what))
+            table.add_row(str(each["id"]), escape(each["name"]), *counts, created)
         console.print(table)
+        for each in contexts:
+            console.print(f"[bold]{each['id']}[/bold]  {escape(show.words(each['description']))}", highlight=False)
 
 
 def store_export(

@@ -19,6 +19,8 @@ from backtest.space import Space
 GRID_SECONDS = 60.0
 #: Candidates that are timed; they are spread over the space, so that few share what they compute.
 TIMED = 64
+#: But only a few if the first one alone takes that long, in seconds: nothing of it is kept.
+SLOW, FEW = 0.1, 4
 #: Up to here dividing rectangles reaches a better score per evaluation than evolution, beyond it does not.
 MAX_DIRECT = 3
 
@@ -72,10 +74,12 @@ def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed:
         return math.inf  # cannot be enumerated, so its candidates need not be timed
     positions = Order(len(space), seed)(0, TIMED)
     _, batch = space.candidates(positions)
+    begun = time.perf_counter()
     if len(batch):
         evaluate(batch[:1])  # what the first call ever has to load is no part of a candidate
+    n_timed = TIMED if time.perf_counter() - begun < SLOW else FEW
     begun = time.perf_counter()
-    space.candidates(positions)
+    space.candidates(positions[:n_timed])
     if len(batch):
-        evaluate(batch)
-    return (time.perf_counter() - begun) / TIMED  # positions that ``where`` refuses take their time too
+        evaluate(batch[: max(1, len(batch) * n_timed // TIMED)])
+    return (time.perf_counter() - begun) / n_timed  # positions that ``where`` refuses take their time too

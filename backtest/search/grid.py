@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,18 @@ from backtest.search.order import Order
 from backtest.space import Space
 
 Floats = NDArray[np.float64]
+#: Numbers of candidates in the space, and their rows.
+Candidates = tuple[NDArray[np.int64], Floats]
 
 #: Large enough that the cost of a call vanishes, small enough that an interruption loses little.
 BATCH = 16_384
+#: How much larger a timed batch may be than the one before, and than anything.
+GROWTH, MOST = 4, 1 << 20
 
 
 def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[Floats], Floats] | None = None,
-         n_trials: int | None = None, keep: int = 1, seed: int = 0, batch_size: int = BATCH, timeout: float | None = None,
-         callback: Callable[[Any], None] | None = None) -> Any:
+         n_trials: int | None = None, keep: int = 1, seed: int = 0, batch_size: int = BATCH, seconds: float | None = None,
+         timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
     """Evaluate the candidates of a finite space and keep the best.
 
     Parameters
@@ -42,7 +46,9 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
         Order of evaluation.  A sweep of everything visits blocks of neighbours in seeded order, so that an interrupted
         one has seen the whole space coarsely.
     batch_size : int
-        Candidates per call of ``evaluate``.
+        Candidates per call of ``evaluate``, at most.
+    seconds : float, optional
+        Fewer of them, so that a call takes about this long: an interruption loses, and a timeout overruns, no more than that.
     timeout : float, optional
         Seconds after which no further batch starts.
     callback : callable, optional
@@ -66,30 +72,23 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
 
     size, keep, batch_size = len(space), whole("keep", keep, low=1), whole("batch_size", batch_size, low=1)
     whole("seed", seed, low=0)
-    if timeout is not None:
-        number("timeout", timeout, low=0.0, open_low=True)
+    for name, each in (("seconds", seconds), ("timeout", timeout)):
+        if each is not None:
+            number(name, each, low=0.0, open_low=True)
     total = size if n_trials is None else min(whole("n_trials", n_trials, low=1), size)
     best = Kept(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
     begun = time.monotonic()
     try:
-        for positions in _batches(size, total, batch_size, seed):
+        for numbers, batch in _paced(_drawn(space, total, batch_size, seed), seconds):
             if timeout is not None and time.monotonic() - begun > timeout:
                 result.status = TIMED_OUT
                 break
-            numbers, batch = space.candidates(positions)
-            drawn = slice(total - result.nfev)  # by draw, so that the sample does not depend on how it is cut
-            nearby = np.argsort(numbers[drawn])  # neighbours side by side
-            numbers, batch = numbers[drawn][nearby], batch[drawn][nearby]
-            if not len(batch):
-                continue
             scores, objective = evaluated(evaluate, rank, batch, space)
             best.add(numbers, batch, scores, objective)
             result.nfev += len(batch)
             if callback is not None:
                 callback(best.first(result))
-            if result.nfev == total:
-                break
     except KeyboardInterrupt:
         result.status = INTERRUPTED
     if not result.nfev:
@@ -101,6 +100,36 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     result.success = result.status == DONE
     result.message = f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated"
     return best.fill(result)
+
+
+def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Candidates]:
+    """Batches cut so that about ``seconds`` pass until the next is asked for; the first is one candidate."""
+    if seconds is None:
+        yield from batches
+        return
+    n_rows = 1
+    for numbers, batch in batches:
+        start = 0
+        while start < len(batch):
+            rows, begun = slice(start, start + n_rows), time.monotonic()
+            yield numbers[rows], batch[rows]
+            start += n_rows
+            fit = n_rows * seconds / max(time.monotonic() - begun, 1e-9)
+            n_rows = int(min(max(fit, 1.0), GROWTH * n_rows, MOST))
+
+
+def _drawn(space: Space, total: int, batch_size: int, seed: int) -> Iterator[Candidates]:
+    """Numbers and rows of candidates, ``total`` of them if there are as many, batch by batch."""
+    left = total
+    for positions in _batches(len(space), total, batch_size, seed):
+        numbers, batch = space.candidates(positions)
+        numbers, batch = numbers[:left], batch[:left]  # by draw, so that the sample does not depend on how it is cut
+        nearby = np.argsort(numbers)  # neighbours side by side
+        if len(batch):
+            yield numbers[nearby], batch[nearby]
+        left -= len(batch)
+        if not left:
+            return
 
 
 def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:

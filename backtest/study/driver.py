@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
-import os
 import threading
 import time
 from collections import Counter
@@ -20,6 +18,7 @@ from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied
 from backtest.compute.workers import Workers
 from backtest.study.interruptions import Interruptions, Stopped
+from backtest.study.owners import has_died, new_owner
 from backtest.study.propose import Candidate, Proposer
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
 from backtest.study.rows import Status
@@ -61,7 +60,7 @@ class Driver:
         self.study, self.proposer, self.store = study, proposer, study.store
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
-        self.owner = f"{_here()} {os.getpid()} {os.urandom(16).hex()}"
+        self.owner = new_owner()
         self.interruptions = Interruptions()
         self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
         self.evaluated = self.discarded = self.failures = 0
@@ -260,6 +259,8 @@ class Driver:
         for outcome in outcomes:
             if not outcome.is_caught:
                 params = next(each.params for each in finished if each.number == outcome.number)
+                if outcome.trace is None:  # it returned something that is no result
+                    raise ObjectiveError((outcome.error or "").removeprefix("ObjectiveError: "), params)
                 raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
 
     def _stored(self, finished: list[Finished]) -> set[bytes]:
@@ -296,13 +297,13 @@ class Driver:
         if self.store is None:
             return
         for owner in self.store.owners():
-            place, pid, _ = owner.rsplit(" ", 2)
-            if place == _here() and not _lives(int(pid)):
+            if has_died(owner):
                 self.store.release(owner)
 
     def _watch_others(self) -> None:
         """Take in what other drivers have finished."""
-        if self.store is None or time.monotonic() - self._looked < LOOK:
+        is_dear = self._mean is not None and self._mean >= DEAR  # more than a look, of some 20 us
+        if self.store is None or (not is_dear and time.monotonic() - self._looked < LOOK):
             return
         self._looked = time.monotonic()
         begun = time.perf_counter()
@@ -359,29 +360,6 @@ class Driver:
         self.proposer.elsewhere.clear()
         if self.store is not None:
             self.store.release(self.owner)
-
-
-@functools.cache
-def _here() -> str:
-    """Where process numbers are our own: this machine, and this container of it."""
-    import socket
-
-    try:
-        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux
-        return socket.gethostname()
-
-
-def _lives(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end it there
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _stacked(candidates: Sequence[Candidate]) -> Any:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backtest._checks import InputError
 from backtest.study.engine import distribution, frozen, label_of, quiet
+from backtest.study.owners import new_owner
 from backtest.study.state import State
 
 if TYPE_CHECKING:
+    import optuna
     import pandas as pd
 
 #: Seconds between two copies of a run that goes on.
 MIRROR = 5.0
+#: How often a storage is tried to be opened, and seconds in between.
+ATTEMPTS, PAUSE = 5, 0.2
+#: What drivers of a study reserve while they copy, and seconds for which they are believed to.
+MIRRORING, LEASE = b"mirror", 30.0
 
 
 def to_frame(study: State) -> pd.DataFrame:
@@ -40,29 +50,77 @@ class Mirror:
     def __init__(self, study: State, storage: Any, name: str | None = None) -> None:
         import optuna
 
+        if not isinstance(storage, (str, optuna.storages.BaseStorage)):
+            raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {storage!r}")
         self._study, self._copied, self._looked = study, 0, time.monotonic()
         with quiet():
-            self._target = optuna.create_study(storage=storage, study_name=name or study.name, directions=[*study.directions],
-                                               load_if_exists=True)
-            self._there = {each.user_attrs.get("key") for each in self._target.get_trials(deepcopy=False)}
+            self._target = self._opened(storage, name or study.name)
+            self._there = self._keys()
         self._distributions = {each: distribution(parameter) for each, parameter in study.space.parameters.items()}
 
+    def _opened(self, storage: Any, name: str) -> optuna.Study:
+        import optuna
+        from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return optuna.create_study(storage=storage, study_name=name, directions=[*self._study.directions],
+                                           load_if_exists=True)
+            except (SQLAlchemyError, ImportError) as error:
+                if left and isinstance(error, (IntegrityError, OperationalError)):  # two that create its tables at once
+                    time.sleep(PAUSE)
+                    continue
+                raise InputError(f"storage must be one that Optuna can open, such as 'sqlite:///dashboard.db', got {storage!r}: "
+                                 f"{error}") from error
+        raise AssertionError("unreachable")
+
     def look(self) -> None:
-        """Copy what is new if it is time."""
+        """Copy what is new if it is time; if another driver copies just now, later."""
         if time.monotonic() - self._looked >= MIRROR:
-            self.flush()
             self._looked = time.monotonic()
+            with self._alone(0.0) as is_alone:
+                if is_alone:
+                    self._copy()
+
+    def _keys(self) -> set[Any]:
+        """Of the trials that are there, by whichever driver of the study they were copied."""
+        return {each.user_attrs.get("key") for each in self._target.get_trials(deepcopy=False)}
+
+    @contextlib.contextmanager
+    def _alone(self, patience: float) -> Iterator[bool]:
+        """Whether no other driver of the study copies at the same time, which Optuna would store twice."""
+        store = self._study.store
+        if store is None:
+            yield True
+            return
+        owner, until = new_owner(), time.monotonic() + patience
+        while not (mine := store.reserve(self._study.context, [MIRRORING], owner, LEASE, 1).mine) and time.monotonic() < until:
+            time.sleep(PAUSE)
+        try:
+            yield bool(mine)
+        finally:
+            store.release(owner)
 
     def flush(self) -> int:
         """Copy what is new, and say how many trials that is."""
+        with self._alone(LEASE):  # if somebody needs longer than that, better twice than not at all
+            return self._copy()
+
+    def _copy(self) -> int:
         space = self._study.space
+        if self._study.store is not None and self._copied < len(self._study.trials):
+            with quiet():
+                self._there = self._keys()
         new = [each for each in self._study.trials[self._copied :] if each.key.hex() not in self._there]
         ready = []
         for each in new:
             params = {name: label_of(space.parameters[name], value) for name, value in zip(space.names, each.row, strict=True)
                       if name in each.params}
             attrs = (each.attrs or {}) | {"key": each.key.hex()}
-            ready.append(frozen(params, self._distributions, each._replace(attrs=attrs)))
+            copy = frozen(params, self._distributions, each._replace(attrs=attrs))
+            copy.datetime_complete = datetime.datetime.fromtimestamp(each.finished)  # local time, as Optuna's
+            copy.datetime_start = copy.datetime_complete - datetime.timedelta(seconds=each.seconds or 0.0)
+            ready.append(copy)
         with quiet():
             self._target.add_trials(ready)
         self._copied = len(self._study.trials)

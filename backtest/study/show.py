@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,11 @@ from backtest.study.store import Store
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Of a context's description, what people need not read.
+UNSAID = ("metrics", "cells")
+#: Letters of one value.
+LONGEST = 300
+
 
 def overview(store: Store) -> list[dict[str, Any]]:
     """Each context: ``id``, ``name``, ``description``, ``created``, and its number of results by status."""
@@ -22,8 +29,29 @@ def overview(store: Store) -> list[dict[str, Any]]:
             | {status.name.lower(): count for status, count in store.counts(each["id"]).items()} for each in store.contexts()]
 
 
+def words(description: Mapping[str, Any]) -> str:
+    """What a context is about, in one line; what is off, and what another word says too, is left out."""
+    first = ("objective", "strategy", "rule", "version")
+    keys = [*(key for key in first if key in description), *(key for key in description if key not in (*first, *UNSAID))]
+    said = []
+    for key in keys:
+        value = description[key]
+        text = str(value)
+        if isinstance(value, dict):
+            text = ", ".join(f"{name} {each}" for name, each in value.items() if _says(each))
+        if _says(value) and text:
+            text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
+            said.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
+    return ", ".join(said)
+
+
+def _says(value: Any) -> bool:
+    return value not in (None, False, 0, math.inf, {}, [])
+
+
 def frame(rows: list[Row], metrics: list[str]) -> pd.DataFrame:
-    """Results as a table: parameters, ``value``, metrics, ``status``, ``error``, ``finished``, ``seconds``, ``attempts``."""
+    """Results as a table: parameters, ``value``, metrics, ``status``, ``error``, ``finished``, ``seconds``, ``attempts``,
+    and what ``set_attr`` kept."""
     import pandas as pd
 
     table = pd.DataFrame([json.loads(row.params) if row.params else {} for row in rows], index=range(len(rows)))
@@ -36,6 +64,8 @@ def frame(rows: list[Row], metrics: list[str]) -> pd.DataFrame:
                 "finished": pd.to_datetime([row.finished for row in rows], unit="s", utc=True),
                 "seconds": np.array([np.nan if row.seconds is None else row.seconds for row in rows]),
                 "attempts": [row.attempts for row in rows]}
+    attrs = [each.get("attrs", {}) for each in extras]
+    columns |= {f"attrs.{key}": [each.get(key) for each in attrs] for key in dict.fromkeys(key for each in attrs for key in each)}
     return pd.concat([table, pd.DataFrame(columns)], axis=1)
 
 

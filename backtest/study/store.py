@@ -381,7 +381,8 @@ def _closed(connection: sa.Connection, pid: int) -> None:
 
 def _path(url: str) -> Path:
     if not isinstance(url, str) or "://" not in url:
-        raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {url!r}")
+        near = f"; did you mean 'sqlite:///{url}'?" if isinstance(url, (str, Path)) else ""
+        raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {url!r}{near}")
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite":
         raise StoreError(f"store must be on SQLite ('sqlite:///study.db'), got {url!r}")

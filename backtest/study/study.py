@@ -226,6 +226,8 @@ class Study(State):
             if executor is not None and not hasattr(executor, "submit"):
                 raise InputError(f"executor must have submit, as bt.Workers(2) has, got {executor!r}")
             whole("retries", retries, low=0)
+            if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+                raise InputError(f"callbacks must be a list of functions callback(study, finished), got {callbacks!r}")
             return self._run(target, until, trial_timeout, errors, retries, executor, progress, callbacks, mirror)
         finally:
             self._lock.release()
@@ -260,13 +262,16 @@ class Study(State):
                     copy.look()
 
             driver = Driver(self, before, target, until, trial_timeout, catch, retries, executor, look)
+            is_failed = True
             try:
                 driver.run()
+                is_failed = False
             finally:
                 if copy is not None:
                     copy.flush()
-                ended = ("interrupted" if driver.is_stopped else "timed out" if driver.is_timed_out else
-                         "stopped" if self.wants_stop else "done" if len(self.trials) >= target else "no more candidates")
+                ended = ("ended by an error" if is_failed else "interrupted" if driver.is_stopped else
+                         "timed out" if driver.is_timed_out else "stopped" if self.wants_stop else
+                         "done" if len(self.trials) >= target else "no more candidates")
                 self.summary = Summary(driver.evaluated, known, before.asks - asks, before.duplicates - duplicates,
                                        driver.failures, driver.discarded, **driver.seconds, ended=ended)
                 logger.info("Study %s: %s", self.name, self.summary)

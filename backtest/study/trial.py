@@ -121,9 +121,11 @@ def evaluate_asking(objective: Objective, tasks: Sequence[Task], n_values: int, 
 def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[BaseException], ...],
           prune: Prune | None) -> Outcome:
     trial = Trial(task.number, task.params, task.entropy, prune)
-    begun = time.perf_counter()
+    begun, has_returned = time.perf_counter(), False
     try:
-        values = checked(objective(dict(task.params), trial), n_values, task.params)
+        result = objective(dict(task.params), trial)
+        has_returned = True
+        values = checked(result, n_values, task.params)
         seconds = time.perf_counter() - begun
         return Outcome(task.number, Status.DONE, values, seconds, None, None, tuple(trial.reports), trial.attrs)
     except (Exception, SystemExit) as error:  # an error of the objective is a result of its trial
@@ -133,7 +135,8 @@ def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[Bas
         import traceback
 
         said = f"{type(error).__name__}: {error}"
-        return Outcome(task.number, Status.FAILED, None, seconds, said, traceback.format_exc(), *kept, isinstance(error, catch))
+        trace = None if has_returned else traceback.format_exc()  # where it is only says something of the objective's own
+        return Outcome(task.number, Status.FAILED, None, seconds, said, trace, *kept, isinstance(error, catch))
 
 
 def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[float, ...]:
@@ -145,7 +148,7 @@ def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[floa
     values = tuple(float(each) for each in given)
     if any(math.isnan(each) for each in values):
         raise ObjectiveError(f"objective must return {rule}, got NaN at {dict(params)}; raise an error where it is undefined, or "
-                             "return -inf or inf to rank it last", dict(params))
+                             "return -inf or inf to rank it last; catch=bt.ObjectiveError goes on after it", dict(params))
     return values
 
 
