@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,15 +101,16 @@ class Block:
         """What the node's values depend on beside its :meth:`keys`."""
         return node.key, self.varied(node), tuple((name, value.__class__, value) for name, value in self.fixed(node).items())
 
-    def settings(self, node: Any, key: Any) -> dict[str, Any]:
-        """A node's parameters at one of the :meth:`keys` of its columns."""
-        names = self.varied(node)
-        typed = [key] if len(names) == 1 else key
-        return self.fixed(node) | {name: value for name, (_, value) in zip(names, typed, strict=True)}
+    def settings(self, node: Any, keys: Iterable[Any]) -> Iterator[dict[str, Any]]:
+        """A node's parameters at :meth:`keys` of its columns."""
+        names, fixed = self.varied(node), self.fixed(node)
+        for key in keys:
+            typed = [key] if len(names) == 1 else key
+            yield fixed | {name: value for name, (_, value) in zip(names, typed, strict=True)}
 
     def combinations(self, node: Any) -> list[dict[str, Any]]:
         """Distinct combinations of a node's parameters as dicts, in the order of :meth:`distinct`."""
-        return [self.settings(node, key) for key in self.keys(self.varied(node))]
+        return list(self.settings(node, self.keys(self.varied(node))))
 
 
 def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:

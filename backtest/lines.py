@@ -172,13 +172,14 @@ def _operand(name: str, value: Any) -> Any:
 def _window(n: Any) -> Any:
     if isinstance(n, Value):
         return n
-    return _whole_window("window", n)
+    return _whole_window(n)
 
 
-def _whole_window(name: str, n: Any) -> int:
+def _whole_window(n: Any, node: Node | None = None) -> int:
+    """A window as a number; of a node, if one is named."""
     if isinstance(n, bool) or not isinstance(n, (int, float, np.integer, np.floating)) or n != n or n < 1 or n != int(n):
         near = '; a range of whole numbers has "step": 1, or is range(low, high + 1)' if isinstance(n, float) and n > 1 else ""
-        raise InputError(f"{name} must be a whole number >= 1, got {n!r}{near}")
+        raise InputError(f"window{'' if node is None else f' of {node!r}'} must be a whole number >= 1, got {n!r}{near}")
     return int(n)
 
 
@@ -196,6 +197,7 @@ class _Indicator(NamedTuple):
     smallest: int = 1
 
 
+@functools.cache
 def _talib(name: str) -> Callable[..., Array]:
     import talib  # imports pandas, so it waits for the first line
 
@@ -282,8 +284,9 @@ class LineMemo:
     def _compute(self, node: Node, params: Mapping[str, Any]) -> Array | float | None:
         if node.op == "custom":
             return self._custom(node, params)
-        args = [self.value(arg, params) for arg in node.args]
-        if any(arg is None for arg in args):
+        entries = [self.entry(arg, params) for arg in node.args]
+        args = [value for value, _ in entries]
+        if [arg for arg in args if arg is None]:
             if node.op in _ARITHMETIC:
                 return None
             raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
@@ -294,14 +297,13 @@ class LineMemo:
                 result = _ARITHMETIC[node.op](*args)
             return result if isinstance(result, np.ndarray) else float(result)
         indicator = _INDICATORS[node.op]
-        source = args[0] if len(args) == 2 else self.bars.close
+        source, first = entries[0] if len(args) == 2 else (self.bars.close, 0)
         if not isinstance(source, np.ndarray):
             raise InputError(f"source of {node!r} must be a line, got {source!r}")
-        n = _whole_window(f"window of {node!r}", args[-1])
+        n = _whole_window(args[-1], node)
         if n < indicator.smallest:
             raise InputError(f"window of {node!r} must be >= {indicator.smallest}, got {n}")
-        first = int(np.argmin(np.isnan(source))) if np.isnan(source[0]) else 0
-        if np.isnan(source[first]) or first + indicator.lookback(n) >= len(source):
+        if first + indicator.lookback(n) >= len(source):
             return np.full(len(source), np.nan)
         return np.ascontiguousarray(indicator.compute(self.bars, source, n))
 
@@ -332,7 +334,7 @@ class LineMemo:
             return before + lookback(window)
         # Lookbacks grow with the window, so the largest one decides.
         windows = [self.value(cast(Value, window), params) for params in combinations(window)]
-        return before + lookback(max((_whole_window(f"window of {node!r}", n) for n in windows if n is not None), default=1))
+        return before + lookback(max((_whole_window(n, node) for n in windows if n is not None), default=1))
 
 
 def memo_key(node: Node, params: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -352,12 +354,10 @@ def memo_key(node: Node, params: Mapping[str, Any]) -> tuple[Any, ...]:
 def warm_up(values: Array, node: Node, params: Mapping[str, Any]) -> int:
     """Number of leading NaN; a NaN after the first value is an error that names line, parameters and row."""
     missing = np.isnan(values)
-    if not missing[-1] and not missing[0] and not missing.any():
-        return 0
-    first = int(np.argmin(missing)) if not missing.all() else len(values)
-    later = missing[first:]
-    if later.any():
-        row = first + int(later.argmax())
+    n_missing = int(np.count_nonzero(missing))
+    first = n_missing if n_missing in (0, len(values)) else int(missing.argmin())
+    if n_missing != first:
+        row = first + int(missing[first:].argmax())
         raise DataError(f"line {node!r} must be NaN only in its warm-up, got NaN (row {row}) at {_settings(node, params)}")
     return first
 

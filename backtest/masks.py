@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ Words = NDArray[np.uint64]
 TILE = 512
 #: Bytes of a line of the cache: vectors that lie across two take twice the loads.
 _ALIGNMENT = 64
+_COMBINED = ("~", "&", "|")
 #: Measured: microseconds of a comparison per bar, and of a word that is only combined.
 _COMPARE_US, _WORD_US = 0.0001, 0.001
 
@@ -51,6 +52,10 @@ class Pairs(NamedTuple):
     right_values: Floats
     warm: Ints  # bars to clear
 
+    def of_rows(self, rows: slice) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.left[rows], self.right[rows], self.left_values[rows], self.right_values[rows], self.warm[rows])
+
 
 class LineTable:
     """Lines as the kernel wants them, a row per line and value of its parameters; all are forgotten when the table is full."""
@@ -59,49 +64,41 @@ class LineTable:
         self.lines, self.n_bars = lines, len(lines.bars)
         n_tiles = max(1, -(-self.n_bars // TILE))
         self.capacity = max(2, max_bytes // (8 * self.n_bars + 4 * n_tiles * TILE))
-        self.values = np.empty((self.capacity, self.n_bars))
-        room = np.empty(n_tiles * self.capacity * TILE + _ALIGNMENT // 4, dtype=np.int32)
-        start = -room.ctypes.data % _ALIGNMENT // 4
+        # One piece of memory: the allocator keeps what is no larger for the next table, pages and all.
+        n_coarse = 4 * n_tiles * self.capacity * TILE
+        room = np.empty(n_coarse + 8 * self.capacity * self.n_bars + _ALIGNMENT, dtype=np.uint8)
+        room = room[-room.ctypes.data % _ALIGNMENT :]
         # Neighbouring lines side by side: pairs in order read memory in order.
-        self.coarse = room[start : start + n_tiles * self.capacity * TILE].reshape(n_tiles, self.capacity, TILE)
+        self.coarse = room[:n_coarse].view(np.int32).reshape(n_tiles, self.capacity, TILE)
+        self.values = room[n_coarse : n_coarse + 8 * self.capacity * self.n_bars].view(np.float64).reshape(self.capacity, -1)
         self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
         self._rows: dict[Any, dict[Any, int]] = {}
-        self._content: dict[Any, int] = {}
         self._used = 0
 
     def sides(self, nodes: Sequence[Any], keys: Sequence[Sequence[Any]], block: Block) -> list[tuple[Ints, list[Any], Ints]]:
         """Of each node at keys of the block: rows (-1: the value), values, warm-ups; all rows are there together."""
         if self._used + sum(map(len, keys)) > self.capacity:
-            known = [self._rows.get(block.identity(node), {}) for node in nodes]
+            known = [self._rows.get(_shape(node, block), {}) for node in nodes]
             missing = sum(key not in rows for rows, each in zip(known, keys, strict=True) for key in each)
             if self._used + missing > self.capacity:
-                self._rows, self._content, self._used = {}, {}, 0
+                self._rows, self._used = {}, 0
         return [self._side(node, each, block) for node, each in zip(nodes, keys, strict=True)]
 
     def _side(self, node: Any, keys: Sequence[Any], block: Block) -> tuple[Ints, list[Any], Ints]:
-        known = self._rows.setdefault(block.identity(node), {})
+        known = self._rows.setdefault(_shape(node, block), {})
         values: list[Any] = []
         found: list[Any] = list(map(known.get, keys))
-        if None in found:
+        missing = [index for index, row in enumerate(found) if row is None]
+        if missing:
             values = [0.0] * len(keys)
-            for index, key in enumerate(keys):
-                if found[index] is None:
-                    values[index], found[index] = self._line(node, block.settings(node, key))
-                    if found[index] >= 0:
-                        known[key] = found[index]
+            for index, params in zip(missing, block.settings(node, (keys[index] for index in missing)), strict=True):
+                value, warm = self.lines.entry(node, params)
+                if isinstance(value, np.ndarray):
+                    found[index] = known[keys[index]] = self._add(value, warm)
+                else:
+                    values[index], found[index] = value, -1
         rows = np.array(found, dtype=np.int64)
         return rows, values or [0.0], self._warm[rows]
-
-    def _line(self, node: Any, params: dict[str, Any]) -> tuple[Any, int]:
-        """Value and row (-1: the value) of a line; one row for lines that differ in names of parameters only."""
-        content = memo_key(node, params)
-        row = self._content.get(content)
-        if row is None:
-            value, warm = self.lines.entry(node, params)
-            if not isinstance(value, np.ndarray):
-                return value, -1
-            row = self._content[content] = self._add(value, warm)
-        return 0.0, row
 
     def _add(self, line: Floats, warm: int) -> int:
         row = self._used
@@ -111,12 +108,30 @@ class LineTable:
         return row
 
 
+def _shape(node: Node, block: Block) -> Any:
+    """What a node's values depend on beside its keys; not the names of its parameters: lines that differ there share rows."""
+    return memo_key(node, block.fixed(node) | {name: (at,) for at, name in enumerate(block.varied(node))})
+
+
 class Stack(NamedTuple):
     """A condition at its distinct combinations in a block."""
 
     words: Words  # (n_distinct, n_words)
     warm: Ints  # (n_distinct,)
     inverse: Ints  # (n_candidates,): each candidate's row
+
+
+class Pending(NamedTuple):
+    """A comparison that most candidates of a block have to themselves: made for some at a time, just before they are replayed."""
+
+    condition: Condition
+    mirror: Condition | None  # made in the same pass
+    pairs: Pairs  # a row per candidate
+
+    def fill(self, memo: MaskMemo, start: int, stop: int, words: Words, other: Words) -> None:
+        """Masks of candidates ``start <= row < stop``, from row 0 on; ``other`` is the mirror's place, empty if there is none."""
+        pairs = self.pairs.of_rows(slice(start, stop))
+        memo.call(self.condition, pairs)(0, stop - start, words, *[other] * (self.condition.op == "crosses_above"))
 
 
 class MaskMemo:
@@ -152,6 +167,30 @@ class MaskMemo:
         work = _Work(block, {leaf.key: leaf for condition in conditions for leaf in _leaves(condition)}, places)
         return table, [self._stack(condition, work) for condition in conditions]
 
+    def own(self, conditions: Sequence[Condition], block: Block) -> list[Condition]:
+        """Those of the conditions that most candidates have to themselves, if the table of lines holds all that they need."""
+        within = {leaf.key for condition in conditions if condition.op in _COMBINED for leaf in _leaves(condition)}
+        chosen = [condition for condition in conditions
+                  if condition.op not in (*_COMBINED, "array") and condition.key not in within
+                  and len(names := block.varied(condition)) > 1 and len(block.distinct(names).candidates) > len(block) // 2]
+        return chosen if sum(len(keys) for _, keys in self._lines_of(chosen, block)) <= self._table.capacity else []
+
+    def pending(self, conditions: Sequence[Condition], block: Block) -> list[Pending]:
+        """What makes the masks of some of these conditions, all from :meth:`own`, later; until other masks are asked for."""
+        asked = self._lines_of(conditions, block)
+        self._table.sides([line for line, _ in asked], [keys for _, keys in asked], block)  # none drives another one out
+        left, found, everyone = {condition.key: condition for condition in conditions}, [], np.arange(len(block))
+        while left:
+            _, condition = left.popitem()
+            mirror = left.pop(_mirrored(condition), None) if condition.op == "crosses_above" else None
+            found.append(Pending(condition, mirror, self._pairs(condition, block, everyone, False)))
+        return found
+
+    def _lines_of(self, conditions: Sequence[Condition], block: Block) -> list[tuple[Any, list[Any]]]:
+        """Distinct lines of comparisons, and their keys in the block."""
+        lines = {arg.key: arg for condition in conditions for arg in condition.args if _is_line(arg)}
+        return [(line, block.keys(block.varied(line))) for line in lines.values()]
+
     def _stack(self, condition: Condition, work: _Work) -> Stack:
         known = work.done.get(condition.key)
         if known is None:
@@ -161,7 +200,7 @@ class MaskMemo:
     def _computed(self, condition: Condition, work: _Work) -> Stack:
         if condition.op == "array":
             return self._columns(condition, work)
-        if condition.op not in ("~", "&", "|"):
+        if condition.op not in _COMBINED:
             return self._leaf(condition, work)
         parts = [self._stack(arg, work) for arg in condition.args]
         candidates, inverse = work.distinct(condition)
@@ -173,7 +212,8 @@ class MaskMemo:
             combine = np.bitwise_and if condition.op == "&" else np.bitwise_or
             combine(parts[0].words[rows[0]], parts[1].words[rows[1]], out=words)
         warm = functools.reduce(np.maximum, [part.warm[row] for part, row in zip(parts, rows, strict=True)])
-        self._run("trim", (words, warm, self.n_bars), len(words), _WORD_US * self.n_words)
+        trim = functools.partial(_backend.kernel("masks").trim, words, warm, self.n_bars)
+        self._run(trim, len(words), _WORD_US * self.n_words)
         return Stack(words, warm, inverse)
 
     def _leaf(self, condition: Condition, work: _Work) -> Stack:
@@ -202,7 +242,7 @@ class MaskMemo:
         candidates = distinct.candidates if chosen is None else distinct.candidates[chosen]
         mirror = None
         if condition.op == "crosses_above" and chosen is None:
-            mirror = work.leaves.get((condition.key[0], condition.key[1], *reversed(condition.key[2:])))
+            mirror = work.leaves.get(_mirrored(condition))
             if mirror is not None and (mirror.key == condition.key or mirror.key in work.done):
                 mirror = None
         words = work.place(condition, self.n_words) if chosen is None else np.empty((len(chosen), self.n_words), np.uint64)
@@ -237,18 +277,20 @@ class MaskMemo:
         return np.split(order, np.flatnonzero(np.diff(square[order])) + 1)
 
     def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
-        table, row_us = self._table, _COMPARE_US * self.n_bars
+        out = (words, other) if condition.op == "crosses_above" else (words,)
+        self._run(self.call(condition, pairs), len(words), _COMPARE_US * self.n_bars, *out)
+
+    def call(self, condition: Condition, pairs: Pairs) -> Callable[..., None]:
+        """The kernel's function for a comparison of pairs, as ``call(start, stop, *out)``."""
+        table, kernel = self._table, _backend.kernel("masks")
         if condition.op == "crosses_above":
-            self._run("crosses", (table.values, table.coarse, pairs, self.n_bars), len(words), row_us, words, other)
-            return
+            return functools.partial(kernel.crosses, table.values, table.coarse, pairs, self.n_bars)
         if condition.op in ("<", "<="):
             pairs = Pairs(pairs.right, pairs.left, pairs.right_values, pairs.left_values, pairs.warm)
-        arguments = table.values, table.coarse, pairs, condition.op in ("<", ">"), self.n_bars
-        self._run("compare", arguments, len(words), row_us, words)
+        return functools.partial(kernel.compare, table.values, table.coarse, pairs, condition.op in ("<", ">"), self.n_bars)
 
-    def _run(self, kernel: str, arguments: tuple[Any, ...], n_rows: int, row_us: float, *out: Any) -> None:
-        call = getattr(_backend.kernel("masks"), kernel)
-        run_rows(lambda start, stop: call(*arguments, start, stop, *out), n_rows, self.n_threads, row_us)
+    def _run(self, call: Callable[..., None], n_rows: int, row_us: float, *out: Any) -> None:
+        run_rows(lambda start, stop: call(start, stop, *out), n_rows, self.n_threads, row_us)
 
     def _pairs(self, condition: Condition, block: Block, candidates: Ints, are_few: bool) -> Pairs:
         """Rows and numbers of both sides at the combinations that the candidates stand for, which may be only some."""
@@ -293,7 +335,7 @@ class MaskMemo:
         """Longest warm-up over all combinations of the condition's parameters, ``cross`` bars more for a cross."""
         if condition is None or condition.op == "array":
             return 0
-        if condition.op in ("~", "&", "|"):
+        if condition.op in _COMBINED:
             return max(self.warm_up(arg, combinations, cross) for arg in condition.args)
         longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
         return longest + (cross if condition.op == "crosses_above" else 0)
@@ -330,8 +372,13 @@ class _Work:
         return np.empty((len(self.distinct(condition).candidates), width), np.uint64) if place is None else place
 
 
+def _mirrored(condition: Condition) -> Any:
+    """Key of a cross the other way round."""
+    return (condition.key[0], condition.key[1], *reversed(condition.key[2:]))
+
+
 def _leaves(condition: Condition) -> list[Condition]:
-    if condition.op in ("~", "&", "|"):
+    if condition.op in _COMBINED:
         return [leaf for arg in condition.args for leaf in _leaves(arg)]
     return [condition]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from backtest._checks import InputError, number, whole
 from backtest.blocks import Block
 from backtest.expr import Condition, Param
 from backtest.lines import LineMemo
-from backtest.masks import MaskMemo, Words
+from backtest.masks import MaskMemo, Pending, Stack, Words
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Continuous, Grid, Parameter
 
@@ -39,10 +40,69 @@ class Program(NamedTuple):
         """Which candidates have a level, by its place in ``SAMPLED``."""
         return (self.line_rows[:, which] >= 0) | ~np.isnan(self.values[:, which])
 
-    def of_rows(self, rows: Ints) -> Program:
+    def of_rows(self, rows: Ints | slice) -> Program:
         """The program of some of its candidates."""
         return self._replace(mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows],
                              max_bars=self.max_bars[rows])
+
+
+class Plan:
+    """A block of candidates, whose programs are made some candidates at a time.
+
+    What most candidates have to themselves is made only then, for so few that it is still near when they are replayed.
+
+    Parameters
+    ----------
+    program : Program
+        Of the whole block; its masks are those of ``stacks`` alone.
+    conditions : sequence of hashable or None
+        In the order of ``rules.CONDITIONS``; equal ones are equal conditions, None is never.
+    stacks : mapping of hashable to Stack
+        Masks that are there.
+    pending : sequence of Pending
+        What gives the others.
+    memo : MaskMemo
+    tile : int
+        Most candidates of a program.
+    """
+
+    def __init__(self, program: Program, conditions: Sequence[Any], stacks: Mapping[Any, Stack], pending: Sequence[Pending],
+                 memo: MaskMemo, tile: int) -> None:
+        self.program, self.pending, self._stacks, self._memo, self._tile = program, pending, stacks, memo, tile
+        self._places = {key: at * tile for at, key in enumerate(dict.fromkeys(key for key in conditions if key is not None))}
+        self._rows = np.full((tile, len(CONDITIONS)), -1, dtype=np.int64)
+        for which, key in enumerate(conditions):
+            if key is not None:
+                self._rows[:, which] = self._places[key] + np.arange(tile)
+
+    def programs(self, start: int, stop: int, room: Words) -> Iterator[tuple[slice, Program]]:
+        """Programs that cover candidates ``start <= row < stop``, and their rows.
+
+        Parameters
+        ----------
+        start, stop : int
+        room : ndarray of uint64, shape (n_conditions * tile + 1, n_words)
+            Where masks are written to; the last row is never.  A program is good until the next one.
+        """
+        if not self.pending:
+            yield slice(start, stop), self.program.of_rows(slice(start, stop))
+            return
+        for begin in range(start, stop, self._tile):
+            rows = slice(begin, min(begin + self._tile, stop))
+            self._fill(rows, room)
+            yield rows, self.program.of_rows(rows)._replace(masks=room, mask_rows=self._rows[: rows.stop - begin])
+
+    def _fill(self, rows: slice, room: Words) -> None:
+        count = rows.stop - rows.start
+        for each in self.pending:
+            words, other = (room[:0] if condition is None else self._place(condition.key, count, room)
+                            for condition in (each.condition, each.mirror))
+            each.fill(self._memo, rows.start, rows.stop, words, other)
+        for key, stack in self._stacks.items():
+            np.take(stack.words, stack.inverse[rows], axis=0, out=self._place(key, count, room), mode="clip")  # else it buffers
+
+    def _place(self, key: Any, count: int, room: Words) -> Words:
+        return room[self._places[key] : self._places[key] + count]
 
 
 class ProgramBuilder:
@@ -77,28 +137,49 @@ class ProgramBuilder:
 
     def __call__(self, batch: Floats, first: int, last: int) -> Program:
         """The program of a batch whose candidates may decide on bars ``first <= bar < last``."""
-        block = self.block(batch)
         with self._lock:
-            masks, mask_rows = self._masks(block, first)
-            lines, line_rows, values = self._levels(block, first, last)
-            return Program(masks, mask_rows, lines, line_rows, values, self._limits(block))
+            return self._plan(self.block(batch), first, last, 0).program
 
-    def _masks(self, block: Block, first: int) -> tuple[Words, Ints]:
+    @contextlib.contextmanager
+    def plan(self, batch: Floats, first: int, last: int, tile: int) -> Iterator[Plan]:
+        """The same for some candidates at a time, up to ``tile``; while masks are pending, the lines they need are held."""
+        with self._lock:
+            plan = self._plan(self.block(batch), first, last, tile)
+            if plan.pending:
+                yield plan
+                return
+        yield plan
+
+    def _plan(self, block: Block, first: int, last: int, tile: int) -> Plan:
         distinct = {condition.key: condition for condition in self.conditions if condition is not None}
-        masks, stacks = self.masks.stacks(list(distinct.values()), block)
+        own = self.masks.own(list(distinct.values()), block) if 0 < tile < len(block) else []
+        late = {condition.key for condition in own}
+        masks, stacks = self._masks([condition for key, condition in distinct.items() if key not in late], block, first)
+        pending = self.masks.pending(own, block)  # last, since the table of lines forgets
+        for each in pending:
+            _check_warm_up(each.condition, each.pairs.warm, first)
+        lines, line_rows, values = self._levels(block, first, last)
+        program = Program(masks, self._mask_rows(stacks, block), lines, line_rows, values, self._limits(block))
+        keys = [None if condition is None else condition.key for condition in self.conditions]
+        return Plan(program, keys, stacks, pending, self.masks, tile)
+
+    def _masks(self, conditions: Sequence[Condition], block: Block, first: int) -> tuple[Words, dict[Any, Stack]]:
+        """Masks of conditions in one table, and their stacks."""
+        masks, stacks = self.masks.stacks(conditions, block)
+        for condition, stack in zip(conditions, stacks, strict=True):
+            _check_warm_up(condition, stack.warm, first)
+        return masks, {condition.key: stack for condition, stack in zip(conditions, stacks, strict=True)}
+
+    def _mask_rows(self, stacks: Mapping[Any, Stack], block: Block) -> Ints:
         rows, n_masks = {}, 0
-        for (key, condition), stack in zip(distinct.items(), stacks, strict=True):
-            if len(stack.warm) and int(stack.warm.max()) > first:
-                warm = int(stack.warm[np.argmax(stack.warm > first)])
-                raise InputError(f"start must be >= the longest warm-up of the candidates, got {first}; "
-                                 f"{condition!r} needs {warm} bars")
+        for key, stack in stacks.items():
             rows[key] = stack.inverse + n_masks  # one side's entry is often the other's exit
             n_masks += len(stack.warm)
         mask_rows = np.full((len(block), len(CONDITIONS)), -1, dtype=np.int64)
         for which, each in enumerate(self.conditions):
-            if each is not None:
+            if each is not None and each.key in rows:
                 mask_rows[:, which] = rows[each.key]
-        return masks, mask_rows
+        return mask_rows
 
     def _levels(self, block: Block, first: int, last: int) -> tuple[Floats, Ints, Floats]:
         lines: list[Floats] = []
@@ -116,7 +197,7 @@ class ProgramBuilder:
             at, of = np.empty(len(combinations), dtype=np.int64), np.empty(len(combinations))
             for index, params in enumerate(combinations):
                 at[index], of[index] = self._sampled(name, node, params, first, last, lines)
-            inverse = block.distinct(block.varied(node)).inverse
+            inverse = block.distinct(block.varied(node)).inverse if len(combinations) > 1 else 0
             rows[:, which], values[:, which] = at[inverse], of[inverse]
         return np.array(lines).reshape(len(lines), len(self.lines.bars)), rows, values
 
@@ -153,6 +234,13 @@ class ProgramBuilder:
         if isinstance(value, float) and value == int(value):
             value = int(value)
         return whole(f"max_bars{_at(params)}", value, low=1)
+
+
+def _check_warm_up(condition: Condition, warm: Ints, first: int) -> None:
+    if len(warm) and int(warm.max()) > first:
+        needed = int(warm[np.argmax(warm > first)])
+        raise InputError(f"start must be >= the longest warm-up of the candidates, got {first}; "
+                         f"{condition!r} needs {needed} bars")
 
 
 def _plain(node: Any, block: Block) -> Floats | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,17 +14,19 @@ from numpy.typing import NDArray
 from backtest import _backend
 from backtest._checks import DataError, InputError, bars_window, known_names
 from backtest.bars import Bars
-from backtest.compute.threads import run_rows, thread_count
+from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
-from backtest.masks import MaskMemo
+from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
-from backtest.programs import Program, ProgramBuilder
+from backtest.programs import Plan, Program, ProgramBuilder
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
 
 Floats = NDArray[np.float64]
+#: Takes rows of a batch and their sums, (1 or 2, n_rows), which are overwritten afterwards.
+Taker = Callable[[slice, NDArray[Any]], None]
 
 #: Bound of what is remembered of lines, of lines laid out for comparisons, and of masks, each: 64 MiB in all.
 MEMO_BYTES = (64 << 20) // 3
@@ -31,6 +34,12 @@ MEMO_BYTES = (64 << 20) // 3
 BLOCK_BYTES = 32 << 20
 #: Measured: fewer pay more for making a program and for waking threads, more gain nothing.
 MAX_BLOCK = 16_384
+#: Bound of the masks that are made together and then replayed, so that they are still near; but no fewer candidates than that.
+TILE_BYTES, MIN_TILE = 640 << 10, 512
+#: Candidates whose sums become metrics together.
+CHUNK = 4096
+#: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
+BLOCKS_EACH = 2
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Measured: microseconds per bar of a candidate that trades now and then.
@@ -154,6 +163,9 @@ class Evaluator:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
+        n_conditions = len({condition.key for condition in self.conditions if condition is not None})
+        self.tile = max(MIN_TILE, TILE_BYTES // (8 * n_conditions * self.masks.n_words))
+        self._shape = n_conditions * self.tile + 1, self.masks.n_words
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
 
     def warm_up(self, combinations: Combinations) -> int:
@@ -246,44 +258,65 @@ class Evaluator:
         -------
         ndarray of float64, shape (n_candidates, n_metrics)
         """
-        settings, context, width = self.settings(window), self.context(window), len(self.swept)
+        context, width = self.context(window), len(self.swept)
         result = np.empty((len(batch), len(self.metrics)), order="F")  # filled by column
-        for rows, sums in self._blocks(batch, settings):
+
+        def score(rows: slice, sums: NDArray[Any]) -> None:
             for order, each in enumerate(sums):
                 sweep_metrics(self.swept, each, context, out=result[rows, order * width : (order + 1) * width])
+
+        self._replay(batch, self.settings(window), score)
         return result
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
         """What each candidate leaves behind: ndarray of SUMS, (1, n_candidates), or of both orders inside a bar (2, ...)."""
         result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
-        for rows, sums in self._blocks(batch, self.settings(window)):
+
+        def keep(rows: slice, sums: NDArray[Any]) -> None:
             result[:, rows] = sums
+
+        self._replay(batch, self.settings(window), keep)
         return result
 
-    def _blocks(self, batch: Floats, settings: Settings) -> Iterator[tuple[slice, NDArray[Any]]]:
-        """Rows and sums of one block of candidates after the other; the sums are overwritten by the next.
-
-        Only candidates with an ambiguous trade are replayed in the other order: for the rest it makes no difference.
-        """
-        room = np.zeros((1 + self.scores_both, min(self.block, len(batch))), dtype=SUMS)
+    def _replay(self, batch: Floats, settings: Settings, take: Taker) -> None:
+        """Replay a batch, block by block, and hand over the sums of some candidates at a time."""
         for begin in range(0, len(batch), self.block):
-            rows = slice(begin, min(begin + self.block, len(batch)))
-            sums = room[:, : rows.stop - begin]
-            program = self.program(batch[rows], settings)
-            self._replay(program, settings, sums[0])
-            if self.scores_both:
-                doubtful = np.flatnonzero(sums["n_ambiguous"][0])
-                other = np.zeros(len(doubtful), dtype=SUMS)
-                self._replay(program.of_rows(doubtful), settings._replace(is_pessimistic=False), other)
-                sums[1] = sums[0]
-                sums[1, doubtful] = other
-            yield rows, sums
+            block = batch[begin : begin + self.block]
+            with self.plan(block, settings) as plan:
+                run_rows(functools.partial(self._replay_rows, plan, settings, begin, take), len(block), self.n_threads,
+                         BAR_US * (settings.last - settings.first), BLOCKS_EACH)
 
-    def _replay(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
-        """Fill the sums of a block of candidates."""
+    def _replay_rows(self, plan: Plan, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
+        """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""
+        masks, room = self._room()
+        for first in range(start, stop, CHUNK):
+            last = min(first + CHUNK, stop)
+            sums = room[:, : last - first]
+            for rows, program in plan.programs(first, last, masks):
+                self._evaluate(program, settings, sums[:, rows.start - first : rows.stop - first])
+            take(slice(begin + first, begin + last), sums)
+
+    def _evaluate(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
+        """Sums of a program's candidates, also with the order inside a bar the other way round if both are scored.
+
+        Only candidates with an ambiguous trade are replayed for that: for the rest it makes no difference.
+        """
         evaluate, spans = _backend.kernel("signals").evaluate, self.spans(settings)
-        run_rows(functools.partial(_rows, evaluate, self.bars, spans, program, settings, sums), len(sums), self.n_threads,
-                 BAR_US * (settings.last - settings.first))
+        evaluate(self.bars, spans, program, settings, 0, sums.shape[1], sums[0])
+        if self.scores_both:
+            doubtful = np.flatnonzero(sums["n_ambiguous"][0])
+            other = np.zeros(len(doubtful), dtype=SUMS)
+            evaluate(self.bars, spans, program.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
+            sums[1] = sums[0]
+            sums[1, doubtful] = other
+
+    def _room(self) -> tuple[Words, NDArray[Any]]:
+        """Where this thread writes masks of a tile, the last of them never, and sums."""
+        n_masks, n_sums = 8 * self._shape[0] * self._shape[1], (1 + self.scores_both) * CHUNK
+        room = scratch(n_masks + n_sums * SUMS.itemsize)
+        masks = room[:n_masks].view(np.uint64).reshape(self._shape)
+        masks[-1] = 0
+        return masks, room[n_masks:].view(SUMS).reshape(-1, CHUNK)
 
     def spans(self, settings: Settings) -> Spans:
         """Tables of the bars."""
@@ -292,19 +325,24 @@ class Evaluator:
     def program(self, batch: Floats, settings: Settings) -> Program:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""
         program = self.programs(batch, settings.first, settings.last)
+        self._check_rules(program)
+        return program
+
+    @contextlib.contextmanager
+    def plan(self, batch: Floats, settings: Settings) -> Iterator[Plan]:
+        """What gives the programs of a block of candidates, some at a time."""
+        with self.programs.plan(batch, settings.first, settings.last, self.tile) as plan:
+            self._check_rules(plan.program)
+            yield plan
+
+    def _check_rules(self, program: Program) -> None:
         if self.execution.profile is not None:
             is_on = {name: program.has(which) for which, name in enumerate(LEVELS)}
             self.execution.check_rules(is_on | {"max_bars": program.max_bars > 0})
-        return program
 
     def given(self, batch: Floats) -> Combinations:
         """The combinations that a batch holds."""
         return self.programs.block(batch).combinations
-
-
-def _rows(evaluate: Any, bars: Bars, spans: Spans, program: Program, settings: Settings, sums: NDArray[Any], start: int,
-          stop: int) -> None:
-    evaluate(bars, spans, program, settings, start, stop, sums)
 
 
 def _conditions(strategy: Strategy) -> Iterable[Any]:

@@ -37,10 +37,10 @@ static inline void backtest_spread(const double *values, int n_bars, int32_t *ti
         for (int j = 0; j < 16; j++) tile[16 * i + j] = in_order[32 * j + i];
 }
 
-/* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open? */
-static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
-                                 uint64_t *less, uint64_t *open) {
-    uint64_t any = 0;
+/* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open?
+ * Only the first 4 words need to be right where no more are asked for. */
+static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, int n_words,
+                                 uint64_t *greater, uint64_t *less, uint64_t *open) {
 #if defined(__AVX2__) /* x86 is little-endian: two lanes of 32 bars are a word */
     /* Eight lanes also with AVX-512: a comparison into a mask register takes twice the time of one into a vector. */
 #if defined(__AVX512VL__)
@@ -49,6 +49,18 @@ static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32
 #define BACKTEST_COLLECT(bits, held) bits = _mm256_or_si256(bits, _mm256_and_si256(held, bit))
 #endif
     __m256i bit = _mm256_set1_epi32(1), up = _mm256_setzero_si256(), up_high = up, same = up, same_high = up;
+    if (n_words <= 4) { /* the end of many series */
+#if defined(__GNUC__)
+#pragma GCC unroll 8
+#endif
+        for (int i = 0; i < 32; i++) {
+            __m256i left = _mm256_loadu_si256((const __m256i *) (a + i * step_a));
+            __m256i right = _mm256_loadu_si256((const __m256i *) (b + i * step_b));
+            BACKTEST_COLLECT(up, _mm256_cmpgt_epi32(left, right));
+            BACKTEST_COLLECT(same, _mm256_cmpeq_epi32(left, right));
+            bit = _mm256_add_epi32(bit, bit);
+        }
+    } else
 #if defined(__GNUC__)
 #pragma GCC unroll 8
 #endif
@@ -67,6 +79,12 @@ static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32
     _mm256_storeu_si256((__m256i *) (greater + 4), up_high);
     _mm256_storeu_si256((__m256i *) open, same);
     _mm256_storeu_si256((__m256i *) (open + 4), same_high);
+    /* Out of registers: one wide load of what two stores have just written would wait for them. */
+    const __m256i ones = _mm256_set1_epi32(-1);
+    _mm256_storeu_si256((__m256i *) less, _mm256_andnot_si256(_mm256_or_si256(up, same), ones));
+    _mm256_storeu_si256((__m256i *) (less + 4), _mm256_andnot_si256(_mm256_or_si256(up_high, same_high), ones));
+    same = _mm256_or_si256(same, same_high);
+    return !_mm256_testz_si256(same, same);
 #elif defined(BACKTEST_SSE2)
     for (int j = 0; j < 16; j += 4) { /* few enough lanes at once to stay in registers */
         __m128i bit = _mm_set1_epi32(1), up = _mm_setzero_si128(), same = up;
@@ -93,11 +111,14 @@ static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32
         open[word] = equal[2 * word] | (uint64_t) equal[2 * word + 1] << 32;
     }
 #endif
+#if !defined(__AVX2__)
+    uint64_t any = 0;
     for (int word = 0; word < 8; word++) {
         less[word] = ~(greater[word] | open[word]);
         any |= open[word];
     }
     return any != 0;
+#endif
 }
 
 /* The lowest bit that is set; there must be one. */

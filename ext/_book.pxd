@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule, affordable_units, order_cost
 from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
-from _spans cimport SpanTables, add_powers
+from _spans cimport Moments, SpanTables, add_powers
 
 cdef extern from *:
     """
@@ -73,8 +73,8 @@ cdef struct Book:  # the account of one candidate while its bars pass
     int64_t n_fills
     double last_equity
     double peak
-    double moments[8]             # in the order of Sums, of which they are part
-    Sums sums
+    Moments moments               # in the order of Sums, of which they are part
+    Sums *sums                    # written where they are wanted: a copy would wait for its parts
 
 
 cdef inline void conditions_of(const Book *book, int64_t word, uint64_t *result) noexcept nogil:
@@ -156,7 +156,7 @@ cdef inline bint enter(Book *book, const Rules *rules, int64_t side, double quot
 
 cdef inline void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64_t moment, int64_t reason,
                        int64_t ambiguous) noexcept nogil:
-    cdef Sums *sums = &book.sums
+    cdef Sums *sums = book.sums
     cdef double units = book.units
     cdef double price = quote
     cdef double slippage, cost, net, result
@@ -297,7 +297,7 @@ cdef inline void mark(Book *book, const Rules *rules, double equity) noexcept no
     if equity != book.last_equity and book.last_equity != 0.0:
         result = (equity - book.last_equity) / book.last_equity
     book.last_equity = equity
-    add_powers(result, rules.rf_per_bar, book.moments)
+    add_powers(&book.moments, result, rules.rf_per_bar)
     book.peak = equity if equity > book.peak else book.peak
     fall_to(book, equity, book.peak)
 

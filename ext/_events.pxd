@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t, uint64_t
 from _book cimport (CLOSE_CALL, Book, Rules, act, conditions_of, decide, end_of_data, enter, fall_to, leave, mark, record,
                     test_levels)
 from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Sums
-from _spans cimport (CHUNK, LANES, MOMENTS, Range, add_lanes, add_powers, fall_of, first_touch, range_of)
+from _spans cimport (CHUNK, LANES, MOMENTS, Moments, Range, add_between, add_lanes, add_moments, add_powers, add_shortfall,
+                     fall_of, first_touch, moments_of, range_of, read_moments)
 
 cdef extern from *:
     """
@@ -123,14 +124,15 @@ cdef inline int64_t next_alone(const uint64_t *wanted, const uint64_t *unwanted,
 
 
 cdef inline void add_up(Book *book, const Rules *rules) noexcept nogil:
-    cdef Sums *sums = &book.sums
+    cdef Sums *sums = book.sums
+    cdef double moments[8]
     if book.units != 0.0:
         sums.bars_held += <double>(rules.last - book.entry_bar)
     sums.n_fills = <double>book.n_fills
     sums.end_equity = book.last_equity
-    sums.sum_return, sums.sum_return_2 = book.moments[0], book.moments[1]
-    sums.sum_return_3, sums.sum_return_4 = book.moments[2], book.moments[3]
-    sums.sum_gain, sums.sum_loss, sums.sum_downside_2 = book.moments[4], book.moments[5], book.moments[6]
+    read_moments(&book.moments, moments)
+    sums.sum_return, sums.sum_return_2, sums.sum_return_3, sums.sum_return_4 = moments[0], moments[1], moments[2], moments[3]
+    sums.sum_gain, sums.sum_loss, sums.sum_downside_2 = moments[4], moments[5], moments[6]
 
 
 cdef inline void step(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
@@ -254,7 +256,7 @@ cdef inline void rest(Book *book, const Rules *rules, int64_t begin, int64_t end
     cdef double shortfall = 0.0 - rules.rf_per_bar
     cdef int64_t bar
     if end >= begin:
-        book.moments[MOMENTS - 1] += <double>(end - begin + 1) * (shortfall * shortfall)
+        add_shortfall(&book.moments, <double>(end - begin + 1) * (shortfall * shortfall))
         if book.equity != NULL:
             for bar in range(begin, end + 1):
                 record(book, rules, bar, book.last_equity)
@@ -263,11 +265,8 @@ cdef inline void rest(Book *book, const Rules *rules, int64_t begin, int64_t end
 cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
     """Mark bars ``begin`` to ``end`` with the position as it is; the last bar marked (it may go bust on the next)."""
     cdef Range span
-    cdef const double *upper
-    cdef const double *lower
     cdef double highest, lowest
     cdef int64_t bar
-    cdef int column
     cdef bint is_all = False
     if end < begin:
         return end
@@ -277,9 +276,7 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
         span = range_of(book.spans, book.close, begin, end)
         is_all = fabs(book.cash) <= NO_CASH * (book.units * span.low)
     if is_all:
-        upper, lower = book.spans.moments + 16 * end, book.spans.moments + 16 * (begin - 1)
-        for column in range(8):
-            book.moments[column] += (upper[column] - lower[column]) + (upper[8 + column] - lower[8 + column])
+        add_between(&book.moments, book.spans.moments + 16 * end, book.spans.moments + 16 * (begin - 1))
         if span.low < (book.sums.max_drawdown + 1.0 + CLOSE_CALL) * span.high:
             fall_to(book, fall_of(book.spans, book.close, begin, end), 1.0)
         lowest, highest = book.cash + book.units * span.low, book.cash + book.units * span.high
@@ -302,20 +299,22 @@ cdef inline int64_t hold(Book *book, const Rules *rules, int64_t begin, int64_t 
 
 cdef inline int64_t stroll(Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
     """What ``walk`` does, for so few bars that each has a lane to itself, and cash that stays as it is."""
-    cdef double totals[8]
+    cdef double none[8]
+    cdef Moments totals
     cdef double cash = book.cash, units = book.units, last = book.last_equity, peak = book.peak, rf = rules.rf_per_bar
     cdef double bound = book.sums.max_drawdown + 1.0 + CLOSE_CALL
     cdef double value
     cdef int64_t bar
     cdef int column
     for column in range(8):
-        totals[column] = 0.0
+        none[column] = 0.0
+    totals = moments_of(none)
     for bar in range(begin, end + 1):
         value = cash + units * book.close[bar]
         if value <= 0.0:
             end = bar - 1
             break
-        add_powers((value - last) / last, rf, totals)
+        add_powers(&totals, (value - last) / last, rf)
         last = value
         peak = value if value > peak else peak
         if value < bound * peak:
@@ -325,8 +324,7 @@ cdef inline int64_t stroll(Book *book, const Rules *rules, int64_t begin, int64_
     if book.equity != NULL:
         for bar in range(begin, end + 1):
             record(book, rules, bar, cash + units * book.close[bar])
-    for column in range(8):
-        book.moments[column] += totals[column]
+    add_moments(&book.moments, &totals)
     return end
 
 
@@ -334,6 +332,8 @@ cdef inline int64_t walk(Book *book, const Rules *rules, int64_t begin, int64_t 
     """Mark bars ``begin`` to ``end``, one by one; the last bar before equity is gone."""
     cdef double equity[CHUNK + 1]
     cdef double lanes[MOMENTS * LANES]
+    cdef double totals[8]
+    cdef Moments more
     cdef double cash = book.cash, units = book.units
     cdef double borrow, value, total, lowest, highest
     cdef int64_t bar = begin, n, at
@@ -386,5 +386,8 @@ cdef inline int64_t walk(Book *book, const Rules *rules, int64_t begin, int64_t 
         total = lanes[column * LANES]
         for lane in range(1, LANES):
             total += lanes[column * LANES + lane]
-        book.moments[column] += total
+        totals[column] = total
+    totals[MOMENTS] = 0.0
+    more = moments_of(totals)
+    add_moments(&book.moments, &more)
     return bar - 1

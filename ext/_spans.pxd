@@ -1,7 +1,16 @@
 # What holding from one bar to another comes to; the twin, and what the tables hold, is backtest/_pure/_spans.py.
 
-from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint64_t
+
+cdef extern from "_moments.h" nogil:
+    ctypedef struct Moments "backtest_moments":  # 8 sums
+        pass
+    Moments moments_of "backtest_moments_of"(const double *terms)
+    void read_moments "backtest_read_moments"(const Moments *moments, double *terms)
+    void add_moments "backtest_add_moments"(Moments *moments, const Moments *more)
+    void add_powers "backtest_add_powers"(Moments *moments, double result, double rf_per_bar)
+    void add_between "backtest_add_between"(Moments *moments, const double *upper, const double *lower)
+    void add_shortfall "backtest_add_shortfall"(Moments *moments, double shortfall_2)
 
 cdef extern from "_words.h" nogil:
     int highest_bit(uint64_t word)
@@ -27,20 +36,6 @@ cdef struct SpanTables:
     const double *lows
     const double *highs
     int64_t n_blocks
-
-
-cdef inline void add_powers(double result, double rf_per_bar, double *moments) noexcept nogil:
-    """What one return adds to the moments."""
-    cdef double square = result * result
-    cdef double excess = result - rf_per_bar
-    cdef double shortfall = 0.5 * (fabs(excess) - excess)  # exact, and signs of returns cannot be predicted
-    moments[0] += result
-    moments[1] += square
-    moments[2] += square * result
-    moments[3] += square * square
-    moments[4] += 0.5 * (fabs(result) + result)
-    moments[5] += 0.5 * (fabs(result) - result)
-    moments[6] += shortfall * shortfall
 
 
 cdef inline Range single(double close) noexcept nogil:
@@ -69,15 +64,17 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
     cdef double total[8]
     cdef double rest[8]
     cdef double before, after, part, term
+    cdef Moments nothing, powers
     cdef int64_t bar
     cdef int column
     for column in range(8):
-        total[column] = rest[column] = 0.0
+        terms[column] = total[column] = rest[column] = 0.0
         moments[column] = moments[8 + column] = 0.0
+    nothing = moments_of(terms)
     for bar in range(1, n_bars):
-        for column in range(8):
-            terms[column] = 0.0
-        add_powers((close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar, terms)
+        powers = nothing
+        add_powers(&powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
+        read_moments(&powers, terms)
         for column in range(8):
             term, before = terms[column], total[column]
             after = before + term  # Knuth's two-sum: after + lost is exactly before + term
@@ -205,32 +202,26 @@ cdef inline int64_t first_touch(const SpanTables *spans, const double *low, cons
     return end + 1
 
 
+cdef inline void add_lane(double before, double after, double rf_per_bar, double *lane) noexcept nogil:
+    cdef double result = (after - before) / before
+    cdef double square = result * result
+    cdef double excess = result - rf_per_bar
+    lane[0] += result
+    lane[LANES] += square
+    lane[2 * LANES] += square * result
+    lane[3 * LANES] += square * square
+    lane[4 * LANES] += result if result > 0.0 else 0.0
+    lane[5 * LANES] += 0.0 if result > 0.0 else 0.0 - result
+    lane[6 * LANES] += excess * excess if excess < 0.0 else 0.0
+
+
 cdef inline void add_lanes(const double *equity, int64_t n, double rf_per_bar, double *lanes) noexcept nogil:
     """Moments of the ``n`` returns between ``equity[0]`` and ``equity[n]``, lane by lane: ``lanes`` (MOMENTS, LANES)."""
-    cdef double result, square, excess
     cdef int64_t at = 0
     cdef int lane
     while at + LANES <= n:
         for lane in range(LANES):
-            result = (equity[at + lane + 1] - equity[at + lane]) / equity[at + lane]
-            square = result * result
-            excess = result - rf_per_bar
-            lanes[lane] += result
-            lanes[LANES + lane] += square
-            lanes[2 * LANES + lane] += square * result
-            lanes[3 * LANES + lane] += square * square
-            lanes[4 * LANES + lane] += result if result > 0.0 else 0.0
-            lanes[5 * LANES + lane] += 0.0 if result > 0.0 else 0.0 - result
-            lanes[6 * LANES + lane] += excess * excess if excess < 0.0 else 0.0
+            add_lane(equity[at + lane], equity[at + lane + 1], rf_per_bar, &lanes[lane])
         at += LANES
     for lane in range(<int>(n - at)):
-        result = (equity[at + lane + 1] - equity[at + lane]) / equity[at + lane]
-        square = result * result
-        excess = result - rf_per_bar
-        lanes[lane] += result
-        lanes[LANES + lane] += square
-        lanes[2 * LANES + lane] += square * result
-        lanes[3 * LANES + lane] += square * square
-        lanes[4 * LANES + lane] += result if result > 0.0 else 0.0
-        lanes[5 * LANES + lane] += 0.0 if result > 0.0 else 0.0 - result
-        lanes[6 * LANES + lane] += excess * excess if excess < 0.0 else 0.0
+        add_lane(equity[at + lane], equity[at + lane + 1], rf_per_bar, &lanes[lane])

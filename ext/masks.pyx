@@ -19,7 +19,7 @@ from libc.string cimport memcpy
 cdef extern from "_bits.h" nogil:
     int32_t backtest_coarse(double value)
     void backtest_spread(const double *values, int n_bars, int32_t *tile)
-    bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, uint64_t *greater,
+    bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, int n_words, uint64_t *greater,
                         uint64_t *less, uint64_t *open)
     int backtest_lowest(uint64_t bits)
     void backtest_edges(const uint64_t *before, uint64_t *edges)
@@ -239,8 +239,8 @@ cdef inline void order(Pair *pair, Py_ssize_t first, Py_ssize_t stop, int64_t wa
     cdef Py_ssize_t word, bar
     cdef double left, right
     cdef int place
-    if not backtest_order(pair.left.coarse, pair.left.coarse_step, pair.right.coarse, pair.right.coarse_step, greater, less,
-                          equal):
+    if not backtest_order(pair.left.coarse, pair.left.coarse_step, pair.right.coarse, pair.right.coarse_step,
+                          <int> (stop - first), greater, less, equal):
         return
     for word in range(first, stop):
         undecided = equal[word - first]
@@ -260,6 +260,9 @@ cdef inline void write_edges(uint64_t *mask, const uint64_t *truth, Py_ssize_t f
                              Py_ssize_t n_bars) noexcept nogil:
     # No NaN from the warm-up on, so "was at or below" is "was not above".
     cdef uint64_t edges[WORDS]
+    if warm <= 64 * first and 64 * (first + WORDS) <= n_bars:  # most tiles
+        backtest_edges(truth, mask + first)
+        return
     backtest_edges(truth, edges)
     write_words(mask, edges, first, n_words, warm, n_bars)
 

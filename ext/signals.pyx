@@ -20,8 +20,9 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _book cimport Book, Rules
 from _events cimport add_up, is_plain, replay_bars, replay_plain
+from _longs cimport has_simple_costs, is_long, replay_long
 from _records cimport NONE, Fill, Sums
-from _spans cimport Range, SpanTables, measure_moments, measure_ranges
+from _spans cimport Range, SpanTables, measure_moments, measure_ranges, moments_of
 
 
 def measure(bars, double rf_per_bar, spans):
@@ -61,15 +62,16 @@ def evaluate(bars, spans, program, settings, Py_ssize_t start, Py_ssize_t stop, 
     cdef Data data = Data(bars, spans, program, settings)
     cdef Book book
     cdef Py_ssize_t row
+    cdef bint are_simple = has_simple_costs(&data.rules)
     with nogil:
         for row in range(start, stop):
-            open_book(&book, data, row)
-            if is_plain(&book, &data.rules):
-                replay_plain(&book, &data.rules)
-            else:
-                replay_bars(&book, &data.rules, data.rules.first)
+            open_book(&book, data, row, &sums[row])
+            if not (are_simple and is_long(&book, &data.rules) and replay_long(&book, &data.rules)):
+                if is_plain(&book, &data.rules):
+                    replay_plain(&book, &data.rules)
+                else:
+                    replay_bars(&book, &data.rules, data.rules.first)
             add_up(&book, &data.rules)
-            sums[row] = book.sums
 
 
 def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] ledger, double[::1] equity,
@@ -98,12 +100,11 @@ def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[
     cdef Book book
     cdef Fill nowhere  # an empty ledger has no first row, and nothing will be written
     with nogil:
-        open_book(&book, data, row)
+        open_book(&book, data, row, &sums[0])
         book.ledger = &ledger[0] if ledger.shape[0] else &nowhere
         book.equity, book.position = &equity[0], &units[0]
         replay_bars(&book, &data.rules, data.rules.first)
         add_up(&book, &data.rules)
-        sums[0] = book.sums
     return book.n_fills, book.exit_reason, book.entry_side
 
 
@@ -144,10 +145,11 @@ cdef class Data:
         self.rules.ends_at_open = settings.ends_at_open
 
 
-cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
+cdef void open_book(Book *book, Data data, Py_ssize_t row, Sums *sums) noexcept nogil:
     cdef int which
     cdef int64_t at
     cdef int64_t never = data.masks.shape[0] - 1
+    cdef double none[8]
     book.has_longs = data.mask_rows[row, 0] >= 0
     book.has_shorts = data.mask_rows[row, 2] >= 0
     book.open, book.high, book.low, book.close = &data.open[0], &data.high[0], &data.low[0], &data.close[0]
@@ -173,8 +175,10 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.n_fills = 0
     book.last_equity = book.peak = data.rules.cash
     for which in range(8):
-        book.moments[which] = 0.0
-    book.sums = Sums(
+        none[which] = 0.0
+    book.moments = moments_of(none)
+    book.sums = sums
+    sums[0] = Sums(
         n_returns=data.rules.last - data.rules.first, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0,
         sum_return_4=0.0, sum_gain=0.0, sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0,
         costs=0.0, written_off=0.0, n_fills=0.0, n_trades=0.0, n_winners=0.0, won=0.0, lost=0.0, net_profit=0.0,

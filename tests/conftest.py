@@ -1,6 +1,7 @@
 """What every test shares: both backends, the refusal of stale builds, the refusal of skips in CI."""
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from backtest import _backend
 ROOT = Path(__file__).parent.parent
 settings.register_profile("suite", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("suite")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # shells start what runs in the background so, and children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def load_setup():

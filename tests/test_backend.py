@@ -132,6 +132,18 @@ def test_the_pool_is_rebuilt_after_a_fork():
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_scratch_memory_is_kept_by_its_thread(monkeypatch):
+    first = threads.scratch(1000)
+    assert np.shares_memory(first, threads.scratch(500))
+    assert len(threads.scratch(500)) == 500
+    more = threads.scratch(1 << 20)
+    assert np.shares_memory(more, threads.scratch(1000))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        assert not np.shares_memory(more, pool.submit(threads.scratch, 1000).result())
+    monkeypatch.setattr(threads, "KEPT_BYTES", 1 << 21)
+    assert not np.shares_memory(threads.scratch(1 << 22), threads.scratch(1 << 22))
+
+
 def test_default_threads_respect_affinity():
     done = python(
         "import os; os.sched_setaffinity(0, {0}); from backtest.compute.threads import default_threads; print(default_threads())"

@@ -121,13 +121,16 @@ def test_tables_agree_to_the_last_bit(n_bars):
         assert left.tobytes() == right.tobytes()
 
 
-@given(cases(), st.booleans())
-@settings(max_examples=300)
-def test_a_batch_takes_the_straight_line_to_the_same_bits(case, is_plain):
-    """Candidates of signals only have a shorter way through the kernel; ``replay``, which records, takes the long one."""
+@given(cases(), st.sampled_from(["any", "plain", "long"]), st.sampled_from([0.0, 0.001, 0.9, 1.0, 30.0]))
+@settings(max_examples=500)
+def test_a_batch_takes_the_straight_line_to_the_same_bits(case, kind, fee_rate):
+    """Candidates of signals only have shorter ways through the kernel; ``replay``, which records, takes the long one."""
     bars, signals, levels, costs, execution = case
-    if is_plain:
+    if kind != "any":
         levels, execution = {}, execution.replace(close_at_end=False)
+    if kind == "long":
+        costs = bt.Costs(fee_rate=fee_rate, slippage=costs.slippage)
+        execution = execution.replace(sides="long", size_type="equity", size=1.0, whole_units=False)
     if execution.sides == "short":
         signals = [None, None, *signals[2:]]
     run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
@@ -145,7 +148,27 @@ def test_plain_candidates_on_long_series_end_in_the_same_bits(sides, fill):
         signals = random_signals(rng, 1000, density)
         signals = [None, None, *signals[2:]] if sides == "short" else signals
         execution = bt.Execution(fill=fill, sides=sides, start=3, rf=0.03, periods_per_year=252.0)
-        for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=0.2, fixed=500.0)):
+        for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=1.0), bt.Costs(fee_rate=0.2, fixed=500.0)):
             run = bt.run(bars, strategy_of(signals), costs=costs, execution=execution)
             evaluator = Evaluator(bars, strategy_of(signals), {}, costs=costs, execution=execution)
             assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
+
+
+@pytest.mark.parametrize("fill", ["next_open", "close"])
+@pytest.mark.parametrize(("cash", "scale"), [(1e5, 1.0), (1e5, 1e-9), (5e-324, 1.0)])
+@pytest.mark.parametrize("gap", [3, 30])
+def test_what_is_not_for_the_straight_line_of_longs(fill, cash, scale, gap):
+    """Prices that fall until rounding is as large as the position, and cash that buys nothing."""
+    rng = np.random.default_rng(4)
+    bars = random_bars(rng, 200, 0.02)
+    falls = np.where(np.arange(200) % 60 < 20, 1.0, scale)
+    bars = bt.Bars(**{name: getattr(bars, name) * falls for name in ("open", "high", "low", "close")})
+    entries, exits = np.zeros((2, 200), dtype=bool)
+    entries[5::60], exits[5 + gap :: 60] = True, True
+    execution = bt.Execution(fill=fill, sides="long", start=3, cash=cash, periods_per_year=252.0)
+    for fee_rate in (0.0, 0.0013, 0.7):
+        strategy, costs = bt.rules.from_arrays(entries, exits), bt.Costs(fee_rate=fee_rate, slippage=0.0007)
+        run = bt.run(bars, strategy, costs=costs, execution=execution)
+        assert (len(run.ledger) > 3) == (cash > 1.0)
+        evaluator = Evaluator(bars, strategy, {}, costs=costs, execution=execution)
+        assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()

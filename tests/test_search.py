@@ -459,13 +459,13 @@ def test_a_huge_finite_space_is_searched_without_enumerating():
 def test_interrupted_and_timed_out_searches_return_what_was_done(monkeypatch):
     from backtest import signals
 
-    original, calls = signals.Evaluator.program, itertools.count()
+    original, calls = signals.Evaluator.plan, itertools.count()
 
-    def program(self, batch, settings):
+    def plan(self, batch, settings):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return original(self, batch, settings)
-    monkeypatch.setattr(signals.Evaluator, "program", program)
+    monkeypatch.setattr(signals.Evaluator, "plan", plan)
     result = optimize(method="direct", n_trials=None)
     assert result.is_interrupted
     assert 0 < result.n_evaluated == len(result.table) < 3000

@@ -1,5 +1,7 @@
 """The meaning of signals: order of events, conflicts, levels, size, accounting, windows; oracle and metamorphic tests."""
 
+import concurrent.futures
+
 import numpy as np
 import pytest
 from cases import cases, random_bars, random_signals, strategy_of
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from oracle import metrics_of, trade_signals
 
 import backtest as bt
-from backtest import _backend
+from backtest import _backend, signals
 from backtest.signals import Evaluator
 
 FREE = bt.Costs.zero()
@@ -462,6 +464,96 @@ def test_threads_and_cuts_change_no_bit(monkeypatch):
         assert evaluator(batch).tobytes() == whole.tobytes()
     pieces = [sweep()[0](batch[start : start + 11]) for start in range(0, len(batch), 11)]
     assert np.concatenate(pieces).tobytes() == whole.tobytes()
+
+
+CLOSE, FAST, SLOW = bt.lines.close, *(bt.lines.sma(bt.lines.close, bt.param(name)) for name in ("fast", "slow"))
+UP, DOWN = bt.rules.crosses_above(FAST, SLOW), bt.rules.crosses_below(FAST, SLOW)
+RSI, LEVEL = bt.lines.rsi(CLOSE, bt.param("fast")), 40.0 + 5.0 * bt.param("level")
+#: Which of the conditions wait until the candidates are replayed, and how many kernel calls make them.
+WAITING = {
+    "mirrored": ({"enter_long": UP, "exit_long": DOWN, "enter_short": DOWN, "exit_short": UP}, 1),
+    "with others": ({"enter_long": UP, "exit_long": CLOSE < SLOW, "enter_short": bt.lines.rsi(CLOSE) > 60,
+                     "exit_short": (FAST > CLOSE) & (SLOW > CLOSE)}, 1),
+    "compared": ({"enter_long": FAST > SLOW, "exit_long": FAST <= SLOW, "stop_loss": 0.02, "take_profit": 0.02}, 2),
+    "inside another": ({"enter_long": UP, "exit_long": ~UP & DOWN}, 0),
+    "number": ({"enter_long": RSI < LEVEL, "exit_long": RSI >= LEVEL, "stop_loss": 0.02, "take_profit": 0.02}, 2),
+}
+
+
+@pytest.mark.parametrize("which", WAITING)
+@pytest.mark.parametrize("intrabar", ["pessimistic", "both"])
+def test_masks_made_tile_by_tile_change_no_bit(monkeypatch, backend, which, intrabar):
+    rng = np.random.default_rng(5)
+    bars = random_bars(rng, 150, 0.02)
+    rows = {"fast": range(2, 6), "slow": range(6, 12), "level": [0.5, 2.0, 5.0]}
+    conditions, n_calls = WAITING[which]
+    strategy = bt.rules.Strategy(**conditions)
+    space = bt.Space({name: rows[name] for name in rows if name in strategy.params})
+    batch = rng.permutation(space.candidates(np.arange(len(space)))[1])
+
+    def evaluator(tile, n_threads=1):
+        monkeypatch.setattr(signals, "TILE_BYTES", 0)
+        monkeypatch.setattr(signals, "MIN_TILE", tile)
+        return Evaluator(bars, strategy, space.parameters, costs=bt.Costs(fee_rate=0.001), n_threads=n_threads,
+                         execution=bt.Execution(start=20, intrabar=intrabar, periods_per_year=252.0))
+
+    whole = evaluator(len(batch))
+    with whole.plan(batch, whole.settings()) as plan:
+        assert not plan.pending
+    expected = whole(batch)
+    assert np.unique(expected[:, 0]).size > 3
+    for tile, n_threads, chunk in ((1, 1, 5), (7, 1, 10), (7, 3, 4096), (len(batch) - 1, 1, 4096)):
+        monkeypatch.setattr("backtest.compute.threads.WORTH_A_THREAD_US", 0.0)
+        monkeypatch.setattr(signals, "CHUNK", chunk)
+        some = evaluator(tile, n_threads)
+        with some.plan(batch, some.settings()) as plan:
+            assert len(plan.pending) == n_calls
+        assert some(batch).tobytes() == expected.tobytes()
+        assert some.sums(batch).tobytes() == whole.sums(batch).tobytes()
+
+
+def test_one_evaluator_on_several_threads(monkeypatch, backend):
+    """Lines that masks wait for are held, whatever another thread asks the same table for."""
+    monkeypatch.setattr(signals, "TILE_BYTES", 0)
+    monkeypatch.setattr(signals, "MIN_TILE", 3)
+    monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
+    space = bt.Space({"fast": range(2, 30), "slow": range(30, 60)})
+    strategy = bt.rules.Strategy(enter_long=UP, exit_long=DOWN)
+    evaluator = Evaluator(random_bars(np.random.default_rng(0), 160), strategy, space.parameters, costs=FREE,
+                          execution=bt.Execution(start=60, periods_per_year=252.0))
+    batches = [space.candidates(np.arange(len(space)))[1][start : start + 12] for start in range(0, len(space), 14)]
+    with evaluator.plan(batches[0], evaluator.settings()) as plan:
+        assert plan.pending
+    expected = [evaluator(batch).tobytes() for batch in batches]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        assert [scores.tobytes() for scores in pool.map(evaluator, batches)] == expected
+
+
+def test_waiting_masks_check_the_warm_up(monkeypatch):
+    monkeypatch.setattr(signals, "TILE_BYTES", 0)
+    monkeypatch.setattr(signals, "MIN_TILE", 2)
+    space = bt.Space({"fast": range(2, 6), "slow": range(6, 12)})
+    evaluator = Evaluator(random_bars(np.random.default_rng(0), 50), bt.rules.Strategy(enter_long=UP), space.parameters,
+                          costs=FREE, execution=bt.Execution(start=10, periods_per_year=252.0))
+    with pytest.raises(bt.InputError, match=r"got 10; crosses_above.* needs 11 bars"):
+        evaluator(space.candidates(np.arange(len(space)))[1])
+
+
+def test_lines_too_many_for_their_table_make_masks_at_once(monkeypatch):
+    monkeypatch.setattr(signals, "TILE_BYTES", 0)
+    monkeypatch.setattr(signals, "MIN_TILE", 2)
+    bars = random_bars(np.random.default_rng(0), 300)
+    space = bt.Space({"fast": range(2, 6), "slow": range(6, 12)})
+    batch = space.candidates(np.arange(len(space)))[1]
+    found = []
+    for room in (1 << 14, 1 << 20):
+        monkeypatch.setattr(signals, "MEMO_BYTES", room)
+        evaluator = Evaluator(bars, bt.rules.Strategy(enter_long=UP, exit_long=DOWN), space.parameters, costs=FREE,
+                              execution=bt.Execution(start=20, periods_per_year=252.0))
+        with evaluator.plan(batch, evaluator.settings()) as plan:
+            assert len(plan.pending) == (room == 1 << 20)
+        found.append(evaluator(batch).tobytes())
+    assert found[0] == found[1]
 
 
 def test_permuting_candidates_permutes_results():

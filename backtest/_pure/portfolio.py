@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure.trades import DUST, LANES, _apply, _see, _Totals, in_order
+from backtest._pure.trades import DUST, LANES, _apply, _in_order, _see, _Totals
 
 OPEN, CLOSE = 0, 2
 NONE, SIGNAL, REVERSE, BUST = 0, 1, 2, 8
@@ -164,7 +164,7 @@ class _Book:
             value = self.units[asset] * prices[asset]
             positions[asset % LANES] += value
             gross[asset % LANES] += abs(value)
-        return in_order(positions), in_order(gross)
+        return _in_order(positions), _in_order(gross)
 
     def fill_prices(self, bar: int, moment: int) -> list[float]:
         """What assets are valued at when orders fill: quotes, and the last valid price of assets without one."""
@@ -345,7 +345,7 @@ class _Book:
         for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
                      "max_drawdown", "bars_held", "written_off", "n_fills", "best_trade", "worst_trade"):
             sums[name] = getattr(self, name)
-        sums["traded_value"], sums["costs"] = in_order(self.traded), in_order(self.paid) + self.borrowing
+        sums["traded_value"], sums["costs"] = _in_order(self.traded), _in_order(self.paid) + self.borrowing
         for name, of in (("n_trades", "n_trades"), ("n_winners", "n_winners"), ("largest_profit", "largest_profit"),
                          ("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
                          ("sum_trade_return_2", "sum_return_2")):

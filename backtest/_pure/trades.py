@@ -83,7 +83,7 @@ def summarise(trades: Any, times: Any, sums: Any) -> None:
     totals.write(sums)
 
 
-def in_order(lanes: list[float]) -> float:
+def _in_order(lanes: list[float]) -> float:
     """Lanes added up, one after the other: ``sum`` of newer Pythons keeps what rounding loses."""
     total = 0.0
     for lane in lanes:
@@ -141,7 +141,7 @@ class _Side:
 
     def get(self, name: str) -> float:
         """A number of ``TRADE_SUMS`` but streaks."""
-        return in_order(self.lanes[name]) if name in IN_LANES else getattr(self, name)
+        return _in_order(self.lanes[name]) if name in IN_LANES else getattr(self, name)
 
 
 class _Totals:

@@ -13,11 +13,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from backtest._checks import whole
 
 #: A kept pool answers in 80 to 150 us; blocks shorter than this many microseconds are not worth a second thread.
 WORTH_A_THREAD_US = 500.0
 
+#: Most bytes of scratch memory that a thread keeps.
+KEPT_BYTES = 8 << 20
+
+_local = threading.local()
 _pool: tuple[int, int, ThreadPoolExecutor] | None = None  # process id, size, pool
 _lock = threading.Lock()
 
@@ -45,7 +52,7 @@ def thread_count(n_threads: int | None) -> int:
     return default_threads() if n_threads is None else whole("n_threads", n_threads, low=1)
 
 
-def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_us: float) -> None:
+def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_us: float, blocks_each: int = 4) -> None:
     """Call ``work(start, stop)`` on row blocks that cover ``range(n_rows)``.
 
     Parameters
@@ -58,16 +65,27 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_
         Blocks that may run at once.
     row_us
         Estimated microseconds per row, to keep small batches on the calling thread.
+    blocks_each
+        Blocks per thread: several even out rows of unequal cost.
     """
     if n_threads == 1 or n_rows < 2 or n_rows * row_us < WORTH_A_THREAD_US:
         work(0, n_rows)
         return
-    # Several blocks a thread even out rows of unequal cost.
-    n_blocks = min(n_rows, 4 * n_threads)
+    n_blocks = min(n_rows, blocks_each * n_threads)
     edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
     futures = [shared_pool(n_threads).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
     for future in futures:
         future.result()
+
+
+def scratch(n_bytes: int) -> NDArray[np.uint8]:
+    """Memory of this thread, of any content, until it asks again: new memory costs more than what is written there."""
+    kept: NDArray[np.uint8] | None = getattr(_local, "scratch", None)
+    if kept is None or len(kept) < n_bytes:
+        kept = np.empty(n_bytes, dtype=np.uint8)
+        if n_bytes <= KEPT_BYTES:
+            _local.scratch = kept
+    return kept[:n_bytes]
 
 
 def shared_pool(count: int) -> ThreadPoolExecutor:
