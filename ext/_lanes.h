@@ -27,71 +27,110 @@
 #define LANES_INLINE static inline __attribute__((always_inline))
 #endif
 
-enum { N_LANES = 8 };
-
+/* Eight lanes are as many vectors as it takes: compilers do poorly with vectors that are wider than the processor's. */
 #if defined(LANES_VECTORS)
-#pragma GCC diagnostic ignored "-Wpsabi" /* everything is inlined */
-typedef double lanes __attribute__((vector_size(64)));
-typedef int64_t choice __attribute__((vector_size(64)));
-LANES_INLINE lanes lanes_plus(lanes one, lanes other) { return one + other; }
-LANES_INLINE lanes lanes_minus(lanes one, lanes other) { return one - other; }
-LANES_INLINE lanes lanes_times(lanes one, lanes other) { return one * other; }
-LANES_INLINE lanes lanes_over(lanes one, lanes other) { return one / other; }
-LANES_INLINE lanes lanes_size(lanes x) { return (lanes)((choice)x & INT64_MAX); }
-LANES_INLINE choice lanes_above(lanes one, lanes other) { return one > other; }
-LANES_INLINE choice lanes_upto(lanes one, lanes other) { return one <= other; }
-LANES_INLINE choice choice_both(choice one, choice other) { return one & other; }
-LANES_INLINE lanes lanes_pick(choice which, lanes one, lanes other)
-{
-    return (lanes)((which & (choice)one) | (~which & (choice)other));
-}
-LANES_INLINE lanes lanes_only(choice which, lanes x) { return (lanes)(which & (choice)x); }
+#if defined(__AVX512F__)
+#define LANES_BYTES 64
+#elif defined(__AVX__)
+#define LANES_BYTES 32
 #else
-typedef struct { double of[N_LANES]; } lanes;
-typedef struct { int of[N_LANES]; } choice;
-#define EACH_LANE for (int lane = 0; lane < N_LANES; lane++)
-LANES_INLINE lanes lanes_plus(lanes one, lanes other) { EACH_LANE one.of[lane] += other.of[lane]; return one; }
-LANES_INLINE lanes lanes_minus(lanes one, lanes other) { EACH_LANE one.of[lane] -= other.of[lane]; return one; }
-LANES_INLINE lanes lanes_times(lanes one, lanes other) { EACH_LANE one.of[lane] *= other.of[lane]; return one; }
-LANES_INLINE lanes lanes_over(lanes one, lanes other) { EACH_LANE one.of[lane] /= other.of[lane]; return one; }
-LANES_INLINE lanes lanes_size(lanes x) { EACH_LANE x.of[lane] = fabs(x.of[lane]); return x; }
+#define LANES_BYTES 16
+#endif
+#pragma GCC diagnostic ignored "-Wpsabi" /* everything is inlined */
+typedef double lanes_part __attribute__((vector_size(LANES_BYTES)));
+typedef int64_t lanes_bits __attribute__((vector_size(LANES_BYTES)));
+LANES_INLINE lanes_bits lanes_part_above(lanes_part one, lanes_part other) { return one > other; }
+LANES_INLINE lanes_bits lanes_part_upto(lanes_part one, lanes_part other) { return one <= other; }
+#else
+#define LANES_BYTES 8
+typedef double lanes_part;
+typedef int64_t lanes_bits;
+LANES_INLINE lanes_bits lanes_part_above(lanes_part one, lanes_part other) { return -(int64_t)(one > other); }
+LANES_INLINE lanes_bits lanes_part_upto(lanes_part one, lanes_part other) { return -(int64_t)(one <= other); }
+#endif
+
+enum { N_LANES = 8, LANES_PARTS = 64 / LANES_BYTES };
+typedef struct { lanes_part of[LANES_PARTS]; } lanes;
+typedef struct { lanes_bits of[LANES_PARTS]; } choice; /* all bits of a lane, or none */
+#define EACH_PART for (int part = 0; part < LANES_PARTS; part++)
+
+LANES_INLINE lanes_bits lanes_to_bits(lanes_part x)
+{
+    lanes_bits bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+LANES_INLINE lanes_part lanes_of_bits(lanes_bits bits)
+{
+    lanes_part x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+LANES_INLINE lanes lanes_plus(lanes one, lanes other) { EACH_PART one.of[part] += other.of[part]; return one; }
+LANES_INLINE lanes lanes_minus(lanes one, lanes other) { EACH_PART one.of[part] -= other.of[part]; return one; }
+LANES_INLINE lanes lanes_times(lanes one, lanes other) { EACH_PART one.of[part] *= other.of[part]; return one; }
+LANES_INLINE lanes lanes_over(lanes one, lanes other) { EACH_PART one.of[part] /= other.of[part]; return one; }
+LANES_INLINE lanes lanes_size(lanes x)
+{
+    EACH_PART x.of[part] = lanes_of_bits(lanes_to_bits(x.of[part]) & INT64_MAX);
+    return x;
+}
 LANES_INLINE choice lanes_above(lanes one, lanes other)
 {
     choice is;
-    EACH_LANE is.of[lane] = one.of[lane] > other.of[lane];
+    EACH_PART is.of[part] = lanes_part_above(one.of[part], other.of[part]);
     return is;
 }
 LANES_INLINE choice lanes_upto(lanes one, lanes other)
 {
     choice is;
-    EACH_LANE is.of[lane] = one.of[lane] <= other.of[lane];
+    EACH_PART is.of[part] = lanes_part_upto(one.of[part], other.of[part]);
     return is;
 }
-LANES_INLINE choice choice_both(choice one, choice other) { EACH_LANE one.of[lane] &= other.of[lane]; return one; }
+LANES_INLINE choice choice_both(choice one, choice other) { EACH_PART one.of[part] &= other.of[part]; return one; }
 LANES_INLINE lanes lanes_pick(choice which, lanes one, lanes other)
 {
-    EACH_LANE other.of[lane] = which.of[lane] ? one.of[lane] : other.of[lane];
-    return other;
+    EACH_PART one.of[part] = lanes_of_bits((which.of[part] & lanes_to_bits(one.of[part])) |
+                                           (~which.of[part] & lanes_to_bits(other.of[part])));
+    return one;
 }
-LANES_INLINE lanes lanes_only(choice which, lanes x) { EACH_LANE x.of[lane] = which.of[lane] ? x.of[lane] : 0.0; return x; }
-#endif
+LANES_INLINE lanes lanes_only(choice which, lanes x)
+{
+    EACH_PART x.of[part] = lanes_of_bits(which.of[part] & lanes_to_bits(x.of[part]));
+    return x;
+}
 
 /* The larger or smaller of a number and what was reached before, which stays where the number is none. */
+LANES_INLINE lanes lanes_larger(lanes x, lanes most)
+{
 #if defined(LANES_VECTORS) && defined(__AVX512F__)
-LANES_INLINE lanes lanes_larger(lanes x, lanes most) { return (lanes)_mm512_max_pd((__m512d)x, (__m512d)most); }
-LANES_INLINE lanes lanes_smaller(lanes x, lanes least) { return (lanes)_mm512_min_pd((__m512d)x, (__m512d)least); }
+    most.of[0] = (lanes_part)_mm512_max_pd((__m512d)x.of[0], (__m512d)most.of[0]);
+    return most;
 #else
-LANES_INLINE lanes lanes_larger(lanes x, lanes most) { return lanes_pick(lanes_above(x, most), x, most); }
-LANES_INLINE lanes lanes_smaller(lanes x, lanes least) { return lanes_pick(lanes_above(least, x), x, least); }
+    return lanes_pick(lanes_above(x, most), x, most);
 #endif
+}
+LANES_INLINE lanes lanes_smaller(lanes x, lanes least)
+{
+#if defined(LANES_VECTORS) && defined(__AVX512F__)
+    least.of[0] = (lanes_part)_mm512_min_pd((__m512d)x.of[0], (__m512d)least.of[0]);
+    return least;
+#else
+    return lanes_pick(lanes_above(least, x), x, least);
+#endif
+}
 
 LANES_INLINE lanes lanes_at(const double *values)
 {
     lanes x;
-    memcpy(&x, values, sizeof x);
+    EACH_PART memcpy(&x.of[part], values + part * (LANES_BYTES / 8), LANES_BYTES);
     return x;
 }
-LANES_INLINE void lanes_to(double *values, lanes x) { memcpy(values, &x, sizeof x); }
+LANES_INLINE void lanes_to(double *values, lanes x)
+{
+    EACH_PART memcpy(values + part * (LANES_BYTES / 8), &x.of[part], LANES_BYTES);
+}
 LANES_INLINE lanes lanes_all(double value)
 {
     double each[N_LANES];
