@@ -22,8 +22,8 @@ FEE_RATE, SLIPPAGE, START = 0.0005, 0.0002, 100_000.0
 COSTS = bt.Costs(fee_rate=FEE_RATE, slippage=SLIPPAGE)
 #: Runs of ours that are timed together: about as long as one of the others, so that none of them starts in the other's caches.
 TURN = 100
-#: Least ratios of the seconds of others to ours; docs/portfolio.md says what was measured.
-LEAST = {"arrays": 250.0, "frames": 500.0, "pure": 100.0, "vectorbt": 50.0}
+#: Least ratios of the seconds of others to ours, with AVX2; docs/portfolio.md says what was measured.
+LEAST = {"arrays": 200.0, "frames": 500.0, "pure": 100.0, "vectorbt": 50.0}
 
 
 def random_book(n_bars, n_assets, every, seed=0):
@@ -76,8 +76,9 @@ def test_weekly_book_with_full_statistics(benchmark):
     print(f"\nours {ours_:.3f} ms; plain loop over arrays {arrays:.0f} ms, {arrays / ours_:.0f} times; over DataFrames "
           f"{of_frames:.0f} ms, {of_frames / ours_:.0f} times")
     if _backend.chosen().name == "cython":
-        assert arrays >= LEAST["arrays"] * ours_
-        assert of_frames >= LEAST["frames"] * ours_
+        share = 1.0 if _backend.chosen().simd in ("x86-64-v3", "x86-64-v4") else 0.4  # vectors of two numbers
+        assert arrays >= share * LEAST["arrays"] * ours_
+        assert of_frames >= share * LEAST["frames"] * ours_
 
 
 def test_against_the_pure_twin(benchmark):
