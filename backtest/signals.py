@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -162,6 +163,7 @@ class Evaluator:
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start
+        self._turn = threading.Lock()  # threads that make short NumPy calls side by side wake each other for every one of them
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
         n_conditions = len({condition.key for condition in self.conditions if condition is not None})
         self.tile = max(MIN_TILE, TILE_BYTES // (8 * n_conditions * self.masks.n_words))
@@ -262,8 +264,9 @@ class Evaluator:
         result = np.empty((len(batch), len(self.metrics)), order="F")  # filled by column
 
         def score(rows: slice, sums: NDArray[Any]) -> None:
-            for order, each in enumerate(sums):
-                sweep_metrics(self.swept, each, context, out=result[rows, order * width : (order + 1) * width])
+            with self._turn:
+                for order, each in enumerate(sums):
+                    sweep_metrics(self.swept, each, context, out=result[rows, order * width : (order + 1) * width])
 
         self._replay(batch, self.settings(window), score)
         return result
