@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ class Bars(Frozen):
         for name in PRICES:
             if name not in columns:
                 raise DataError(f"frame must have a column {name.title()!r} (any letter case), "
-                                f"got columns {', '.join(map(str, table.columns))}")
+                                f"got columns {', '.join(map(str, table.columns))}{_of_levels(table.columns)}")
         arrays = {name: table[columns[name]].to_numpy() for name in PRICES}
         volume = table[columns["volume"]].to_numpy() if "volume" in columns else None
         times = nw.maybe_get_index(table)
@@ -303,6 +304,16 @@ def _zone(tz: Any) -> str:
     except (KeyError, ValueError, OSError):
         pass
     raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {tz!r}")
+
+
+def _of_levels(columns: Sequence[Any]) -> str:
+    """How to take one instrument where columns name prices and instruments, as downloads of several do; else nothing."""
+    for column in columns:
+        if isinstance(column, tuple) and len(column) == 2:
+            for level in (0, 1):
+                if str(column[1 - level]).lower() in PRICES:
+                    return f"; frame.xs({column[level]!r}, axis=1, level={level}) is one instrument"
+    return ""
 
 
 def _is_time(index: Any) -> bool:

@@ -398,3 +398,13 @@ def test_sample_is_adjusted(symbol, adjusted_close, first_open, first_close, fir
 def test_unknown_sample_names_the_nearest():
     with pytest.raises(bt.InputError, match=r"symbol must be one of AAPL, GOOG, IBM, MSFT, got 'GOOGL'; did you mean 'GOOG'\?"):
         bt.Bars.sample("GOOGL")
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_tables_of_several_instruments_say_how_to_take_one(level):
+    sample = bt.Bars.sample("AAPL").to_frame().iloc[:30]
+    pairs = [("AAPL", name) if level == 0 else (name, "AAPL") for name in sample.columns]
+    frame = sample.set_axis(pd.MultiIndex.from_tuples(pairs), axis=1)
+    with pytest.raises(bt.DataError, match=rf"frame\.xs\('AAPL', axis=1, level={level}\) is one instrument"):
+        bt.Bars.from_frame(frame)
+    assert len(bt.Bars.from_frame(frame.xs("AAPL", axis=1, level=level))) == 30
