@@ -15,6 +15,7 @@ from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.periods import Periods, given
 from backtest.space import Space
 from backtest.trades import NO_TIMES, nanos_of
 
@@ -201,15 +202,18 @@ class Market:
 
     def context(self, rules: Rules, window: slice | None = None) -> Context:
         """What turns sums into metrics."""
-        ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
-        return Context(rules.start_value, rules.rf, ppy, self.clock.years(*self.bounds(window)))
+        return Context(rules.start_value, rules.rf, self.periods(rules).per_year, self.clock.years(*self.bounds(window)))
+
+    def periods(self, rules: Rules) -> Periods:
+        """How many bars make a year, and why: as the rules say, or as the times tell."""
+        return given(rules.periods_per_year) if rules.periods_per_year else self.clock.inferred_periods()
 
     def settings(self, rules: Rules, window: slice | None = None) -> Settings:
         """What all books share."""
         costs, (first, last) = rules.costs, self.bounds(window)
         ppy = rules.periods_per_year or np.nan
         if costs.borrow_rate > 0 or rules.rf:
-            ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
+            ppy = self.periods(rules).per_year
         if costs.borrow_rate > 0 and not ppy > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
         return Settings(
@@ -255,6 +259,11 @@ class Evaluator:
     def context(self, window: slice | None = None) -> Context:
         """What turns sums into metrics."""
         return self.market.context(self.rules, window)
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, and why."""
+        return self.market.periods(self.rules)
 
     def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
         """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.

@@ -21,6 +21,7 @@ from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
+from backtest.periods import given
 from backtest.programs import Plan, Program, ProgramBuilder
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
@@ -159,7 +160,8 @@ class Evaluator:
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
         self.programs = ProgramBuilder(self.conditions, self.sampled, strategy.max_bars, self.columns, self.params,
                                        lines=self.lines, masks=self.masks, largest_size=execution.largest_size)
-        self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
+        self.periods = given(execution.periods_per_year) if execution.periods_per_year else bars.inferred_periods()
+        self.periods_per_year = self.periods.per_year
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start

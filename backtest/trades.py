@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import InputError, choice, known_names, matrix, number, vector
-from backtest.bars import NS_PER_DAY
 from backtest.metrics import ZERO_VARIANCE
+from backtest.periods import NS_PER_DAY
 
 if TYPE_CHECKING:
     import pandas as pd
