@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import DataError, Frozen, InputError, did_you_mean
+from backtest.labels import check_alike, check_beside
 from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Bars(Frozen):
 
     def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
                  index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
+        given = {"close": close, "open": open, "high": high, "low": low, "volume": volume}
+        check_alike(given)
         columns = {"open": _prices("open", open), "high": _prices("high", high), "low": _prices("low", low),
                    "close": _prices("close", close)}
         n_bars = columns["close"].shape[0]
@@ -80,6 +83,7 @@ class Bars(Frozen):
         self.index = None if index is None else _frozen(_index(index, n_bars))
         self.tz = None if tz is None else _zone(tz)
         self.symbol = str(symbol)
+        check_beside(self, given)
 
     def __len__(self) -> int:
         return int(self.close.shape[0])

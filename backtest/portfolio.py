@@ -14,6 +14,7 @@ from backtest._checks import DataError, InputError, ObjectiveError, bars_mask, b
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
+from backtest.labels import check_labels, labels, labels_of_index
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
 from backtest.periods import Periods, given
 from backtest.space import Space
@@ -109,6 +110,7 @@ class Market:
         if not self.close.size:
             raise DataError(f"close must have at least one bar and one asset, got shape {self.close.shape}")
         self._columns, self._rows = getattr(close, "columns", None), _rows(close)
+        self._labels = labels(close) if index is None or self._rows is not None else labels_of_index(index)
         if self._columns is not None and not getattr(self._columns, "is_unique", True):
             raise DataError(f"close must have one column per asset, got {self._columns[self._columns.duplicated()][0]!r} twice")
         if (high is None) != (low is None):
@@ -131,27 +133,27 @@ class Market:
         array = _table(name, values)
         if array.shape != self.close.shape:
             raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
-        columns, rows = getattr(values, "columns", None), _rows(values)
+        columns = getattr(values, "columns", None)
         if columns is not None and self._columns is not None and not (columns is self._columns or columns.equals(self._columns)):
             found, expected = list(columns), list(self._columns)
             column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
             raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "
                              f"{column})")
-        self._check_rows(name, rows)
+        self._check_rows(name, values)
         return array
 
-    def _check_rows(self, name: str, rows: Any) -> None:
-        if rows is not None and self._rows is not None and rows is not self._rows and not rows.equals(self._rows):
-            different = [row for row, (mine, other) in enumerate(zip(rows, self._rows, strict=True)) if mine != other]
-            at = different[0] if different else 0
-            raise InputError(f"{name} must have the index of close, got {rows[at]!r} for {self._rows[at]!r} (row {at})")
+    def _check_rows(self, name: str, values: Any, fill: str = "") -> None:
+        rows = _rows(values)
+        if rows is not None and rows is not self._rows:
+            check_labels(name, labels(values), self._labels, self.n_bars, "close", "close.index" if self._rows is not None else
+                         "index", fill)
 
     def benchmark(self, values: Any) -> Floats | None:
         """Prices of a benchmark on the same bars, if there is one."""
         if values is None:
             return None
         prices = vector("benchmark", values, length=self.n_bars)
-        self._check_rows("benchmark", _rows(values))
+        self._check_rows("benchmark", values)
         return prices
 
     @functools.cached_property
@@ -183,15 +185,19 @@ class Market:
             n_events, wrong = _backend.kernel("portfolio").find_events(table, bars)
             bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
-            is_event = bars_mask("rebalance", rebalance, self.n_bars)
-            self._check_rows("rebalance", _rows(rebalance))
-            bars, wrong = is_event.nonzero()[0], 0
+            bars, wrong = self.mask(rebalance).nonzero()[0], 0
         targets = table.take(bars, axis=0)
         if wrong >= 0 and not np.isfinite(targets).all():
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
             raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
                              f"{bars[event]}, column {self.assets[asset]!r})")
         return targets, bars
+
+    def mask(self, rebalance: Any) -> NDArray[np.bool_]:
+        """Which bars decide."""
+        is_event = bars_mask("rebalance", rebalance, self.n_bars)
+        self._check_rows("rebalance", rebalance, ", fill_value=False")
+        return is_event
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar, and one past the last."""
@@ -251,6 +257,8 @@ class Evaluator:
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.prices = market.prices(rules.fill)
+        if rebalance is not None:
+            market.mask(rebalance)  # refused here, it is not the rule's fault
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""

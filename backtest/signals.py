@@ -23,7 +23,7 @@ from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
 from backtest.periods import given
 from backtest.programs import Plan, Program, ProgramBuilder
-from backtest.rules import CONDITIONS, LEVELS, Strategy
+from backtest.rules import CONDITIONS, LEVELS, Strategy, check_signals
 from backtest.space import Parameter
 
 Floats = NDArray[np.float64]
@@ -150,6 +150,7 @@ class Evaluator:
         self.conditions = strategy.conditions(execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
+        check_signals(self.conditions, bars)
         self.sampled = [*(getattr(strategy, name) for name in LEVELS), execution.size]
         self.params = merged_params([*self.conditions, *self.sampled, strategy.max_bars])
         known_names("parameter", self.columns, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))

@@ -25,7 +25,8 @@ def weekday(index, *days):
 
 
 def sessions(days, start, n_bars, freq="min"):
-    return pd.DatetimeIndex([each for day in days for each in pd.date_range(day + pd.Timedelta(start), periods=n_bars, freq=freq)])
+    first = [day + pd.Timedelta(start) for day in days]
+    return pd.DatetimeIndex([each for at in first for each in pd.date_range(at, periods=n_bars, freq=freq)])
 
 
 @pytest.mark.parametrize(("index", "expected", "why"), [
@@ -38,7 +39,7 @@ def sessions(days, start, n_bars, freq="min"):
     (pd.date_range("2000-01-01", periods=600).union(pd.date_range("2015-01-01", periods=600)), 365, "daily bars, 7 bars"),
     (pd.bdate_range("2024-01-01", periods=5), 252, "daily bars, no full week, no whole weekend"),
     (pd.date_range("2024-01-05", periods=4), 365, "daily bars, no full week, bars on a Saturday and a Sunday"),
-    (pd.date_range("2020-01-01", periods=600, tz="Europe/London").tz_convert("UTC").tz_localize(None), 365, "daily bars, 7 bars")])
+    (DAYS.tz_localize("Europe/London").tz_convert("UTC").tz_localize(None), 365, "daily bars, 7 bars")])
 def test_daily_bars(index, expected, why):
     bars = dated(index)
     assert bars.inferred_periods_per_year() == expected
