@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backtest import suspects
 from backtest._checks import DataError, Frozen, InputError, did_you_mean
 from backtest.labels import check_alike, check_beside
 from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
@@ -124,7 +125,9 @@ class Bars(Frozen):
             Name of the instrument; the file's name by default.
         """
         path = Path(path)
-        return cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
+        bars = cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
+        suspects.log(bars, path.name)
+        return bars
 
     @classmethod
     def from_frame(cls, frame: Any, *, symbol: str = "") -> Bars:
@@ -167,6 +170,20 @@ class Bars(Frozen):
                 times = None  # row numbers; anything else that labels the rows has to be dates
         index, tz = (None, None) if times is None else _times(times)
         return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
+
+    def check(self) -> pd.DataFrame:
+        """What looks like a fault of the data and not like the market; nothing is ever corrected.
+
+        Returns
+        -------
+        DataFrame
+            One row per finding: ``kind``, ``first`` and ``last`` row, ``first_time`` and ``last_time``, ``value``, ``text``.
+            Kinds: ``split`` (a close that jumps by a factor near 2, 3, 4, 5, 10 or its inverse; the value is the ratio), ``hole``
+            (much longer without a bar than anywhere else; days), ``equal`` (bars in a row with the same four prices; how many),
+            ``volume`` (bars in a row without volume; how many), ``high`` (ten times the highs beside it; the high), ``low`` (a
+            tenth of the lows beside it; the low).  Empty if nothing does.
+        """
+        return suspects.frame(self, suspects.suspects(self))
 
     def to_frame(self) -> pd.DataFrame:
         """The bars as a pandas DataFrame with columns Open, High, Low, Close and Volume, if there is one."""

@@ -383,7 +383,7 @@ def test_short_signals():
     ((ENTRIES, EXITS[:79]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(79, 3\)"),
     ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)"),
     ((pd.Series(ENTRIES[:, 0], DAYS), pd.Series(EXITS[:, 0], DAYS + pd.Timedelta("1D"))),
-     r"exits must have the index of entries, got 2024-01-02 for 2024-01-01 \(row 0\); exits\.reindex\(entries\.index, fill_value=False")])
+     r"exits must have the index of entries, got 2024-01-02 for 2024-01-01 \(row 0\); exits\.reindex\(entries\.index, fill_")])
 def test_bad_signals_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         rules.from_arrays(*arguments)
