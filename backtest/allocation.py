@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError, bars_mask, choice, matrix, whole
+from backtest.labels import check_alike
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +59,7 @@ def inverse_volatility(close: ArrayLike, lookback: int, rebalance: ArrayLike | N
         Rows that add up to 1, or 0 where no asset has ``lookback`` returns that vary; NaN where ``rebalance`` is False.
     """
     prices = matrix("close", close, finite=False)
+    check_alike({"close": close, "rebalance": rebalance}, fill=", fill_value=False")
     lookback = whole("lookback", lookback, low=2)
     rows = np.arange(len(prices)) if rebalance is None else np.flatnonzero(bars_mask("rebalance", rebalance, len(prices)))
     weights = np.full(prices.shape, np.nan)

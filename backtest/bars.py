@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backtest import suspects
 from backtest._checks import DataError, Frozen, InputError, did_you_mean
+from backtest.labels import check_alike, check_beside
+from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PRICES = ("open", "high", "low", "close")
 DATE_NAMES = ("date", "datetime", "time", "timestamp", "index")
-NS_PER_DAY = 86_400_000_000_000
-DAYS_PER_YEAR = 365.25
 #: What nanoseconds since 1970 reach, to the whole year.
 EARLIEST, LATEST = np.datetime64("1678-01-01T00:00:00"), np.datetime64("2261-12-31T23:59:59")
 
@@ -48,7 +49,7 @@ class Bars(Frozen):
         A rule above is broken; the message names the column, the rule, the value and the row.
     """
 
-    __slots__ = ("__weakref__", "_content", "close", "high", "index", "low", "open", "symbol", "tz", "volume")
+    __slots__ = ("__weakref__", "_content", "_periods", "close", "high", "index", "low", "open", "symbol", "tz", "volume")
 
     open: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -59,9 +60,12 @@ class Bars(Frozen):
     tz: str | None
     symbol: str
     _content: str
+    _periods: Periods
 
     def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
                  index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
+        given = {"close": close, "open": open, "high": high, "low": low, "volume": volume}
+        check_alike(given)
         columns = {"open": _prices("open", open), "high": _prices("high", high), "low": _prices("low", low),
                    "close": _prices("close", close)}
         n_bars = columns["close"].shape[0]
@@ -80,6 +84,7 @@ class Bars(Frozen):
         self.index = None if index is None else _frozen(_index(index, n_bars))
         self.tz = None if tz is None else _zone(tz)
         self.symbol = str(symbol)
+        check_beside(self, given)
 
     def __len__(self) -> int:
         return int(self.close.shape[0])
@@ -120,7 +125,9 @@ class Bars(Frozen):
             Name of the instrument; the file's name by default.
         """
         path = Path(path)
-        return cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
+        bars = cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
+        suspects.log(bars, path.name)
+        return bars
 
     @classmethod
     def from_frame(cls, frame: Any, *, symbol: str = "") -> Bars:
@@ -164,6 +171,20 @@ class Bars(Frozen):
         index, tz = (None, None) if times is None else _times(times)
         return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
 
+    def check(self) -> pd.DataFrame:
+        """What looks like a fault of the data and not like the market; nothing is ever corrected.
+
+        Returns
+        -------
+        DataFrame
+            One row per finding: ``kind``, ``first`` and ``last`` row, ``first_time`` and ``last_time``, ``value``, ``text``.
+            Kinds: ``split`` (a close that jumps by a factor near 2, 3, 4, 5, 10 or its inverse; the value is the ratio), ``hole``
+            (much longer without a bar than anywhere else; days), ``equal`` (bars in a row with the same four prices; how many),
+            ``volume`` (bars in a row without volume; how many), ``high`` (ten times the highs beside it; the high), ``low`` (a
+            tenth of the lows beside it; the low).  Empty if nothing does.
+        """
+        return suspects.frame(self, suspects.suspects(self))
+
     def to_frame(self) -> pd.DataFrame:
         """The bars as a pandas DataFrame with columns Open, High, Low, Close and Volume, if there is one."""
         import pandas as pd
@@ -190,33 +211,30 @@ class Bars(Frozen):
             for name in (*PRICES, "volume", "index"):
                 array = getattr(self, name)
                 digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
-            self._content = digest.hexdigest()
+            object.__setattr__(self, "_content", digest.hexdigest())  # of two threads each may be the first
         return self._content
 
-    def inferred_periods_per_year(self) -> float:
-        """Bars in a year: 252 for business-daily bars, 365 for daily with weekends, else bars per calendar year of the span.
+    def inferred_periods(self) -> Periods:
+        """How many bars make a year, ``per_year``, and ``why``, as their times tell; see ``docs/definitions.md``.
 
-        Daily bars on both Saturdays and Sundays have weekends; on neither, or on five days of which one is a weekend
-        day (dates that lost their time zone), they are business-daily.  NaN without an index or with a single bar.
+        NaN without an index or with a single bar.
         """
-        if self.index is None or len(self) < 2:
-            return float("nan")
-        nanos = self._local_nanos()
-        days = nanos // NS_PER_DAY
-        if bool((np.diff(days) > 0).all()) and float(np.median(np.diff(days))) == 1.0:
-            weekdays = set(((days + 3) % 7).tolist())  # 1970-01-01 was a Thursday; Monday is 0
-            if {5, 6} <= weekdays:
-                return 365.0
-            if not weekdays & {5, 6} or len(weekdays) <= 5:
-                return 252.0
-        return (len(self) - 1) / (float(nanos[-1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR))
+        if not hasattr(self, "_periods"):
+            nothing = np.empty(0, dtype=np.int64)
+            nanos = nothing if self.index is None else self.index.astype("datetime64[ns]").astype(np.int64)
+            object.__setattr__(self, "_periods", infer(nanos, nanos if self.tz is None else self._local_nanos()))
+        return self._periods
+
+    def inferred_periods_per_year(self) -> float:
+        """``per_year`` of :meth:`inferred_periods`."""
+        return self.inferred_periods().per_year
 
     def _local_nanos(self) -> NDArray[np.int64]:
+        """What clocks in the bars' zone showed."""
         import pandas as pd
 
-        assert self.index is not None
-        if self.tz is None:
-            return self.index.astype("datetime64[ns]").astype(np.int64)
+        if self.index is None:
+            return np.empty(0, dtype=np.int64)
         local = pd.DatetimeIndex(self.times()).tz_localize(None)
         return np.asarray(local.to_numpy(), dtype="datetime64[ns]").astype(np.int64)
 

@@ -14,6 +14,7 @@ from backtest import _backend
 from backtest._checks import NumericsWarning
 from backtest.costs import Costs
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.periods import Periods
 from backtest.portfolio import Market, Rules, Targets, joined
 from backtest.trades import (
     FILL,
@@ -211,6 +212,11 @@ class Book:
         return pd.Series(profit, index=list(self.market.assets), name="contribution")
 
     # --- numbers --------------------------------------------------------------------------------------------------------
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, ``per_year``, and ``why``."""
+        return self.market.periods(self.rules)
 
     @functools.cached_property
     def stats(self) -> pd.Series[float]:

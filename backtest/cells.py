@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, bars_window, choice
 from backtest.metrics import Context
+from backtest.periods import Periods
 
 Floats = NDArray[np.float64]
 Window = slice | Sequence[slice] | None
@@ -30,6 +31,10 @@ class Walk(Protocol):
 
     def context(self, window: slice | None = None) -> Context:
         """What turns sums into metrics."""
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, and why."""
 
 
 E = TypeVar("E", bound=Walk)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from backtest._checks import DataError, InputError, ObjectiveError, choice
 from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
+from backtest.labels import check_beside
 
 Array = NDArray[np.float64]
 #: Parameter values that a node has to be looked at with.
@@ -97,6 +98,8 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
     version : str, optional
         Name of the function's content.  Python code has none that can be trusted, so results of unversioned lines
         are never kept in a durable store.
+
+    The function returns one number per bar.  A Series must have the bars' times as index, or 0, 1, 2, ...
 
     Returns
     -------
@@ -311,10 +314,15 @@ class LineMemo:
         custom, settings = node.args[0], _settings(node, params)
         values = [self.value(arg, params) for arg in node.args[1:]]
         try:
-            result = np.array(custom.function(self.bars, *values), dtype=np.float64, order="C")
+            given = custom.function(self.bars, *values)
+            result = np.array(given, dtype=np.float64, order="C")
         except Exception as error:
             raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {type(error).__name__}: {error}",
                                  dict(params)) from error
+        try:
+            check_beside(self.bars, {"result": given})
+        except InputError as error:
+            raise ObjectiveError(f"line {custom.name!r} at {settings}: {error}", dict(params)) from error
         if result.shape != self.bars.close.shape:
             raise ObjectiveError(f"line {custom.name!r} must have one value per bar ({len(self.bars)}), "
                                  f"got shape {result.shape} at {settings}", dict(params))

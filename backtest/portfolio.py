@@ -14,7 +14,9 @@ from backtest._checks import DataError, InputError, ObjectiveError, bars_mask, b
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
+from backtest.labels import check_labels, labels, labels_of_index
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.periods import Periods, given
 from backtest.space import Space
 from backtest.trades import NO_TIMES, nanos_of
 
@@ -108,6 +110,7 @@ class Market:
         if not self.close.size:
             raise DataError(f"close must have at least one bar and one asset, got shape {self.close.shape}")
         self._columns, self._rows = getattr(close, "columns", None), _rows(close)
+        self._labels = labels(close) if index is None or self._rows is not None else labels_of_index(index)
         if self._columns is not None and not getattr(self._columns, "is_unique", True):
             raise DataError(f"close must have one column per asset, got {self._columns[self._columns.duplicated()][0]!r} twice")
         if (high is None) != (low is None):
@@ -130,27 +133,27 @@ class Market:
         array = _table(name, values)
         if array.shape != self.close.shape:
             raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
-        columns, rows = getattr(values, "columns", None), _rows(values)
+        columns = getattr(values, "columns", None)
         if columns is not None and self._columns is not None and not (columns is self._columns or columns.equals(self._columns)):
             found, expected = list(columns), list(self._columns)
             column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
             raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "
                              f"{column})")
-        self._check_rows(name, rows)
+        self._check_rows(name, values)
         return array
 
-    def _check_rows(self, name: str, rows: Any) -> None:
-        if rows is not None and self._rows is not None and rows is not self._rows and not rows.equals(self._rows):
-            different = [row for row, (mine, other) in enumerate(zip(rows, self._rows, strict=True)) if mine != other]
-            at = different[0] if different else 0
-            raise InputError(f"{name} must have the index of close, got {rows[at]!r} for {self._rows[at]!r} (row {at})")
+    def _check_rows(self, name: str, values: Any, fill: str = "") -> None:
+        rows = _rows(values)
+        if rows is not None and rows is not self._rows:
+            check_labels(name, labels(values), self._labels, self.n_bars, "close", "close.index" if self._rows is not None else
+                         "index", fill)
 
     def benchmark(self, values: Any) -> Floats | None:
         """Prices of a benchmark on the same bars, if there is one."""
         if values is None:
             return None
         prices = vector("benchmark", values, length=self.n_bars)
-        self._check_rows("benchmark", _rows(values))
+        self._check_rows("benchmark", values)
         return prices
 
     @functools.cached_property
@@ -182,15 +185,19 @@ class Market:
             n_events, wrong = _backend.kernel("portfolio").find_events(table, bars)
             bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
-            is_event = bars_mask("rebalance", rebalance, self.n_bars)
-            self._check_rows("rebalance", _rows(rebalance))
-            bars, wrong = is_event.nonzero()[0], 0
+            bars, wrong = self.mask(rebalance).nonzero()[0], 0
         targets = table.take(bars, axis=0)
         if wrong >= 0 and not np.isfinite(targets).all():
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
             raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
                              f"{bars[event]}, column {self.assets[asset]!r})")
         return targets, bars
+
+    def mask(self, rebalance: Any) -> NDArray[np.bool_]:
+        """Which bars decide."""
+        is_event = bars_mask("rebalance", rebalance, self.n_bars)
+        self._check_rows("rebalance", rebalance, ", fill_value=False")
+        return is_event
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar, and one past the last."""
@@ -201,15 +208,18 @@ class Market:
 
     def context(self, rules: Rules, window: slice | None = None) -> Context:
         """What turns sums into metrics."""
-        ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
-        return Context(rules.start_value, rules.rf, ppy, self.clock.years(*self.bounds(window)))
+        return Context(rules.start_value, rules.rf, self.periods(rules).per_year, self.clock.years(*self.bounds(window)))
+
+    def periods(self, rules: Rules) -> Periods:
+        """How many bars make a year, and why: as the rules say, or as the times tell."""
+        return given(rules.periods_per_year) if rules.periods_per_year else self.clock.inferred_periods()
 
     def settings(self, rules: Rules, window: slice | None = None) -> Settings:
         """What all books share."""
         costs, (first, last) = rules.costs, self.bounds(window)
         ppy = rules.periods_per_year or np.nan
         if costs.borrow_rate > 0 or rules.rf:
-            ppy = rules.periods_per_year or self.clock.inferred_periods_per_year()
+            ppy = self.periods(rules).per_year
         if costs.borrow_rate > 0 and not ppy > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
         return Settings(
@@ -247,6 +257,8 @@ class Evaluator:
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.prices = market.prices(rules.fill)
+        if rebalance is not None:
+            market.mask(rebalance)  # refused here, it is not the rule's fault
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
@@ -255,6 +267,11 @@ class Evaluator:
     def context(self, window: slice | None = None) -> Context:
         """What turns sums into metrics."""
         return self.market.context(self.rules, window)
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, and why."""
+        return self.market.periods(self.rules)
 
     def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
         """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.

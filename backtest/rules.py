@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,11 @@ from backtest import _backend
 from backtest._checks import Frozen, InputError, whole
 from backtest.compute.threads import run_rows, thread_count
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
+from backtest.labels import Labels, check_alike, check_labels, labels, labels_of_bars
 
 Words = NDArray[np.uint64]
+#: Name of an argument and the labels of its rows, if it has any.
+Source = tuple[str, Labels] | None
 
 CONDITIONS = ("enter_long", "exit_long", "enter_short", "exit_short")
 LEVELS = ("stop_loss", "take_profit", "trailing_stop")
@@ -119,30 +123,40 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
     ----------
     entries, exits, short_entries, short_exits : array_like of bool, shape (n_bars,) or (n_bars, n_candidates), or PackedSignals
         Arrays, DataFrames, Series or packed bits.  Those of several candidates add a parameter ``column`` (0, 1, ...): the
-        candidate.  They are packed once, an eighth of the memory of booleans; Fortran order, as of DataFrames, is packed fastest.
+        candidate; (n_bars, 1) beside them is one column for all.  They are packed once, an eighth of the memory of booleans;
+        Fortran order, as of DataFrames, is packed fastest.
+
+        The index of a Series or DataFrame must be that of the bars it meets, and is compared then; arrays, and an index that
+        only counts 0, 1, 2, ..., go by position.
     stop_loss, take_profit, trailing_stop, max_bars
         As in :class:`Strategy`.
     """
-    arrays = {"enter_long": entries, "exit_long": exits, "enter_short": short_entries, "exit_short": short_exits}
-    _check_indexes(arrays)
-    packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
-    conditions = {key: None if array is None else _array_condition(key, array, packed) for key, array in arrays.items()}
-    shapes = [condition.args[0].shape for condition in conditions.values() if condition is not None]
-    if len({shape[0] for shape in shapes}) > 1 or len({shape[1] for shape in shapes if len(shape) > 1}) > 1:
+    given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}
+    arrays = {name: array if isinstance(array, PackedSignals) else PackedSignals.pack(name, array)
+              for name, array in given.items() if array is not None}
+    shapes = [signals.shape for signals in arrays.values()]
+    widths = {shape[1] for shape in shapes if len(shape) > 1}
+    if len({shape[0] for shape in shapes}) > 1 or len(widths - {1}) > 1:
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
+    check_alike(given, fill=", fill_value=False")
+    _check_columns(given)
+    packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
+    conditions = {condition: _array_condition(arrays[name], max(widths, default=1), packed)
+                  for condition, name in zip(CONDITIONS, given, strict=True) if name in arrays}
     return Strategy(**conditions, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop,
                     max_bars=max_bars, name=name)
 
 
-def _check_indexes(arrays: dict[str, Any]) -> None:
-    """DataFrames and Series of one strategy must be of the same bars."""
-    indexes: dict[str, Any] = {name: array.index for name, array in arrays.items() if hasattr(array, "iloc")}
-    first = next(iter(indexes), "")
-    for name, index in indexes.items():
-        other = indexes[first]
-        if len(index) == len(other) and not index.equals(other):  # another length is another shape
-            row = next((row for row in range(len(index)) if index[row] != other[row]), 0)
-            raise InputError(f"{name} must have the index of {first}, got {index[row]!r} for {other[row]!r} (row {row})")
+def _check_columns(given: Mapping[str, Any]) -> None:
+    """Candidates of equal names must be in equal order; other names are other words for them."""
+    columns = {name: list(array.columns) for name, array in given.items() if hasattr(array, "iloc") and hasattr(array, "columns")}
+    first = next(iter(columns), "")
+    for name, mine in columns.items():
+        of = columns[first]
+        if mine != of and len(mine) == len(of) and set(mine) == set(of):
+            at = next(at for at in range(len(of)) if mine[at] != of[at])
+            raise InputError(f"{name} must have the columns of {first} in their order, got {mine[at]!r} for {of[at]!r} (column "
+                             f"{at}); {name}[{first}.columns] has")
 
 
 class PackedSignals:
@@ -163,12 +177,15 @@ class PackedSignals:
     n_bars : int
     digest : str
         Hash of the content, computed when it is first asked for: a search never does, and hashing takes longer than packing.
+    source : tuple of str and Labels, or None
+        Name of the argument and the labels of its rows, where they had any; no part of the content.
     """
 
-    __slots__ = ("_digest", "n_bars", "words")
+    __slots__ = ("_digest", "n_bars", "source", "words")
 
     words: Words
     n_bars: int
+    source: Source
     _digest: str | None
 
     def __init__(self, words: ArrayLike, n_bars: int) -> None:
@@ -180,10 +197,15 @@ class PackedSignals:
             raise InputError(f"words must have no bits from n_bars ({n_bars}) on, got some")
         self._hold(array, n_bars)
 
-    def _hold(self, words: Words, n_bars: int) -> None:
+    def _hold(self, words: Words, n_bars: int, source: Source = None) -> PackedSignals:
         words.flags.writeable = False
-        for name, value in (("words", words), ("n_bars", n_bars), ("_digest", None)):
+        for name, value in (("words", words), ("n_bars", n_bars), ("source", source), ("_digest", None)):
             object.__setattr__(self, name, value)
+        return self
+
+    def _of(self, words: Words, source: Source) -> PackedSignals:
+        """The same bars, other words or another source."""
+        return PackedSignals.__new__(PackedSignals)._hold(words, self.n_bars, source)
 
     @classmethod
     def pack(cls, name: str, values: ArrayLike) -> PackedSignals:
@@ -203,9 +225,15 @@ class PackedSignals:
         n = len(words)
         run_rows(lambda start, stop: work(given, start * width, min(stop * width, n), words), -(-n // width), thread_count(None),
                  _PACK_US * n_bars * width)
-        packed = cls.__new__(cls)
-        packed._hold(words[0] if array.ndim == 1 else words, n_bars)
-        return packed
+        rows_of = labels(values)
+        source = None if rows_of is None else (name, rows_of)
+        return cls.__new__(cls)._hold(words[0] if array.ndim == 1 else words, n_bars, source)
+
+    def check_labels(self, bars: Any) -> None:
+        """Refuse bars whose times are not the labels that the rows came with."""
+        if self.source is not None:
+            name, rows_of = self.source
+            check_labels(name, rows_of, labels_of_bars(bars), len(bars), fill=", fill_value=False")
 
     @property
     def digest(self) -> str:
@@ -239,11 +267,16 @@ class PackedSignals:
     def __hash__(self) -> int:
         return hash((self.shape, self.words.ravel()[:64].tobytes()))  # equal content has an equal beginning
 
-    def __reduce__(self) -> tuple[type[PackedSignals], tuple[Words, int]]:
-        return PackedSignals, (self.words, self.n_bars)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.words, self.n_bars, self.source)
 
     def __repr__(self) -> str:
         return f"array{self.shape}"
+
+
+def _restored(words: Words, n_bars: int, source: Source) -> PackedSignals:
+    signals = PackedSignals(words, n_bars)
+    return signals if source is None else signals._of(signals.words, source)
 
 
 class _Content(Frozen):
@@ -264,7 +297,22 @@ class _Content(Frozen):
         return repr(self.signals.digest)
 
 
-def _array_condition(name: str, values: ArrayLike | PackedSignals, packed: dict[PackedSignals, PackedSignals]) -> Condition:
-    signals = values if isinstance(values, PackedSignals) else PackedSignals.pack(name, values)
-    signals = packed.setdefault(signals, signals)
-    return Condition("array", (signals, *([] if signals.is_shared else [param("column")])), identity=_Content(signals))
+def _array_condition(signals: PackedSignals, width: int, packed: dict[PackedSignals, PackedSignals]) -> Condition:
+    """Signals as a condition; one column beside ``width`` others is one for all."""
+    if width > 1 and len(signals.words) == 1 and not signals.is_shared:
+        signals = signals._of(signals.words[0], signals.source)
+    known = packed.setdefault(signals, signals)
+    if known.source is None and signals.source is not None:  # labels of either are compared
+        known = signals
+    return Condition("array", (known, *([] if known.is_shared else [param("column")])), identity=_Content(known))
+
+
+def check_signals(conditions: Iterable[Condition | None], bars: Any) -> None:
+    """Refuse ready signals whose labels are not the times of the bars."""
+    waiting: list[Any] = list(conditions)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, PackedSignals):
+            node.check_labels(bars)
+        elif isinstance(node, Condition):
+            waiting += node.args

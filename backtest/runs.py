@@ -38,12 +38,15 @@ class Run:
         First bar whose close could decide.
     tracked : Trades
         Completed trades and open positions.
+    periods : Periods
+        How many bars make a year, ``per_year``, and ``why``.
     """
 
     def __init__(self, evaluator: Evaluator, row: Floats, window: slice | None) -> None:
         self.params = {name: column.decode(value) for (name, column), value in zip(evaluator.columns.items(), row, strict=True)}
         self.start, self.strategy, self.bars = evaluator.fixed_start, evaluator.strategy, evaluator.bars
         self.costs, self.execution, self.context = evaluator.costs, evaluator.execution, evaluator.context(window)
+        self.periods = evaluator.periods
         settings = evaluator.settings(window)
         self.first, self.last = settings.first, settings.last
         self.begin = (window or slice(None)).indices(len(self.bars))[0]

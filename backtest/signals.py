@@ -21,8 +21,9 @@ from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
+from backtest.periods import given
 from backtest.programs import Plan, Program, ProgramBuilder
-from backtest.rules import CONDITIONS, LEVELS, Strategy
+from backtest.rules import CONDITIONS, LEVELS, Strategy, check_signals
 from backtest.space import Parameter
 
 Floats = NDArray[np.float64]
@@ -149,6 +150,7 @@ class Evaluator:
         self.conditions = strategy.conditions(execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
+        check_signals(self.conditions, bars)
         self.sampled = [*(getattr(strategy, name) for name in LEVELS), execution.size]
         self.params = merged_params([*self.conditions, *self.sampled, strategy.max_bars])
         known_names("parameter", self.columns, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
@@ -159,7 +161,8 @@ class Evaluator:
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
         self.programs = ProgramBuilder(self.conditions, self.sampled, strategy.max_bars, self.columns, self.params,
                                        lines=self.lines, masks=self.masks, largest_size=execution.largest_size)
-        self.periods_per_year = execution.periods_per_year or bars.inferred_periods_per_year()
+        self.periods = given(execution.periods_per_year) if execution.periods_per_year else bars.inferred_periods()
+        self.periods_per_year = self.periods.per_year
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start

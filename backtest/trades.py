@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import InputError, choice, known_names, matrix, number, vector
-from backtest.bars import NS_PER_DAY
+from backtest.labels import check_alike
 from backtest.metrics import ZERO_VARIANCE
+from backtest.periods import NS_PER_DAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,6 +294,11 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     for name, each in prices.items():
         if each.shape != shape:
             raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {each.shape[::-1]}")
+    check_alike({"close": close, "open": open, "high": high, "low": low})
+    for name, values in (("open", open), ("high", high), ("low", low)):
+        found = None if labels is None or not hasattr(values, "columns") else tuple(values.columns)  # type: ignore[union-attr]
+        if found is not None and found != labels:
+            raise InputError(f"{name} must have the columns of close, got {found} for {labels}; {name}[close.columns] has")
     if labels is None and shape[0] > 1:
         labels = tuple(range(shape[0]))
     prices["close"] = _last_valid(prices["close"])

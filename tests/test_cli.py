@@ -460,6 +460,7 @@ def test_optimize_without_a_configuration_runs_the_example(folder, monkeypatch):
     code, out = invoke("optimize")
     assert code == 0
     assert "12 candidates" in out
+    assert "bars a year: 252, daily bars, 5 bars in the median full week" in out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["optimize", "--help"], ["run", "--help"], ["backend",

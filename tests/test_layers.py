@@ -25,7 +25,7 @@ LAYERS = [
     ["study"],
     ["search"],
     ["rules", "lines", "expr"],
-    ["bars"],
+    ["bars", "suspects", "labels", "periods"],
     ["space", "space_params", "where"],
     ["metrics"],
     ["costs"],

@@ -102,6 +102,7 @@ def test_portfolio_without_a_configuration_searches_the_example(folder):
     assert code == 0
     assert "AAPL, GOOG, IBM, MSFT" in out
     assert "done: 49 of 49 candidates evaluated" in out
+    assert "bars a year: 252, daily bars, 5 bars in the median full week" in out
     assert invoke("example", "portfolio") == (0, config.EXAMPLE)
 
 

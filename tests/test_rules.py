@@ -373,17 +373,17 @@ def test_short_signals():
 @pytest.mark.parametrize(("arguments", "message"), [
     ((), "enter_long or enter_short must be given, got neither"),
     ((None, ENTRIES), "enter_long or enter_short must be given, got neither"),
-    ((np.ones(80),), "enter_long must be boolean, got dtype float64"),
-    ((np.ones(80, dtype=int),), "enter_long must be boolean, got dtype int64"),
-    ((pd.Series([True, None]),), "enter_long must be boolean, got dtype object"),
-    ((ENTRIES, np.ones(80)), "exit_long must be boolean, got dtype float64"),
-    ((ENTRIES[None],), r"enter_long must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(1, 80, 3\)"),
-    ((np.True_,), r"enter_long must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(\)"),
+    ((np.ones(80),), "entries must be boolean, got dtype float64"),
+    ((np.ones(80, dtype=int),), "entries must be boolean, got dtype int64"),
+    ((pd.Series([True, None]),), "entries must be boolean, got dtype object"),
+    ((ENTRIES, np.ones(80)), "exits must be boolean, got dtype float64"),
+    ((ENTRIES[None],), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(1, 80, 3\)"),
+    ((np.True_,), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(\)"),
     ((ENTRIES, EXITS[:, :2]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(80, 2\)"),
     ((ENTRIES, EXITS[:79]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(79, 3\)"),
     ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)"),
     ((pd.Series(ENTRIES[:, 0], DAYS), pd.Series(EXITS[:, 0], DAYS + pd.Timedelta("1D"))),
-     r"exit_long must have the index of enter_long, got Timestamp\('2024-01-02.*for Timestamp\('2024-01-01")])
+     r"exits must have the index of entries, got 2024-01-02 for 2024-01-01 \(row 0\); exits\.reindex\(entries\.index, fill_")])
 def test_bad_signals_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         rules.from_arrays(*arguments)

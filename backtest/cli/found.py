@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from backtest.cli.console import console
 from backtest.metrics import METRICS
+from backtest.periods import Periods
 from backtest.tables import metric, plain_table
 
 #: Columns of the table of the best candidates, after the searched metric.
@@ -53,6 +54,11 @@ def show_cells(result: Any) -> None:
         table.add_row(escape(cell), *(metric(key, best[f"{key}@{cell}"]) for key in shown))
     table.add_row(escape(result.provenance["aggregate"]), *(metric(key, best[key]) for key in shown), style="bold green")
     console.print(table, "", sep="\n")
+
+
+def periods_text(periods: Periods) -> str:
+    """How many bars make a year, and why."""
+    return f"bars a year: {periods.per_year:.6g}, {periods.why}"
 
 
 def time_text(value: Any) -> str:

@@ -13,9 +13,10 @@ from rich.markup import escape
 import backtest
 from backtest._checks import InputError
 from backtest.cli.console import console, plain_errors
-from backtest.cli.found import parameter_text, show_best, show_cells, time_text
+from backtest.cli.found import parameter_text, periods_text, show_best, show_cells, time_text
 from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption
 from backtest.config import optimize as config
+from backtest.periods import given
 from backtest.space import Space
 from backtest.tables import metrics, plain_table, sparkline, statistics
 
@@ -115,11 +116,18 @@ def _show_data(conf: config.Config) -> None:
     table = plain_table("Data", is_tight=True)
     for name in ("symbol", "bars", "first", "last", "bars a year", "buy and hold", "source"):
         table.add_column(name)
+    reasons: dict[str, list[str]] = {}
     for symbol, bars in _by_symbol(conf.bars).items():
-        times, per_year = bars.times(), conf.execution.periods_per_year or bars.inferred_periods_per_year()
-        table.add_row(escape(symbol) or "-", f"{len(bars):,}", time_text(times[0]), time_text(times[-1]), f"{per_year:.6g}",
-                      f"{bars.close[-1] / bars.close[0] - 1:.1%}", escape(conf.source))
-    console.print(table, "", sep="\n")
+        asked = conf.execution.periods_per_year
+        times, periods = bars.times(), given(asked) if asked else bars.inferred_periods()
+        table.add_row(escape(symbol) or "-", f"{len(bars):,}", time_text(times[0]), time_text(times[-1]),
+                      f"{periods.per_year:.6g}", f"{bars.close[-1] / bars.close[0] - 1:.1%}", escape(conf.source))
+        reasons.setdefault(periods_text(periods), []).append(symbol)
+    console.print(table)
+    for reason, symbols in reasons.items():
+        of = f" ({escape(', '.join(symbols))})" if len(reasons) > 1 else ""
+        console.print(f"{reason}{of}", style="dim", highlight=False)
+    console.print()
 
 
 def _show_space(space: Space) -> None:

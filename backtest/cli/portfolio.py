@@ -13,7 +13,7 @@ from rich.markup import escape
 import backtest
 from backtest.books import BOOK_STATISTICS
 from backtest.cli.console import console, plain_errors
-from backtest.cli.found import show_best, show_cells, time_text
+from backtest.cli.found import periods_text, show_best, show_cells, time_text
 from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption
 from backtest.config import portfolio as config
 from backtest.tables import contributions, metrics, sparkline, statistics
@@ -47,7 +47,9 @@ def portfolio(
                                    **({} if store is None else {"store": store}))
             console.print(f"[bold]Rule[/bold]    {escape(conf.rule_name)}; {escape(result.search)}", highlight=False)
         best = conf.simulate() if result is None else result.best
-        console.print(f"        {time.perf_counter() - begun:.2f} s; {backtest.backend()}\n", highlight=False)
+        console.print(f"        {time.perf_counter() - begun:.2f} s; {backtest.backend()}", highlight=False)
+        periods = next(iter(best.values())).periods if isinstance(best, dict) else best.periods
+        console.print(f"        {periods_text(periods)}\n", highlight=False)
         if result is not None:
             show_best(result, top)
         if isinstance(best, dict):

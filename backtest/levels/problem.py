@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from backtest import _backend
 from backtest._checks import Frozen, InputError, choice, flag, matrix, number, vector, whole
 from backtest.compute.threads import thread_count
+from backtest.labels import Labels, check_labels, labels, labels_of_bars
 from backtest.levels import search
 from backtest.levels.rows import (
     SIDE,
@@ -48,8 +49,8 @@ MAX_POSITION = 10.0
 class _LevelProblem(Frozen):
     """What both kinds of problem share: rows folded for the kernel, and the questions one can ask them."""
 
-    __slots__ = ("_high_pred", "_low_pred", "_reference", "_rows", "_split", "bar", "close_at_eod", "fee_rate", "fill_margin",
-                 "intrabar", "n_bars")
+    __slots__ = ("_high_pred", "_labels", "_low_pred", "_reference", "_rows", "_split", "bar", "close_at_eod", "fee_rate",
+                 "fill_margin", "intrabar", "n_bars")
 
     #: Evaluations a DIRECT or evolution search may spend by default.
     budget: ClassVar[int]
@@ -59,6 +60,7 @@ class _LevelProblem(Frozen):
     _high_pred: Floats
     _low_pred: Floats
     _reference: Floats | None
+    _labels: Labels | None  # of the bars it was made from
     #: Bar of each row that has a position, long leg first for always-on.
     bar: NDArray[np.int64]
     n_bars: int
@@ -175,6 +177,7 @@ class _LevelProblem(Frozen):
                 raise InputError("reference must be given (a price, or one a bar), got None")
             against = self._reference
         else:
+            check_labels("reference", labels(reference), getattr(self, "_labels", None), self.n_bars)
             against = vector("reference", np.broadcast_to(np.asarray(reference), (self.n_bars,)) if np.ndim(reference) == 0
                              else reference, length=self.n_bars)
         high = against * (1.0 + np.clip(self._high_pred + h, 0.0, 10.0))
@@ -316,8 +319,9 @@ class Levels(_LevelProblem):
             As in the class.
         """
         moves, mask, against = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS),
-                                               {"high_pred": high_pred, "low_pred": low_pred}, valid)
+                                               {"high_pred": high_pred, "low_pred": low_pred}, {"position": position}, valid)
         self = cls.__new__(cls)
+        self._labels = labels_of_bars(bars)
         self._build(moves, position, mask, against, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
                     fill_margin=fill_margin)
         return self
@@ -368,8 +372,9 @@ class AlwaysOn(_LevelProblem):
                   valid: ArrayLike | None = None) -> Self:
         """A problem from bars of prices; arguments as in :meth:`Levels.from_bars` and in the class."""
         moves, mask, against = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS),
-                                               {"high_pred": high_pred, "low_pred": low_pred}, valid)
+                                               {"high_pred": high_pred, "low_pred": low_pred}, {"buy": buy, "sell": sell}, valid)
         self = cls.__new__(cls)
+        self._labels = labels_of_bars(bars)
         self._build(moves, buy, sell, mask, against, allow_short, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
                     fill_margin=fill_margin)
         return self

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from backtest import _backend
 from backtest._checks import DataError, InputError, number, vector
 from backtest.compute.threads import run_rows
+from backtest.labels import check_alike, check_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +60,7 @@ def check_moves(given: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], 
                 door: str) -> tuple[dict[str, Floats], Mask]:
     """The arrays as float64, 0 where not ``valid``, and the mask; refuses what is not relative moves."""
     n_bars = len(vector("close", given["close"], finite=False, error=DataError))
+    check_alike({**given, **sizes, "valid": valid})
     mask = check_mask(valid, n_bars)
     checked = {name: _masked(name, value, n_bars, mask) for name, value in given.items()}
     checked |= {name: _size(name, value, n_bars, mask) for name, value in sizes.items()}
@@ -119,9 +121,13 @@ def check_bounds(bounds: Any) -> Floats:
 
 
 def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predictions: dict[str, ArrayLike],
-                    valid: ArrayLike | None) -> tuple[dict[str, Floats], Mask, Floats]:
-    """Moves against the reference, the mask (without bars that have none), and the reference prices."""
+                    sizes: Mapping[str, ArrayLike], valid: ArrayLike | None) -> tuple[dict[str, Floats], Mask, Floats]:
+    """Moves against the reference, the mask (without bars that have none), and the reference prices.
+
+    Labels of all that comes with the bars (``sizes`` too) must be theirs.
+    """
     close = _prices("close", bars.close, None)
+    check_beside(bars, {**predictions, **sizes, "reference": reference, "valid": valid})
     n_bars = len(close)
     mask = check_mask(valid, n_bars).copy()
     against = np.full(n_bars, np.nan)

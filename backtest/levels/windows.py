@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError, choice, whole
 from backtest.compute.many import optimize_many
+from backtest.labels import check_beside
 from backtest.levels.problem import FORECASTS, METHODS, Levels
 from backtest.levels.rows import MOVES, check_bounds, moves_from_bars
 
@@ -45,6 +46,7 @@ def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: Ar
     reference
         As in :meth:`backtest.Levels.from_bars`.
     """
+    check_beside(bars, {"high_pred": high_pred, "low_pred": low_pred, "position": position})
     given = {"high_pred": np.asarray(high_pred, dtype=np.float64), "low_pred": np.asarray(low_pred, dtype=np.float64),
              "position": np.asarray(position, dtype=np.float64)}
     valid = np.ones(len(bars), dtype=np.bool_)
@@ -54,7 +56,7 @@ def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: Ar
         first = int(np.argmin(np.isnan(values))) if not np.isnan(values).all() else len(values)
         valid[:first] = False
     size = np.where(valid, given.pop("position"), 0.0)
-    moves, mask, _ = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS), dict(given), valid)
+    moves, mask, _ = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS), dict(given), {}, valid)
     return Series({name: moves[name] for name in MOVES}, size, mask, bars.times())
 
 

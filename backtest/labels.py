@@ -1,0 +1,206 @@
+"""Labels: what the index of a Series or DataFrame says its rows are, compared with the bars they stand beside.
+
+Arrays, lists and tables without an index go by position, and so does an index that only counts 0, 1, 2, ...: it says nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import InputError
+
+#: What a missing date is among nanoseconds.
+_NO_DATE = np.iinfo(np.int64).min
+
+
+class Labels(NamedTuple):
+    """Labels of rows: instants, or whatever else an index holds."""
+
+    nanos: NDArray[np.int64] | None  # since 1970: in UTC where there is a zone, else as clocks showed it
+    zone: str | None  # of the instants; None for naive ones
+    others: Any = None  # a pandas index that holds no dates
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return len(self.others if self.nanos is None else self.nanos)
+
+    def text(self, row: int) -> str:
+        """A label for people."""
+        if self.nanos is None:
+            return repr(self.others[row])
+        if self.nanos[row] == _NO_DATE:
+            return "NaT"
+        import pandas as pd
+
+        time = pd.Timestamp(int(self.nanos[row]))
+        return str(time if self.zone is None else time.tz_localize("UTC").tz_convert(self.zone)).removesuffix(" 00:00:00")
+
+
+def labels(values: Any) -> Labels | None:
+    """Labels of a Series or DataFrame; None where rows go by position."""
+    # A list's ``index`` is a method; what has ``iloc`` is pandas or works like it.
+    return labels_of_index(values.index) if hasattr(values, "iloc") else None
+
+
+def labels_of_index(index: Any) -> Labels | None:
+    """What a pandas index says; None if it only counts."""
+    import pandas as pd
+
+    index = index if isinstance(index, pd.Index) else pd.Index(index)
+    if isinstance(index, pd.MultiIndex):
+        return Labels(None, None, index)
+    if isinstance(index, pd.PeriodIndex):
+        index = index.to_timestamp()
+    elif index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index))):
+        return None
+    if not len(index):
+        return None
+    if not isinstance(index, pd.DatetimeIndex) and pd.api.types.infer_dtype(index) in ("string", "date", "datetime"):
+        index = _dates(index)
+    if not isinstance(index, pd.DatetimeIndex):
+        return Labels(None, None, index)
+    zone = None if index.tz is None else str(index.tz)
+    naive = index if zone is None else index.tz_convert("UTC").tz_localize(None)
+    return Labels(naive.to_numpy().astype("datetime64[ns]").astype(np.int64), zone)
+
+
+def _dates(index: Any) -> Any:
+    """Text and dates of Python as a DatetimeIndex, if all of them are dates."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is no date is a label all the same
+        try:
+            return pd.DatetimeIndex(pd.to_datetime(index))
+        except (ValueError, TypeError):
+            return index
+
+
+def labels_of_bars(bars: Any) -> Labels | None:
+    """Labels of Bars, or of anything with a ``close``; None where nothing dates them."""
+    index = getattr(bars, "index", None)
+    if isinstance(index, np.ndarray):
+        return Labels(index.astype("datetime64[ns]").astype(np.int64), bars.tz)
+    return labels(getattr(bars, "close", None))
+
+
+def check_labels(name: str, mine: Labels | None, of: Labels | None, n_rows: int, whose: str = "the bars",
+                 target: str = "bars.times()", fill: str = "") -> None:
+    """Refuse labels that are not those of the bars, and say what to type.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument, as its owner typed it.
+    mine, of : Labels or None
+        Its labels, and those of the bars; None goes by position.
+    n_rows : int
+        How many bars there are.
+    whose, target : str
+        What the labels belong to, and what gives them in Python.
+    fill : str
+        More arguments of ``reindex``.
+
+    Raises
+    ------
+    InputError
+        Another instant, order, zone or number of rows.
+    """
+    if mine is None or mine is of:
+        return
+    if of is None:
+        _check_alone(name, mine, n_rows, whose)
+        return
+    rule = f"{name} must have the index of {whose}"
+    positional = f"; {name}.to_numpy() takes its rows by position"
+    if mine.nanos is None or of.nanos is None:
+        if mine.nanos is None and of.nanos is None and mine.others.equals(of.others):
+            return
+        row = _first(mine, of)
+        hint = positional if mine.nanos is None else f"; {name}.reindex({target}{fill}) has it"
+        raise InputError(f"{rule}, got {_row(mine, of, row)}{hint}")
+    if (mine.zone is None) != (of.zone is None):
+        raise InputError(f"{rule}, got {_zones(name, mine, of)}")
+    if np.array_equal(mine.nanos, of.nanos):
+        return
+    got = _row(mine, of, _first(mine, of))
+    if mine.zone != of.zone and np.array_equal(_clocks(mine), _clocks(of)):
+        raise InputError(f"{rule}, got {got}; {name}.tz_localize(None).tz_localize({of.zone!r}) if only the zone is wrong")
+    if np.array_equal(mine.nanos[::-1], of.nanos):
+        got += ", newest first"
+    once = name if len(np.unique(mine.nanos)) == mine.n_rows else f"{name}[~{name}.index.duplicated()]"
+    finds = "puts each row where it belongs" if np.isin(mine.nanos, of.nanos).any() else "would find none of its rows"
+    raise InputError(f"{rule}, got {got}; {once}.reindex({target}{fill}) {finds}")
+
+
+def _check_alone(name: str, mine: Labels, n_rows: int, whose: str) -> None:
+    """Where bars have no times there is only an order to keep: dates have to ascend, numbers to count the bars."""
+    if mine.nanos is not None:
+        steps = np.diff(mine.nanos)
+        if (steps <= 0).any():
+            row = int((steps <= 0).argmax()) + 1
+            raise InputError(f"{name} must be sorted, oldest first, without duplicates, got {mine.text(row)} after "
+                             f"{mine.text(row - 1)} (row {row}); {name}.sort_index() is")
+    elif getattr(mine.others, "dtype", np.dtype(object)).kind in "iuf":
+        raise InputError(f"{name} must have the index of {whose}, 0 to {n_rows - 1}, got {mine.text(0)} for 0 (row 0); "
+                         f"{name}.to_numpy() takes its rows by position")
+
+
+def _first(mine: Labels, of: Labels) -> int:
+    """The first row that differs; the end of the shorter one if none does."""
+    n = min(mine.n_rows, of.n_rows)
+    if mine.nanos is not None and of.nanos is not None:
+        different = np.flatnonzero(mine.nanos[:n] != of.nanos[:n])
+        return int(different[0]) if len(different) else n
+    return next((row for row in range(n) if mine.text(row) != of.text(row)), n)
+
+
+def _row(mine: Labels, of: Labels, row: int) -> str:
+    if row < min(mine.n_rows, of.n_rows):
+        return f"{mine.text(row)} for {of.text(row)} (row {row})"
+    return f"{mine.n_rows} rows for {of.n_rows}"
+
+
+def _zones(name: str, mine: Labels, of: Labels) -> str:
+    """Naive beside aware times: what came, and what to type."""
+    if of.zone is None:
+        return f"times in {mine.zone} for times without a zone; {name}.tz_localize(None) drops it, or give the bars a tz"
+    is_utc = np.array_equal(_clocks(mine), _clocks(of._replace(zone=None))) and not np.array_equal(_clocks(mine), _clocks(of))
+    zone = "UTC" if is_utc else of.zone
+    return f"times without a zone for times in {of.zone}; {name}.tz_localize({zone!r}) says which they are in"
+
+
+def _clocks(times: Labels) -> NDArray[np.int64]:
+    """What clocks of its zone showed."""
+    import pandas as pd
+
+    assert times.nanos is not None
+    if times.zone is None:
+        return times.nanos
+    local = pd.DatetimeIndex(times.nanos.astype("datetime64[ns]")).tz_localize("UTC").tz_convert(times.zone).tz_localize(None)
+    return np.asarray(local.to_numpy().astype("datetime64[ns]").astype(np.int64))
+
+
+def check_alike(given: Mapping[str, Any], fill: str = "") -> Labels | None:
+    """Refuse tables whose labels differ from those of the first that has any; return these."""
+    first, of = "", None
+    for name, values in given.items():
+        mine = labels(values)
+        if of is None:
+            first, of = name, mine
+        elif mine is not None:
+            check_labels(name, mine, of, of.n_rows, first, f"{first}.index", fill)
+    return of
+
+
+def check_beside(bars: Any, given: Mapping[str, Any], fill: str = "") -> None:
+    """Refuse tables whose labels are not the bars'."""
+    of = labels_of_bars(bars)
+    for name, values in given.items():
+        check_labels(name, labels(values), of, len(bars.close), fill=fill)

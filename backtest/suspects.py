@@ -1,0 +1,198 @@
+"""Suspects: what in a series of bars is rarely the market and often the file.  Said, never corrected."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest.periods import NS_PER_DAY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Splits are by these factors, or the other way round.
+FACTORS = (2.0, 3.0, 4.0, 5.0, 10.0)
+#: How far the close, or the open, may be from the factor: what a day moves beside a split; and the close, if the open is near.
+NEAR, OPEN_NEAR = 0.05, 0.2
+#: The smallest jump that can be one, as a logarithm: of 2, less what the close may be off.
+SMALLEST = 0.45
+#: A jump is no suspect among bars whose usual move, by the (lower) median, is not this many times smaller.
+TIMES_USUAL = 8.0
+#: A hole is this many times as long as any gap that is none, and there are at most so many.
+HOLE, MAX_HOLES = 2.5, 5
+#: A pause between sessions, idle days aside, is no longer: a day, and bars that are named by their beginnings.
+NIGHT = NS_PER_DAY + NS_PER_DAY // 12
+#: Bars in a row with the same four prices.
+MIN_EQUAL = 3
+#: A high this many times those beside it, or a low that small a share of them.
+SPIKE = 10.0
+
+KINDS = ("split", "hole", "equal", "volume", "high", "low")
+#: Of files; its name is below "backtest".
+logger = logging.getLogger("backtest.files")
+
+
+class Suspect(NamedTuple):
+    """One finding, of the rows ``first`` to ``last``."""
+
+    kind: str
+    first: int
+    last: int
+    value: float
+    text: str
+
+
+def suspects(bars: Any) -> list[Suspect]:
+    """What in the bars looks like a fault of the file, in the order of ``KINDS``, then of the rows."""
+    found = _splits(bars.open, bars.close)
+    if bars.index is not None:
+        found += _holes(bars.index.astype("datetime64[ns]").astype(np.int64))
+    found += _equal(bars)
+    if bars.volume is not None:
+        found += _no_volume(bars.volume)
+    return found + _spikes(bars.high, bars.low)
+
+
+def frame(bars: Any, found: list[Suspect]) -> pd.DataFrame:
+    """Findings as a table: kind, first and last row, their times, value, text."""
+    import pandas as pd
+
+    times = bars.times()
+    first, last = ([getattr(each, name) for each in found] for name in ("first", "last"))
+    return pd.DataFrame({
+        "kind": pd.Series([each.kind for each in found], dtype=object), "first": np.array(first, dtype=np.int64),
+        "last": np.array(last, dtype=np.int64), "first_time": times[first], "last_time": times[last],
+        "value": np.array([each.value for each in found], dtype=np.float64),
+        "text": pd.Series([each.text for each in found], dtype=object)})
+
+
+def summary(bars: Any, found: list[Suspect]) -> str:
+    """One line: how many of each kind, and the first of each."""
+    counts, times = Counter(each.kind for each in found), bars.times()
+    parts = []
+    for kind in counts:
+        each = next(each for each in found if each.kind == kind)
+        more = f" and {counts[kind] - 1:,} more" if counts[kind] > 1 else ""
+        at = str(times[each.first]).removesuffix(" 00:00:00")
+        parts.append(f"{each.text} ({f'{at}, ' if bars.index is not None else ''}row {each.first}){more}")
+    return "; ".join(parts)
+
+
+def log(bars: Any, source: str) -> None:
+    """One line in the log, if there is anything to say."""
+    found = suspects(bars)
+    if found:
+        logger.warning("%s looks suspicious, nothing was corrected: %s; bars.check() lists it", source, summary(bars, found))
+
+
+def _splits(open: Floats, close: Floats) -> list[Suspect]:
+    """Closes that jump by a factor near 2, 3, 4, 5, 10 or its inverse."""
+    if len(close) < 2:
+        return []
+    with np.errstate(all="ignore"):  # prices may be as small as floats are
+        jump = close[1:] / close[:-1]
+        moves = np.abs(np.log(jump))
+        usual = float(np.partition(moves, (len(moves) - 1) // 2)[(len(moves) - 1) // 2]) if len(moves) > 1 else 0.0
+        rows = np.flatnonzero(moves >= max(SMALLEST, TIMES_USUAL * usual))
+        shares = np.array([*FACTORS, *(1.0 / factor for factor in FACTORS)])
+        off = np.abs(jump[rows, None] / shares - 1.0)
+        open_off = np.abs((open[rows + 1] / close[rows])[:, None] / shares - 1.0)
+        is_near = (off <= NEAR) | ((open_off <= NEAR) & (off <= OPEN_NEAR))
+        nearest = np.where(is_near, off, np.inf).argmin(axis=1)
+    found = []
+    for row, at in zip(rows[is_near.any(axis=1)].tolist(), nearest[is_near.any(axis=1)].tolist(), strict=True):
+        factor = FACTORS[at % len(FACTORS)]
+        found.append(Suspect("split", row + 1, row + 1, float(jump[row]),
+                             f"close is {close[row + 1]:.6g} after {close[row]:.6g}, nearly {factor:g} times "
+                             f"{'as much' if at < len(FACTORS) else 'less'}: a split that prices are not adjusted for?"))
+    return found
+
+
+def _holes(nanos: Ints) -> list[Suspect]:
+    """Gaps that are much longer than any other, without the days of the week that never have a bar."""
+    gaps, days = np.diff(nanos), nanos // NS_PER_DAY
+    if len(gaps) < 2:
+        return []
+    idle = np.setdiff1d(np.arange(7), np.unique((days + 3) % 7))  # 1970-01-01 was a Thursday; Monday is 0
+    asleep = NS_PER_DAY * _idle_days(days[:-1], days[1:], idle)
+    most = min(MAX_HOLES + 1, len(gaps))
+    rows = np.argpartition(asleep - gaps, most - 1)[:most]
+    rows = rows[np.argsort((asleep - gaps)[rows], kind="stable")]
+    longest = (gaps - asleep)[rows]
+    has_nights = len(np.unique(days)) > 2
+    for n_holes in range(most - 1, 0, -1):
+        shortest, others = int(longest[n_holes - 1]), int(longest[n_holes])
+        # Of few sessions the nights, or the one weekend, are longer than all gaps inside.
+        is_night = shortest <= NIGHT and (n_holes > 1 or not has_nights or asleep[rows[0]] > 0)
+        if shortest >= HOLE * others and not is_night:
+            break
+    else:
+        return []
+    aside = " (idle days of the week aside)" if len(idle) else ""
+    return [Suspect("hole", row, row + 1, float(gaps[row]) / NS_PER_DAY,
+                    f"{_length(int(gaps[row]))} without a bar, where others are at most {_length(others)} apart{aside}")
+            for row in sorted(rows[:n_holes].tolist())]
+
+
+def _idle_days(first: Ints, last: Ints, idle: Ints) -> Ints:
+    """Days strictly between two that fall on idle days of the week."""
+    total = np.zeros(len(first), dtype=np.int64)
+    for weekday in idle:  # days up to and including d that are this weekday, counted from a Monday long ago
+        total += (last - 1 + 3 - weekday) // 7 - (first + 3 - weekday) // 7
+    return np.maximum(total, 0)
+
+
+def _length(nanos: int) -> str:
+    for unit, name in ((NS_PER_DAY, "days"), (3_600_000_000_000, "hours"), (60_000_000_000, "minutes")):
+        if nanos >= 2 * unit or name == "minutes":
+            break
+    return f"{nanos / unit:.3g} {name}"
+
+
+def _equal(bars: Any) -> list[Suspect]:
+    """Runs of bars with the same four prices."""
+    same = np.ones(len(bars.close) - 1, dtype=bool)
+    for name in ("open", "high", "low", "close"):
+        values = getattr(bars, name)
+        same &= values[1:] == values[:-1]
+    return [Suspect("equal", first, last + 1, float(last + 2 - first), f"{last + 2 - first:,} equal bars in a row, close "
+                    f"{bars.close[first]:.6g}") for first, last in _runs(same) if last + 2 - first >= MIN_EQUAL]
+
+
+def _no_volume(volume: Floats) -> list[Suspect]:
+    found = [(first, last) for first, last in _runs(volume == 0)]
+    return [Suspect("volume", first, last, float(last + 1 - first), "no volume on every bar" if last + 1 - first == len(volume)
+                    else f"no volume on {_bars(last + 1 - first)}") for first, last in found]
+
+
+def _bars(n: int) -> str:
+    return "a bar" if n == 1 else f"{n:,} bars in a row"
+
+
+def _spikes(high: Floats, low: Floats) -> list[Suspect]:
+    """Highs ten times those beside them, lows a tenth."""
+    found = []
+    if len(high) > 1:
+        with np.errstate(all="ignore"):
+            beside_high = np.maximum(np.append(high[1:], 0.0), np.append(0.0, high[:-1]))
+            beside_low = np.minimum(np.append(low[1:], np.inf), np.append(np.inf, low[:-1]))
+            for kind, ratio in (("high", high / beside_high), ("low", beside_low / low)):
+                values = high if kind == "high" else low
+                for row in np.flatnonzero(ratio >= SPIKE).tolist():
+                    word = "times" if kind == "high" else "times smaller than"
+                    found.append(Suspect(kind, row, row, float(values[row]),
+                                         f"{kind} is {values[row]:.6g}, {ratio[row]:.3g} {word} those beside it"))
+    return found
+
+
+def _runs(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last row of every run of True."""
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return list(zip(edges[::2].tolist(), (edges[1::2] - 1).tolist(), strict=True))
