@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backtest._said import without_password
+
 __all__ = [
     "BackendUnavailable",
     "BacktestError",
@@ -30,7 +32,10 @@ __all__ = [
 
 
 class BacktestError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error this library raises on purpose; passwords in URLs are not in its message."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(without_password(each) if isinstance(each, str) else each for each in arguments))
 
 
 class InputError(BacktestError, ValueError):

@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backtest._checks import DataError, InputError, ObjectiveError, choice
+from backtest._said import said
 from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
 
@@ -313,7 +314,7 @@ class LineMemo:
         try:
             result = np.array(custom.function(self.bars, *values), dtype=np.float64, order="C")
         except Exception as error:
-            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {type(error).__name__}: {error}",
+            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {said(error)}",
                                  dict(params)) from error
         if result.shape != self.bars.close.shape:
             raise ObjectiveError(f"line {custom.name!r} must have one value per bar ({len(self.bars)}), "
