@@ -28,6 +28,7 @@ __all__ = [
     "SpaceError",
     "StoreError",
     "StoreVersionError",
+    "StoreWarning",
 ]
 
 
@@ -83,6 +84,10 @@ class NumericsWarning(UserWarning):
 
 class FallbackWarning(UserWarning):
     """Something slower, or another method, ran in place of what would normally run; the message says why."""
+
+
+class StoreWarning(UserWarning):
+    """A store holds something odd, or results of other code under the same version; the message names it."""
 
 
 class Frozen:

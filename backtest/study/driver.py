@@ -317,9 +317,13 @@ class Driver:
             self._absorb(rows)
         self.seconds["store"] += time.perf_counter() - begun
 
+    def _odd(self, faults: dict[Any, str]) -> None:
+        assert self.store is not None
+        self.store.odd.name(self.study.context, faults)
+
     def _absorb(self, rows: list[Any]) -> None:
         new = [row for row in rows if row.key not in self.study.memory and row.key not in self.proposer.flying]
-        found = of_rows(new, self.study.space, self.study.numbers)
+        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._odd)
         self.study.numbers += len(found)
         for each in found:
             self.proposer.elsewhere.pop(each.key, None)
