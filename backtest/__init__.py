@@ -19,6 +19,7 @@ from backtest._checks import (
     SpaceError,
     StoreError,
     StoreVersionError,
+    StoreWarning,
 )
 from backtest.bars import Bars
 from backtest.books import Book, simulate
@@ -63,6 +64,7 @@ __all__ = [
     "SpaceError",
     "StoreError",
     "StoreVersionError",
+    "StoreWarning",
     "Strategy",
     "Study",
     "Trades",

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backtest._said import without_password
+
 __all__ = [
     "BackendUnavailable",
     "BacktestError",
@@ -26,11 +28,15 @@ __all__ = [
     "SpaceError",
     "StoreError",
     "StoreVersionError",
+    "StoreWarning",
 ]
 
 
 class BacktestError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of every error this library raises on purpose; passwords in URLs are not in its message."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*(without_password(each) if isinstance(each, str) else each for each in arguments))
 
 
 class InputError(BacktestError, ValueError):
@@ -78,6 +84,10 @@ class NumericsWarning(UserWarning):
 
 class FallbackWarning(UserWarning):
     """Something slower, or another method, ran in place of what would normally run; the message says why."""
+
+
+class StoreWarning(UserWarning):
+    """A store holds something odd, or results of other code under the same version; the message names it."""
 
 
 class Frozen:

@@ -18,6 +18,7 @@ from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from backtest._checks import DataError, InputError, ObjectiveError, choice
+from backtest._said import said
 from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
 from backtest.labels import check_beside
@@ -317,7 +318,7 @@ class LineMemo:
             given = custom.function(self.bars, *values)
             result = np.array(given, dtype=np.float64, order="C")
         except Exception as error:
-            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {type(error).__name__}: {error}",
+            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {said(error)}",
                                  dict(params)) from error
         try:
             check_beside(self.bars, {"result": given})

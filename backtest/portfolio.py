@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import DataError, InputError, ObjectiveError, bars_mask, bars_window, choice, flag, matrix, number, vector
+from backtest._said import said
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
@@ -311,7 +312,7 @@ class Evaluator:
         try:
             weights = self.rule(params)
         except Exception as error:
-            raise ObjectiveError(f"rule failed at {params}: {type(error).__name__}: {error}", dict(params)) from error
+            raise ObjectiveError(f"rule failed at {params}: {said(error)}", dict(params)) from error
         try:
             return self.market.events(weights, self.rebalance)
         except InputError as error:

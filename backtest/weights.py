@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError
+from backtest._said import shown
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
@@ -153,7 +154,7 @@ def _provenance(books: Evaluator, cells: Cells[Evaluator], version: str | None) 
     return {
         "data": _content(market), "assets": list(map(str, market.assets)), "n_bars": market.n_bars,
         "start": min(market.bounds(window)[0] for window in cells.windows),
-        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', repr(rule))}", "version": version,
+        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}", "version": version,
         "costs": books.rules.costs.to_dict(),
         "rules": {name: value for name, value in books.rules._asdict().items() if name != "costs"}}
 

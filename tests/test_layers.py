@@ -32,6 +32,7 @@ LAYERS = [
     ["compute"],
     ["_backend"],
     ["_checks"],
+    ["_said"],
 ]
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
 HEAVY = ("pandas", "optuna", "sqlalchemy", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals",

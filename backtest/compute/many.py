@@ -10,7 +10,9 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backtest._checks import InputError, choice, flag, known_names, number
+from backtest._said import said
 from backtest.compute.threads import shared_pool, thread_count
+from backtest.compute.worker import WorkerDied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +135,10 @@ def _on_executor(work: list[Problem], options: dict[str, Any], until: float | No
         left = None if until is None else max(0.0, until - time.monotonic())
         done, waiting = wait(waiting, timeout=left, return_when=FIRST_COMPLETED)
         for future in done:
-            results[places[future]] = future.result()
+            try:
+                results[places[future]] = future.result()
+            except WorkerDied as error:  # a signal, the system's memory killer: of this problem alone
+                results[places[future]] = error
             tick()
         failed = raises and any(isinstance(results[places[future]], Exception) for future in done)
         if failed or (until is not None and time.monotonic() >= until):
@@ -174,6 +179,6 @@ def _row(result: Any) -> dict[str, Any]:
     if result is None:
         return {"success": False, "message": NOT_STARTED, "error": None}
     if isinstance(result, Exception):
-        return {"success": False, "message": FAILED, "error": f"{type(result).__name__}: {result}"}
+        return {"success": False, "message": FAILED, "error": said(result)}
     high, low = result.x.tolist()
     return {**result, "high": high, "low": low, "error": None}  # the table leaves out what is no column

@@ -12,6 +12,9 @@ import sys
 import threading
 from typing import Any
 
+from backtest._checks import BacktestError
+from backtest._said import said
+
 _SIZE = struct.Struct("<Q")
 #: Set while a task is taken in, which imports the modules that it is from.
 importing = threading.Event()
@@ -19,6 +22,10 @@ importing = threading.Event()
 
 class WorkerDied(RuntimeError):
     """A worker process ended, or was ended, before its task did."""
+
+
+class WorkerUnable(BacktestError, RuntimeError):
+    """A worker process cannot start, or cannot take in what it is given; nothing was evaluated by it."""
 
 
 class Placed:
@@ -85,48 +92,121 @@ class Channel:
         return self._replies.get()
 
 
-def main() -> None:
-    """Take tasks until the parent closes the pipe, or dies."""
+def main(parent: int, errors: int) -> None:
+    """Take tasks until the parent closes the pipe, or dies.
+
+    Parameters
+    ----------
+    parent : int
+        Number of its process.
+    errors : int
+        Where what is said goes from the first task on; negative: where it went until then.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    tasks, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    _guard(parent)
+    # Copies, which programs that an objective starts do not inherit: they must not read tasks, nor keep the pipes open.
+    tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)  # what an objective prints must not get between the answers
     sys.stdin = open(os.devnull)  # noqa: SIM115 - for the life of the process
     incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def read() -> None:
-        try:
-            while True:
-                data = receive(tasks)
-                kind = data[:1]
-                if kind == b"r":
-                    replies.put(pickle.loads(data[1:]))
-                else:
-                    incoming.put(data[1:])
-        except (EOFError, OSError):
-            os._exit(1)  # the parent is gone: whatever runs here is for nobody
-
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=_read, args=(tasks, incoming, replies), daemon=True).start()
     known: dict[str, Any] = {}
     channel = Channel(answers, replies)
     send(answers, ("ready", os.getpid()))
     while True:
         data = incoming.get()
+        if data[:1] == b"p":
+            sys.path[:] = filter(None, data[1:].decode("utf-8", "surrogatepass").split("\0"))
+            continue
         try:
             importing.set()
-            try:
-                function, arguments, wants_channel = pickle.loads(data)
-                values = [_resolved(each, known) for each in arguments]
-            finally:
-                importing.clear()
-            result = function(*values, *([channel] if wants_channel else []))
-            answer: tuple[str, Any] = ("done", result)
+            function, arguments, wants_channel = pickle.loads(memoryview(data)[1:])
+            values = [_resolved(each, known) for each in arguments]
+        except BaseException as error:  # a module that is missing here, or fails when it is imported
+            send(answers, ("unable", said(error)))
+            continue
+        finally:
+            importing.clear()
+        if errors >= 0:
+            errors = _speak(errors)
+        send(answers, ("taken", None))
+        try:
+            answer: tuple[str, Any] = ("done", function(*values, *([channel] if wants_channel else [])))
         except BaseException as error:  # SystemExit of an objective is its task's error, not the worker's end
             answer = ("failed", error)
         try:
             send(answers, answer)
         except Exception as error:
-            send(answers, ("failed", RuntimeError(f"the result of a task must be picklable: {type(error).__name__}: {error}")))
+            send(answers, ("failed", RuntimeError(f"the result of a task must be picklable: {said(error)}")))
+
+
+def _read(tasks: Any, incoming: queue.SimpleQueue[bytes], replies: queue.SimpleQueue[Any]) -> None:
+    try:
+        while True:
+            data = receive(tasks)
+            if data[:1] == b"r":
+                replies.put(pickle.loads(memoryview(data)[1:]))
+            else:
+                incoming.put(data)
+    except (EOFError, OSError):
+        _end_all()  # the parent is gone: whatever runs here, or was started here, is for nobody
+
+
+def _end_all() -> None:
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def _guard(parent: int) -> None:
+    """Start a process of this group that ends all of it when the parent is gone: at once, and also where something that runs
+    here never lets Python's threads run.  It is no child of this process, which may wait for children of its own.
+    """
+    if not hasattr(os, "pidfd_open") or os.getpgrp() != os.getpid():
+        return
+    try:
+        watched = os.pidfd_open(parent)
+    except ProcessLookupError:
+        os._exit(1)
+    except OSError:  # an old or guarded system: the reading thread notices too, when it may run
+        return
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        os.close(watched)
+        return
+    try:
+        if not os.fork():
+            os.closerange(0, watched)  # no pipe shall stay open for its sake
+            os.closerange(watched + 1, 1024)
+            import select
+
+            looked = select.poll()
+            looked.register(watched, select.POLLIN)
+            looked.poll()
+            os.killpg(0, signal.SIGKILL)
+    finally:
+        os._exit(0)
+
+
+def _speak(errors: int) -> int:
+    """From now on, what is said here goes where the parent's errors go; what was said before, too."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    at = 0
+    while data := os.pread(2, 1 << 16, at):
+        at += len(data)
+        os.write(errors, data)
+    os.ftruncate(2, 0)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    os.close(errors)
+    return -1
 
 
 def _resolved(value: Any, known: dict[str, Any]) -> Any:

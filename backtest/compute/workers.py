@@ -5,32 +5,29 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import math
 import os
 import pickle
 import queue
-import struct
-import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from backtest._checks import InputError, number
+from backtest._said import said, shown
 from backtest.compute import worker
+from backtest.compute.folders import Folder
+from backtest.compute.process import PATIENCE, Gone, Overdue, Process, ended
 from backtest.compute.threads import thread_count
-from backtest.compute.worker import Placed, WorkerDied
+from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 
-if TYPE_CHECKING:
-    import subprocess
-
-#: Every one of these libraries would otherwise start a thread per processor in each worker.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
-              "NUMEXPR_NUM_THREADS": "1"}
+#: How often a process that dies before it has taken in its task is replaced by another.
+STARTS = 3
 #: Placed things that are kept for tasks to come.
 MOST_PLACED = 16
-_START = "from backtest.compute.worker import main; main()"
-_SIZE = struct.Struct("<Q")
 _living: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
@@ -45,12 +42,14 @@ class Workers(Executor):
     Notes
     -----
     Processes are started at the first task, never forked, and stay until :meth:`shutdown`, the end of a ``with`` block, or
-    of the program; if the parent is killed, they end by themselves.  They do not import the parent's main module: what is
+    of the program; if the parent is killed, they end too, with all that their tasks have started (each is the head of a
+    process group of its own).  They import from where the parent does, and from nowhere else.  They do not import the parent's main module: what is
     defined there, in a notebook or in ``python -c`` is sent by value, so no ``if __name__ == "__main__"`` is needed.  BLAS
     runs on one thread in each.  After a fork, the child's pool starts workers of its own.
 
     What ends a worker (a signal, the system's memory killer, ``os._exit``) fails its task with ``WorkerDied``, and another
-    takes its place.
+    takes its place.  Where none can start, or take in its task (a module that is missing, an objective that cannot be loaded),
+    the task fails with ``WorkerUnable``, which says what the worker said: that is no result of the task.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -59,7 +58,7 @@ class Workers(Executor):
         self._pid, self._closed = os.getpid(), False
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._slots: list[_Slot] = []
-        self._folder: str | None = None
+        self._folder: Folder | None = None
         self._placed: dict[str, Placed] = {}
         self._n_placed = 0
         _living.add(self)
@@ -90,8 +89,8 @@ class Workers(Executor):
         Parameters
         ----------
         timeout : float, optional
-            Seconds after which the worker is killed, and the future fails with TimeoutError; they count from the start of the
-            task.
+            Seconds after which the worker is ended with all processes that it started, and the future fails with TimeoutError;
+            they count from when the worker has the task, and the modules that it needs.
         answer : callable, optional
             The function gets one more argument, a channel: ``channel(*question)`` in the worker returns
             ``answer(*question)``, called in a thread of this process.
@@ -126,16 +125,14 @@ class Workers(Executor):
         with self._lock:
             self._rebuild_after_fork()
             if self._folder is None:
-                import tempfile
-
-                self._folder = tempfile.mkdtemp(prefix="backtest-")
+                self._folder = Folder()
             self._n_placed += 1
-            path = os.path.join(self._folder, str(self._n_placed))
+            path = os.path.join(self._folder.path, str(self._n_placed))
             try:
                 sizes = worker.place(value, path)
             except Exception as error:
-                raise InputError(f"objective must be picklable for worker processes, got {value!r}: {type(error).__name__}: "
-                                 f"{error}; open files, locks and connections inside the function, not outside") from error
+                raise InputError(f"objective must be picklable for worker processes, got {shown(value)}: "
+                                 f"{said(error)}; open files, locks and connections inside the function, not outside") from error
             with open(path, "rb") as file:
                 token = hashlib.file_digest(file, "blake2b").hexdigest()
             known = self._placed.pop(token, None)
@@ -171,10 +168,13 @@ class Workers(Executor):
         if wait or cancel_futures:
             for slot in slots:
                 slot.thread.join()
-        if self._folder is not None and (wait or cancel_futures):
-            import shutil
+        if wait or cancel_futures:
+            self._remove_folder()
 
-            shutil.rmtree(self._folder, ignore_errors=True)
+    def _remove_folder(self) -> None:
+        if self._folder is not None and self._pid == os.getpid():
+            self._folder.remove()
+            self._folder = None
 
     def kill(self) -> None:
         """End every task that runs; the next one starts workers anew."""
@@ -184,7 +184,8 @@ class Workers(Executor):
     @property
     def pids(self) -> list[int]:
         """Process numbers of the workers that live."""
-        return [slot.process.pid for slot in self._slots if slot.process is not None and slot.process.poll() is None]
+        processes = [slot.process for slot in self._slots]
+        return [each.pid for each in processes if each is not None and each.is_alive()]
 
 
 class _Task:
@@ -196,13 +197,14 @@ class _Slot:
     """A worker process and the thread that feeds it."""
 
     def __init__(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self._tasks = tasks
+        self.process: Process | None = None
+        self._tasks, self._kills = tasks, 0
         self.thread = threading.Thread(target=self._feed, name="backtest-worker", daemon=True)
         self.thread.start()
 
     def kill(self) -> None:
         """End the process now."""
+        self._kills += 1
         process = self.process
         if process is not None:
             process.kill()
@@ -224,74 +226,58 @@ class _Slot:
         self._end()
 
     def _run(self, task: _Task) -> Any:
-        try:
-            process = self._started()
-            _write(process.stdin, b"t", task.data)
-        except (OSError, EOFError) as error:
-            raise WorkerDied(f"a worker did not start: {error!r}, exit code {self._end()}") from error
-        timed_out = threading.Event()
-        timer = None
-        if task.timeout is not None:
-            timer = threading.Timer(task.timeout, _overdue, (timed_out, process))
-            timer.daemon = True
-            timer.start()
+        process = self._taking(task)
+        until = math.inf if task.timeout is None else time.monotonic() + task.timeout
         try:
             while True:
-                kind, content = pickle.loads(worker.receive(process.stdout))
+                kind, content = pickle.loads(process.receive(until))
                 if kind == "ask":
                     assert task.answer is not None
-                    _write(process.stdin, b"r", _pickled(task.answer(*content)))
+                    process.send(b"r", _pickled(task.answer(*content)))
                     continue
                 if kind == "failed":
                     raise content
                 return content
-        except (EOFError, BrokenPipeError) as error:
-            code = self._end()
-            if timed_out.is_set():
-                raise TimeoutError(f"took longer than {task.timeout:g} s") from error
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            raise WorkerDied(f"the worker process died ({how})") from error
-        finally:
-            if timer is not None:
-                timer.cancel()
+        except Overdue as error:
+            self._end()
+            raise TimeoutError(f"took longer than {task.timeout:g} s") from error
+        except Gone as error:
+            raise WorkerDied(f"the worker process died ({ended(self._end())})") from error
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self.process is not None and self.process.poll() is None:
-            return self.process
-        import subprocess
-
-        self._end()
-        path = os.pathsep.join(each or os.getcwd() for each in sys.path)
-        self.process = subprocess.Popen([sys.executable, "-c", _START], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        env=os.environ | ONE_THREAD | {"PYTHONPATH": path})
-        worker.receive(self.process.stdout)  # ready
-        return self.process
+    def _taking(self, task: _Task) -> Process:
+        """A process that has taken in the task.  One that died before it could is not the task's fault."""
+        kills = self._kills
+        until = math.inf if task.timeout is None else time.monotonic() + max(task.timeout, PATIENCE)
+        for left in reversed(range(STARTS)):
+            if self.process is not None and not self.process.is_alive():
+                self._end()
+            if self.process is None:
+                self.process = Process()
+            process = self.process
+            try:
+                if kills != self._kills:
+                    raise WorkerDied("the worker process was ended before its task began")
+                process.send(b"t", task.data)
+                kind, content = pickle.loads(process.receive(until))
+            except Overdue as error:
+                self._end()
+                raise WorkerUnable(f"a worker process must take in its task, got nothing in {PATIENCE:.0f} s") from error
+            except Gone as error:
+                code = self._end()
+                if kills != self._kills:
+                    raise WorkerDied(f"the worker process died ({ended(code)})") from error
+                if not left:
+                    raise WorkerUnable(f"a worker process must take in its task, got {ended(code)} {STARTS} times"
+                                       f"{process.last_words}") from error
+                continue
+            if kind != "taken":
+                raise WorkerUnable(f"a worker process must take in its task, got {content}")
+            return process
+        raise AssertionError("unreachable")
 
     def _end(self) -> int | None:
         process, self.process = self.process, None
-        if process is None:
-            return None
-        import subprocess
-
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # what was not sent before it died
-                if pipe is not None:
-                    pipe.close()
-        try:
-            return process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-
-def _overdue(timed_out: threading.Event, process: subprocess.Popen[bytes]) -> None:
-    timed_out.set()
-    process.kill()
-
-
-def _write(pipe: Any, kind: bytes, data: bytes) -> None:
-    pipe.write(_SIZE.pack(len(data) + 1) + kind + data)
-    pipe.flush()
+        return None if process is None else process.end()
 
 
 def _pickled(value: Any) -> bytes:
@@ -300,12 +286,13 @@ def _pickled(value: Any) -> bytes:
     try:
         return bytes(cloudpickle.dumps(value, protocol=5))
     except Exception as error:
-        raise InputError(f"a task must be picklable for worker processes, got {type(error).__name__}: {error}") from error
+        raise InputError(f"a task must be picklable for worker processes, got {said(error)}") from error
 
 
 def _at_exit() -> None:
     for each in list(_living):
         each.shutdown(wait=False, cancel_futures=True)
+        each._remove_folder()  # of one that was shut down without waiting
 
 
 atexit.register(_at_exit)

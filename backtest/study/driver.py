@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from backtest._checks import InputError, ObjectiveError, StoreError
+from backtest._checks import BacktestError, InputError, ObjectiveError, StoreError
+from backtest._said import said
 from backtest.compute.threads import default_threads
-from backtest.compute.worker import Placed, WorkerDied
+from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.study.interruptions import Interruptions, Stopped
 from backtest.study.owners import has_died, new_owner
@@ -185,18 +186,20 @@ class Driver:
 
     def _collect(self, ready: set[Future[list[Outcome]]]) -> None:
         outcomes: list[Outcome] = []
-        failure: ObjectiveError | None = None
+        failure: BacktestError | None = None
         for future in ready:
             tasks = self._futures.pop(future)
             try:
                 outcomes += future.result()
             except (WorkerDied, TimeoutError) as error:
                 outcomes += self._after_death(tasks, error)
+            except WorkerUnable as error:  # no trial has failed: none was begun
+                failure = error
             except Exception as error:
-                said = f"the executor could not evaluate: {type(error).__name__}: {error}"
+                text = f"the executor could not evaluate: {said(error)}"
                 if not isinstance(self.executor, Workers):
-                    said += "; bt.Workers takes objectives of any kind, from a notebook, a prompt or python -c too"
-                failure = ObjectiveError(said, tasks[0].params)
+                    text += "; bt.Workers takes objectives of any kind, from a notebook, a prompt or python -c too"
+                failure = ObjectiveError(text, tasks[0].params)
                 failure.__cause__ = error
         self._settle(outcomes)
         if failure is not None:
@@ -208,10 +211,10 @@ class Driver:
         for task in tasks:
             self._reruns[task.number] += 1
             if isinstance(error, TimeoutError) or (self._reruns[task.number] > 1 and len(tasks) == 1):
-                said = f"{type(error).__name__}: {error}"
-                logger.warning("Trial %d failed: %s", task.number, said)
+                text = said(error)
+                logger.warning("Trial %d failed: %s", task.number, text)
                 seconds = (self.trial_timeout or 0.0) if isinstance(error, TimeoutError) else 0.0
-                outcomes.append(Outcome(task.number, Status.FAILED, None, seconds, said))
+                outcomes.append(Outcome(task.number, Status.FAILED, None, seconds, text))
             else:
                 logger.warning("Trial %d is run again: %s", task.number, error)
                 self._submit([task])
@@ -314,9 +317,13 @@ class Driver:
             self._absorb(rows)
         self.seconds["store"] += time.perf_counter() - begun
 
+    def _odd(self, faults: dict[Any, str]) -> None:
+        assert self.store is not None
+        self.store.odd.name(self.study.context, faults)
+
     def _absorb(self, rows: list[Any]) -> None:
         new = [row for row in rows if row.key not in self.study.memory and row.key not in self.proposer.flying]
-        found = of_rows(new, self.study.space, self.study.numbers)
+        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._odd)
         self.study.numbers += len(found)
         for each in found:
             self.proposer.elsewhere.pop(each.key, None)

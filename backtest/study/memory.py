@@ -59,9 +59,19 @@ class Memory:
         self._cache = TrialCache(self._behind, MAX_ENTRIES)
 
     def _behind(self, keys: Sequence[bytes]) -> dict[bytes, Floats]:
-        found = self.store.look_up(self.context, keys)
+        found = self._looked_up(keys)
         self.known += len(found)
         return {key: np.frombuffer(row.metrics or b"") for key, row in found.items()}
+
+    def _looked_up(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
+        """What the store knows of keys; a row with too few or too many metrics is named, and left out."""
+        found, size = self.store.look_up(self.context, keys), 8 * len(self.columns)
+        odd = {key: f"metrics of {len(row.metrics or b'')} bytes, not {size}" for key, row in found.items()
+               if len(row.metrics or b"") != size}
+        if not odd:
+            return found
+        self.store.odd.name(self.context, odd)
+        return {key: row for key, row in found.items() if key not in odd}
 
     def __call__(self, batch: Floats) -> Floats:
         """Scores of a batch; only what nobody has evaluated is."""
@@ -136,11 +146,14 @@ class SweepMemory(Memory):
         return scores
 
     def _stored(self, block: bytes, batch: Floats) -> Floats | None:
-        if block not in self._finished:
+        places = self._finished.get(block)
+        if not isinstance(places, bytes) or len(places) % 4:  # unknown, or odd: evaluated again, and replaced
             return None
-        kept = np.frombuffer(self._finished[block], dtype=np.uint32)
+        kept = np.frombuffer(places, dtype=np.uint32)
+        if (kept >= len(batch)).any():
+            return None
         keys = self.space.digests(batch[kept])
-        found = self.store.look_up(self.context, keys)
+        found = self._looked_up(keys)
         if len(found) < len(keys):  # somebody has taken rows out of the file
             return None
         scores = np.full((len(batch), len(self.columns)), math.nan)

@@ -13,8 +13,8 @@ def new_owner() -> str:
 
 def has_died(owner: str) -> bool:
     """Whether the owner's process was one of this machine, and is no more."""
-    place, pid, _ = owner.rsplit(" ", 2)
-    return place == _here() and not _lives(int(pid))
+    place, _, rest = owner.rpartition(" ")[0].rpartition(" ") if isinstance(owner, str) else ("", "", "")
+    return place == _here() and rest.isdecimal() and not _lives(int(rest))  # a name that is none of ours ends with its lease
 
 
 @functools.cache
@@ -33,7 +33,7 @@ def _lives(pid: int) -> bool:
         return True
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from backtest.space import Space
+from backtest.study.odd import no_object, objects
 from backtest.study.rows import Row, Status
 from backtest.study.trial import Outcome
 
@@ -59,27 +60,52 @@ def to_row(trial: Finished) -> Row:
                json.dumps(extra) if extra else None, trial.finished, trial.seconds)
 
 
-def of_rows(rows: Sequence[Row], space: Space, number: int) -> list[Finished]:
+def of_rows(rows: Sequence[Row], space: Space, number: int, n_values: int = 1,
+            odd: Callable[[dict[Any, str]], None] | None = None) -> list[Finished]:
     """Stored results of a space's candidates, numbered from ``number`` on; results of other candidates are left out.
 
-    Left out too are failures that may be tried again.
+    Left out too are failures that may be tried again, and rows that are no results of a study: ``odd`` is told of them.
     """
     rows = [row for row in rows if row.params is not None and (row.status != Status.FAILED or row.attempts >= ATTEMPTS)]
     if not rows:
         return []
-    given = json.loads("[" + ",".join(row.params or "{}" for row in rows) + "]")
-    batch, inside = space.encode_batch(given)
-    rows = [row for row, is_inside in zip(rows, inside.tolist(), strict=True) if is_inside]
+    given, faults = objects([row.params for row in rows]), {}
+    extras = [extra if extra is None or _is_extra(extra) else None for extra in objects([row.extra for row in rows])]
+    for row, params, extra in zip(rows, given, extras, strict=True):
+        if params is None or extra is None:
+            faults[row.key] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
+        elif row.status == Status.DONE and len(_values(row) or ()) != n_values:
+            faults[row.key] = f"{len(_values(row) or ())} values"
+    if faults:
+        if odd is not None:
+            odd(faults)
+        sound = [row.key not in faults for row in rows]
+        rows, given, extras = (list(itertools.compress(each, sound)) for each in (rows, given, extras))
+    batch, inside = space.encode_batch(given)  # type: ignore[arg-type]  # without None now
+    rows, extras = (list(itertools.compress(each, inside.tolist())) for each in (rows, extras))
     batch = batch[inside]
     found: list[Finished] = []
-    for row, key, place, params in zip(rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), strict=True):
+    for row, key, place, params, extra in zip(rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras,
+                                              strict=True):
         if key != row.key:  # a number of another kind: what was whole there is a float here
             continue
-        extra = json.loads(row.extra) if row.extra else {}
+        assert extra is not None
         reports = tuple((step, value) for step, value in extra.get("reports", ()))
         found.append(Finished(number + len(found), params, _values(row), Status(row.status), key, tuple(place), row.seconds,
                               row.finished, extra.get("error"), reports, extra.get("attrs")))
     return found
+
+
+def _is_extra(extra: dict[str, Any]) -> bool:
+    if not extra:
+        return True
+    reports, attrs = extra.get("reports", ()), extra.get("attrs")
+    return (isinstance(extra.get("error", ""), str) and (attrs is None or isinstance(attrs, dict))
+            and isinstance(reports, (list, tuple)) and all(_is_report(each) for each in reports))
+
+
+def _is_report(report: Any) -> bool:
+    return isinstance(report, list) and len(report) == 2 and type(report[0]) is int and isinstance(report[1], (int, float))
 
 
 def _values(row: Row) -> tuple[float, ...] | None:
@@ -87,4 +113,4 @@ def _values(row: Row) -> tuple[float, ...] | None:
         return None
     if row.metrics is not None:
         return tuple(np.frombuffer(row.metrics).tolist())
-    return (math.nan if row.value is None else row.value,)
+    return () if row.value is None else (row.value,)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backtest._checks import InputError
+from backtest._said import without_password
+from backtest.study.odd import no_object, objects
 from backtest.study.rows import Row, Status
 from backtest.study.store import Store
 
@@ -41,7 +43,7 @@ def words(description: Mapping[str, Any]) -> str:
             text = ", ".join(f"{name} {each}" for name, each in value.items() if _says(each))
         if _says(value) and text:
             text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-            said.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
+            said.append(without_password(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}"))
     return ", ".join(said)
 
 
@@ -49,24 +51,43 @@ def _says(value: Any) -> bool:
     return value not in (None, False, 0, math.inf, {}, [])
 
 
-def frame(rows: list[Row], metrics: list[str]) -> pd.DataFrame:
+def _sound(rows: list[Row]) -> tuple[list[Row], list[dict[str, Any]], list[dict[str, Any]], dict[bytes, str]]:
+    """Rows with their parameters and extras; and what is wrong with those that have none."""
+    pairs = zip(rows, objects([row.params for row in rows]), objects([row.extra for row in rows]), strict=True)
+    good, faults = [], {}
+    for row, params, extra in pairs:
+        if params is None or extra is None or not isinstance(extra.get("attrs") or {}, dict):
+            faults[row.key] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
+        else:
+            good.append((row, params, extra))
+    return [each[0] for each in good], [each[1] for each in good], [each[2] for each in good], faults
+
+
+def frame(rows: list[Row], metrics: list[str], odd: Callable[[dict[Any, str]], None] | None = None) -> pd.DataFrame:
     """Results as a table: parameters, ``value``, metrics, ``status``, ``error``, ``finished``, ``seconds``, ``attempts``,
-    and what ``set_attr`` kept."""
+    and what ``set_attr`` kept; ``odd`` is told of rows that cannot be one."""
     import pandas as pd
 
-    table = pd.DataFrame([json.loads(row.params) if row.params else {} for row in rows], index=range(len(rows)))
+    rows, params, extras, faults = _sound(rows)
+    if faults and odd is not None:
+        odd(faults)
+    table = pd.DataFrame(params, index=range(len(rows)))
     columns: dict[str, Any] = {"value": np.array([np.nan if row.value is None else row.value for row in rows])}
     numbers = [np.frombuffer(row.metrics, dtype=np.float64) if row.metrics else np.empty(0) for row in rows]
     for place, name in enumerate(metrics):
         columns[name] = np.array([each[place] if place < len(each) else np.nan for each in numbers])
-    extras = [json.loads(row.extra) if row.extra else {} for row in rows]
     columns |= {"status": [Status(row.status).name.lower() for row in rows], "error": [each.get("error") for each in extras],
                 "finished": pd.to_datetime([row.finished for row in rows], unit="s", utc=True),
                 "seconds": np.array([np.nan if row.seconds is None else row.seconds for row in rows]),
                 "attempts": [row.attempts for row in rows]}
-    attrs = [each.get("attrs", {}) for each in extras]
+    attrs = [each.get("attrs") or {} for each in extras]
     columns |= {f"attrs.{key}": [each.get(key) for each in attrs] for key in dict.fromkeys(key for each in attrs for key in each)}
     return pd.concat([table, pd.DataFrame(columns)], axis=1)
+
+
+def _names(description: Mapping[str, Any]) -> list[str]:
+    names = description.get("metrics", [])
+    return [str(each) for each in names] if isinstance(names, list) else []
 
 
 def export(url: str, out: str | Path, context: int | None = None) -> int:
@@ -82,7 +103,7 @@ def export(url: str, out: str | Path, context: int | None = None) -> int:
         if context is None or context not in known:
             raise InputError(f"context must be one of {', '.join(map(str, known)) or 'none (an empty store)'}, got {context!r}")
         rows, _ = store.read(context)
-        table = frame(rows, known[context]["description"].get("metrics", []))
+        table = frame(rows, _names(known[context]["description"]), functools.partial(store.odd.name, context))
     finally:
         store.close()
     if out.suffix == ".csv":

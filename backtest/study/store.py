@@ -16,12 +16,14 @@ import operator
 import os
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from backtest._checks import StoreError, StoreVersionError
+from backtest._checks import StoreError, StoreVersionError, StoreWarning
+from backtest.study.odd import Odd, context_fault
+from backtest.study.place import check, path_of
 from backtest.study.rows import COLUMNS, Row, Status, insertions, on_keys
 from backtest.study.tables import tables
 
@@ -34,6 +36,8 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 0x62746B73
 #: Seconds a driver waits for another one's transaction.
 PATIENCE = 60.0
+#: Seconds from now in which any lease ends; one that ends later was given by another clock.
+LONGEST_LEASE = 60.0
 #: Rows of a transaction that stores many.
 BATCH = 100_000
 #: Measured in plain sqlite3 with a million rows there already and half a million more, keys a second with all that folds the log
@@ -87,9 +91,9 @@ class Store:
     """
 
     def __init__(self, url: str, read_only: bool = False) -> None:
-        self.path = _path(url)
+        self.path = path_of(url)
         self.url, self.read_only = f"sqlite:///{self.path}", read_only
-        self._lock = threading.RLock()
+        self._lock, self.odd = threading.RLock(), Odd(self.path)
         self._pid, self._is_durable = os.getpid(), False
         self._connection = self._connect()
 
@@ -100,12 +104,9 @@ class Store:
 
         import sqlalchemy as sa
 
-        if not self.path.parent.is_dir():
-            raise StoreError(f"store must be in an existing folder, got {str(self.path)!r}")
-        if self.read_only and not self.path.is_file():
-            raise StoreError(f"store must be an existing file, got {str(self.path)!r}")
+        check(self.path, must_exist=self.read_only)
         # A path is quoted, as it may hold ? and %.
-        where = sa.URL.create("sqlite", database=f"file:{quote(str(self.path))}",
+        where = sa.URL.create("sqlite", database=f"file:{quote(os.fsencode(self.path))}",
                               query={"mode": "ro" if self.read_only else "rwc", "uri": "true"})
         engine = sa.create_engine(where, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool,
                                   connect_args={"timeout": PATIENCE, "check_same_thread": False})
@@ -247,13 +248,19 @@ class Store:
         """Every context: ``id``, ``name``, ``fingerprint``, ``description``, ``created``."""
         with self._session(writes=False):
             found = self._run("SELECT id, name, fingerprint, description, created FROM contexts ORDER BY id").mappings().all()
-        return [dict(each) | {"description": json.loads(each["description"])} for each in found]
+        faults = {each["id"]: context_fault(each) for each in found}
+        for number, fault in faults.items():
+            if fault is not None:
+                warnings.warn(f"contexts must be as this library writes them, got number {number} of {str(self.path)!r} with "
+                              f"{fault}; left out", StoreWarning, stacklevel=2)
+        return [dict(each) | {"description": json.loads(each["description"])} for each in found if faults[each["id"]] is None]
 
     def counts(self, context: int) -> dict[Status, int]:
         """Results of a context by status."""
         with self._session(writes=False):
             found = self._run("SELECT status, count(*) FROM results WHERE context = ? GROUP BY status", (context,)).all()
-        return {Status(status): count for status, count in found}
+        known = set(map(int, Status))  # others are named where rows are read
+        return {Status(status): count for status, count in found if status in known}
 
     # -- results -------------------------------------------------------------------------------------------------------
 
@@ -263,7 +270,8 @@ class Store:
             return self._known(context, keys)
 
     def _known(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        return {row[0]: Row._make(row) for row in self._by_key(f"SELECT {COLUMNS} FROM results", context, keys)}
+        found = map(Row._make, self._by_key(f"SELECT {COLUMNS} FROM results", context, keys))
+        return {row.key: row for row in self.odd.sound(context, list(found))}
 
     def _by_key(self, select: str, context: int, keys: Sequence[bytes], more: str = "",
                 *values: Any) -> Iterator[tuple[Any, ...]]:
@@ -276,7 +284,8 @@ class Store:
         where = f"{'+' if after else ''}context = ? AND id > ?"
         with self._session(writes=False):
             found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE {where} ORDER BY id", (context, after))
-        return [Row._make(row[:-1]) for row in found], found[-1][-1] if found else after
+        rows = self.odd.sound(context, [Row._make(row[:-1]) for row in found])
+        return rows, found[-1][-1] if found else after
 
     def add(self, context: int, rows: Iterable[Row]) -> None:
         """Store results that nobody had to reserve; those that are there already stay.
@@ -289,6 +298,9 @@ class Store:
                 self._insert(context, ready[start : start + BATCH])
 
     def _insert(self, context: int, rows: Iterable[Row]) -> None:
+        rows = list(rows)
+        for statement, parameters in on_keys("DELETE FROM results", context, self.odd.among(context, (row.key for row in rows))):
+            self._run(statement, parameters)
         for statement, parameters in insertions(context, rows):
             self._run(statement, parameters)
 
@@ -307,7 +319,8 @@ class Store:
         owner : str
             Who asks; unique to a driver.
         lease : float
-            Seconds for which others believe that we work on them; :meth:`renew` in time.
+            Seconds for which others believe that we work on them; :meth:`renew` in time.  One that ends later than any can
+            (another clock, or one that was set back) is believed for :data:`LONGEST_LEASE` from now on.
         attempts : int
             A failure may be tried again until it has failed so often.
         """
@@ -316,8 +329,10 @@ class Store:
             known = {key: row for key, row in self._known(context, keys).items()
                      if row.status != Status.FAILED or row.attempts >= attempts}
             rest = [key for key in dict.fromkeys(keys) if key not in known]
-            held = {row[0] for row in self._by_key("SELECT key FROM leases", context, rest, " AND owner <> ? AND until >= ?",
-                                                   owner, now)}
+            found = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now))
+            held, latest = {row[0] for row in found}, now + max(lease, LONGEST_LEASE)
+            if any(not isinstance(until, float) or until > latest for _, until in found):
+                self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
             mine = [key for key in rest if key not in held]
             if mine:
                 self._run("INSERT OR REPLACE INTO leases (context, key, owner, until) VALUES (?, ?, ?, ?)",
@@ -377,16 +392,3 @@ def _closed(connection: sa.Connection, pid: int) -> None:
         return
     connection.close()
     connection.engine.dispose()
-
-
-def _path(url: str) -> Path:
-    if not isinstance(url, str) or "://" not in url:
-        near = f"; did you mean 'sqlite:///{url}'?" if isinstance(url, (str, Path)) else ""
-        raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {url!r}{near}")
-    scheme, _, rest = url.partition("://")
-    if scheme != "sqlite":
-        raise StoreError(f"store must be on SQLite ('sqlite:///study.db'), got {url!r}")
-    if not rest.startswith("/") or len(rest) == 1 or ":memory:" in rest:
-        raise StoreError(f"store must name a file ('sqlite:///study.db'; leave it out to remember in memory), got {url!r}")
-    return Path(rest[1:]).absolute()
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -146,7 +147,7 @@ class Study(State):
                                                                            "space": self.space.to_dict()})
         with _no_collection():
             rows, self.mark = store.read(self.context)
-            found = of_rows(rows, self.space, 0)
+            found = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.odd.name, self.context))
             self.numbers = len(found)
             self.remember(found)
         if found:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backtest._checks import BacktestError, InputError, ObjectiveError, number, whole
+from backtest._said import said, shown, trace_of
 from backtest.study.rows import Status
 
 Objective = Callable[[Mapping[str, Any], "Trial"], Any]
@@ -65,8 +66,8 @@ class Trial:
             raise InputError(f"key must be text, got {key!r}")
         try:
             json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"value must be what JSON can hold, got {value!r} for {key!r}: {error}") from None
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"value must be what JSON can hold, got {shown(value)} for {key!r}: {said(error)}") from None
         self.attrs[key] = value
 
 
@@ -132,11 +133,8 @@ def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[Bas
         seconds, kept = time.perf_counter() - begun, (tuple(trial.reports), trial.attrs)
         if type(error).__name__ == "TrialPruned":  # Optuna's need not be imported
             return Outcome(task.number, Status.PRUNED, None, seconds, None, None, *kept)
-        import traceback
-
-        said = f"{type(error).__name__}: {error}"
-        trace = None if has_returned else traceback.format_exc()  # where it is only says something of the objective's own
-        return Outcome(task.number, Status.FAILED, None, seconds, said, trace, *kept, isinstance(error, catch))
+        trace = None if has_returned else trace_of(error)  # where it is only says something of the objective's own
+        return Outcome(task.number, Status.FAILED, None, seconds, said(error), trace, *kept, isinstance(error, catch))
 
 
 def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[float, ...]:
@@ -144,7 +142,7 @@ def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[floa
     given = (result,) if n_values == 1 and np.ndim(result) == 0 else result
     rule = "a number" if n_values == 1 else f"{n_values} numbers, one for each direction"
     if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != n_values or not all(_is_number(each) for each in given):
-        raise ObjectiveError(f"objective must return {rule}, got {result!r} at {dict(params)}", dict(params))
+        raise ObjectiveError(f"objective must return {rule}, got {shown(result)} at {dict(params)}", dict(params))
     values = tuple(float(each) for each in given)
     if any(math.isnan(each) for each in values):
         raise ObjectiveError(f"objective must return {rule}, got NaN at {dict(params)}; raise an error where it is undefined, or "

@@ -1,0 +1,64 @@
+"""What others said, fit to be repeated: texts of exceptions and values that cannot be trusted, and URLs without passwords."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: Written in a password's stead.
+HIDDEN = "***"
+_USER_PART = re.compile(r"(://[^\s/:@'\"]*):[^\s'\"]*@")
+_QUERY_PART = re.compile(r"(?i)([?&;][\w.-]*(?:passw|passphrase|pwd|secret|token|api_?key)[\w.-]*=)[^&;\s'\"]+")
+
+
+def without_password(text: str) -> str:
+    """A text with ``***`` for the passwords of all URLs in it.
+
+    What stands between the user's name and the last ``@`` of a URL is one, and so are parameters such as ``password=``.
+    """
+    if "://" not in text:
+        return text
+    return _QUERY_PART.sub(rf"\1{HIDDEN}", _USER_PART.sub(rf"\1:{HIDDEN}@", text))
+
+
+def url_without_password(url: str) -> str:
+    """The same of a text that is meant as one URL, whatever stands in its password, and if it has lost its scheme."""
+    head, colon, rest = url.partition("://")
+    if not colon:
+        head, rest = "", url
+    user, at, host = rest.rpartition("@")
+    if at and not rest.startswith("/"):  # a path has no user
+        rest = f"{user.partition(':')[0]}{':' + HIDDEN if ':' in user else ''}@{host}"
+    return _QUERY_PART.sub(rf"\1{HIDDEN}", head + colon + rest)
+
+
+def shown(value: Any) -> str:
+    """``repr(value)``, also of a value whose ``__repr__`` raises, without passwords."""
+    try:
+        return without_password(repr(value))
+    except (Exception, SystemExit) as error:
+        return f"<{_name(value)} whose repr raises {_name(error)}>"
+
+
+def said(error: BaseException) -> str:
+    """``TypeError: what it says``, also of an exception whose ``__str__`` raises, without passwords."""
+    try:
+        text = str(error)
+        clean = text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair can neither be printed nor stored
+        return f"{_name(error)}: {without_password(clean)}"
+    except (Exception, SystemExit) as second:
+        return f"{_name(error)}: <its text raises {_name(second)}>"
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of an exception, without passwords."""
+    import traceback
+
+    try:
+        return without_password("".join(traceback.format_exception(error)))
+    except Exception:  # of an exception whose attributes raise
+        return said(error)
+
+
+def _name(value: Any) -> str:
+    return type(value).__name__

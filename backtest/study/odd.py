@@ -1,0 +1,120 @@
+"""Rows of a store that are not as this library writes them: they are named, and the rest is served."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from backtest._checks import StoreWarning
+from backtest.study.rows import Row, Status
+
+_STATUSES = frozenset(map(int, Status))
+#: Seconds since 1970 that are times (until 2255).
+_TIMES = 9e9
+#: Rows of one message.
+NAMED = 3
+
+
+class Odd:
+    """Those of one store, each named once; another result of the same candidate takes its place."""
+
+    def __init__(self, path: Any) -> None:
+        self._path = path
+        self._keys: dict[int, set[Any]] = {}
+
+    def name(self, context: int, faults: Mapping[Any, str]) -> None:
+        """Warn of rows, by their keys, that were not named before."""
+        known = self._keys.setdefault(context, set())
+        new = [f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items()
+               if key not in known]
+        known |= faults.keys()
+        if new:
+            more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
+            warnings.warn(f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
+                          f"{'row' if len(new) == 1 else 'rows'} with key {', '.join(new[:NAMED])}{more}; left out, and "
+                          "evaluated again when asked for", StoreWarning, stacklevel=5)
+
+    def sound(self, context: int, rows: list[Row]) -> list[Row]:
+        """Rows without the odd ones."""
+        faults = {}
+        for row in rows:
+            key, status, value, metrics, params, extra, finished, seconds, attempts = row
+            if not (type(key) is bytes and status in _STATUSES and (value is None or type(value) is float)
+                    and (metrics is None or (type(metrics) is bytes and not len(metrics) % 8))
+                    and (params is None or type(params) is str) and (extra is None or type(extra) is str)
+                    and type(finished) is float and 0.0 <= finished < _TIMES and (seconds is None or type(seconds) is float)
+                    and type(attempts) is int):
+                faults[key] = _fault(row)
+        named = self._keys.get(context, ())
+        if not faults and not named:
+            return rows
+        self.name(context, faults)
+        return [row for row in rows if row.key not in self._keys[context]]
+
+    def among(self, context: int, keys: Iterable[bytes]) -> list[bytes]:
+        """Keys of odd rows, whose place is free from now on."""
+        known = self._keys.get(context)
+        if not known:
+            return []
+        found = [key for key in keys if key in known]
+        known.difference_update(found)
+        return found
+
+
+def _fault(row: Row) -> str:
+    rules = {"key": (bytes,), "status": (int,), "value": (float, type(None)), "metrics": (bytes, type(None)),
+             "params": (str, type(None)), "extra": (str, type(None)), "finished": (float,), "seconds": (float, type(None)),
+             "attempts": (int,)}
+    for name, kinds in rules.items():
+        value = getattr(row, name)
+        if type(value) not in kinds:
+            return f"{name} {_short(value)}"
+    if row.status not in _STATUSES:
+        return f"status {row.status}"
+    if row.metrics is not None and len(row.metrics) % 8:
+        return f"metrics of {len(row.metrics)} bytes"
+    return f"finished {row.finished!r}"
+
+
+def objects(texts: Sequence[str | None]) -> list[dict[str, Any] | None]:
+    """JSON objects, None where a text is none; an empty one where there is no text."""
+    try:
+        found = json.loads("[" + ",".join(each or "{}" for each in texts) + "]")
+        if len(found) == len(texts) and all(type(each) is dict for each in found):
+            return found  # type: ignore[no-any-return]
+    except (ValueError, RecursionError):
+        pass  # one of them is none: which, is asked of each
+    return [_object(each) for each in texts]
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return None
+    return found if type(found) is dict else None
+
+
+def no_object(name: str, text: Any) -> str:
+    """What is wrong with a text that is no JSON object."""
+    return f"{name} {_short(text)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:40] + "..."
+
+
+def context_fault(each: Mapping[str, Any]) -> str | None:
+    """What is wrong with a context, if anything is."""
+    if not isinstance(each["name"], str):
+        return f"name {_short(each['name'])}"
+    if not isinstance(each["fingerprint"], bytes):
+        return f"fingerprint {_short(each['fingerprint'])}"
+    if not isinstance(each["description"], str) or _object(each["description"]) is None:
+        return no_object("description", each["description"])
+    if not isinstance(each["created"], float) or not 0.0 <= each["created"] < _TIMES:
+        return f"created {_short(each['created'])}"
+    return None

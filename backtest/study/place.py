@@ -1,0 +1,48 @@
+"""Where a store is: its URL, checked, as a path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from backtest._checks import StoreError
+from backtest._said import said, shown, url_without_password
+
+
+def path_of(url: str) -> Path:
+    """The file of ``sqlite:///study.db``.
+
+    Raises
+    ------
+    StoreError
+        Not such a URL, or not a path that can be; without the password if there is one.
+    """
+    got = repr(url_without_password(url)) if isinstance(url, str) else shown(url)
+    if not isinstance(url, str) or "://" not in url:
+        near = f"; did you mean {url_without_password(f'sqlite:///{url}')!r}?" if isinstance(url, (str, Path)) else ""
+        raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {got}{near}")
+    scheme, _, rest = url.partition("://")
+    if scheme != "sqlite":
+        raise StoreError(f"store must be on SQLite ('sqlite:///study.db'), got {got}")
+    if not rest.startswith("/") or len(rest) == 1 or ":memory:" in rest:
+        raise StoreError(f"store must name a file ('sqlite:///study.db'; leave it out to remember in memory), got {got}")
+    try:
+        if "\0" in rest:
+            raise StoreError(f"store must be a path without NUL characters, got {got}")
+        os.fsencode(rest)
+        return Path(rest[1:]).absolute()
+    except UnicodeEncodeError:
+        raise StoreError(f"store must be a path that this system can write, got {got}") from None
+    except OSError as error:  # a working folder that was removed
+        raise StoreError(f"store must be an absolute path here, got {got}: {said(error)}") from None
+
+
+def check(path: Path, must_exist: bool) -> None:
+    """Refuse what cannot be a store's file."""
+    try:
+        if not path.parent.is_dir():
+            raise StoreError(f"store must be in an existing folder, got {str(path)!r}")
+        if path.is_dir() or (must_exist and not path.is_file()):
+            raise StoreError(f"store must be {'an existing file' if must_exist else 'a file'}, got {str(path)!r}")
+    except OSError as error:  # a name that is too long, a folder that we may not look into
+        raise StoreError(f"store must be a file we may open, got {str(path)!r}: {said(error)}") from None
