@@ -24,6 +24,7 @@ class Labels(NamedTuple):
     nanos: NDArray[np.int64] | None  # since 1970: in UTC where there is a zone, else as clocks showed it
     zone: str | None  # of the instants; None for naive ones
     others: Any = None  # a pandas index that holds no dates
+    dated: str = "{}"  # what to type to have them as dates of pandas
 
     @property
     def n_rows(self) -> int:
@@ -55,19 +56,23 @@ def labels_of_index(index: Any) -> Labels | None:
     index = index if isinstance(index, pd.Index) else pd.Index(index)
     if isinstance(index, pd.MultiIndex):
         return Labels(None, None, index)
+    dated = "{}" if isinstance(index, pd.DatetimeIndex) else "{0}.set_axis(pandas.to_datetime({0}.index))"
     if isinstance(index, pd.PeriodIndex):
-        index = index.to_timestamp()
-    elif index.dtype.kind in "iu" and np.array_equal(index, np.arange(len(index))):
+        index, dated = index.to_timestamp(), "{}.to_timestamp()"
+    elif isinstance(index, pd.CategoricalIndex):
+        index = pd.Index(index.to_numpy())
+    if index.dtype.kind in "iuf" and np.array_equal(index, np.arange(len(index))):
         return None
     if not len(index):
         return None
-    if not isinstance(index, pd.DatetimeIndex) and pd.api.types.infer_dtype(index) in ("string", "date", "datetime"):
+    kinds = ("string", "date", "datetime", "datetime64")
+    if not isinstance(index, pd.DatetimeIndex) and pd.api.types.infer_dtype(index) in kinds:
         index = _dates(index)
     if not isinstance(index, pd.DatetimeIndex):
         return Labels(None, None, index)
     zone = None if index.tz is None else str(index.tz)
     naive = index if zone is None else index.tz_convert("UTC").tz_localize(None)
-    return Labels(naive.to_numpy().astype("datetime64[ns]").astype(np.int64), zone)
+    return Labels(naive.to_numpy().astype("datetime64[ns]").astype(np.int64), zone, dated=dated)
 
 
 def _dates(index: Any) -> Any:
@@ -117,24 +122,24 @@ def check_labels(name: str, mine: Labels | None, of: Labels | None, n_rows: int,
     if of is None:
         _check_alone(name, mine, n_rows, whose)
         return
-    rule = f"{name} must have the index of {whose}"
+    rule, dated = f"{name} must have the index of {whose}", mine.dated.format(name)
     positional = f"; {name}.to_numpy() takes its rows by position"
     if mine.nanos is None or of.nanos is None:
         if mine.nanos is None and of.nanos is None and mine.others.equals(of.others):
             return
         row = _first(mine, of)
-        hint = positional if mine.nanos is None else f"; {name}.reindex({target}{fill}) has it"
+        hint = positional if mine.nanos is None else f"; {dated}.reindex({target}{fill}) has it"
         raise InputError(f"{rule}, got {_row(mine, of, row)}{hint}")
     if (mine.zone is None) != (of.zone is None):
-        raise InputError(f"{rule}, got {_zones(name, mine, of)}")
+        raise InputError(f"{rule}, got {_zones(dated, mine, of)}")
     if np.array_equal(mine.nanos, of.nanos):
         return
     got = _row(mine, of, _first(mine, of))
     if mine.zone != of.zone and np.array_equal(_clocks(mine), _clocks(of)):
-        raise InputError(f"{rule}, got {got}; {name}.tz_localize(None).tz_localize({of.zone!r}) if only the zone is wrong")
+        raise InputError(f"{rule}, got {got}; {dated}.tz_localize(None).tz_localize({of.zone!r}) if only the zone is wrong")
     if np.array_equal(mine.nanos[::-1], of.nanos):
         got += ", newest first"
-    once = name if len(np.unique(mine.nanos)) == mine.n_rows else f"{name}[~{name}.index.duplicated()]"
+    once = dated if len(np.unique(mine.nanos)) == mine.n_rows else f"{dated}[~{name}.index.duplicated()]"
     finds = "puts each row where it belongs" if np.isin(mine.nanos, of.nanos).any() else "would find none of its rows"
     raise InputError(f"{rule}, got {got}; {once}.reindex({target}{fill}) {finds}")
 
@@ -167,13 +172,13 @@ def _row(mine: Labels, of: Labels, row: int) -> str:
     return f"{mine.n_rows} rows for {of.n_rows}"
 
 
-def _zones(name: str, mine: Labels, of: Labels) -> str:
+def _zones(dated: str, mine: Labels, of: Labels) -> str:
     """Naive beside aware times: what came, and what to type."""
     if of.zone is None:
-        return f"times in {mine.zone} for times without a zone; {name}.tz_localize(None) drops it, or give the bars a tz"
+        return f"times in {mine.zone} for times without a zone; {dated}.tz_localize(None) drops it, or give the bars a tz"
     is_utc = np.array_equal(_clocks(mine), _clocks(of._replace(zone=None))) and not np.array_equal(_clocks(mine), _clocks(of))
     zone = "UTC" if is_utc else of.zone
-    return f"times without a zone for times in {of.zone}; {name}.tz_localize({zone!r}) says which they are in"
+    return f"times without a zone for times in {of.zone}; {dated}.tz_localize({zone!r}) says which they are in"
 
 
 def _clocks(times: Labels) -> NDArray[np.int64]:

@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import given as given_
+from hypothesis import settings
+from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import labels, rules
@@ -52,7 +55,9 @@ WRONG = {
 #: Index -> bars that it is the index of.
 RIGHT = {
     "the same": (BARS, DAYS), "other unit": (BARS, DAYS.as_unit("s")), "periods": (BARS, DAYS.to_period("D")),
-    "dates": (BARS, [each.date() for each in DAYS]), "text": (BARS, DAYS.strftime("%Y-%m-%d")), "counts": (BARS, range(6)),
+    "dates": (BARS, [each.date() for each in DAYS]), "arrow": (BARS, pd.Index(DAYS.astype("timestamp[ns][pyarrow]"))),
+    "categories": (BARS, pd.CategoricalIndex(DAYS)), "floats": (BARS, np.arange(6.0)),
+    "text": (BARS, DAYS.strftime("%Y-%m-%d")), "counts": (BARS, range(6)),
     "counts as numbers": (BARS, np.arange(6)), "in a zone": (NEW_YORK, DAYS.tz_localize("America/New_York")),
     "the same instants": (NEW_YORK, DAYS.tz_localize("America/New_York").tz_convert("UTC")), "undated": (UNDATED, DAYS)}
 
@@ -320,9 +325,42 @@ def test_columns_of_bars_are_of_the_same_rows(name):
         bt.Bars(**{key: each[::-1] for key, each in columns.items()})
 
 
+@settings(max_examples=60)
+@given_(order=st.permutations(range(6)), days=st.sampled_from([0, 0, 1, -2, 400]),
+        zone=st.sampled_from([None, "UTC", "Asia/Tokyo"]), shown=st.sampled_from([None, "America/New_York"]),
+        cut=st.integers(3, 6))
+def test_only_the_bars_own_rows_pass_and_reindexed_ones_are_those(order, days, zone, shown, cut):
+    times = DAYS if zone is None else DAYS.tz_localize(zone)
+    bars = bars_of(times)
+    mine = times + pd.Timedelta(days, "D")
+    mine = mine if shown is None or zone is None else mine.tz_convert(shown)
+    rows = list(order)[:cut]
+    entries = pd.Series(ENTER, mine).iloc[rows]
+    if rows == list(range(6)) and days == 0:
+        assert buy(bars, entries) == [0, 10]
+    else:
+        with pytest.raises(bt.InputError, match="entries must have the index of the bars, got "):
+            buy(bars, entries)
+    if days == 0 and 0 in rows:
+        assert buy(bars, entries.reindex(bars.times(), fill_value=False)) == [0, 10]
+
+
 def test_missing_dates_are_shown():
     with pytest.raises(bt.InputError, match=r"got NaT for 2014-01-06 \(row 5\)"):
         buy(BARS, pd.Series(ENTER, [*DAYS[:5], pd.NaT]))
+
+
+@pytest.mark.parametrize(("index", "hint"), [
+    ([each.date() for each in DAYS[::-1]], "entries.set_axis(pandas.to_datetime(entries.index))"),
+    (DAYS[::-1].strftime("%Y-%m-%d"), "entries.set_axis(pandas.to_datetime(entries.index))"),
+    (DAYS[::-1].to_period("D"), "entries.to_timestamp()"), (DAYS[::-1], "entries")])
+def test_the_hint_works_as_it_stands(index, hint):
+    entries = pd.Series(ENTER[::-1], index)
+    with pytest.raises(bt.InputError, match="newest first") as caught:
+        buy(BARS, entries)
+    typed = str(caught.value).partition("; ")[2].removesuffix(" puts each row where it belongs")
+    assert typed == f"{hint}.reindex(bars.times(), fill_value=False)"
+    assert buy(BARS, eval(typed, {"entries": entries, "pandas": pd, "bars": BARS})) == [0, 10]
 
 
 def test_empty_labels_say_nothing():
