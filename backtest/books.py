@@ -301,7 +301,7 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
         Time of each bar; ``close.index`` by default, if it holds dates.
     benchmark : array_like, shape (n_bars,), optional
         Prices for ``buy_hold_return``, ``alpha`` and ``beta``; by default equal amounts of all assets that have a price at
-        the start, bought and held.
+        the start, bought and held.  A Series must have the index of ``close``, as all tables here, or 0, 1, 2, ...
     periods_per_year : float, optional
         Bars in a year; inferred from the dates by default.
     rf : float

@@ -90,8 +90,8 @@ def _dates(index: Any) -> Any:
 def labels_of_bars(bars: Any) -> Labels | None:
     """Labels of Bars, or of anything with a ``close``; None where nothing dates them."""
     index = getattr(bars, "index", None)
-    if isinstance(index, np.ndarray):
-        return Labels(index.astype("datetime64[ns]").astype(np.int64), bars.tz)
+    if isinstance(index, np.ndarray) and index.dtype.kind == "M":
+        return Labels(index.astype("datetime64[ns]").astype(np.int64), getattr(bars, "tz", None))
     return labels(getattr(bars, "close", None))
 
 

@@ -227,6 +227,13 @@ def test_right_forecasts(right):
     assert by_label.profit([[0.0, 0.0]]) == by_position.profit([[0.0, 0.0]])
 
 
+def test_bars_of_levels_may_be_a_table_too():
+    table = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), CLOSE), DAYS)
+    assert bt.Levels.from_bars(table, fee_rate=0.0, **LEVELS | {"high_pred": pd.Series(LEVELS["high_pred"], DAYS)}).n_bars == 6
+    with pytest.raises(bt.InputError, match="high_pred must have the index of the bars, got 2014-01-06 for 2014-01-01"):
+        bt.Levels.from_bars(table, fee_rate=0.0, **LEVELS | {"high_pred": pd.Series(LEVELS["high_pred"], DAYS[::-1])})
+
+
 @pytest.mark.parametrize("name", ["buy", "sell"])
 def test_always_on_compares_both_sizes(name):
     given = {"high_pred": LEVELS["high_pred"], "low_pred": LEVELS["low_pred"], "buy": [1.0] * 6, "sell": [-1.0] * 6}

@@ -310,6 +310,7 @@ class Levels(_LevelProblem):
             Anything with ``open``, ``high``, ``low``, ``close``, each (n_bars,) of prices.
         high_pred, low_pred
             (n_bars,), forecast high and low of the same bar, made before it: prices, or moves with ``forecasts="moves"``.
+            These and all below: a Series must have the bars' times as index, or 0, 1, 2, ...; arrays go by position.
         reference
             ``prev_close`` (the first bar then has none and is left out: it stays in :meth:`replay` and :meth:`prices`, without
             a fill or a price), ``open``, or (n_bars,) prices.
