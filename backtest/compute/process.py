@@ -171,7 +171,7 @@ class Process:
         timer.daemon = True
         timer.start()
         try:
-            data: bytes = self._popen.stdout.read(1 << 20)  # type: ignore[assignment]  # unbuffered, it reads what is there
+            data = bytes(self._popen.stdout.read(1 << 20))  # unbuffered, it reads what is there
         finally:
             timer.cancel()
         if not data:
