@@ -26,6 +26,8 @@ def url_without_password(url: str) -> str:
     head, colon, rest = url.partition("://")
     if not colon:
         head, rest = "", url
+        if re.match(r"[^\s/:@]*:\S*@", url) is None:
+            return url
     user, at, host = rest.rpartition("@")
     if at and not rest.startswith("/"):  # a path has no user
         rest = f"{user.partition(':')[0]}{':' + HIDDEN if ':' in user else ''}@{host}"

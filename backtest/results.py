@@ -190,7 +190,8 @@ def _written(path: Path) -> dict[str, Any]:
     if not isinstance(written, dict):
         raise _damaged(path, f"it must hold an object, got {type(written).__name__}")
     if written.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(path.parent)!r}")
+        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in "
+                         f"{str(path.parent)!r}")
     for name, kind in WRITTEN.items():
         if not isinstance(written.get(name), kind):
             raise _damaged(path, f"{name} must be {'an object' if kind is dict else 'a list'}, got {written.get(name)!r}")

@@ -1,4 +1,4 @@
-"""Worker processes at their edges: starts that fail, where they import from, groups that end as one, folders of killed programs."""
+"""Worker processes at their edges: starts that fail, where they import from, groups that end as one, folders left behind."""
 
 import os
 import signal
@@ -73,7 +73,7 @@ def test_workers_that_cannot_start_raise_and_store_nothing(tmp_path, monkeypatch
 
 def test_an_interpreter_that_is_not_there(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with Workers(1) as workers, pytest.raises(WorkerUnable, match="FileNotFoundError: .* for sys.executable '/no/such/python'"):
+    with Workers(1) as workers, pytest.raises(WorkerUnable, match=r"FileNotFoundError: .* for sys.executable '/no/such/python'"):
         workers.submit(abs, 1).result()
 
 
@@ -200,7 +200,7 @@ def test_nobody_waits_for_a_pipe_that_a_stranger_holds(tmp_path, how):
 
     begun = time.monotonic()
     with Workers(1) as workers:
-        with pytest.raises((TimeoutError, WorkerDied), match="took longer than|exit code 7"):
+        with pytest.raises((TimeoutError, WorkerDied), match=r"took longer than|exit code 7"):
             workers.call(task, (), timeout=0.3 if how == "timeout" else None).result()
         assert workers.submit(abs, -1).result() == 1
     assert time.monotonic() - begun < 6
@@ -259,7 +259,8 @@ def test_folders_of_killed_programs_are_swept(tmp_path):
     env = os.environ | {"TMPDIR": str(tmp_path)}
 
     def start():
-        process = subprocess.Popen([sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        process = subprocess.Popen([sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env=env)
         return process, os.path.dirname(process.stdout.readline().strip())
 
     killed, lost = start()

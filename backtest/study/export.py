@@ -68,7 +68,7 @@ class Mirror:
             try:
                 return optuna.create_study(storage=storage, study_name=name, directions=[*self._study.directions],
                                            load_if_exists=True)
-            except (SQLAlchemyError, ImportError) as error:
+            except (SQLAlchemyError, ImportError, ValueError) as error:
                 if left and isinstance(error, (IntegrityError, OperationalError)):  # two that create its tables at once
                     time.sleep(PAUSE)
                     continue

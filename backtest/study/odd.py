@@ -29,7 +29,7 @@ class Odd:
         known = self._keys.setdefault(context, set())
         new = [f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items()
                if key not in known]
-        known |= faults.keys()
+        known.update(faults)
         if new:
             more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
             warnings.warn(f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "

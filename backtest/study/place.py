@@ -29,7 +29,7 @@ def path_of(url: str) -> Path:
     """
     got = repr(url_without_password(url)) if isinstance(url, str) else shown(url)
     if not isinstance(url, str) or "://" not in url:
-        near = f"; did you mean {url_without_password(f'sqlite:///{url}')!r}?" if isinstance(url, (str, Path)) else ""
+        near = f"; did you mean {'sqlite:///' + url_without_password(str(url))!r}?" if isinstance(url, (str, Path)) else ""
         raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {got}{near}")
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite":

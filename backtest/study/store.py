@@ -319,7 +319,8 @@ class Store:
             known = {key: row for key, row in self._known(context, keys).items()
                      if row.status != Status.FAILED or row.attempts >= attempts}
             rest = [key for key in dict.fromkeys(keys) if key not in known]
-            leases = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now))
+            leases = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?",
+                                       owner, now))
             held, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
             if any(not isinstance(until, float) or until > latest for _, until in leases):
                 self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
