@@ -11,8 +11,9 @@ import time
 import pytest
 
 import backtest as bt
+from backtest import WorkerUnable
 from backtest.compute import folders
-from backtest.compute.worker import WorkerDied, WorkerUnable
+from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
 from backtest.study.rows import Status
 from backtest.study.store import Store
@@ -73,6 +74,8 @@ def test_workers_that_cannot_start_raise_and_store_nothing(tmp_path, monkeypatch
 
 def test_an_interpreter_that_is_not_there(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with Workers(1) as workers, pytest.raises(WorkerUnable, match="must start, got FileNotFoundError"):
+        bt.optimize_many(dict.fromkeys(range(500), Raising()), executor=workers)  # the others are not tried
     with Workers(1) as workers, pytest.raises(WorkerUnable, match=r"FileNotFoundError: .* for sys.executable '/no/such/python'"):
         workers.submit(abs, 1).result()
 
@@ -93,13 +96,12 @@ def test_objectives_that_workers_cannot_load_are_no_failed_trials(tmp_path, text
         import sys
         sys.parent = True
         import backtest as bt, lame
-        from backtest.compute.worker import WorkerUnable
         from backtest.study.store import Store
 
         study = bt.Study({"a": range(5)}, lame.objective, sampler="random", store="sqlite:///x.db", version="1")
         try:
-            study.run(executor=bt.Workers(2), progress=False, catch=Exception)
-        except WorkerUnable as error:
+            study.run(executor=bt.Workers(1), progress=False, catch=Exception)
+        except bt.WorkerUnable as error:
             print(error)
         study.close()
         print(Store("sqlite:///x.db").counts(1))

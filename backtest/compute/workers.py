@@ -252,7 +252,12 @@ class _Slot:
             if self.process is not None and not self.process.is_alive():
                 self._end()
             if self.process is None:
-                self.process = Process()
+                try:
+                    self.process = Process()
+                except WorkerUnable:
+                    if left:
+                        continue
+                    raise
             process = self.process
             try:
                 if kills != self._kills:

@@ -69,6 +69,8 @@ def compare(store: Store, context: int, what: str, here: Mapping[str, str]) -> N
     """
     stored = store.description(context).get("code")
     stored = stored if isinstance(stored, dict) else {}
+    if all(stored.get(name) == code for name, code in here.items()):
+        return
     if any(count for status, count in store.counts(context).items() if status != Status.FAILED):
         for name, code in here.items():
             if stored.get(name, code) != code:
@@ -97,11 +99,11 @@ def _sources(value: Any) -> Iterator[Any]:
         yield type(value.__self__) if not isinstance(value.__self__, type) else value.__self__
     elif isinstance(value, (types.FunctionType, type)):
         yield value
-        inner = getattr(value, "__wrapped__", None)
+        inner = inspect.getattr_static(value, "__wrapped__", None)
         if inner is not None:
             yield from _sources(inner)
-    elif isinstance(getattr(value, "__wrapped__", None), types.FunctionType):  # a decorator that makes an object, as bt.line
-        yield from _sources(value.__wrapped__)
+    elif isinstance(inner := inspect.getattr_static(value, "__wrapped__", None), types.FunctionType):  # by an object, as bt.line
+        yield from _sources(inner)
     elif callable(value) and not isinstance(value, (types.BuiltinFunctionType, types.ModuleType)):
         yield type(value)
 
