@@ -24,6 +24,7 @@ from backtest._checks import (
 from backtest.bars import Bars
 from backtest.books import Book, simulate
 from backtest.compute.many import optimize_many
+from backtest.compute.worker import WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.costs import Costs, Execution
 from backtest.expr import param
@@ -70,6 +71,7 @@ __all__ = [
     "Trades",
     "Trial",
     "TrialPruned",
+    "WorkerUnable",
     "Workers",
     "backend",
     "evaluate",

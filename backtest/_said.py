@@ -26,10 +26,25 @@ def url_without_password(url: str) -> str:
     head, colon, rest = url.partition("://")
     if not colon:
         head, rest = "", url
+        if re.match(r"[^\s/:@]*:\S*@", url) is None:
+            return url
     user, at, host = rest.rpartition("@")
     if at and not rest.startswith("/"):  # a path has no user
         rest = f"{user.partition(':')[0]}{':' + HIDDEN if ':' in user else ''}@{host}"
     return _QUERY_PART.sub(rf"\1{HIDDEN}", head + colon + rest)
+
+
+def without_secret(text: str, url: str) -> str:
+    """A text about a URL without the URL's own password, in whatever form it is repeated."""
+    from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+    user = url.partition("://")[2].rpartition("@")[0]
+    secrets = [user.partition(":")[2], *(found.group(0).partition("=")[2] for found in _QUERY_PART.finditer(url))]
+    text = text.replace(url, url_without_password(url))
+    for secret in filter(None, secrets):
+        for form in {secret, unquote(secret), unquote_plus(secret), quote(unquote(secret)), quote_plus(unquote(secret))}:
+            text = text.replace(form, HIDDEN)
+    return text
 
 
 def shown(value: Any) -> str:

@@ -122,7 +122,8 @@ def optimize(
 
     def identity() -> dict[str, Any]:
         parts = ("data", "strategy", "strategy_fingerprint", "execution", "start")
-        return {name: provenance[name] for name in parts} | {"lines": own_lines(strategy), "TA-Lib": metadata.version("TA-Lib")}
+        return {name: provenance[name] for name in parts} | own_lines(strategy) | {
+            "TA-Lib": metadata.version("TA-Lib")}
 
     def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Run]:
         evaluator = cells.evaluators[cell.symbol]

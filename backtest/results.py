@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._checks import InputError, known_names
+from backtest._said import said
 from backtest.books import Book
 from backtest.runs import Run
 from backtest.search import Distribution
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Layout of a saved result; raised when a reader of the old one would misread the new one.
 SCHEMA_VERSION = 1
+#: What ``result.json`` must have to be read again.
+WRITTEN = {"best_params": dict, "provenance": dict, "parameters": list, "mixed": list}
 
 
 class Result:
@@ -157,21 +160,73 @@ def load(path: str | Path) -> Result:
     """Read what :meth:`Result.save` wrote.
 
     The result has its table, parameters, metrics and provenance; it has no bars, so ``.best`` cannot be replayed.
-    """
-    import pandas as pd
 
+    Raises
+    ------
+    InputError
+        No such folder, another layout, or a file of it that is missing or damaged; the message names the file.
+    """
     folder = Path(path)
     if not (folder / "result.json").exists():
         raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
-    written = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    written = _written(folder / "result.json")
+    table = _candidates(folder / "candidates.parquet", written)
+    try:
+        return Result(table, written["best_params"], written["provenance"])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _damaged(folder / "candidates.parquet", said(error)) from error
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"path must be a folder as save wrote it, got a damaged {path.name} in {str(path.parent)!r}: {why}")
+
+
+def _written(path: Path) -> dict[str, Any]:
+    """What ``result.json`` says."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(path, said(error)) from error
+    if not isinstance(written, dict):
+        raise _damaged(path, f"it must hold an object, got {type(written).__name__}")
     if written.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(folder)!r}")
-    table = pd.read_parquet(folder / "candidates.parquet")
-    for name in written["mixed"]:
-        table[name] = table[name].map(ast.literal_eval, na_action="ignore")
-    table = table.set_index(written["parameters"])
+        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in "
+                         f"{str(path.parent)!r}")
+    for name, kind in WRITTEN.items():
+        if not isinstance(written.get(name), kind):
+            raise _damaged(path, f"{name} must be {'an object' if kind is dict else 'a list'}, got {written.get(name)!r}")
+    about = written["provenance"]
+    missing = [name for name in ("metric", "start", "search", "n_evaluated", "is_interrupted") if name not in about]
+    if missing:
+        raise _damaged(path, f"provenance must have {', '.join(missing)}, got none")
+    if not isinstance(about["metric"], str):
+        raise _damaged(path, f"metric must be text, got {about['metric']!r}")
+    return written
+
+
+def _candidates(path: Path, written: Mapping[str, Any]) -> pd.DataFrame:
+    """The table of ``candidates.parquet``, by the parameters that ``result.json`` names."""
+    import pandas as pd
+    import pyarrow
+
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError, pyarrow.ArrowException) as error:
+        raise _damaged(path, said(error)) from error
+    names, mixed, metric = written["parameters"], written["mixed"], written["provenance"]["metric"]
+    columns = [str(each) for each in table.columns]
+    absent = [each for each in (*names, *mixed, metric) if each not in columns]
+    if absent or len(set(columns)) < len(columns) or not len(table):
+        raise _damaged(path, f"it must have rows and a column for each of {', '.join(map(str, (*names, metric)))}, got "
+                             f"{len(table)} rows of {', '.join(columns) or 'nothing'}")
+    try:
+        for name in mixed:
+            table[name] = table[name].map(ast.literal_eval, na_action="ignore")
+        table = table.set_index(names) if names else table
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        raise _damaged(path, said(error)) from error
     table.columns = table.columns.rename("metric")
-    return Result(table, written["best_params"], written["provenance"])
+    return table
 
 
 def json_safe(value: Any) -> Any:

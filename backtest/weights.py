@@ -20,6 +20,7 @@ from backtest.portfolio import Evaluator, Market, Rule, Rules, joined
 from backtest.results import Result
 from backtest.solve import Search, solve
 from backtest.space import Space
+from backtest.study.code import fingerprints
 from backtest.study.fingerprint import label, plain
 
 Floats = NDArray[np.float64]
@@ -136,7 +137,7 @@ def optimize_weights(
     def identity() -> dict[str, Any]:
         mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
         return {name: provenance[name] for name in ("data", "rules", "start", "version")} | {
-            "rule": label(rule), "rebalance": mask, "looks_at": plain("data", data)}
+            "rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
 
     def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Book]:
         return functools.partial(_book, books, params, cell.window, base)

@@ -1,4 +1,4 @@
-"""Worker processes at their edges: starts that fail, where they import from, groups that end as one, folders of killed programs."""
+"""Worker processes at their edges: starts that fail, where they import from, groups that end as one, folders left behind."""
 
 import os
 import signal
@@ -11,8 +11,9 @@ import time
 import pytest
 
 import backtest as bt
+from backtest import WorkerUnable
 from backtest.compute import folders
-from backtest.compute.worker import WorkerDied, WorkerUnable
+from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
 from backtest.study.rows import Status
 from backtest.study.store import Store
@@ -73,7 +74,9 @@ def test_workers_that_cannot_start_raise_and_store_nothing(tmp_path, monkeypatch
 
 def test_an_interpreter_that_is_not_there(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/no/such/python")
-    with Workers(1) as workers, pytest.raises(WorkerUnable, match="FileNotFoundError: .* for sys.executable '/no/such/python'"):
+    with Workers(1) as workers, pytest.raises(WorkerUnable, match="must start, got FileNotFoundError"):
+        bt.optimize_many(dict.fromkeys(range(500), Raising()), executor=workers)  # the others are not tried
+    with Workers(1) as workers, pytest.raises(WorkerUnable, match=r"FileNotFoundError: .* for sys.executable '/no/such/python'"):
         workers.submit(abs, 1).result()
 
 
@@ -93,13 +96,12 @@ def test_objectives_that_workers_cannot_load_are_no_failed_trials(tmp_path, text
         import sys
         sys.parent = True
         import backtest as bt, lame
-        from backtest.compute.worker import WorkerUnable
         from backtest.study.store import Store
 
         study = bt.Study({"a": range(5)}, lame.objective, sampler="random", store="sqlite:///x.db", version="1")
         try:
-            study.run(executor=bt.Workers(2), progress=False, catch=Exception)
-        except WorkerUnable as error:
+            study.run(executor=bt.Workers(1), progress=False, catch=Exception)
+        except bt.WorkerUnable as error:
             print(error)
         study.close()
         print(Store("sqlite:///x.db").counts(1))
@@ -200,7 +202,7 @@ def test_nobody_waits_for_a_pipe_that_a_stranger_holds(tmp_path, how):
 
     begun = time.monotonic()
     with Workers(1) as workers:
-        with pytest.raises((TimeoutError, WorkerDied), match="took longer than|exit code 7"):
+        with pytest.raises((TimeoutError, WorkerDied), match=r"took longer than|exit code 7"):
             workers.call(task, (), timeout=0.3 if how == "timeout" else None).result()
         assert workers.submit(abs, -1).result() == 1
     assert time.monotonic() - begun < 6
@@ -259,7 +261,8 @@ def test_folders_of_killed_programs_are_swept(tmp_path):
     env = os.environ | {"TMPDIR": str(tmp_path)}
 
     def start():
-        process = subprocess.Popen([sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
+        process = subprocess.Popen([sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                   env=env)
         return process, os.path.dirname(process.stdout.readline().strip())
 
     killed, lost = start()

@@ -10,7 +10,7 @@ import typer
 import backtest
 from backtest._checks import choice
 from backtest.cli import levels, optimize, portfolio, study
-from backtest.cli.console import console, errors, plain_errors, show_warning
+from backtest.cli.console import console, errors, plain_errors, quiet_pipe, show_warning
 from backtest.config import levels as levels_config
 from backtest.config import optimize as optimize_config
 from backtest.config import portfolio as portfolio_config
@@ -26,7 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example "
-    "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted.",
+    "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted, 141 "
+    "whatever read the output has closed it, as head does.",
 )
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look into a store of results.")
 app.add_typer(store_app, name="store")
@@ -35,7 +36,8 @@ app.add_typer(store_app, name="store")
 def main() -> None:
     """Run the command line."""
     warnings.showwarning = show_warning  # type: ignore[assignment]  # reads the message alone
-    app()
+    with quiet_pipe():
+        app()
 
 
 def backend() -> None:

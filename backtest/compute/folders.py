@@ -10,10 +10,11 @@ import stat
 import tempfile
 from typing import Any
 
+fcntl: Any
 try:
     import fcntl
 except ImportError:  # Windows, where nothing is swept: it has no lock that ends with its process in any case
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 #: A file that the living program of a folder holds locked.
 LOCK = "lock"

@@ -139,6 +139,10 @@ def _on_executor(work: list[Problem], options: dict[str, Any], until: float | No
                 results[places[future]] = future.result()
             except WorkerDied as error:  # a signal, the system's memory killer: of this problem alone
                 results[places[future]] = error
+            except BaseException:  # of the executor: it would be the others' too
+                for each in waiting:
+                    each.cancel()
+                raise
             tick()
         failed = raises and any(isinstance(results[places[future]], Exception) for future in done)
         if failed or (until is not None and time.monotonic() >= until):

@@ -77,8 +77,11 @@ class Process:
         import subprocess
 
         self._lock, self._is_ended, self._buffer = threading.Lock(), False, bytearray()
-        self._said = tempfile.TemporaryFile() if _IS_POSIX else None  # noqa: SIM115 - until the end of the process
         self.last_words = ""
+        try:
+            self._said = tempfile.TemporaryFile() if _IS_POSIX else None  # noqa: SIM115 - until the end of the process
+        except OSError as error:  # no room
+            raise WorkerUnable(f"a worker process must start, got no file for what it says: {said(error)}") from error
         errors = _dup_of_stderr() if _IS_POSIX else -1
         options: dict[str, Any] = {"start_new_session": True, "pass_fds": (errors,), "stderr": self._said} if _IS_POSIX else {}
         command = [sys.executable, *_flags(), "-c", _START, str(os.getpid()), str(errors)]
@@ -171,7 +174,7 @@ class Process:
         timer.daemon = True
         timer.start()
         try:
-            data: bytes = self._popen.stdout.read(1 << 20)  # type: ignore[assignment]  # unbuffered, it reads what is there
+            data = bytes(self._popen.stdout.read(1 << 20))  # unbuffered, it reads what is there
         finally:
             timer.cancel()
         if not data:

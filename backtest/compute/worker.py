@@ -10,6 +10,7 @@ import signal
 import struct
 import sys
 import threading
+import warnings
 from typing import Any
 
 from backtest._checks import BacktestError
@@ -174,7 +175,9 @@ def _guard(parent: int) -> None:
         os._exit(1)
     except OSError:  # an old or guarded system: the reading thread notices too, when it may run
         return
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, of which there are none yet
+        child = os.fork()
     if child:
         os.waitpid(child, 0)
         os.close(watched)

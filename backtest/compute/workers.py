@@ -42,10 +42,10 @@ class Workers(Executor):
     Notes
     -----
     Processes are started at the first task, never forked, and stay until :meth:`shutdown`, the end of a ``with`` block, or
-    of the program; if the parent is killed, they end too, with all that their tasks have started (each is the head of a
-    process group of its own).  They import from where the parent does, and from nowhere else.  They do not import the parent's main module: what is
-    defined there, in a notebook or in ``python -c`` is sent by value, so no ``if __name__ == "__main__"`` is needed.  BLAS
-    runs on one thread in each.  After a fork, the child's pool starts workers of its own.
+    of the program; if the parent is killed, they end too, with all that their tasks have started: each is the head of a
+    process group of its own.  They import from where the parent does, and from nowhere else.  They do not import the parent's
+    main module: what is defined there, in a notebook or in ``python -c`` is sent by value, so no ``if __name__ ==
+    "__main__"`` is needed.  BLAS runs on one thread in each.  After a fork, the child's pool starts workers of its own.
 
     What ends a worker (a signal, the system's memory killer, ``os._exit``) fails its task with ``WorkerDied``, and another
     takes its place.  Where none can start, or take in its task (a module that is missing, an objective that cannot be loaded),
@@ -252,7 +252,12 @@ class _Slot:
             if self.process is not None and not self.process.is_alive():
                 self._end()
             if self.process is None:
-                self.process = Process()
+                try:
+                    self.process = Process()
+                except WorkerUnable:
+                    if left:
+                        continue
+                    raise
             process = self.process
             try:
                 if kills != self._kills:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError, known_names
+from backtest._said import said
 from backtest.bars import Bars
 from backtest.costs import Costs
 from backtest.space import NONE
@@ -106,4 +107,4 @@ def imported(what: str, name: str, folder: Path) -> Any:
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"{what} must name something importable, got {name!r}: {error}") from error
+        raise InputError(f"{what} must name something importable, got {name!r}: {said(error)}") from error

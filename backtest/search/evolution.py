@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError, ObjectiveError, number, whole
+from backtest._said import said
 from backtest.search.direct import CALLBACK_STOP, MAX_COUNT, MAXFUN_PER_PARAM, box, checked_scores
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class _Carried(Exception):
     """An exception on its way through scipy, which gives ValueError, TypeError and StopIteration meanings of its own."""
 
     def __init__(self, error: Any) -> None:
-        super().__init__(str(error))
+        super().__init__(said(error))
         self.error = error
 
 

@@ -19,6 +19,7 @@ from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.study.interruptions import Interruptions, Stopped
+from backtest.study.odd import no_object
 from backtest.study.owners import has_died, new_owner
 from backtest.study.propose import Candidate, Proposer
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
@@ -293,6 +294,10 @@ class Driver:
             if each.key in others:
                 self.proposer.elsewhere[each.key] = each.row
         self._absorb(list(reserved.known.values()))
+        for each in candidates:
+            if each.key in reserved.known and each.key not in self.study.memory:  # it says that it is another candidate's
+                self._odd({each.key: no_object("params", reserved.known[each.key].params)})
+                self.proposer.elsewhere[each.key] = each.row
         return [each for each in candidates if each.key in mine]
 
     def _bury(self) -> None:

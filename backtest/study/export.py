@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._checks import InputError
+from backtest._said import said, shown, url_without_password, without_secret
 from backtest.study.engine import distribution, frozen, label_of, quiet
 from backtest.study.owners import new_owner
 from backtest.study.state import State
@@ -51,7 +52,7 @@ class Mirror:
         import optuna
 
         if not isinstance(storage, (str, optuna.storages.BaseStorage)):
-            raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {storage!r}")
+            raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {shown(storage)}")
         self._study, self._copied, self._looked = study, 0, time.monotonic()
         with quiet():
             self._target = self._opened(storage, name or study.name)
@@ -62,17 +63,22 @@ class Mirror:
         import optuna
         from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
+        failure = ""
         for left in reversed(range(ATTEMPTS)):
             try:
                 return optuna.create_study(storage=storage, study_name=name, directions=[*self._study.directions],
                                            load_if_exists=True)
-            except (SQLAlchemyError, ImportError) as error:
+            except (SQLAlchemyError, ImportError, ValueError) as error:
                 if left and isinstance(error, (IntegrityError, OperationalError)):  # two that create its tables at once
                     time.sleep(PAUSE)
                     continue
-                raise InputError(f"storage must be one that Optuna can open, such as 'sqlite:///dashboard.db', got {storage!r}: "
-                                 f"{error}") from error
-        raise AssertionError("unreachable")
+                failure = said(error)
+                break
+        # Not from the other error, nor while it is handled: what it says may have the password.
+        got = repr(url_without_password(storage)) if isinstance(storage, str) else shown(storage)
+        if isinstance(storage, str):
+            failure = without_secret(failure, storage)
+        raise InputError(f"storage must be one that Optuna can open, such as 'sqlite:///dashboard.db', got {got}: {failure}")
 
     def look(self) -> None:
         """Copy what is new if it is time; if another driver copies just now, later."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError
+from backtest._said import without_password
 
 
 def label(objective: Any) -> Any:
@@ -22,6 +25,20 @@ def label(objective: Any) -> Any:
     if module == "__main__":  # a program's is its file's name; a notebook and python -c have none
         module = Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem
     return f"{module}.{kind.__qualname__}" if module else kind.__qualname__
+
+
+def clean(value: Any) -> Any:
+    """A plain value without the passwords of URLs in it: they say nothing of what was evaluated, and change."""
+    if isinstance(value, str):
+        return without_password(value)
+    if isinstance(value, (list, tuple)):
+        return [clean(each) for each in value]
+    return {key: clean(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+
+
+def digest(value: Any, **options: Any) -> bytes:
+    """What a context is known by."""
+    return hashlib.blake2b(json.dumps(value, **options).encode(), digest_size=16).digest()
 
 
 def plain(name: str, value: Any) -> Any:

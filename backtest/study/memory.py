@@ -18,6 +18,8 @@ from backtest.expr import Node
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.search.cache import TrialCache
 from backtest.space import Space
+from backtest.study.code import compare, fingerprints
+from backtest.study.fingerprint import clean, digest
 from backtest.study.rows import Row
 from backtest.study.store import Store
 
@@ -41,7 +43,8 @@ class Memory:
     url : str
         Of the store.
     what : mapping
-        All that scores depend on beside the parameters; plain values.  Another one is another context.
+        All that scores depend on beside the parameters; plain values.  Another one is another context.  Under ``code`` are
+        fingerprints of functions by name, which make no other context: where they differ, a warning says so.
     columns : sequence of str
         Names of the columns of scores.
 
@@ -54,8 +57,12 @@ class Memory:
     def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str]) -> None:
         self.evaluate, self.space, self.columns, self.known = evaluate, space, list(columns), 0
         self.store = Store(url)
-        fingerprint = hashlib.blake2b(json.dumps(["kernels", what, self.columns], sort_keys=True).encode(), digest_size=16)
-        self.context = self.store.context(fingerprint.digest(), "optimize", {**what, "metrics": self.columns})
+        parts = {key: each for key, each in what.items() if key != "code"}
+        before, parts = digest(["kernels", parts, self.columns], sort_keys=True), clean(parts)
+        fingerprint = digest(["kernels", parts, self.columns], sort_keys=True)
+        self.context = self.store.context(fingerprint, "optimize", {**parts, "metrics": self.columns},
+                                          None if before == fingerprint else before)
+        compare(self.store, self.context, "a search with a store", what.get("code", {}))
         self._cache = TrialCache(self._behind, MAX_ENTRIES)
 
     def _behind(self, keys: Sequence[bytes]) -> dict[bytes, Floats]:
@@ -179,15 +186,15 @@ class SweepMemory(Memory):
             self.flush()
 
 
-def own_lines(strategy: Strategy) -> list[list[str]]:
-    """Module, name and version of every line of a strategy that is a user's function.
+def own_lines(strategy: Strategy) -> dict[str, Any]:
+    """``lines``: module, name and version of every line of a strategy that is a user's function; and their ``code``.
 
     Raises
     ------
     InputError
         One has no version.
     """
-    found: dict[tuple[str, ...], None] = {}
+    found: dict[tuple[str, ...], Any] = {}
     names = (*CONDITIONS, *LEVELS, "size", "max_bars")
     waiting: list[Any] = [getattr(strategy, name) for name in names if hasattr(strategy, name)]
     while waiting:
@@ -199,6 +206,7 @@ def own_lines(strategy: Strategy) -> list[list[str]]:
             if line.version is None:
                 raise InputError(f"line {line!r} must have a version to use a store (@bt.line(..., version=\"1\")), got none: "
                                  "code cannot tell by itself whether it still means the same")
-            found[tuple(map(str, line.identity))] = None
+            found[tuple(map(str, line.identity))] = line.function
         waiting += node.args
-    return sorted(map(list, found))
+    code = fingerprints({f"line {module}.{name}": function for (module, name, _), function in found.items()})
+    return {"lines": sorted(map(list, found)), "code": code}

@@ -29,7 +29,7 @@ class Odd:
         known = self._keys.setdefault(context, set())
         new = [f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items()
                if key not in known]
-        known |= faults.keys()
+        known.update(faults)
         if new:
             more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
             warnings.warn(f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
@@ -81,10 +81,10 @@ def _fault(row: Row) -> str:
 def objects(texts: Sequence[str | None]) -> list[dict[str, Any] | None]:
     """JSON objects, None where a text is none; an empty one where there is no text."""
     try:
-        found = json.loads("[" + ",".join(each or "{}" for each in texts) + "]")
+        found = json.loads(f"[{','.join(each or '{}' for each in texts)}]")
         if len(found) == len(texts) and all(type(each) is dict for each in found):
             return found  # type: ignore[no-any-return]
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         pass  # one of them is none: which, is asked of each
     return [_object(each) for each in texts]
 
@@ -92,7 +92,7 @@ def objects(texts: Sequence[str | None]) -> list[dict[str, Any] | None]:
 def _object(text: str | None) -> dict[str, Any] | None:
     try:
         found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return found if type(found) is dict else None
 

@@ -1,12 +1,22 @@
-"""Where a store is: its URL, checked, as a path."""
+"""Where a store is: its URL, checked, as a path; and what its database says, in words that say what to do."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from backtest._checks import StoreError
 from backtest._said import said, shown, url_without_password
+
+#: Seconds a driver waits for another one's transaction.
+PATIENCE = 60.0
+#: What to do, by a word in the database's own message.
+_RULES = {"not a database": "must be a SQLite database of this library", "readonly": "must be writable",
+          "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
+          "full": "must have room on its disk", "disk I/O": "must be on a disk that can be written",
+          "unable to open": "must be a file we may open", "locked": f"must be free within {PATIENCE:.0f} s"}
 
 
 def path_of(url: str) -> Path:
@@ -19,7 +29,7 @@ def path_of(url: str) -> Path:
     """
     got = repr(url_without_password(url)) if isinstance(url, str) else shown(url)
     if not isinstance(url, str) or "://" not in url:
-        near = f"; did you mean {url_without_password(f'sqlite:///{url}')!r}?" if isinstance(url, (str, Path)) else ""
+        near = f"; did you mean {'sqlite:///' + url_without_password(str(url))!r}?" if isinstance(url, (str, Path)) else ""
         raise StoreError(f"store must be a URL such as 'sqlite:///study.db', got {got}{near}")
     scheme, _, rest = url.partition("://")
     if scheme != "sqlite":
@@ -46,3 +56,20 @@ def check(path: Path, must_exist: bool) -> None:
             raise StoreError(f"store must be {'an existing file' if must_exist else 'a file'}, got {str(path)!r}")
     except OSError as error:  # a name that is too long, a folder that we may not look into
         raise StoreError(f"store must be a file we may open, got {str(path)!r}: {said(error)}") from None
+
+
+@contextlib.contextmanager
+def complaints(path: Path) -> Iterator[None]:
+    """Errors of the database, in words that say what to do."""
+    import sqlite3
+
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:  # the latter from the driver's own cursor
+        text = str(error.orig if isinstance(error, DBAPIError) else error)
+        for word, rule in _RULES.items():
+            if word in text:
+                raise StoreError(f"store {rule}, got {str(path)!r}: {text}; what was stored before is kept") from error
+        raise StoreError(f"store {str(path)!r} failed: {text}") from error

@@ -80,9 +80,9 @@ def of_rows(rows: Sequence[Row], space: Space, number: int, n_values: int = 1,
         if odd is not None:
             odd(faults)
         sound = [row.key not in faults for row in rows]
-        rows, given, extras = (list(itertools.compress(each, sound)) for each in (rows, given, extras))
+        rows, given, extras = _only(rows, sound), _only(given, sound), _only(extras, sound)
     batch, inside = space.encode_batch(given)  # type: ignore[arg-type]  # without None now
-    rows, extras = (list(itertools.compress(each, inside.tolist())) for each in (rows, extras))
+    rows, extras = _only(rows, inside.tolist()), _only(extras, inside.tolist())
     batch = batch[inside]
     found: list[Finished] = []
     for row, key, place, params, extra in zip(rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras,
@@ -94,6 +94,10 @@ def of_rows(rows: Sequence[Row], space: Space, number: int, n_values: int = 1,
         found.append(Finished(number + len(found), params, _values(row), Status(row.status), key, tuple(place), row.seconds,
                               row.finished, extra.get("error"), reports, extra.get("attrs")))
     return found
+
+
+def _only(values: Sequence[Any], which: list[bool]) -> list[Any]:
+    return list(itertools.compress(values, which))
 
 
 def _is_extra(extra: dict[str, Any]) -> bool:

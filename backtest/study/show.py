@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Of a context's description, what people need not read.
-UNSAID = ("metrics", "cells")
+UNSAID = ("metrics", "cells", "code")
 #: Letters of one value.
 LONGEST = 300
 
@@ -38,12 +38,12 @@ def words(description: Mapping[str, Any]) -> str:
     said = []
     for key in keys:
         value = description[key]
-        text = str(value)
+        text = without_password(str(value))
         if isinstance(value, dict):
-            text = ", ".join(f"{name} {each}" for name, each in value.items() if _says(each))
+            text = without_password(", ".join(f"{name} {each}" for name, each in value.items() if _says(each)))
         if _says(value) and text:
             text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-            said.append(without_password(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}"))
+            said.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
     return ", ".join(said)
 
 

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest._checks import StoreError, StoreVersionError, StoreWarning
-from backtest.study.odd import Odd, context_fault
-from backtest.study.place import check, path_of
+from backtest.study.odd import Odd, context_fault, objects
+from backtest.study.place import PATIENCE, check, complaints, path_of
 from backtest.study.rows import COLUMNS, Row, Status, insertions, on_keys
 from backtest.study.tables import tables
 
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: Marks a SQLite file as one of ours ("btks").
 APPLICATION_ID = 0x62746B73
-#: Seconds a driver waits for another one's transaction.
-PATIENCE = 60.0
 #: Seconds from now in which any lease ends; one that ends later was given by another clock.
 LONGEST_LEASE = 60.0
 #: Rows of a transaction that stores many.
@@ -58,13 +56,6 @@ class Reserved(NamedTuple):
     mine: list[bytes]
     known: dict[bytes, Row]
     others: list[bytes]  # another driver evaluates them now
-
-
-#: What to do, by a word in the database's own message.
-_RULES = {"not a database": "must be a SQLite database of this library", "readonly": "must be writable",
-          "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
-          "full": "must have room on its disk", "disk I/O": "must be on a disk that can be written",
-          "unable to open": "must be a file we may open", "locked": f"must be free within {PATIENCE:.0f} s"}
 
 
 class Store:
@@ -110,7 +101,7 @@ class Store:
                               query={"mode": "ro" if self.read_only else "rwc", "uri": "true"})
         engine = sa.create_engine(where, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool,
                                   connect_args={"timeout": PATIENCE, "check_same_thread": False})
-        with self._complaints():
+        with complaints(self.path):
             connection = engine.connect()
             try:
                 self._connection = connection
@@ -169,22 +160,6 @@ class Store:
                 time.sleep(0.01)
 
     @contextlib.contextmanager
-    def _complaints(self) -> Iterator[None]:
-        """Errors of the database, in words that say what to do."""
-        import sqlite3
-
-        from sqlalchemy.exc import DBAPIError
-
-        try:
-            yield
-        except (DBAPIError, sqlite3.Error) as error:  # the latter from the driver's own cursor
-            said, path = str(error.orig if isinstance(error, DBAPIError) else error), repr(str(self.path))
-            for word, rule in _RULES.items():
-                if word in said:
-                    raise StoreError(f"store {rule}, got {path}: {said}; what was stored before is kept") from error
-            raise StoreError(f"store {path} failed: {said}") from error
-
-    @contextlib.contextmanager
     def _session(self, writes: bool = True) -> Iterator[None]:
         """One transaction of this thread; after a fork, on a connection of the child's own."""
         with self._lock:
@@ -192,7 +167,7 @@ class Store:
                 self._pid = os.getpid()
                 self._closing()  # keeps the parent's, which is the parent's to close
                 self._connection = self._connect()
-            with self._complaints(), self._transaction() if writes else contextlib.nullcontext():
+            with complaints(self.path), self._transaction() if writes else contextlib.nullcontext():
                 yield
 
     @contextlib.contextmanager
@@ -237,9 +212,12 @@ class Store:
 
     # -- contexts ------------------------------------------------------------------------------------------------------
 
-    def context(self, fingerprint: bytes, name: str, description: Mapping[str, Any]) -> int:
-        """Number of the context with a fingerprint; made if it is not there."""
+    def context(self, fingerprint: bytes, name: str, description: Mapping[str, Any], before: bytes | None = None) -> int:
+        """Number of the context with a fingerprint; made if it is not there, or taken from the fingerprint it had before."""
         with self._session():
+            if before is not None:
+                self._run("UPDATE OR IGNORE contexts SET fingerprint = ?, description = ? WHERE fingerprint = ?",
+                          (fingerprint, json.dumps(description), before))
             self._run("INSERT INTO contexts (fingerprint, name, description, created) VALUES (?, ?, ?, ?) "
                       "ON CONFLICT (fingerprint) DO NOTHING", (fingerprint, name, json.dumps(description), time.time()))
             return int(self._one("SELECT id FROM contexts WHERE fingerprint = ?", (fingerprint,)))
@@ -254,6 +232,18 @@ class Store:
                 warnings.warn(f"contexts must be as this library writes them, got number {number} of {str(self.path)!r} with "
                               f"{fault}; left out", StoreWarning, stacklevel=2)
         return [dict(each) | {"description": json.loads(each["description"])} for each in found if faults[each["id"]] is None]
+
+    def description(self, context: int) -> dict[str, Any]:
+        """Of a context; nothing if it has none, or an odd one."""
+        with self._session(writes=False):
+            return objects([self._one("SELECT description FROM contexts WHERE id = ?", (context,))])[0] or {}
+
+    def describe(self, context: int, more: Mapping[str, Any]) -> None:
+        """Add to a context's description."""
+        with self._session():
+            text = self._one("SELECT description FROM contexts WHERE id = ?", (context,))
+            self._run("UPDATE contexts SET description = ? WHERE id = ?",
+                      (json.dumps({**(objects([text])[0] or {}), **more}), context))
 
     def counts(self, context: int) -> dict[Status, int]:
         """Results of a context by status."""
@@ -299,8 +289,8 @@ class Store:
 
     def _insert(self, context: int, rows: Iterable[Row]) -> None:
         rows = list(rows)
-        for statement, parameters in on_keys("DELETE FROM results", context, self.odd.among(context, (row.key for row in rows))):
-            self._run(statement, parameters)
+        for delete, keys in on_keys("DELETE FROM results", context, self.odd.among(context, (row.key for row in rows))):
+            self._run(delete, keys)
         for statement, parameters in insertions(context, rows):
             self._run(statement, parameters)
 
@@ -329,9 +319,10 @@ class Store:
             known = {key: row for key, row in self._known(context, keys).items()
                      if row.status != Status.FAILED or row.attempts >= attempts}
             rest = [key for key in dict.fromkeys(keys) if key not in known]
-            found = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now))
-            held, latest = {row[0] for row in found}, now + max(lease, LONGEST_LEASE)
-            if any(not isinstance(until, float) or until > latest for _, until in found):
+            leases = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?",
+                                       owner, now))
+            held, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
+            if any(not isinstance(until, float) or until > latest for _, until in leases):
                 self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
             mine = [key for key in rest if key not in held]
             if mine:

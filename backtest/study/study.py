@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import hashlib
-import json
 import logging
 import math
 import threading
@@ -18,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from backtest._checks import FallbackWarning, FingerprintMismatch, InputError, StoreError, choice, number, whole
 from backtest.space import Space
+from backtest.study.code import compare, fingerprints
 from backtest.study.driver import Driver
 from backtest.study.engine import Engine
 from backtest.study.export import Mirror, export, to_frame
-from backtest.study.fingerprint import label, plain
+from backtest.study.fingerprint import clean, digest, label, plain
 from backtest.study.propose import Proposer
 from backtest.study.records import Finished, of_rows
 from backtest.study.state import State
@@ -127,16 +126,18 @@ class Study(State):
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
         what = {"objective": label(self.objective), "version": self.version, "directions": self.directions,
                 "data": plain("data", data)}
-        fingerprint = hashlib.blake2b(json.dumps(["study", self.name, what]).encode(), digest_size=16).digest()
+        before, what = digest(["study", self.name, what]), clean(what)  # earlier releases knew it with its passwords
+        fingerprint = digest(["study", self.name, what])
         same_name = [each for each in store.contexts() if each["name"] == self.name]
-        known = [each["id"] for each in same_name if each["fingerprint"] == fingerprint]
+        known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, before)]
         has_results = bool(known) and bool(store.counts(known[0]))
         if resume == "never" and has_results:
             raise StoreError(f"study {self.name!r} must be new with resume='never', got {sum(store.counts(known[0]).values()):,} "
                              "results in the store; give it another name or version")
         if resume == "require" and not known:
             for each in same_name:
-                other = {key: value for key, value in each["description"].items() if key in what and value != what[key]}
+                there = clean(each["description"])
+                other = {key: value for key, value in there.items() if key in what and value != what[key]}
                 if other:
                     differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
                     raise FingerprintMismatch(f"study {self.name!r} must be the one in the store, got another one: {differs}")
@@ -144,7 +145,9 @@ class Study(State):
         # For another driver that joins; a sampler or pruner that has no name is not in it.
         how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
         self.context = store.context(fingerprint, self.name, what | how | {"metrics": metrics, "seed": self.seed,
-                                                                           "space": self.space.to_dict()})
+                                                                           "space": self.space.to_dict()},
+                                     None if before == fingerprint else before)
+        compare(store, self.context, f"study {self.name!r}", fingerprints({"objective": self.objective}))
         with _no_collection():
             rows, self.mark = store.read(self.context)
             found = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.odd.name, self.context))

@@ -1,0 +1,91 @@
+"""Damaged folders of saved results, and output that nobody reads."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import backtest as bt
+from backtest import cli
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    strategy = bt.strategies.sma_cross
+    result = bt.optimize(bt.Bars.sample("GOOG"), strategy, {"fast": [5, 10], "slow": [20, 50], "stop_loss": [None, 0.1]},
+                         costs=bt.Costs(fee_rate=0.001), progress=False)
+    return result.save(tmp_path_factory.mktemp("saved") / "o")
+
+
+def changed(saved, folder, **changes):
+    shutil.copytree(saved, folder)
+    written = json.loads((folder / "result.json").read_text()) | changes
+    (folder / "result.json").write_text(json.dumps({name: each for name, each in written.items() if each != "none"}))
+    return folder
+
+
+@pytest.mark.parametrize(("file", "content", "message"), [
+    ("result.json", b"{", "damaged result.json in .*: JSONDecodeError"), ("result.json", b"\xff\xfe", "UnicodeDecodeError"),
+    ("result.json", b"[1]", "it must hold an object, got list"), ("result.json", b"[" * 100_000, "RecursionError"),
+    ("result.json", b"{}", "schema_version must be 1, got None"), ("candidates.parquet", b"", "damaged candidates.parquet in"),
+    ("candidates.parquet", b"PAR1" * 9, "damaged candidates.parquet in"),
+    ("candidates.parquet", None, "damaged candidates.parquet in .*: FileNotFoundError")])
+def test_damaged_files_of_a_saved_result_are_named(saved, tmp_path, file, content, message):
+    folder = changed(saved, tmp_path / "x")
+    if content is None:
+        (folder / file).unlink()
+    else:
+        (folder / file).write_bytes(content)
+    with pytest.raises(bt.InputError, match=message):
+        bt.load(folder)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"provenance": 5}, "provenance must be an object, got 5"), ({"parameters": "none"}, "parameters must be a list, got None"),
+    ({"provenance": {"metric": "sharpe"}}, "provenance must have start, search, n_evaluated, is_interrupted, got none"),
+    ({"parameters": ["no"]}, "must have rows and a column for each of no, sharpe"),
+    ({"mixed": ["sharpe"]}, "damaged candidates.parquet in .*: ValueError: malformed")])
+def test_results_that_do_not_fit_are_named(saved, tmp_path, changes, message):
+    with pytest.raises(bt.InputError, match=message):
+        bt.load(changed(saved, tmp_path / "x", **changes))
+
+
+def test_random_damage_to_a_saved_result_is_never_a_raw_error(saved, tmp_path):
+    chance, whole = random.Random(3), {}
+    shutil.copytree(saved, tmp_path / "x")
+    for name in ("result.json", "candidates.parquet"):
+        whole[name] = (saved / name).read_bytes()
+    for turn in range(200):
+        name = chance.choice(list(whole))
+        content = bytearray(whole[name])
+        if turn % 4:
+            for _ in range(chance.randrange(1, 5)):
+                content[chance.randrange(len(content))] = chance.randrange(256)
+        else:
+            del content[chance.randrange(len(content)) :]
+        (tmp_path / "x" / name).write_bytes(content)
+        with contextlib.suppress(bt.BacktestError):
+            bt.load(tmp_path / "x")
+        (tmp_path / "x" / name).write_bytes(whole[name])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of a shell")
+@pytest.mark.parametrize("command", ["backend", "--help", "optimize --no-progress"])
+def test_a_reader_that_goes_away_is_no_error(command):
+    child = subprocess.Popen([sys.executable, "-m", "backtest", *command.split()], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()  # as head does, when it has seen enough
+    assert child.stderr.read() == b""
+    assert child.wait() == 141
+    child.stderr.close()
+
+
+def test_a_reader_that_has_seen_it_all_is_no_end():
+    done = subprocess.run(f"{sys.executable} -m backtest backend | cat", shell=True, capture_output=True, text=True, check=True)
+    assert "kernels" in done.stdout
+    assert "141" in CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).output
