@@ -71,7 +71,8 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
         sections.refuse_reading(data, "samples only")
     reading = sections.reading(data)
     how = {"forecasts": forecast.get("kind", "prices"), "reference": rules.pop("reference", "prev_close")}
-    return Config({symbol: _series(symbol, file, forecast, folder, how, reading) for symbol, file in files.items()}, rules | search)
+    series = {symbol: _series(symbol, file, forecast, folder, how, reading) for symbol, file in files.items()}
+    return Config(series, rules | search)
 
 
 def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any],
@@ -88,6 +89,6 @@ def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, h
     with table.source.named():
         found = prices_of(table, reading, list(named.values()))
     table.source.log()
-    columns = {target: found.others[named[key]] for target, key in (("high_pred", "high"), ("low_pred", "low"),
-                                                                    ("position", "position"))}
+    columns: dict[str, Any] = {target: found.others[named[key]] for target, key in (
+        ("high_pred", "high"), ("low_pred", "low"), ("position", "position"))}
     return windows.series(from_prices(found, symbol), **columns, **how)

@@ -37,7 +37,7 @@ def read_tables(path: str | Path | None, example: str, sections: Iterable[str],
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"CONFIG must be TOML in UTF-8, got {str(path)!r}: {error}; save it as UTF-8") from None
+        raise InputError(f"CONFIG must be TOML, got {str(path)!r}, which is not UTF-8: {error}; save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
         raise InputError(f"CONFIG must be TOML, got {str(path)!r}: {error}") from None
     return _checked(tables, sections, told), path.parent

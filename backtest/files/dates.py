@@ -95,8 +95,9 @@ def _normal(texts: pd.Series[Any]) -> pd.Series[Any]:
     texts = texts.str.replace(r"\s+", " ", regex=True)
     texts = texts.str.replace(r"(?i)(?<=\d) ?([ap])\.?m\b\.?", lambda found: f" {found[1].upper()}M", regex=True)
     texts = texts.str.replace(r"(?:UTC|GMT)(?=[+-])", "", regex=True)
-    return texts.str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True).str.replace(r"(\d),(?= ?\d{1,2}:)", r"\1 ", regex=True).str.replace(
-        r"  +", " ", regex=True)
+    texts = texts.str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
+    texts = texts.str.replace(r"(\d),(?= ?\d{1,2}:)", r"\1 ", regex=True)
+    return texts.str.replace(r" {2,}", " ", regex=True)
 
 
 def _numbered(texts: pd.Series[Any]) -> pd.Series[Any]:

@@ -45,8 +45,8 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
         bad = ~(_matches(bare, number) | _is_missing(bare))
         if bad.any():
             row = int(bad.argmax())
-            raise DataError(f"column {name!r} must hold numbers, got {texts[row]!r} {source.at(row)}; decimal= and thousands= say "
-                            "which marks they have")
+            raise DataError(f"column {name!r} must hold numbers, got {texts[row]!r} {source.at(row)}; decimal= and "
+                            "thousands= say which marks they have")
         if thousands:
             bare = bare.str.replace(thousands, "", regex=False)
         found[name] = _as_floats(bare.str.replace(decimal, ".", regex=False))

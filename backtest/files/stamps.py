@@ -55,7 +55,7 @@ def is_row_numbers(values: NDArray[Any], is_range: bool) -> bool:
     if most >= LEAST_STAMP or least < 0:
         return False
     counts = is_range or (least in (0, 1) and most - least + 1 == len(values))
-    return bool(counts or not (EXCEL[0] <= least and most <= EXCEL[1] or FIRST_YEAR <= least and most <= LAST_YEAR
+    return bool(counts or not ((EXCEL[0] <= least and most <= EXCEL[1]) or (least >= FIRST_YEAR and most <= LAST_YEAR)
                                or _are_months(values)))
 
 
@@ -106,7 +106,7 @@ def _stamps(values: Ints, digits: int) -> NDArray[Any]:
     bad |= days.astype("datetime64[M]") != months  # 31 April
     found = days.astype("datetime64[s]") + (hour * 3600 + minute * 60 + second)
     found[bad] = np.datetime64("NaT")
-    return found
+    return np.asarray(found)
 
 
 def _is_unix(values: NDArray[Any], per_second: int) -> bool:
@@ -125,10 +125,10 @@ def _from_unix(values: NDArray[Any], per_second: int, name: str, source: Source)
         raise DataError(f"{name} must hold times in {unit}, got {_shown(values[row])} {source.at(row)}")
     to_nanos = 10**9 // per_second
     if (values == np.floor(values)).all():
-        return (values.astype(np.int64) * to_nanos).astype("datetime64[ns]")
+        return np.asarray((values.astype(np.int64) * to_nanos).astype("datetime64[ns]"))
     whole = np.floor(values)  # a float has no more than microseconds of today's times
     micros = np.round((values - whole) * (to_nanos / 1000)).astype(np.int64)
-    return (whole.astype(np.int64) * to_nanos + micros * 1000).astype("datetime64[ns]")
+    return np.asarray((whole.astype(np.int64) * to_nanos + micros * 1000).astype("datetime64[ns]"))
 
 
 def _from_excel(values: NDArray[Any], name: str, source: Source) -> NDArray[Any]:
@@ -136,9 +136,10 @@ def _from_excel(values: NDArray[Any], name: str, source: Source) -> NDArray[Any]
     far = ~((days >= 61) & (days < 100_000))  # before 1 March 1900 spreadsheets disagree
     if far.any():
         row = int(far.argmax())
-        raise DataError(f"{name} must hold serial days of a spreadsheet (61 to 99999), got {_shown(values[row])} {source.at(row)}")
+        raise DataError(f"{name} must hold serial days of a spreadsheet (61 to 99999), got {_shown(values[row])} "
+                        f"{source.at(row)}")
     millis = np.round(days * 86_400_000).astype(np.int64)
-    return EXCEL_ZERO + millis * np.timedelta64(1_000_000, "ns")
+    return np.asarray(EXCEL_ZERO + millis * np.timedelta64(1_000_000, "ns"))
 
 
 def _from_compact(values: Ints, dates: str, name: str, source: Source) -> NDArray[Any]:
@@ -153,7 +154,7 @@ def _from_compact(values: Ints, dates: str, name: str, source: Source) -> NDArra
     if bad.any():
         row = int(bad.argmax())
         raise DataError(f"{name} must hold dates as {dates}, got {values[row]} {source.at(row)}; dates= says what they are")
-    return found.astype("datetime64[ns]")
+    return np.asarray(found, dtype="datetime64[ns]")
 
 
 def _by_format(values: Ints, dates: str) -> NDArray[Any]:

@@ -83,9 +83,11 @@ def prices_of(table: Table, reading: Reading, others: Sequence[str] = (), *, rev
     roles = _roles(table, reading)
     for name in PRICES:
         if name not in roles:
+            hint = _of_levels(table.names) or f"; columns={{{name.title()!r}: ...}} names it"
+            if table.is_text and not roles:
+                hint += ", or the file lacks a first line of names"
             raise DataError(f"frame must have a column {name.title()!r} (any letter case), got columns "
-                            f"{', '.join(map(str, table.names))}{_of_levels(table.names)}"
-                            f"; columns={{{name.title()!r}: ...}} names it")
+                            f"{', '.join(map(str, table.names))}{hint}")
     if reading.adjust is not None and "adj close" not in roles:
         raise DataError(f"frame must have a column 'Adj Close' to adjust by, got columns {', '.join(map(str, table.names))}")
     wanted = {role: roles[role] for role in _ROLES if role in roles}

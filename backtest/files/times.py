@@ -79,6 +79,36 @@ def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "
         raise
 
 
+def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
+    """An argument of times: a pandas index of dates as it is, anything else as a file's column would be read."""
+    import pandas as pd
+
+    if isinstance(values, pd.DatetimeIndex):
+        return values
+    source = Source()
+    try:
+        column = pd.Series(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must hold dates, got {type(values).__name__}: {error}") from None
+    found = times_of(column, Reading(), source, name)
+    source.log()
+    return found
+
+
+def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
+    """Labels of a frame's rows, if they are dates or numbers that are stamps; None for any other labels."""
+    import pandas as pd
+
+    if isinstance(labels, pd.DatetimeIndex):
+        return labels
+    if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miuf":
+        return None
+    source = Source()
+    found = times_of_labels(labels, Reading(), source)
+    source.log()
+    return found
+
+
 def split(index: pd.DatetimeIndex) -> tuple[NDArray[np.datetime64], str | None]:
     """Times as datetime64, in UTC if they are aware, and their zone's name."""
     if index.tz is None:
