@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: Ways of writing a time that one column may mix: with and without fractions of a second, for example.
 _SHAPES = 8
+_YEARS = (1678, 2261)  # what nanoseconds reach
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
            "december")
 _NAME = r"(?P<month>[A-Za-z]{3,9})\.?"
@@ -181,7 +182,7 @@ def _parsed(texts: pd.Series[Any], order: str) -> _Found | int:
         times = pd.to_datetime(left, format=form, errors="coerce", utc=is_aware)
         if shape["compact"]:  # pandas takes fewer digits too
             times = times.where(left.str.match(r"\d{8}(?!\d)"))
-        good = times.notna()
+        good = times.dt.year.between(*_YEARS)  # NaT is in no year
         if not good.iloc[0]:
             return row
         rows = left.index[good]

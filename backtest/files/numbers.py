@@ -74,12 +74,16 @@ def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
 
 def _marks(columns: Mapping[str, Any], reading: Reading, source: Source) -> tuple[str, str | None]:
     """Decimal mark, and the mark of thousands if there is one."""
-    texts = [text for column in columns.values() for text in dict.fromkeys(column) if not _is_whole(text)]
+    texts: dict[str, str] = {}
+    for name, column in columns.items():
+        for text in dict.fromkeys(column):
+            if not _is_whole(text):
+                texts.setdefault(text, name)
     decimal, thousands = reading.decimal, reading.thousands
     if decimal is None and thousands in (".", ","):
         decimal = "," if thousands == "." else "."
     if decimal is None:
-        decimal = _told_decimal(texts, source)
+        decimal = _told_decimal(texts, columns, source)
     if thousands is None:
         others = {found["mark"] for text in texts if (found := _GROUPED.match(text.lstrip(_CURRENCY)))} - {decimal}
         thousands = others.pop() if len(others) == 1 else None
@@ -94,10 +98,15 @@ def _is_whole(text: str) -> bool:
     return text.isdigit() or text.lower() in MISSING
 
 
-def _told_decimal(texts: list[str], source: Source) -> str:
-    """The decimal mark of a file; an error where it cannot be told."""
+def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> str:
+    """The decimal mark of a file, told from its numbers (text to column); an error where it cannot be told."""
     proofs: dict[str, str] = {}  # the mark, and a text that shows it
     in_doubt = None
+
+    def shown(text: str) -> str:
+        row = int((columns[texts[text]] == text).to_numpy().argmax())
+        return f"{text!r} {source.at(row)} in column {texts[text]!r}"
+
     for text in texts:
         bare = text.lstrip(_CURRENCY).lstrip("+-")
         last = max(bare.rfind("."), bare.rfind(","))
@@ -108,14 +117,14 @@ def _told_decimal(texts: list[str], source: Source) -> str:
             proofs.setdefault(other, text)  # 1,234,567: a decimal mark stands once
         elif other in bare or not _GROUPED.fullmatch(bare):
             proofs.setdefault(mark, text)
-        elif mark == ",":
+        elif mark == "," and in_doubt is None:
             in_doubt = text
     if len(proofs) > 1:
-        raise DataError(f"numbers must have one decimal mark, got {proofs['.']!r} and {proofs[',']!r}; decimal=\",\" or "
-                        'decimal="." says which')
+        raise DataError(f"numbers must have one decimal mark, got {shown(proofs['.'])} and {shown(proofs[','])}; "
+                        'decimal="," or decimal="." says which')
     if proofs:
         return next(iter(proofs))
     if in_doubt is not None:
-        raise DataError(f"numbers must show whether a comma is their decimal mark, got {in_doubt!r}, and three digits behind "
-                        'every comma; decimal="," or thousands="," says which')
+        raise DataError(f"numbers must show whether a comma is their decimal mark, got {shown(in_doubt)}, and three digits "
+                        'behind every comma; decimal="," or thousands="," says which')
     return "."

@@ -92,7 +92,8 @@ def _decoded(content: bytes, path: Path, source: Source) -> str:
 def _separator(lines: list[str], sep: str | None, path: Path, source: Source) -> tuple[str, int]:
     """The separator, and the lines before the header.
 
-    Of the separators that cut most lines into equally many fields, more than one, the one that cuts the header into most.
+    Of the separators that cut most lines into equally many fields, more than one, the one that does so from the earliest line
+    on (a decimal comma does not cut the header), and then the one that makes most fields.
     """
     found: dict[str, tuple[int, int]] = {}
     sample = list(itertools.islice(((row, line) for row, line in enumerate(lines) if line.strip()), _SAMPLE))
@@ -106,8 +107,8 @@ def _separator(lines: list[str], sep: str | None, path: Path, source: Source) ->
             found[each] = (usual, sample[first][0])
     if not found:
         return (sep or ","), 0
-    best = max(fields for fields, _ in found.values())
-    chosen = [each for each, (fields, _) in found.items() if fields == best]
+    best = min((skip, -fields) for fields, skip in found.values())
+    chosen = [each for each, (fields, skip) in found.items() if (skip, -fields) == best]
     if len(chosen) > 1:
         raise _unreadable(path, f"{' and '.join(_WORDS[each] for each in chosen)} may both separate its columns; "
                                 'sep=";" says which')

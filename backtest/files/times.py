@@ -16,6 +16,8 @@ from backtest.files.stamps import is_row_numbers, numbers_as_times
 if TYPE_CHECKING:
     import pandas as pd
 
+#: What nanoseconds since 1970 reach, to the whole year.
+YEARS = (1678, 2261)
 #: Texts that say that there is nothing.
 MISSING = frozenset({"", "nan", "nat", "null", "none", "na", "n/a", "#n/a", "<na>", "-"})
 _NUMBER = r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?"
@@ -51,6 +53,11 @@ def times_of(values: Any, reading: Reading, source: Source, name: str = "the tim
         index, taken, is_utc = _of_texts(column, reading, name, source)
     else:
         raise DataError(f"{name} must hold dates, got {column[0]!r} {source.at(0)}")
+    far = np.asarray((index.year < YEARS[0]) | (index.year > YEARS[1]))
+    if far.any():
+        row = int(far.argmax())
+        raise DataError(f"{name} must be between {YEARS[0]} and {YEARS[1]}, got {index[row]} {source.at(row)}")
+    index = index.as_unit("ns").rename(None)
     if taken:
         is_plain = re.match(r"%Y-%m-%d|%Y%m%d", taken) is not None
         (source.plain if is_plain else source.notes).append(f"{name} taken as {taken}")
