@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import suspects
 from backtest._checks import DataError, Frozen, InputError, did_you_mean
+from backtest.files.reading import Reading, zone
+from backtest.files.tables import PRICES, Prices, prices_of, read_prices, table_of
+from backtest.files.times import split
 from backtest.labels import check_alike, check_beside
 from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PRICES = ("open", "high", "low", "close")
-DATE_NAMES = ("date", "datetime", "time", "timestamp", "index")
 #: What nanoseconds since 1970 reach, to the whole year.
 EARLIEST, LATEST = np.datetime64("1678-01-01T00:00:00"), np.datetime64("2261-12-31T23:59:59")
 
@@ -82,7 +83,7 @@ class Bars(Frozen):
             setattr(self, name, _frozen(values))
         self.volume = None if volume is None else _frozen(_volume(volume, n_bars))
         self.index = None if index is None else _frozen(_index(index, n_bars))
-        self.tz = None if tz is None else _zone(tz)
+        self.tz = None if tz is None else zone(tz)
         self.symbol = str(symbol)
         check_beside(self, given)
 
@@ -113,63 +114,65 @@ class Bars(Frozen):
                        index=stored[f"{symbol}.date"].astype("datetime64[D]"))
 
     @classmethod
-    def read(cls, path: str | Path, *, symbol: str | None = None) -> Bars:
+    def read(cls, path: str | Path, *, symbol: str | None = None, dates: str | None = None, tz: str | None = None,
+             sep: str | None = None, decimal: str | None = None, thousands: str | None = None,
+             columns: Mapping[str, str] | None = None, adjust: str | None = None) -> Bars:
         """Read a CSV or Parquet file, told apart by its ending.
+
+        How the file is written is told from the whole of it and logged (``logging.getLogger("backtest")``); what may mean
+        two things is refused, and the error names the argument that says which.  A file that runs newest first is
+        reversed, with a warning.  ``docs/files.md`` shows which files are read how.
 
         Parameters
         ----------
         path : str or Path
-            ``.csv`` (also ``.csv.gz``) or ``.parquet``.  Columns as in :meth:`from_frame`; in a CSV the time is the
-            column named date, datetime, time or timestamp, or an unnamed first column.
+            ``.csv`` (also ``.csv.gz``, ``.tsv``, ``.txt``) or ``.parquet``.  Columns as in :meth:`from_frame`; in a file
+            of text the time may also be an unnamed first column.
         symbol : str, optional
             Name of the instrument; the file's name by default.
+        dates : str, optional
+            What the times are: a format such as ``"%d/%m/%Y"``, or ``"unix_s"``, ``"unix_ms"``, ``"unix_us"``,
+            ``"unix_ns"``, ``"excel"``.
+        tz : str, optional
+            Time zone of the bars, such as ``"Europe/Berlin"``: times with an offset and unix times are converted, others
+            are that zone's clock.
+        sep, decimal, thousands : str, optional
+            Separator of columns, decimal mark, mark between groups of three digits.
+        columns : mapping of str to str, optional
+            Our name to the file's: ``{"Close": "Schluss", "Date": "Datum"}``.
+        adjust : {"close"}, optional
+            Scale open, high, low and close by the column Adj Close / Close.
+
+        Raises
+        ------
+        InputError, DataError
+            An argument breaks a rule, or the file does; the message names file, row, column and value.
         """
         path = Path(path)
-        bars = cls.from_frame(read_frame(path), symbol=path.name.partition(".")[0] if symbol is None else symbol)
-        suspects.log(bars, path.name)
-        return bars
+        reading = Reading(dates, tz, sep, decimal, thousands, columns, adjust)
+        return from_prices(read_prices(path, reading), path.name.partition(".")[0] if symbol is None else symbol)
 
     @classmethod
-    def from_frame(cls, frame: Any, *, symbol: str = "") -> Bars:
+    def from_frame(cls, frame: Any, *, symbol: str = "", dates: str | None = None, tz: str | None = None,
+                   columns: Mapping[str, str] | None = None, adjust: str | None = None) -> Bars:
         """Bars from a pandas, polars or pyarrow table.
 
         Parameters
         ----------
         frame
-            Columns Open, High, Low, Close and, if there is one, Volume, in any letter case.  The time is a
-            ``DatetimeIndex`` (pandas) or a column named date, datetime, time or timestamp; naive or with a time zone.
+            Columns Open, High, Low, Close and, if there is one, Volume, in any letter case, or o, h, l, c, v.  The time is
+            a ``DatetimeIndex`` (pandas), a column named date, datetime, time, timestamp or open_time (date and time of day
+            may be two columns), or an index of dates, stamps such as 20200131, or unix times; naive or with a time zone.
+            An index that only numbers the rows is no time.
         symbol : str, optional
             Name of the instrument.
+        dates, tz, columns, adjust
+            As in :meth:`read`.
         """
-        import narwhals as nw
-
-        try:
-            table: Any = nw.from_native(frame, eager_only=True, pass_through=True)
-        except nw.exceptions.DuplicateError as error:
-            raise DataError(f"frame must have unique column names, got a duplicate: {error}") from None
-        if not isinstance(table, nw.DataFrame):
-            raise DataError(f"frame must be a pandas, polars or pyarrow table, got {type(frame).__name__}")
-        columns: dict[str, str] = {}
-        for name in table.columns:
-            lower = str(name).lower()
-            if lower in columns and lower in (*PRICES, "volume", *DATE_NAMES):
-                raise DataError(f"frame must have one column {lower!r}, got {columns[lower]!r} and {name!r}")
-            columns[lower] = name
-        for name in PRICES:
-            if name not in columns:
-                raise DataError(f"frame must have a column {name.title()!r} (any letter case), "
-                                f"got columns {', '.join(map(str, table.columns))}{_of_levels(table.columns)}")
-        arrays = {name: table[columns[name]].to_numpy() for name in PRICES}
-        volume = table[columns["volume"]].to_numpy() if "volume" in columns else None
-        times = nw.maybe_get_index(table)
-        if times is None or not _is_time(times):
-            found = next((columns[each] for each in DATE_NAMES if each in columns), None)
-            if found is not None:
-                times = table[found].to_native()
-            elif times is not None and (times.dtype.kind in "iuf" or not len(times)):
-                times = None  # row numbers; anything else that labels the rows has to be dates
-        index, tz = (None, None) if times is None else _times(times)
-        return cls(**arrays, volume=volume, index=index, tz=tz, symbol=symbol)
+        table = table_of(frame, columns)
+        found = prices_of(table, Reading(dates=dates, tz=tz, columns=columns, adjust=adjust), reverses=False)
+        found.source.log()
+        return from_prices(found, symbol)
 
     def check(self) -> pd.DataFrame:
         """What looks like a fault of the data and not like the market; nothing is ever corrected.
@@ -246,28 +249,14 @@ class Bars(Frozen):
         return float(nanos[1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR)
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """A CSV or Parquet file as it is, told apart by its ending; an unnamed index of dates is a column ``index``."""
-    import pandas as pd
-
-    name = path.name.lower()
-    if not path.exists():
-        raise InputError(f"path must be an existing file, got {str(path)!r}")
-    is_csv, is_parquet = name.endswith((".csv", ".csv.gz")), name.endswith((".parquet", ".pq"))
-    if not is_csv and not is_parquet:
-        raise InputError(f"path must end in .csv, .csv.gz or .parquet, got {path.name!r}")
-    try:
-        frame = pd.read_csv(path) if is_csv else pd.read_parquet(path)
-    except (ValueError, OSError, EOFError) as error:  # what parsers raise for bytes they cannot read
-        raise DataError(
-            f"path must be a readable {'CSV' if is_csv else 'Parquet'} file, got {str(path)!r}: {error}"
-        ) from None
-    if is_csv:
-        first = frame.columns[0] if len(frame.columns) else ""
-        if str(first).startswith("Unnamed:"):  # a written index: dates, or row numbers of no interest
-            numbered = pd.api.types.is_numeric_dtype(frame[first])
-            frame = frame.drop(columns=first) if numbered else frame.rename(columns={first: "index"})
-    return frame
+def from_prices(found: Prices, symbol: str = "") -> Bars:
+    """Bars of what a reader found; errors name its file."""
+    index, tz = (None, None) if found.times is None else split(found.times)
+    with found.source.named():
+        bars = Bars(**found.columns, index=index, tz=tz, symbol=symbol)
+    if found.source.name:
+        suspects.log(bars, found.source.name)
+    return bars
 
 
 def _prices(name: str, values: ArrayLike) -> NDArray[np.float64]:
@@ -311,61 +300,6 @@ def _refuse(bad: NDArray[np.bool_], name: str, rule: str, values: NDArray[np.flo
         raise DataError(f"{name} must be {rule}, got {values[row]} against {other[row]} (row {row})")
 
 
-def _zone(tz: Any) -> str:
-    """``tz`` if pandas knows a time zone of that name."""
-    import pandas as pd
-
-    try:
-        if isinstance(tz, str):
-            pd.Timestamp(0, tz=tz)
-            return tz
-    except (KeyError, ValueError, OSError):
-        pass
-    raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {tz!r}")
-
-
-def _of_levels(columns: Sequence[Any]) -> str:
-    """How to take one instrument where columns name prices and instruments, as downloads of several do; else nothing."""
-    for column in columns:
-        if isinstance(column, tuple) and len(column) == 2:
-            for level in (0, 1):
-                if str(column[1 - level]).lower() in PRICES:
-                    return f"; frame.xs({column[level]!r}, axis=1, level={level}) is one instrument"
-    return ""
-
-
-def _is_time(index: Any) -> bool:
-    return getattr(getattr(index, "dtype", None), "kind", "") == "M"
-
-
-def _times(values: Any) -> tuple[NDArray[np.datetime64], str | None]:
-    """Times of any table library as UTC (or naive) datetime64, and the zone's name."""
-    import pandas as pd
-
-    if hasattr(values, "to_pandas") and not isinstance(values, (pd.Index, pd.Series)):
-        values = values.to_pandas()
-    kinds = ("integer", "floating", "mixed-integer-float")
-    if pd.api.types.is_numeric_dtype(values.dtype) or pd.api.types.infer_dtype(values) in kinds:
-        raise DataError(
-            f"the time column must hold dates, got numbers ({values.dtype}); convert them with pandas.to_datetime(..., unit=...)"
-        )
-    try:
-        try:
-            index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values)))
-        except ValueError as error:
-            if "utc=True" not in str(error):
-                raise
-            # Offsets that change with daylight saving: the instants are known, the zone's name is not.
-            index = pd.DatetimeIndex(pd.to_datetime(pd.Index(values), utc=True))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"the time column must hold dates, got {values[:1]!r}: {error}") from None
-    if index.hasnans:
-        raise DataError(f"the time column must have no missing date, got NaT (row {int(index.isna().argmax())})")
-    if index.tz is None:
-        return index.to_numpy(), None
-    return index.tz_convert("UTC").tz_localize(None).to_numpy(), str(index.tz)
-
-
 def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
     index = np.asarray(values)
     if index.dtype.kind != "M":
@@ -383,7 +317,8 @@ def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
     if (steps <= 0).any():
         row = int((steps <= 0).argmax()) + 1
         rule = "without duplicates" if steps[row - 1] == 0 else "sorted, oldest first"
-        raise DataError(f"index must be {rule}, got {index[row]} after {index[row - 1]} (row {row})")
+        hint = "; it runs newest first throughout, so reverse the rows" if (steps < 0).all() else ""
+        raise DataError(f"index must be {rule}, got {index[row]} after {index[row - 1]} (row {row}){hint}")
     return index
 
 

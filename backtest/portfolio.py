@@ -15,6 +15,7 @@ from backtest._said import said
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
+from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_labels, labels, labels_of_index
 from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
 from backtest.periods import Periods, given
@@ -356,16 +357,9 @@ def _rows(values: Any) -> Any:
 
 def _times(source: Any, n_bars: int, is_asked: bool) -> pd.DatetimeIndex | None:
     """Times of the bars as pandas dates, sorted and without duplicates; None where nothing holds dates."""
-    if not is_asked:
-        source = _rows(source)
-        if getattr(getattr(source, "dtype", None), "kind", "") != "M":
-            return None
-    import pandas as pd
-
-    try:
-        times = source if isinstance(source, pd.DatetimeIndex) else pd.DatetimeIndex(source)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"index must hold dates, got {type(source).__name__}: {error}") from None
+    times = times_asked("index", source) if is_asked else times_of_rows(_rows(source))
+    if times is None:
+        return None
     if len(times) != n_bars:
         raise InputError(f"index must have one time per bar ({n_bars}), got {len(times)}")
     if not (times.is_monotonic_increasing and times.is_unique) or times.hasnans:

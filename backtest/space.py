@@ -124,10 +124,13 @@ class Space(Frozen):
         path = Path(path)
         if path.suffix not in (".toml", ".json") or not path.is_file():
             raise SpaceError(f"path must be an existing .toml or .json file, got {str(path)!r}")
-        is_toml, text = path.suffix == ".toml", path.read_text(encoding="utf-8")
+        is_toml = path.suffix == ".toml"
         try:
+            text = path.read_text(encoding="utf-8-sig")
             table = tomllib.loads(text) if is_toml else json.loads(text)
-        except ValueError as error:  # both modules' errors are one
+        except UnicodeDecodeError as error:
+            raise SpaceError(f"{str(path)!r} must be {path.suffix[1:].upper()} in UTF-8, got {error}; save it as UTF-8") from None
+        except (ValueError, OSError, RecursionError) as error:  # what is no TOML and no JSON is a ValueError
             raise SpaceError(f"{str(path)!r} must be {path.suffix[1:].upper()}, got {error}") from None
         if isinstance(table, Mapping) and isinstance(table.get("space"), Mapping):
             table = table["space"]

@@ -167,7 +167,8 @@ class _Backtesting(_View):
 
     def _rounded(self, duration: Any) -> Any:
         """A mean or maximum of durations, up to a whole unit of the bars' distance."""
-        return duration.ceil(self._bar().resolution_string) if isinstance(duration, pd.Timedelta) else duration
+        bar = self._bar()  # undefined for a single bar
+        return duration.ceil(bar.resolution_string) if isinstance(duration, pd.Timedelta) and not pd.isna(bar) else duration
 
     def _drawdowns(self) -> dict[str, Any]:
         durations, depths = self._spells()
@@ -209,7 +210,7 @@ class _Vectorbt(_View):
         super().__init__(run)
         if freq is None:
             if not isinstance(self.times, pd.DatetimeIndex) or len(self.times) < 2:
-                raise InputError("freq must be given where bars have no dates, got None")
+                raise InputError("freq must be given where bars have no dates, or only one, got None")
             freq = pd.Series(self.times).diff().median()
         elif isinstance(freq, str) and not freq[:1].isdigit():
             freq = f"1{freq}"

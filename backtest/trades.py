@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import InputError, choice, known_names, matrix, number, vector
+from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_alike
 from backtest.metrics import ZERO_VARIANCE
 from backtest.periods import NS_PER_DAY
@@ -283,8 +284,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     """
     import pandas as pd
 
-    if index is None and isinstance(getattr(close, "index", None), pd.DatetimeIndex):
-        index = close.index  # type: ignore[union-attr]
+    if index is None and isinstance(close, (pd.DataFrame, pd.Series)):
+        index = times_of_rows(close.index)
     labels: tuple[Any, ...] | None = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
     prices: dict[str, Any] = {name: _price_matrix(name, values) for name, values in
               (("close", close), ("open", open), ("high", high), ("low", low)) if values is not None}
@@ -302,7 +303,7 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     if labels is None and shape[0] > 1:
         labels = tuple(range(shape[0]))
     prices["close"] = _last_valid(prices["close"])
-    times = pd.RangeIndex(shape[1]) if index is None else pd.DatetimeIndex(index)
+    times = pd.RangeIndex(shape[1]) if index is None else times_asked("index", index)
     if len(times) != shape[1]:
         raise InputError(f"index must have one time per bar ({shape[1]}), got {len(times)}")
     return track(_ledger(ledger, shape[1], shape[0], labels), times=times, assets=labels,

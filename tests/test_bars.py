@@ -195,15 +195,15 @@ def test_one_bar_is_enough():
     (frame(Close=[1.0, None, 1, 1, 1, 1]), "close must be finite, got nan (row 1)"),
     (frame(Close=pd.array([1.0, 1, pd.NA, 1, 1, 1], dtype="Float64").tolist()), "close must"),
     (pa.table({"Open": [1.0], "High": [1.0], "Low": [1.0], "Close": [None]}), "close must"),
-    (frame(Date=range(N)).reset_index(drop=True), "the time column must hold dates, got numbers (int64)"),
-    (frame(Date=np.arange(N) + 0.5).reset_index(drop=True), "the time column must hold dates, got numbers (float64)"),
+    (frame(Date=range(N)).reset_index(drop=True), "the time column 'Date' must hold dates, got numbers, 0 (row 0)"),
+    (frame(Date=np.arange(N) + 0.5).reset_index(drop=True), "the time column 'Date' must hold dates, got numbers, 0.5 (row 0)"),
     (frame(Date=np.array(range(N), dtype=object)).reset_index(drop=True),
-     "the time column must hold dates, got numbers (object)"),
+     "the time column 'Date' must hold dates, got numbers, 0 (row 0)"),
     (frame(Date=["2024-01-04", None, "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
-     "the time column must have no missing date, got NaT (row 1)"),
+     "the time column 'Date' must have no missing date, got NaT (row 1)"),
     (frame(Date=["2024-01-04", "x", "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
-     "the time column must hold dates, got"),
-    (frame().set_axis(pd.period_range("2024-01-01", periods=N)), "the time column must hold dates, got"),
+     "the time column 'Date' must hold dates, got 'x' (row 1)"),
+    (frame().set_axis(pd.period_range("2024-01-01", periods=N)), "the index must hold dates, got periods"),
     (frame().iloc[::-1], "index must be sorted, oldest first, got 2024-01-10"),
     (frame().iloc[:0], "bars must hold at least one row, got 0"),
 ])
@@ -214,16 +214,16 @@ def test_bad_tables_are_refused(table, message):
 
 
 @pytest.mark.parametrize(("name", "content", "message"), [
-    ("prices.txt", b"", "path must end in .csv, .csv.gz or .parquet, got 'prices.txt'"),
+    ("prices.xls", b"", "path must end in .csv, .csv.gz, .tsv, .txt or .parquet, got 'prices.xls'"),
     ("prices.csv", b"", "path must be a readable CSV file, got"),
     ("prices.csv", b"Date,Open\n1,2,3\n1,2,3,4,5,6\n", "path must be a readable CSV file, got"),
-    ("prices.csv", b"\xff\xfe\x00\x80", "path must be a readable CSV file, got"),
+    ("prices.csv", b"\xff\xfe\x00\x80\x01", "path must be a readable CSV file, got"),
     ("prices.csv.gz", b"no gzip", "path must be a readable CSV file, got"),
     ("prices.parquet", b"no parquet", "path must be a readable Parquet file, got"),
     ("prices.csv", b"Date,Open,High,Low,Close\n", "bars must hold at least one row, got 0"),
-    ("prices.csv", b"Date,Open,High,Low,Close\n2024-01-01,1,x,1,1\n", "high must hold numbers, got dtype"),
-    ("prices.csv", b"timestamp,Open,High,Low,Close\n1577836800,1,1,1,1\n",
-     "the time column must hold dates, got numbers (int64)"),
+    ("prices.csv", b"Date,Open,High,Low,Close\n2024-01-01,1,x,1,1\n", "column 'High' must hold numbers, got 'x' (row 0, line 2)"),
+    ("prices.csv", b"timestamp,Open,High,Low,Close\n43831,1,1,1,1\n",
+     "the time column 'timestamp' must hold dates, got numbers, 43831 (row 0, line 2), which look like serial days"),
 ])
 def test_bad_files_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)

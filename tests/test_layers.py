@@ -26,6 +26,7 @@ LAYERS = [
     ["search"],
     ["rules", "lines", "expr"],
     ["bars", "suspects", "labels", "periods"],
+    ["files"],
     ["space", "space_params", "where"],
     ["metrics"],
     ["costs"],
@@ -93,7 +94,7 @@ def imported_modules(path):
                 yield next(each for each in places if each.is_file())
 
 
-@pytest.mark.parametrize("folder", ["cli", "compute", "config", "levels", "search", "study"])
+@pytest.mark.parametrize("folder", ["cli", "compute", "config", "files", "levels", "search", "study"])
 def test_a_room_of_several_modules_has_no_circle(folder):
     inside = [path for path in modules() if room(path) == folder]
     arrows = {path: set(imported_modules(path)) & set(inside) for path in inside}

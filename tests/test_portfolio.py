@@ -540,7 +540,7 @@ ONES = np.ones((3, 2))
     ({"periods_per_year": 0}, "periods_per_year must be > 0, got 0"),
     ({"index": pd.date_range("2024", periods=2)}, r"index must have one time per bar \(3\), got 2"),
     ({"index": pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])}, r"index must be sorted, .* got 2024-01-01"),
-    ({"index": ["a", "b", "c"]}, "index must hold dates, got list"),
+    ({"index": ["a", "b", "c"]}, "index must hold dates, got 'a'"),
     ({"benchmark": [1.0]}, "benchmark must have length 3, got 1"),
     ({"costs": bt.Costs(fee_rate=0, borrow_rate=0.1)}, "periods_per_year must be given for a borrow_rate"),
 ])

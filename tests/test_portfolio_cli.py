@@ -135,7 +135,7 @@ def test_weights_files_that_do_not_fit(folder):
                           ("date,AAPL,IBM,XX\n2000-03-01,1,0,0\n", "asset of the weights 'XX' is not known"),
                           ("date,AAPL,IBM\n1999-03-01,1,0\n", "weights must be for bars that have prices, got 1999-03-01"),
                           ("date,AAPL,IBM\n2000-03-01,1,0\n2000-03-01,1,0\n", "weights must have one row per date"),
-                          ("date,AAPL,IBM\nsoon,1,0\n", "column 'date' of w.csv must hold dates"),
+                          ("date,AAPL,IBM\nsoon,1,0\n", "the time column 'date' must hold dates, got 'soon' (row 0, line 2)"),
                           ("day,AAPL,IBM\n2000-03-01,1,0\n", "w.csv must have a column of dates")):
         (folder / "w.csv").write_text(text)
         code, out = invoke("portfolio", "p.toml")

@@ -244,7 +244,7 @@ def test_a_window_begins_their_count_of_bars():
 def test_vectorbt_needs_the_duration_of_a_bar():
     bars = bars_of(*[(100, 101, 99, 100)] * 4)
     stats = run_of(bars, "vectorbt", on(4, 1)).stats
-    with pytest.raises(bt.InputError, match="freq must be given where bars have no dates, got None"):
+    with pytest.raises(bt.InputError, match="freq must be given where bars have no dates, or only one, got None"):
         stats.to_vectorbt()
     with pytest.raises(bt.InputError, match="freq must be a duration > 0, got '0D'"):
         stats.to_vectorbt("0D")

@@ -160,7 +160,7 @@ def test_levels_without_a_config_runs_the_example(tmp_path):
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [
-    ("[levels]", "[level]", "section 'level' is not known (known: symbols, forecast, levels, search); did you mean 'levels'?"),
+    ("[levels]", "[level]", "section 'level' is not known (known: symbols, data, forecast, levels, search); did you mean"),
     ("window =", "windows =", "key of [levels] 'windows' is not known"),
     ('high = "h"', 'high = "hh"', "forecast column of mine.csv 'hh' is not known"),
     ("fee_rate = 0.0005", "", "[levels] must have 'fee_rate'"),

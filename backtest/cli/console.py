@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
 import sys
@@ -82,3 +83,25 @@ def _has_gone(file: int) -> bool:
 def show_warning(message: Warning | str, *_: Any) -> None:
     """One line, without the path and source line that help nobody here."""
     errors.print(f"[bold yellow]warning:[/bold yellow] {escape(without_password(str(message)))}", soft_wrap=True, highlight=False)
+
+
+class _Notes(logging.Handler):
+    """What was told of files, to people; what is as one would expect is left out."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "is_plain", False):
+            errors.print(f"[dim]{escape(record.getMessage())}[/dim]", soft_wrap=True, highlight=False)
+
+
+@contextlib.contextmanager
+def file_notes() -> Iterator[None]:
+    """Show how files are read while a command runs."""
+    logger, handler = logging.getLogger("backtest.files"), _Notes()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

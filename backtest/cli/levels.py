@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 import backtest
 from backtest.cli.console import console, plain_errors
-from backtest.cli.options import ConfigArgument, ProgressOption, ThreadsOption
+from backtest.cli.options import ConfigArgument, ProgressOption, ThreadsOption, reads_files
 from backtest.config import levels as config
 from backtest.levels import windows
 from backtest.tables import number, plain_table
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@reads_files
 def levels(
     config_path: ConfigArgument = None,
     out: Annotated[
@@ -28,13 +29,14 @@ def levels(
     ] = None,
     threads: ThreadsOption = None,
     progress: ProgressOption = None,
+    told: dict[str, Any] | None = None,
 ) -> None:
     """Levels of many symbols and windows: best offsets in sample, and what they earn on the next bars.
 
     With no CONFIG: GOOG, AAPL, IBM and MSFT with simple forecasts, year by year.
     """
     with plain_errors():
-        conf = config.read(config_path)
+        conf = config.read(config_path, told)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         options = conf.options | ({} if threads is None else {"n_threads": threads})

@@ -14,7 +14,7 @@ import backtest
 from backtest._checks import InputError
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import parameter_text, periods_text, show_best, show_cells, time_text
-from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption
+from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption, reads_files
 from backtest.config import optimize as config
 from backtest.periods import given
 from backtest.space import Space
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+@reads_files
 def optimize(
     config_path: ConfigArgument = None,
     out: OutOption = None,
@@ -34,13 +35,14 @@ def optimize(
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 10,
     threads: ThreadsOption = None,
     progress: ProgressOption = None,
+    told: dict[str, Any] | None = None,
 ) -> None:
     """Find the best parameters of a strategy.
 
     With no CONFIG: SMA crossover with stop-loss and take-profit, 25,440 candidates, on embedded daily bars of GOOG.
     """
     with plain_errors():
-        conf = config.read(config_path)
+        conf = config.read(config_path, told)
         if conf.space is None:
             raise InputError("section [space] must be there to optimize, got none; backtest run takes [params]")
         settings = (
@@ -76,6 +78,7 @@ def optimize(
             raise typer.Exit(130)
 
 
+@reads_files
 def run(
     config_path: Annotated[
         Path, typer.Argument(metavar="CONFIG.toml", help="With a section \\[params]: one value per parameter.")
@@ -86,10 +89,11 @@ def run(
             "--out", metavar="DIR", help="Write trades.csv, orders.csv and equity.csv into this folder.", show_default=False
         ),
     ] = None,
+    told: dict[str, Any] | None = None,
 ) -> None:
     """Replay one candidate: statistics and trades."""
     with plain_errors():
-        conf = config.read(config_path)
+        conf = config.read(config_path, told)
         if conf.params is None:
             raise InputError("section [params] must be there to run one candidate, got none")
         bars, window = conf.bars, conf.search.get("window")

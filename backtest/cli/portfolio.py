@@ -14,11 +14,12 @@ import backtest
 from backtest.books import BOOK_STATISTICS
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import periods_text, show_best, show_cells, time_text
-from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption
+from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption, reads_files
 from backtest.config import portfolio as config
 from backtest.tables import contributions, metrics, sparkline, statistics
 
 
+@reads_files
 def portfolio(
     config_path: ConfigArgument = None,
     out: Annotated[Path | None, typer.Option(
@@ -28,13 +29,14 @@ def portfolio(
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 5,
     threads: ThreadsOption = None,
     progress: ProgressOption = None,
+    told: dict[str, Any] | None = None,
 ) -> None:
     """Target weights of several assets to fills, trades and statistics.
 
     With no CONFIG: inverse-volatility weights of four stocks, rebalanced monthly, the look-back searched for.
     """
     with plain_errors():
-        conf = config.read(config_path)
+        conf = config.read(config_path, told)
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
         close = conf.market["close"]

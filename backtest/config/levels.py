@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError, known_names
-from backtest.bars import Bars, read_frame
+from backtest.bars import Bars, from_prices
 from backtest.config import sections
+from backtest.files.reading import KEYS, Reading
+from backtest.files.tables import prices_of, read_table
 from backtest.levels import windows
 
-SECTIONS = ("symbols", "forecast", "levels", "search")
+SECTIONS = ("symbols", "data", "forecast", "levels", "search")
 FORECAST = ("high", "low", "position", "kind")
 LEVELS = ("window", "step", "policies", "fee_rate", "intrabar", "fill_margin", "reference")
 SEARCH = ("method", "bounds", "effort", "maxfun", "seed", "deadline", "n_threads")
@@ -50,11 +52,13 @@ class Config:
     options: dict[str, Any]  # of windows.walk
 
 
-def read(path: str | Path | None) -> Config:
-    """Read a TOML file; None is the embedded example."""
-    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS)
+def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file; None is the embedded example.  What is told stands above the keys of ``[data]``."""
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
     files, forecast = tables.get("symbols", {}), tables.get("forecast", {})
     rules, search = dict(tables.get("levels", {})), dict(tables.get("search", {}))
+    data = tables.get("data", {})
+    known_names("key of [data]", data, KEYS)
     known_names("key of [forecast]", forecast, FORECAST)
     known_names("key of [levels]", rules, LEVELS)
     known_names("key of [search]", search, SEARCH)
@@ -63,22 +67,28 @@ def read(path: str | Path | None) -> Config:
             raise InputError(f"[levels] must have {name!r}, got {rules!r}")
     if not files:
         raise InputError("[symbols] must name at least one file, got none")
+    if all(file == "sample" for file in files.values()):
+        sections.refuse_reading(data, "samples only")
+    reading = sections.reading(data)
     how = {"forecasts": forecast.get("kind", "prices"), "reference": rules.pop("reference", "prev_close")}
-    return Config({symbol: _series(symbol, file, forecast, folder, how) for symbol, file in files.items()}, rules | search)
+    series = {symbol: _series(symbol, file, forecast, folder, how, reading) for symbol, file in files.items()}
+    return Config(series, rules | search)
 
 
-def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any]) -> windows.Series:
+def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any],
+            reading: Reading) -> windows.Series:
     if file == "sample":
         bars = Bars.sample(symbol)
         return windows.series(bars, **windows.simple_forecasts(bars))
-    if not isinstance(file, str):
-        raise InputError(f"[symbols] {symbol} must be a file or 'sample', got {file!r}")
-    frame = read_frame(folder / file)
+    name, reading = sections.file(f"[symbols] {symbol}", file, reading)
+    table = read_table(folder / name, reading)
     named = {
         key: forecast.get(key, default) for key, default in (("high", "high_pred"), ("low", "low_pred"), ("position", "position"))
     }
-    known_names(f"forecast column of {file}", named.values(), [str(name) for name in frame.columns])
-    columns = {
-        target: frame[named[key]] for target, key in (("high_pred", "high"), ("low_pred", "low"), ("position", "position"))
-    }
-    return windows.series(Bars.from_frame(frame, symbol=symbol), **columns, **how)
+    known_names(f"forecast column of {name}", named.values(), [str(each) for each in table.names])
+    with table.source.named():
+        found = prices_of(table, reading, list(named.values()))
+    table.source.log()
+    columns: dict[str, Any] = {target: found.others[named[key]] for target, key in (
+        ("high_pred", "high"), ("low_pred", "low"), ("position", "position"))}
+    return windows.series(from_prices(found, symbol), **columns, **how)

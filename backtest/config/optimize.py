@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError, did_you_mean, known_names
-from backtest.bars import Bars
+from backtest.bars import Bars, from_prices
 from backtest.config import sections
 from backtest.costs import Costs, Execution
+from backtest.files.reading import KEYS
+from backtest.files.tables import read_prices
 from backtest.rules import Strategy
 from backtest.space import NONE, Space
 from backtest.strategies import READY
 
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
-DATA = ("sample", "samples", "file", "files", "symbol")
+DATA = ("sample", "samples", "file", "files", "symbol", *KEYS)
 SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
           "timeout", "store")
 
@@ -24,6 +26,7 @@ EXAMPLE = """\
 # SMA crossover with stop-loss and take-profit on real daily bars: 25,440 candidates.
 [data]
 sample = "GOOG"                 # or: file = "prices.csv"; several: samples = ["GOOG", "AAPL"], files = { A = "a.csv" }
+# dates = "%d/%m/%Y"              # where a file does not tell; also tz, sep, decimal, thousands, columns, adjust: docs/files.md
 
 [strategy]
 name = "sma_cross"              # a ready strategy, or "package.module:name"
@@ -57,15 +60,15 @@ class Config:
     search: dict[str, Any]
 
 
-def read(path: str | Path | None) -> Config:
-    """Read a TOML file; None is the embedded example.
+def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file; None is the embedded example.  What is told stands above the keys of ``[data]``.
 
     Raises
     ------
     InputError
         No such file, no TOML, an unknown section or key, a value that breaks a rule.
     """
-    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS)
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
     bars, source = _bars(tables.get("data", {}), folder)
     costs, search = sections.costs(tables), dict(tables.get("search", {}))
     known_names("key of [search]", search, SEARCH)
@@ -79,20 +82,23 @@ def read(path: str | Path | None) -> Config:
 
 def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars], str]:
     known_names("key of [data]", table, DATA)
-    if sum(key != "symbol" for key in table) != 1:
+    kinds = [key for key in table if key not in ("symbol", *KEYS)]
+    if len(kinds) != 1:
         raise InputError(f"[data] must have one of sample, samples, file and files, got {dict(table)!r}")
-    kind = next(key for key in table if key != "symbol")
+    kind, reading = kinds[0], sections.reading(table)
     given = table[kind]
-    for key, value in table.items():
-        if key not in ("samples", "files") and not isinstance(value, str):
+    for key, value in (("sample", given if kind == "sample" else ""), ("symbol", table.get("symbol", ""))):
+        if not isinstance(value, str):
             raise InputError(f"{key} of [data] must be text, got {value!r}")
     if "symbol" in table and kind != "file":
         raise InputError(f"symbol of [data] must go with file, got {kind} = {given!r}")
-    if kind == "sample":
-        return Bars.sample(given), "embedded daily bars"
-    if kind == "file":
-        return Bars.read(folder / given, symbol=table.get("symbol")), given
-    return sections.samples(given) if kind == "samples" else sections.files(given, folder)
+    if kind in ("sample", "samples"):
+        sections.refuse_reading(table, f"{kind} = {given!r}")
+        return (Bars.sample(given), "embedded daily bars") if kind == "sample" else sections.samples(given)
+    if kind == "files":
+        return sections.files(given, folder, reading)
+    name, reading = sections.file("file of [data]", given, reading)
+    return from_prices(read_prices(folder / name, reading), table.get("symbol", Path(name).name.partition(".")[0])), name
 
 
 def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from backtest._checks import InputError, choice, known_names
 from backtest.allocation import EVERY, calendar, inverse_volatility
-from backtest.bars import DATE_NAMES, read_frame
 from backtest.books import Book, simulate
 from backtest.config import sections
+from backtest.files.reading import KEYS
+from backtest.files.tables import read_wide
 from backtest.portfolio import Rule
 from backtest.results import Result
 from backtest.space import NONE, Space
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
-DATA = ("samples", "files", "close", "open", "high", "low", "weights")
+DATA = ("samples", "files", "close", "open", "high", "low", "weights", *KEYS)
 RULE = ("name", "every", "version")
 PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
 SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout",
@@ -31,6 +32,7 @@ EXAMPLE = """\
 # Inverse-volatility weights of four stocks, rebalanced monthly; the look-back is searched for.
 [data]
 samples = ["AAPL", "GOOG", "IBM", "MSFT"]   # or files = { A = "a.csv" }; or close = "close.csv", open = ..., one column an asset
+# dates = "%d/%m/%Y"              # where files do not tell; also tz, sep, decimal, thousands, columns, adjust: docs/files.md
 # weights = "weights.csv"         # in place of [rule]: a date column and one column an asset; its dates rebalance
 
 [rule]
@@ -97,15 +99,15 @@ class Config:
                                 **self.options, **self.search | more)
 
 
-def read(path: str | Path | None) -> Config:
-    """Read a TOML file; None is the embedded example.
+def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Config:
+    """Read a TOML file; None is the embedded example.  What is told stands above the keys of ``[data]``.
 
     Raises
     ------
     InputError
         No such file, no TOML, an unknown section or key, a value that breaks a rule.
     """
-    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS)
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
     data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
     options = dict(tables.get("portfolio", {}))
     for section, table, known in (("data", data, DATA), ("rule", rule, RULE), ("search", search, SEARCH),
@@ -127,7 +129,7 @@ def read(path: str | Path | None) -> Config:
                          + ("both" if "space" in tables else "neither"))
     return Config(
         source=source, market=market, options=options,
-        weights=_weights(folder / data["weights"], market["close"]) if "weights" in data else None,
+        weights=_weights(data, market["close"], source, folder) if "weights" in data else None,
         rule=_rule(name, every, market["close"], folder) if has_rule else None, rule_name=str(name), every=every,
         version=OURS if name in READY else rule.get("version"),
         space=Space.from_dict(tables["space"], NONE) if has_rule and "space" in tables else None,
@@ -141,35 +143,42 @@ def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str
     kinds = [name for name in ("samples", "files", "close") if name in table]
     if len(kinds) != 1:
         raise InputError(f"[data] must have one of samples, files and close, got {', '.join(kinds) or 'none'}")
+    reading = sections.reading(table)
     if kinds == ["close"]:
-        names = [name for name in ("close", "open", "high", "low") if name in table]
-        return {name: _wide(folder / table[name]) for name in names}, ", ".join(str(table[name]) for name in names)
+        names = {name: sections.file(f"{name} of [data]", table[name], reading)
+                 for name in ("close", "open", "high", "low") if name in table}
+        frames = {name: read_wide(folder / file, how) for name, (file, how) in names.items()}
+        _refuse_mixed({names[name][0]: frame.index for name, frame in frames.items()})
+        return dict(frames), ", ".join(file for file, _ in names.values())
     given = table[kinds[0]]
-    bars, source = sections.samples(given) if kinds == ["samples"] else sections.files(given, folder)
+    if kinds == ["samples"]:
+        if "weights" not in table:
+            sections.refuse_reading(table, f"samples = {given!r}")
+        bars, source = sections.samples(given)
+    else:
+        bars, source = sections.files(given, folder, reading)
+        _refuse_mixed({symbol: each.times() for symbol, each in bars.items()})
     return {name: pd.DataFrame({symbol: pd.Series(getattr(each, name), index=each.times()) for symbol, each in bars.items()})
             for name in ("close", "open", "high", "low")}, source
 
 
-def _wide(path: Path) -> pd.DataFrame:
-    """A table with a date column and one column per asset."""
-    import pandas as pd
-
-    frame = read_frame(path)
-    if not isinstance(frame.index, pd.DatetimeIndex):
-        dates = [name for name in frame.columns if str(name).lower() in DATE_NAMES]
-        if not dates:
-            raise InputError(f"{path.name} must have a column of dates ({', '.join(DATE_NAMES)}), got "
-                             f"{', '.join(map(str, frame.columns[:5]))}")
-        try:
-            frame = frame.set_index(pd.DatetimeIndex(pd.to_datetime(frame[dates[0]]))).drop(columns=dates[0])
-        except (ValueError, TypeError) as error:
-            raise InputError(f"column {dates[0]!r} of {path.name} must hold dates: {error}") from None
-    return frame
+def _refuse_mixed(indexes: Mapping[str, Any]) -> None:
+    """Times with and without a zone, and bars without dates, have no common calendar."""
+    kinds: dict[str, str] = {}
+    for name, index in indexes.items():
+        zone = getattr(index, "tz", None)
+        kind = "no dates" if not hasattr(index, "tz") else "times without a zone" if zone is None else "times with a zone"
+        kinds.setdefault(kind, f"{name} ({kind if zone is None else f'{kind}, {zone}'})")
+    if len(kinds) > 1:
+        raise InputError(f"files must all have times with a zone or all without, got {' and '.join(kinds.values())}; "
+                         'tz="America/New_York" gives all of them one')
 
 
-def _weights(path: Path, close: pd.DataFrame) -> pd.DataFrame:
+def _weights(table: Mapping[str, Any], close: pd.DataFrame, source: str, folder: Path) -> pd.DataFrame:
     """Weights on the bars of the prices; dates that the file leaves out do not rebalance."""
-    frame = _wide(path)
+    name, reading = sections.file("weights of [data]", table["weights"], sections.reading(table))
+    frame = read_wide(folder / name, dataclasses.replace(reading, adjust=None))
+    _refuse_mixed({source: close.index, name: frame.index})
     known_names("asset of the weights", map(str, frame.columns), map(str, close.columns))
     for label in close.columns:
         if label not in frame.columns:

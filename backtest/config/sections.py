@@ -12,13 +12,18 @@ from typing import Any
 
 from backtest._checks import InputError, known_names
 from backtest._said import said
-from backtest.bars import Bars
+from backtest.bars import Bars, from_prices
 from backtest.costs import Costs
+from backtest.files.reading import KEYS, Reading
+from backtest.files.tables import read_prices
 from backtest.space import NONE
 
 
-def read_tables(path: str | Path | None, example: str, sections: Iterable[str]) -> tuple[dict[str, Any], Path]:
+def read_tables(path: str | Path | None, example: str, sections: Iterable[str],
+                told: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Path]:
     """A file's tables, each a known section, and its folder; None is the example.
+
+    What is told (how to read files) stands above the section ``[data]``.
 
     Raises
     ------
@@ -26,23 +31,52 @@ def read_tables(path: str | Path | None, example: str, sections: Iterable[str]) 
         No such file, no TOML, an unknown section, a value outside of any.
     """
     if path is None:
-        return _checked(tomllib.loads(example), sections), Path.cwd()
+        return _checked(tomllib.loads(example), sections, told), Path.cwd()
     path = Path(path)
     if not path.is_file():
         raise InputError(f"CONFIG must be an existing TOML file, got {str(path)!r}")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"CONFIG must be TOML, got {str(path)!r}, which is not UTF-8: {error}; save it as UTF-8") from None
+    except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
         raise InputError(f"CONFIG must be TOML, got {str(path)!r}: {error}") from None
-    return _checked(tables, sections), path.parent
+    return _checked(tables, sections, told), path.parent
 
 
-def _checked(tables: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
+def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str, Any] | None) -> dict[str, Any]:
     known_names("section", tables, sections)
     for name, table in tables.items():
         if not isinstance(table, Mapping):
             raise InputError(f"section {name!r} must be a table [{name}], got {table!r}")
-    return tables
+    if not told:
+        return tables
+    data = dict(tables.get("data", {}))
+    columns = [each["columns"] for each in (data, told) if isinstance(each.get("columns"), Mapping)]
+    merged = {"columns": {ours: theirs for each in columns for ours, theirs in each.items()}} if columns else {}
+    return tables | {"data": data | dict(told) | merged}
+
+
+def reading(table: Mapping[str, Any]) -> Reading:
+    """How files are written: the keys of ``[data]`` that say so."""
+    return Reading(**{key: table[key] for key in KEYS if key in table})
+
+
+def refuse_reading(table: Mapping[str, Any], given: str) -> None:
+    """What says how a file is written needs a file."""
+    for key in KEYS:
+        if key in table:
+            raise InputError(f"{key} must go with files, got {given}")
+
+
+def file(what: str, given: Any, reading: Reading) -> tuple[str, Reading]:
+    """A file, and how it is written: a name, or a table of ``file`` and what differs from ``[data]``."""
+    if isinstance(given, str):
+        return given, reading
+    if not isinstance(given, Mapping) or not isinstance(given.get("file"), str):
+        raise InputError(f"{what} must be a file, or a table such as {{ file = 'a.csv', dates = '%d/%m/%Y' }}, got {given!r}")
+    known_names(f"key of {what}", given, ("file", *KEYS))
+    return given["file"], dataclasses.replace(reading, **{key: value for key, value in given.items() if key != "file"})
 
 
 def record(section: str, kind: Any, table: Mapping[str, Any]) -> Any:
@@ -90,11 +124,13 @@ def samples(given: Any) -> tuple[dict[str, Bars], str]:
     return {name: Bars.sample(name) for name in given}, "embedded daily bars"
 
 
-def files(given: Any, folder: Path) -> tuple[dict[str, Bars], str]:
+def files(given: Any, folder: Path, reading: Reading) -> tuple[dict[str, Bars], str]:
     """``files`` of ``[data]``: bars by symbol, and where they came from."""
-    if not isinstance(given, Mapping) or not given or not all(isinstance(name, str) for name in given.values()):
+    if not isinstance(given, Mapping) or not given:
         raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
-    return {symbol: Bars.read(folder / name, symbol=symbol) for symbol, name in given.items()}, ", ".join(given.values())
+    named = {symbol: file(f"files of [data], {symbol},", each, reading) for symbol, each in given.items()}
+    return ({symbol: from_prices(read_prices(folder / name, how), symbol) for symbol, (name, how) in named.items()},
+            ", ".join(name for name, _ in named.values()))
 
 
 def imported(what: str, name: str, folder: Path) -> Any:

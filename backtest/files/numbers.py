@@ -1,0 +1,130 @@
+"""Texts that are numbers: decimal mark and groups of thousands are told from all numbers of a file together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import DataError
+from backtest.files.reading import Reading, Source
+from backtest.files.times import MISSING
+
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_CURRENCY = "$€£¥"
+#: Marks that only group thousands.
+_GROUPING = "'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+_GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?P<mark>[.,'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])\d{3}(?:(?P=mark)\d{3})*")
+
+
+def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> dict[str, NDArray[np.float64]]:
+    """Columns of texts (pandas Series) as float64, missing ones as NaN.
+
+    Raises
+    ------
+    DataError
+        A text is no number, or nobody can tell a decimal comma from groups of thousands.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    unusual: dict[str, Any] = {}
+    for name, texts in columns.items():
+        is_plain = _matches(texts, _PLAIN) | _is_missing(texts)
+        if is_plain.all() and reading.decimal != "," and reading.thousands != ".":
+            found[name] = _as_floats(texts)
+        else:
+            unusual[name] = texts
+    if not unusual:
+        return found
+    decimal, thousands = _marks({**{name: columns[name] for name in found}, **unusual}, reading, source)
+    number = _pattern(decimal, thousands)
+    for name, texts in unusual.items():
+        bare = texts.str.lstrip(_CURRENCY)
+        bad = ~(_matches(bare, number) | _is_missing(bare))
+        if bad.any():
+            row = int(bad.argmax())
+            raise DataError(f"column {name!r} must hold numbers, got {texts[row]!r} {source.at(row)}; decimal= and "
+                            "thousands= say which marks they have")
+        if thousands:
+            bare = bare.str.replace(thousands, "", regex=False)
+        found[name] = _as_floats(bare.str.replace(decimal, ".", regex=False))
+    return {name: found[name] for name in columns}
+
+
+def _as_floats(texts: Any) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = texts.where(~_is_missing(texts), "nan").to_numpy(dtype=object).astype(np.float64)
+    return array
+
+
+def _matches(texts: Any, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+    return np.fromiter((pattern.fullmatch(text) is not None for text in texts), dtype=np.bool_, count=len(texts))
+
+
+def _is_missing(texts: Any) -> NDArray[np.bool_]:
+    return np.fromiter((text.lower() in MISSING for text in texts), dtype=np.bool_, count=len(texts))
+
+
+def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
+    point = re.escape(decimal)
+    groups = rf"|[1-9]\d{{0,2}}(?:{re.escape(thousands)}\d{{3}})+" if thousands else ""
+    return re.compile(rf"[+-]?(?:(?:\d+{groups})(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
+
+
+def _marks(columns: Mapping[str, Any], reading: Reading, source: Source) -> tuple[str, str | None]:
+    """Decimal mark, and the mark of thousands if there is one."""
+    texts: dict[str, str] = {}
+    for name, column in columns.items():
+        for text in dict.fromkeys(column):
+            if not _is_whole(text):
+                texts.setdefault(text, name)
+    decimal, thousands = reading.decimal, reading.thousands
+    if decimal is None and thousands in (".", ","):
+        decimal = "," if thousands == "." else "."
+    if decimal is None:
+        decimal = _told_decimal(texts, columns, source)
+    if thousands is None:
+        others = {found["mark"] for text in texts if (found := _GROUPED.match(text.lstrip(_CURRENCY)))} - {decimal}
+        thousands = others.pop() if len(others) == 1 else None
+    if decimal != "." and reading.decimal is None:
+        source.notes.append(f"decimal {decimal!r}")
+    if thousands and reading.thousands is None:
+        source.notes.append(f"thousands {thousands!r}")
+    return decimal, thousands
+
+
+def _is_whole(text: str) -> bool:
+    return text.isdigit() or text.lower() in MISSING
+
+
+def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> str:
+    """The decimal mark of a file, told from its numbers (text to column); an error where it cannot be told."""
+    proofs: dict[str, str] = {}  # the mark, and a text that shows it
+    in_doubt = None
+
+    def shown(text: str) -> str:
+        row = int((columns[texts[text]] == text).to_numpy().argmax())
+        return f"{text!r} {source.at(row)} in column {texts[text]!r}"
+
+    for text in texts:
+        bare = text.lstrip(_CURRENCY).lstrip("+-")
+        last = max(bare.rfind("."), bare.rfind(","))
+        if last < 0:
+            continue
+        mark, other = bare[last], "," if bare[last] == "." else "."
+        if bare.count(mark) > 1:
+            proofs.setdefault(other, text)  # 1,234,567: a decimal mark stands once
+        elif other in bare or not _GROUPED.fullmatch(bare):
+            proofs.setdefault(mark, text)
+        elif mark == "," and in_doubt is None:
+            in_doubt = text
+    if len(proofs) > 1:
+        raise DataError(f"numbers must have one decimal mark, got {shown(proofs['.'])} and {shown(proofs[','])}; "
+                        'decimal="," or decimal="." says which')
+    if proofs:
+        return next(iter(proofs))
+    if in_doubt is not None:
+        raise DataError(f"numbers must show whether a comma is their decimal mark, got {shown(in_doubt)}, and three digits "
+                        'behind every comma; decimal="," or thousands="," says which')
+    return "."

@@ -1,0 +1,239 @@
+"""A column of anything to times: dates, texts, numbers; with or without a zone."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest._checks import DataError
+from backtest.files.dates import texts_as_times
+from backtest.files.reading import Reading, Source, zone
+from backtest.files.stamps import is_row_numbers, numbers_as_times
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What nanoseconds since 1970 reach, to the whole year.
+YEARS = (1678, 2261)
+#: Texts that say that there is nothing.
+MISSING = frozenset({"", "nan", "nat", "null", "none", "na", "n/a", "#n/a", "<na>", "-"})
+_NUMBER = r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?"
+
+
+def times_of(values: Any, reading: Reading, source: Source, name: str = "the time column") -> pd.DatetimeIndex:
+    """Values of any kind as times, decided on the whole column; aware times are in ``reading.tz``, a named zone or UTC.
+
+    Raises
+    ------
+    DataError
+        A value is missing or no date, or the column may mean two things; the message names what says which.
+    """
+    import pandas as pd
+
+    column = pd.Series(values).reset_index(drop=True)
+    if not len(column):
+        return pd.DatetimeIndex([])
+    if isinstance(column.dtype, pd.PeriodDtype):
+        raise DataError(f"{name} must hold dates, got periods ({column.dtype}); to_timestamp() makes dates of them")
+    missing = column.isna() | _is_missing_text(column)
+    if missing.any():
+        row = int(missing.to_numpy().argmax())
+        raise DataError(f"{name} must have no missing date, got NaT {source.at(row)}")
+    kind, is_utc, taken = pd.api.types.infer_dtype(column), False, ""
+    if kind in ("datetime64", "datetime", "date"):
+        index = _of_dates(column, name)
+    elif kind in ("integer", "floating", "mixed-integer-float", "decimal"):
+        numbers = column.to_numpy(dtype=np.int64) if kind == "integer" else column.to_numpy(dtype=np.float64)
+        index, taken, is_utc = _of_numbers(numbers, reading, name, source)
+    elif kind == "string":
+        index, taken, is_utc = _of_texts(column, reading, name, source)
+    else:
+        raise DataError(f"{name} must hold dates, got {column[0]!r} {source.at(0)}")
+    far = np.asarray((index.year < YEARS[0]) | (index.year > YEARS[1]))
+    if far.any():
+        row = int(far.argmax())
+        raise DataError(f"{name} must be between {YEARS[0]} and {YEARS[1]}, got {index[row]} {source.at(row)}")
+    index = index.as_unit("ns").rename(None)
+    if taken:
+        is_plain = re.match(r"%Y-%m-%d|%Y%m%d", taken) is not None
+        (source.plain if is_plain else source.notes).append(f"{name} taken as {taken}")
+    return _in_zone(index, reading.tz, is_utc, name, source)
+
+
+def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "the index") -> pd.DatetimeIndex | None:
+    """Labels of rows as times; None if they only number the rows."""
+    import pandas as pd
+
+    if not len(labels):
+        return None
+    if isinstance(labels, pd.MultiIndex):
+        raise DataError(f"{name} must be one level of times, got {labels.nlevels} levels; xs of a pandas table takes one "
+                        "instrument")
+    is_numeric = pd.api.types.is_numeric_dtype(labels.dtype) and not pd.api.types.is_bool_dtype(labels.dtype)
+    if is_numeric and reading.dates is None:
+        numbers = labels.to_numpy(dtype=np.float64, na_value=np.nan)
+        if is_row_numbers(numbers, isinstance(labels, pd.RangeIndex)):
+            return None
+    try:
+        return times_of(labels, reading, source, name)
+    except DataError as error:
+        if is_numeric:
+            raise DataError(f"{error}; if it only numbers the rows, reset_index(drop=True) says so") from None
+        raise
+
+
+def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
+    """An argument of times: a pandas index of dates as it is, anything else as a file's column would be read."""
+    import pandas as pd
+
+    if isinstance(values, pd.DatetimeIndex):
+        return values
+    source = Source()
+    try:
+        column = pd.Series(values)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must hold dates, got {type(values).__name__}: {error}") from None
+    found = times_of(column, Reading(), source, name)
+    source.log()
+    return found
+
+
+def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
+    """Labels of a frame's rows, if they are dates or numbers that are stamps; None for any other labels."""
+    import pandas as pd
+
+    if isinstance(labels, pd.DatetimeIndex):
+        return labels
+    if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miuf":
+        return None
+    source = Source()
+    found = times_of_labels(labels, Reading(), source)
+    source.log()
+    return found
+
+
+def split(index: pd.DatetimeIndex) -> tuple[NDArray[np.datetime64], str | None]:
+    """Times as datetime64, in UTC if they are aware, and their zone's name."""
+    if index.tz is None:
+        return index.to_numpy(), None
+    return index.tz_convert("UTC").tz_localize(None).to_numpy(), str(index.tz)
+
+
+def is_clock(texts: pd.Series[Any]) -> bool:
+    """Are all texts a time of day, such as 09:30, 4:15 PM or 093000?"""
+    return bool(texts.str.fullmatch(_CLOCK).all()) or _is_compact_clock(texts)
+
+
+def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
+    """Days and times of day in one text each."""
+    import pandas as pd
+
+    if _is_compact_clock(clock):
+        width = 4 if clock.str.len().max() <= 4 else 6
+        padded = clock.str.zfill(width)
+        clock = padded.str.replace(r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each),
+                                   regex=True)
+    if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
+        days = pd.Series(pd.DatetimeIndex(days).strftime("%Y-%m-%d"))
+    days = as_text(days)
+    return days.where(~days.str.fullmatch(r"\d{8}").astype(bool), days.str.replace(
+        r"(\d{4})(\d\d)(\d\d)", r"\1-\2-\3", regex=True)) + " " + clock
+
+
+def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Values as stripped texts; whole numbers without a point."""
+    import pandas as pd
+
+    if pd.api.types.is_float_dtype(column.dtype) and (column == np.floor(column)).all():
+        column = column.astype(np.int64)
+    return column.astype(object).map(str).str.strip()
+
+
+def _is_compact_clock(texts: pd.Series[Any]) -> bool:
+    if not texts.str.fullmatch(r"\d{1,6}").all():
+        return False
+    width = 4 if texts.str.len().max() <= 4 else 6
+    return bool(texts.str.zfill(width).str.fullmatch(r"(?:[01]\d|2[0-3])(?:[0-5]\d)+").all())
+
+
+def _is_missing_text(column: pd.Series[Any]) -> Any:
+    import pandas as pd
+
+    if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
+        return np.zeros(len(column), dtype=np.bool_)
+    return column.astype(object).map(lambda value: isinstance(value, str) and value.strip().lower() in MISSING).astype(bool)
+
+
+def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
+    import pandas as pd
+
+    try:
+        try:
+            return pd.DatetimeIndex(pd.to_datetime(pd.Index(column)))
+        except ValueError as error:
+            if "utc=True" not in str(error):
+                raise
+            if any(getattr(value, "tzinfo", None) is None for value in column):
+                raise DataError(f"{name} must hold times that all have a zone or all have none, got both") from None
+            return pd.DatetimeIndex(pd.to_datetime(pd.Index(column), utc=True))  # offsets that differ
+    except (ValueError, TypeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{name} must hold dates, got {column[0]!r}: {error}") from None
+
+
+def _of_numbers(numbers: NDArray[Any], reading: Reading, name: str, source: Source) -> tuple[pd.DatetimeIndex, str, bool]:
+    import pandas as pd
+
+    bad = ~np.isfinite(numbers) | (np.abs(numbers.astype(np.float64)) > 9e18)
+    if bad.any():
+        row = int(bad.argmax())
+        raise DataError(f"{name} must hold dates, got {numbers[row]} {source.at(row)}")
+    times, taken, is_utc = numbers_as_times(numbers, reading.dates, name, source)
+    return pd.DatetimeIndex(times), taken, is_utc
+
+
+def _of_texts(column: pd.Series[Any], reading: Reading, name: str, source: Source) -> tuple[pd.DatetimeIndex, str, bool]:
+    texts = column.astype(object).str.strip()
+    is_format = reading.dates is not None and "%" in reading.dates
+    if not is_format and texts.str.fullmatch(_NUMBER).all():
+        is_whole = not texts.str.contains(".", regex=False).any() and bool((texts.str.len() <= 19).all())
+        numbers = np.array([int(text) if is_whole else float(text) for text in texts])
+        if numbers.dtype.kind not in "if":  # beyond what 64 bits hold
+            numbers = numbers.astype(np.float64)
+        return _of_numbers(numbers, reading, name, source)
+    if reading.dates is not None and not is_format:
+        row = int((~texts.str.fullmatch(_NUMBER).astype(bool)).to_numpy().argmax())
+        raise DataError(f'{name} must hold numbers to be read as dates="{reading.dates}", got {texts[row]!r} {source.at(row)}')
+    index, taken = texts_as_times(texts, reading.dates, name, source)
+    return index, taken, False
+
+
+def _in_zone(index: pd.DatetimeIndex, tz: str | None, is_utc: bool, name: str, source: Source) -> pd.DatetimeIndex:
+    """Times in the zone asked for; an offset is no zone, so without one they are in UTC."""
+    if index.tz is not None:
+        return index.tz_convert(_named_zone(index.tz) if tz is None else tz)
+    if tz is None:
+        return index
+    if is_utc:
+        return index.tz_localize("UTC").tz_convert(tz)
+    placed = index.tz_localize(tz, ambiguous="NaT", nonexistent="NaT")
+    if placed.hasnans:
+        row = int(placed.isna().argmax())
+        twice = not index[[row]].tz_localize(tz, ambiguous=np.array([True]), nonexistent="NaT").hasnans
+        raise DataError(f"{name} must hold times that {tz} has once, got {index[row]} {source.at(row)}, which it has "
+                        f"{'twice' if twice else 'never'} (a change of clocks); times with offsets, or in UTC, are clear")
+    return placed
+
+
+def _named_zone(tz: Any) -> str:
+    """The name of a time zone, or UTC for what only has an offset."""
+    name = getattr(tz, "key", None) or getattr(tz, "zone", None) or "UTC"
+    try:
+        return zone(name)
+    except DataError:
+        return "UTC"
