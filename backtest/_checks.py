@@ -117,17 +117,37 @@ class Frozen:
             setattr(self, name, value)
 
 
+#: Characters of a value in a message.
+_SHOWN = 200
+
+
+def shown(value: Any) -> str:
+    """``repr`` for a message: cut where it is long, and something in its place where there is none."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
+        return f"{'-' * (value < 0)}about 2**{abs(value).bit_length() - 1}"  # Python refuses to write down 5,000 digits
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deep to show"
+    except Exception as error:
+        return f"a {type(value).__name__} (its repr raises {type(error).__name__})"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+
+
 def number(name: str, value: Any, *, low: float | None = None, high: float | None = None, open_low: bool = False,
            infinite: bool = False, error: type[InputError] = InputError) -> float:
     """``value`` as a float inside its bounds (``open_low``: the low bound itself is out)."""
     rule = _rule(low, high, open_low)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise error(f"{name} must be a number{rule}, got {value!r}")
-    result = float(value)
+        raise error(f"{name} must be a number{rule}, got {shown(value)}")
+    try:
+        result = float(value)
+    except OverflowError:  # a whole number beyond 1.8e308
+        raise error(f"{name} must be a finite number{rule}, got {shown(value)}") from None
     if math.isnan(result) or (math.isinf(result) and not infinite):
-        raise error(f"{name} must be a finite number{rule}, got {value!r}")
+        raise error(f"{name} must be a finite number{rule}, got {shown(value)}")
     if (low is not None and (result < low or (open_low and result == low))) or (high is not None and result > high):
-        raise error(f"{name} must be{rule}, got {value!r}")
+        raise error(f"{name} must be{rule}, got {shown(value)}")
     return result
 
 
@@ -212,19 +232,29 @@ def matrix(name: str, value: ArrayLike, *, shape: tuple[int | None, int | None] 
     return _floats(name, value, 2, shape, finite, error)
 
 
+def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDArray[Any]:
+    """``value`` as NumPy has it, NaN where numbers are masked; lists of unequal lengths are refused."""
+    try:
+        if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iuf":
+            return np.ma.filled(value.astype(np.float64), np.nan)
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as wrong:
+        raise error(f"{name} must be an array, got {type(value).__name__}: {wrong}") from None
+
+
 def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,
             error: type[InputError]) -> NDArray[np.float64]:
-    array = np.asarray(value)
+    array = as_array(name, value, error)
     if array.dtype == bool or array.dtype.kind not in "iuf":
         if array.dtype.kind == "O":
             try:
                 array = array.astype(np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise error(f"{name} must hold numbers, got {_no_number(array)}") from None
         else:
             raise error(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.ndim != rank:
-        got = f"shape {array.shape}" if array.ndim else repr(np.asarray(value).item())
+        got = f"shape {array.shape}" if array.ndim else shown(value)
         raise error(f"{name} must have {rank} dimension{'s' * (rank > 1)}, got {got}")
     for axis, expected in enumerate(shape):
         if expected is not None and array.shape[axis] != expected:
@@ -243,7 +273,7 @@ def _no_number(array: NDArray[Any]) -> str:
     for where, each in np.ndenumerate(array):
         try:
             float(each)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             at = ", ".join(f"{axis} {place}" for axis, place in zip(("row", "column"), where, strict=False))
-            return f"{each!r} ({at})" if at else repr(each)
+            return f"{shown(each)} ({at})" if at else shown(each)
     return f"dtype {array.dtype}"

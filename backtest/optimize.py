@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
+
+import numpy as np
 
 from backtest._checks import SpaceError
 from backtest.bars import Bars
@@ -20,7 +22,7 @@ from backtest.rules import Strategy
 from backtest.runs import Run, run
 from backtest.signals import Evaluator
 from backtest.solve import Search, solve
-from backtest.space import Continuous, Space
+from backtest.space import Choice, Continuous, Grid, Space
 from backtest.study.memory import own_lines
 
 
@@ -142,10 +144,27 @@ def _provenance(cells: Cells[Evaluator]) -> dict[str, Any]:
         "costs": of.costs.to_dict(), "execution": of.execution.to_dict(), "start": by_symbol(lambda each: each.fixed_start)}
 
 
+class _Values(Sequence[Any]):
+    """Values of a parameter, made when they are asked for: a fine grid has more than memory holds."""
+
+    def __init__(self, parameter: Grid | Choice) -> None:
+        self._parameter = parameter
+
+    def __len__(self) -> int:
+        return self._parameter.size
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._parameter.decode(self._parameter.at(np.array([range(len(self))[place]]))[0])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._parameter.values())
+
+
 def _combinations(evaluator: Evaluator, space: Space) -> Combinations:
     """What the longest warm-up of a space has to be looked for in: every value, and both ends of continuous ranges."""
-    values = {name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else parameter.values()
-              for name, parameter in space.parameters.items()}
+    values: dict[str, Sequence[Any]] = {
+        name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else _Values(parameter)
+        for name, parameter in space.parameters.items()}
     listed = all_combinations({name: [default] for name, default in evaluator.params.items()} | values)
 
     def combinations(node: Node) -> Iterable[dict[str, Any]]:

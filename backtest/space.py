@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, known_names, matrix
-from backtest.space_params import Choice, Continuous, Grid, Parameter, condition, flattened, parameter
+from backtest._checks import Frozen, SpaceError, as_array, known_names, matrix, shown
+from backtest.enumeration import LIMIT, MAX_COUNTED, Enumeration
+from backtest.space_given import NONE, condition, flattened, nulls, parameter, read_table
+from backtest.space_params import Choice, Continuous, Grid, Parameter
 from backtest.where import Where
 
 __all__ = ["ABSENT", "MAX_COUNTED", "NONE", "Choice", "Continuous", "Grid", "Parameter", "Space"]
@@ -24,14 +26,9 @@ __all__ = ["ABSENT", "MAX_COUNTED", "NONE", "Choice", "Continuous", "Grid", "Par
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: ``where`` is counted exactly over at most this many combinations of the parameters it names.
-MAX_COUNTED = 10_000_000
 #: Key of a parameter whose ``when`` does not hold; no value has it: -0.0 is 0.0, and grids end at 2**53.
 ABSENT = -(2**63)
-#: TOML has no null: in a TOML file this word stands for None.
-NONE = "none"
 _NOTHING = object()
-_CHUNK = 1_000_000  # combinations looked at in one go while counting
 
 
 class Space(Frozen):
@@ -63,7 +60,7 @@ class Space(Frozen):
     one row.
     """
 
-    __slots__ = ("_conditions", "_digest", "_feasible", "_free", "_named", "is_exact", "parameters", "product", "size", "where")
+    __slots__ = ("_conditions", "_digest", "_enumeration", "_named", "is_exact", "parameters", "product", "size", "where")
 
     parameters: dict[str, Parameter]
     where: Where | None
@@ -75,15 +72,14 @@ class Space(Frozen):
     #: Number of candidates; ``math.inf`` with a continuous parameter; an upper bound unless ``is_exact``.
     size: int | float
     is_exact: bool
-    _feasible: Ints | None
-    _free: list[str]  # parameters that ``where`` does not name
+    _enumeration: Enumeration
 
     def __init__(self, parameters: Mapping[str, Any], where: str | None = None) -> None:
         if not isinstance(parameters, Mapping) or not parameters:
-            raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {parameters!r}")
+            raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {shown(parameters)}")
         flat = {name: condition(given) for name, given in flattened(parameters).items()}
         if not flat:
-            raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {parameters!r}")
+            raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {shown(parameters)}")
         self.parameters = {name: parameter(name, given) for name, (given, _) in flat.items()}
         self._conditions = {name: self._condition(name, when) for name, (_, when) in flat.items() if when is not None}
         self.where = None if where is None else Where(where, list(self.parameters))
@@ -91,26 +87,36 @@ class Space(Frozen):
         for name, when in self._conditions.items():
             named += [*when.names, name]
         self._named = list(dict.fromkeys(named))
-        self._free = [name for name in self.parameters if name not in self._named]
         self._digest = hashlib.blake2b("\0".join(sorted(self.parameters)).encode(), digest_size=16).digest()
-        self.product = math.prod(each.size for each in self.parameters.values())
-        self._feasible = self._counted()
-        self.is_exact = not self._named or self.product == math.inf or self._feasible is not None
-        free = math.prod(self.parameters[name].size for name in self._free)
-        self.size = self.product if self._feasible is None else len(self._feasible) * free
+        self._check_named()
+        self._enumeration = Enumeration(self.parameters, self._named, self._conditions, self.where,
+                                        lambda columns: self._seen(columns)[0], self._allowed)
+        self.product, self.size, self.is_exact = (getattr(self._enumeration, each) for each in ("product", "size", "is_exact"))
+        if not self.size:
+            raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
+
+    def _check_named(self) -> None:
+        """Conditions compare float64s."""
+        for name in self._named:
+            each = self.parameters[name]
+            for value in each.choices if isinstance(each, Choice) else ():
+                if type(value) is int and int(float(value)) != value:
+                    raise SpaceError(f"{name} must hold whole numbers up to 2**53 to be in a condition, got {value!r}")
 
     def _condition(self, name: str, when: Any) -> Where:
         known = list(self.parameters)
         try:
             return Where(when, known[: known.index(name)])
         except SpaceError as error:
-            raise SpaceError(f"{name}.when must be a condition on parameters before it, got {when!r}: {error}") from None
+            raise SpaceError(f"{name}.when must be a condition on parameters before it, got {shown(when)}: {error}") from None
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], none: str | None = None) -> Space:
         """A space from a table of parameters and, under ``where``, the condition; the word ``none`` stands for None."""
+        if not isinstance(table, Mapping):
+            raise SpaceError(f"a space must be a table of parameters, got {shown(table)}")
         where = table.get("where")
-        return cls({name: _nulls(value, none) for name, value in table.items() if name != "where"}, where=where)
+        return cls({name: nulls(value, none) for name, value in table.items() if name != "where"}, where=where)
 
     @classmethod
     def read(cls, path: str | Path) -> Space:
@@ -118,25 +124,8 @@ class Space(Frozen):
 
         TOML has no null, so there ``"none"`` stands for None.
         """
-        import json
-        import tomllib
-
-        path = Path(path)
-        if path.suffix not in (".toml", ".json") or not path.is_file():
-            raise SpaceError(f"path must be an existing .toml or .json file, got {str(path)!r}")
-        is_toml = path.suffix == ".toml"
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-            table = tomllib.loads(text) if is_toml else json.loads(text)
-        except UnicodeDecodeError as error:
-            raise SpaceError(f"{str(path)!r} must be {path.suffix[1:].upper()} in UTF-8, got {error}; save it as UTF-8") from None
-        except (ValueError, OSError, RecursionError) as error:  # what is no TOML and no JSON is a ValueError
-            raise SpaceError(f"{str(path)!r} must be {path.suffix[1:].upper()}, got {error}") from None
-        if isinstance(table, Mapping) and isinstance(table.get("space"), Mapping):
-            table = table["space"]
-        if not isinstance(table, Mapping):
-            raise SpaceError(f"{str(path)!r} must hold a table of parameters, got {type(table).__name__}")
-        return cls.from_dict(table, NONE if is_toml else None)
+        table, none = read_table(path)
+        return cls.from_dict(table, none)
 
     def to_dict(self) -> dict[str, Any]:
         """The space as plain lists and numbers; :meth:`from_dict` and, written as JSON, :meth:`read` make it anew."""
@@ -144,25 +133,6 @@ class Space(Frozen):
             name: each.to_dict() | ({"when": self._conditions[name].text} if name in self._conditions else {})
             for name, each in self.parameters.items()}
         return table if self.where is None else table | {"where": self.where.text}
-
-    def _counted(self) -> Ints | None:
-        """Flat numbers of the feasible combinations of the named parameters; None if there are too many."""
-        if not self._named or self.product == math.inf:
-            return None
-        named = {name: self.parameters[name] for name in self._named}
-        sizes = [int(each.size) for each in named.values()]
-        combinations = math.prod(sizes)
-        if combinations > MAX_COUNTED:
-            return None
-        found = []
-        for start in range(0, combinations, _CHUNK):
-            flat = np.arange(start, min(start + _CHUNK, combinations), dtype=np.int64)
-            columns = {name: each.at(digit) for (name, each), digit in zip(named.items(), _digits(flat, sizes), strict=True)}
-            found.append(flat[self._allowed(columns)])
-        feasible = np.concatenate(found)
-        if not len(feasible):
-            raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
-        return feasible
 
     def _seen(self, columns: Mapping[str, Floats]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
         """Columns of a batch as conditions see them, None where a parameter is not there; and where conditional ones are."""
@@ -210,7 +180,7 @@ class Space(Frozen):
         if self.size == math.inf:
             raise SpaceError(f"a space with a continuous parameter ({', '.join(self.continuous)}) has no length")
         if self.size > sys.maxsize:
-            raise SpaceError(f"a space of {self.size:.3g} candidates is longer than len() can say; space.size can")
+            raise SpaceError(f"a space of {_sized(self.size)} candidates is longer than len() can say; space.size can")
         return int(self.size)
 
     def __repr__(self) -> str:
@@ -241,6 +211,9 @@ class Space(Frozen):
     def values(self) -> dict[str, list[Any]]:
         """Every value of every parameter, ``where`` ignored; for finite spaces."""
         len(self)
+        for name, parameter in self.parameters.items():
+            if parameter.size > MAX_COUNTED:
+                raise SpaceError(f"{name} must have at most {MAX_COUNTED:,} values to be listed, got {parameter.size:,}")
         return {name: parameter.values() for name, parameter in self.parameters.items() if not isinstance(parameter, Continuous)}
 
     def candidates(self, positions: Ints) -> tuple[Ints, Floats]:
@@ -258,28 +231,33 @@ class Space(Frozen):
             ``is_exact``, infeasible positions are left out.
         batch : ndarray of float64, shape (n_candidates, n_params)
         """
-        if self.product >= 2**63:
-            raise SpaceError(f"a space of {self.product:.3g} combinations cannot be enumerated; use another search")
-        sizes = [int(parameter.size) for parameter in self.parameters.values()]
-        digits = dict(zip(self.parameters, self._digits_at(positions, sizes), strict=True))
-        numbers = np.zeros(len(positions), dtype=np.int64)
-        batch = np.empty((len(positions), len(sizes)))
-        for column, (name, each) in enumerate(self.parameters.items()):
-            numbers = numbers * sizes[column] + digits[name]
-            batch[:, column] = each.at(digits[name])
+        if self._enumeration.reach >= LIMIT:
+            raise SpaceError(f"a space of {_sized(self.product)} combinations cannot be enumerated; use another search")
+        positions = self._checked(positions)
+        indices = self._enumeration.indices(positions, lambda columns: self._seen(columns)[0])
+        numbers = self._enumeration.numbers(indices)
+        batch = np.empty((len(positions), len(indices)))
+        for column, each in enumerate(self.parameters.values()):
+            batch[:, column] = each.at(indices[column])
         if not self.is_exact:
             inside = self.feasible(batch)
             return numbers[inside], np.ascontiguousarray(batch[inside])
         return numbers, batch
 
-    def _digits_at(self, positions: Ints, sizes: list[int]) -> list[Ints]:
-        if self._feasible is None:
-            return _digits(positions, sizes)
-        rest = math.prod(int(self.parameters[name].size) for name in self._free)
-        named = _digits(self._feasible[positions // rest], [int(self.parameters[name].size) for name in self._named])
-        free = _digits(positions % rest, [int(self.parameters[name].size) for name in self._free])
-        digits = dict(zip((*self._named, *self._free), (*named, *free), strict=True))
-        return [digits[name] for name in self.parameters]
+    def _checked(self, positions: Any) -> Ints:
+        array = as_array("positions", positions, SpaceError)
+        if array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
+            raise SpaceError(f"positions must be a vector of whole numbers, got {array.dtype} of shape {array.shape}")
+        outside = (array < 0) | (array >= int(self.size))
+        if outside.any():
+            row = int(outside.argmax())
+            raise SpaceError(f"positions must be >= 0 and < {self.size:,}, the size of the space, got {array[row]} (row {row})")
+        return array.astype(np.int64)
+
+    @property
+    def can_enumerate(self) -> bool:
+        """Whether candidates can be asked for by position: a finite space of fewer than 2**62 positions."""
+        return self._enumeration.reach < LIMIT // 2
 
     def feasible(self, batch: Floats) -> NDArray[np.bool_]:
         """Which rows of a batch are candidates: ``where`` holds, and what is not there has its first value."""
@@ -387,21 +365,5 @@ class Space(Frozen):
         return rows
 
 
-def _nulls(value: Any, none: str | None) -> Any:
-    """``value`` with None for the word ``none``, at any depth."""
-    if none is None:
-        return value
-    if isinstance(value, Mapping):
-        return {name: value[name] if name == "when" else _nulls(value[name], none) for name in value}
-    if isinstance(value, list):
-        return [_nulls(each, none) for each in value]
-    return None if value == none else value
-
-
-def _digits(flat: Ints, sizes: list[int]) -> list[Ints]:
-    """Mixed-radix digits of flat indices, the last one fastest."""
-    digits = []
-    for size in reversed(sizes):
-        flat, digit = np.divmod(flat, size)
-        digits.append(digit)
-    return digits[::-1]
+def _sized(size: float) -> str:
+    return f"{size:.3g}" if size < 1e300 else shown(size)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, known_names, number
+from backtest._checks import Frozen, SpaceError, number, shown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: Share of a step that a value may lie off its grid before it is refused.
 SNAP = 1e-6
+#: Choices of a parameter at most: an iterator may never end.
+MAX_CHOICES = 10_000_000
 _MAX_EXACT = 2**53  # whole numbers up to here are float64s
+_MAX_FLOAT = int(sys.float_info.max)
 
 
 def _tag(text: str) -> int:
@@ -93,7 +98,11 @@ class Grid(Frozen):
 
     def decode(self, value: float) -> Any:
         """The value of a batch's number, an int on a grid of whole numbers."""
-        return int(value) if self.is_whole else float(value)
+        if not self.is_whole:
+            return float(value)
+        if not math.isfinite(value):
+            raise SpaceError(f"values must be in {self!r}, got {value!r}")
+        return int(value)
 
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
         """Numbers for many values, snapped to the grid, and which of them are on it."""
@@ -132,6 +141,8 @@ class Continuous(Frozen):
         self.low, self.high = number(f"{name}.low", low, error=SpaceError), number(f"{name}.high", high, error=SpaceError)
         if not self.low < self.high:
             raise SpaceError(f"{name}.low must be < high ({high!r}), got {low!r}")
+        if math.isinf(self.high - self.low):
+            raise SpaceError(f"{name} must have a width that is a float64, got low {low!r} and high {high!r}")
         if is_log and self.low <= 0:
             raise SpaceError(f"{name}.low must be > 0 on a log scale, got {low!r}")
         self.is_log = is_log
@@ -189,14 +200,19 @@ class Choice(Frozen):
     __slots__ = ("_bits", "_known", "choices")
 
     def __init__(self, name: str, choices: Iterable[Any]) -> None:
-        self.choices = tuple(value.item() if isinstance(value, np.generic) else value for value in choices)
+        self.choices = tuple(value.item() if isinstance(value, np.generic) else value
+                             for value in itertools.islice(choices, MAX_CHOICES + 1))
         if not self.choices:
             raise SpaceError(f"{name} must have at least one value, got none")
+        if len(self.choices) > MAX_CHOICES:
+            raise SpaceError(f"{name} must have at most {MAX_CHOICES:,} choices, got more")
         for value in self.choices:
             if value is not None and not isinstance(value, (bool, int, float, str)):
-                raise SpaceError(f"{name} must hold numbers, strings, booleans or None, got {value!r}")
+                raise SpaceError(f"{name} must hold numbers, strings, booleans or None, got {shown(value)}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise SpaceError(f"{name} must hold finite numbers, got {value!r}")
+            if isinstance(value, int) and abs(value) > _MAX_FLOAT:
+                raise SpaceError(f"{name} must hold numbers that a float64 has room for, got {shown(value)}")
         self._known = {(type(value), value): index for index, value in enumerate(self.choices)}
         if len(self._known) < len(self.choices):
             twice = next(value for index, value in enumerate(self.choices) if self._known[type(value), value] != index)
@@ -233,6 +249,8 @@ class Choice(Frozen):
 
     def decode(self, value: float) -> Any:
         """The choice of a batch's index."""
+        if not 0 <= value < self.size:
+            raise SpaceError(f"the index of a choice must be >= 0 and < {self.size:,}, got {value!r}")
         return self.choices[int(value)]
 
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
@@ -248,7 +266,7 @@ class Choice(Frozen):
         try:
             return float(self._known[type(value), value])
         except (KeyError, TypeError):
-            raise SpaceError(f"{name} must be one of {self!r}, got {value!r}") from None
+            raise SpaceError(f"{name} must be one of {self!r}, got {shown(value)}") from None
 
     def values(self) -> list[Any]:
         """Every choice, in order."""
@@ -259,7 +277,7 @@ class Choice(Frozen):
         numeric = all(value is None or isinstance(value, (bool, int, float)) for value in self.choices)
         table = np.array([np.nan if numeric and value is None else value for value in self.choices],
                          dtype=np.float64 if numeric else object)
-        return np.asarray(table[values.astype(np.int64)])
+        return np.asarray(table[self.index("choice", values)])
 
     def __repr__(self) -> str:
         return "[" + ", ".join(map(repr, self.choices)) + "]"
@@ -271,97 +289,6 @@ class Choice(Frozen):
 
 Parameter = Grid | Continuous | Choice
 
-_RANGE_KEYS = ("low", "high", "step", "log", "when")
-_CHOICE_KEYS = ("choices", "when")
-
-
-def flattened(given: Mapping[str, Any], group: str = "") -> dict[str, Any]:
-    """Parameters by their names; a mapping that is no range and no choice is a group, whose names get its name and a dot."""
-    flat: dict[str, Any] = {}
-    for name, value in given.items():
-        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
-            raise SpaceError(f"parameter name must be an identifier (dots allowed), got {name!r}")
-        for key, each in (flattened(value, f"{group}{name}.") if _is_group(value) else {f"{group}{name}": value}).items():
-            if key in flat:
-                raise SpaceError(f"parameter {key!r} must be there once, got it twice")
-            flat[key] = each
-    return flat
-
-
-def _is_group(value: Any) -> bool:
-    if not isinstance(value, Mapping) or "choices" in value:
-        return False
-    ends = [value[key] for key in ("low", "high") if key in value]
-    if ends:  # a group may have parameters of these names: then they are no plain values
-        return all(isinstance(end, (Mapping, range, list, tuple)) or _is_distribution(end) for end in ends)
-    return any(key not in _RANGE_KEYS for key in value)
-
-
-def condition(given: Any) -> tuple[Any, str | None]:
-    """What is given for a parameter without its ``when``, and that."""
-    if not isinstance(given, Mapping) or "when" not in given:
-        return given, None
-    return {key: value for key, value in given.items() if key != "when"}, given["when"]
-
-
-def parameter(name: str, given: Any) -> Parameter:
-    """A parameter from what people write; see :class:`backtest.Space`."""
-    if isinstance(given, (Grid, Continuous, Choice)):
-        return given
-    if isinstance(given, range):
-        if not given:
-            raise SpaceError(f"{name} must have at least one value, got {given!r}")
-        if given.step < 0:
-            raise SpaceError(f"{name}.step must be > 0, got {given.step!r}")
-        return Grid(name, given[0], given[-1], given.step)
-    if _is_distribution(given):
-        return _from_distribution(name, given)
-    if isinstance(given, Mapping):
-        return _from_mapping(name, given)
-    if given is None or isinstance(given, (str, bool, int, float, np.generic)):
-        return Choice(name, [given])
-    if isinstance(given, Iterable):
-        return Choice(name, given)
-    raise SpaceError(f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}}, {{'choices'}}, an Optuna "
-                     f"distribution or a value, got {given!r}")
-
-
-def _from_mapping(name: str, given: Mapping[str, Any]) -> Parameter:
-    if "choices" in given:
-        known_names(f"key of {name}", given, _CHOICE_KEYS, SpaceError)
-        if isinstance(given["choices"], (str, Mapping)) or not isinstance(given["choices"], Iterable):
-            raise SpaceError(f"{name}.choices must be a list of values, got {given['choices']!r}")
-        return Choice(name, given["choices"])
-    known_names(f"key of {name}", given, _RANGE_KEYS, SpaceError)
-    for key in ("low", "high"):
-        if key not in given:
-            raise SpaceError(f"{name} must have a {key!r}, got {dict(given)!r}")
-    is_log = given.get("log", False)
-    if not isinstance(is_log, bool):
-        raise SpaceError(f"{name}.log must be True or False, got {is_log!r}")
-    if given.get("step") is not None:
-        return Grid(name, given["low"], given["high"], given["step"], is_log)
-    return Continuous(name, given["low"], given["high"], is_log)
-
-
-def _is_distribution(given: Any) -> bool:
-    return type(given).__module__ == "optuna.distributions"  # Optuna need not be imported to know
-
-
-def _from_distribution(name: str, given: Any) -> Parameter:
-    kind = type(given).__name__
-    if kind == "CategoricalDistribution":
-        return Choice(name, given.choices)
-    if kind == "IntDistribution":
-        return Grid(name, given.low, given.high, given.step, given.log)
-    if kind != "FloatDistribution":
-        raise SpaceError(f"{name} must be an Int-, Float- or CategoricalDistribution, got {given!r}")
-    if given.step is not None:
-        return Grid(name, given.low, given.high, given.step)
-    if given.low == given.high:
-        return Choice(name, [given.low])
-    return Continuous(name, given.low, given.high, given.log)
-
 
 def _choice_bits(value: Any) -> int:
     """Durable identity of a choice: that of the number in a range if it is one."""
@@ -372,8 +299,11 @@ def _choice_bits(value: Any) -> int:
 
 def _numbers(values: Sequence[Any]) -> Floats:
     """Floats of values; NaN for what is no number."""
-    if all(type(value) in (int, float) for value in values):
-        return np.array(values, dtype=np.float64)
+    try:
+        if all(type(value) in (int, float) for value in values):
+            return np.array(values, dtype=np.float64)
+    except OverflowError:  # a whole number beyond them all
+        values = [math.nan if type(value) is int and abs(value) > _MAX_FLOAT else value for value in values]
     return np.array([value if type(value) in (int, float) else math.nan for value in values], dtype=np.float64)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, did_you_mean
+from backtest._checks import Frozen, SpaceError, did_you_mean, shown
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal,
@@ -21,6 +21,11 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 _LARGEST = 10**300
+#: Nested more deeply than this, or with longer chains of one operator, an expression is refused: each level takes the stack.
+MAX_DEPTH = 200
+#: Powers with larger exponents written out are beyond float64 for nearly every base.
+MAX_EXPONENT = 1000
+_MAX_EXACT = 2**53
 
 
 class Where(Frozen):
@@ -28,7 +33,9 @@ class Where(Frozen):
 
     Allowed: parameter names, numbers, strings, ``None``, ``True``, ``False``, ``+ - * / // % **``, comparisons (also
     chained), ``in`` and ``not in`` a tuple, ``is None`` and ``is not None``, ``and or not`` and parentheses.
-    An order comparison of a number with None is false; ``and`` and ``or`` give true or false.
+    An order comparison of a number with None is false; ``and`` and ``or`` give true or false.  Numbers are float64s: a whole
+    number that is none, such as 2**53 + 1, is refused, and so are arithmetic on text, exponents above 1,000, numbers above
+    1e300 and more than 200 levels of nesting.
 
     Parameters
     ----------
@@ -46,23 +53,27 @@ class Where(Frozen):
 
     def __init__(self, text: str, known: Any) -> None:
         if not isinstance(text, str):
-            raise SpaceError(f"where must be a string such as 'fast < slow', got {text!r}")
+            raise SpaceError(f"where must be a string such as 'fast < slow', got {shown(text)}")
         self.text = text
         try:
             self.tree = ast.parse(text.strip(), mode="eval").body
             names: dict[str, None] = {}
             self._check(self.tree, names)
+        except SpaceError:
+            raise
         except SyntaxError as error:
-            raise SpaceError(f"where must be an expression over parameters, got {text!r}: {error.msg}") from None
+            raise SpaceError(f"where must be an expression over parameters, got {shown(text)}: {error.msg}") from None
+        except ValueError as error:  # NUL, or half a character
+            raise SpaceError(f"where must be an expression over parameters, got {shown(text)}: {error}") from None
         except (RecursionError, MemoryError):
             raise SpaceError(f"where must be simpler, got {len(text):,} characters, too deeply nested") from None
         for name in names:
             if name not in known:
                 raise SpaceError(
-                    f"where must name parameters ({', '.join(known)}), got {name!r} in {text!r}{did_you_mean(name, known)}"
+                    f"where must name parameters ({', '.join(known)}), got {name!r} in {shown(text)}{did_you_mean(name, known)}"
                 )
         if not names:
-            raise SpaceError(f"where must name at least one parameter, got {text!r}")
+            raise SpaceError(f"where must name at least one parameter, got {shown(text)}")
         self.names = tuple(names)
 
     def __repr__(self) -> str:
@@ -71,36 +82,49 @@ class Where(Frozen):
     def __reduce__(self) -> tuple[Any, ...]:
         return Where, (self.text, self.names)
 
-    def _check(self, node: ast.AST, names: dict[str, None], is_list: bool = False) -> None:
-        dotted = _dotted(node)
-        if dotted is not None:
-            names[dotted] = None
+    def _check(self, node: ast.AST, names: dict[str, None], is_list: bool = False, depth: int = 1) -> None:
+        if depth > MAX_DEPTH:
+            raise SpaceError(f"where must be simpler, nested up to {MAX_DEPTH} deep, got {len(self.text):,} characters")
+        name = dotted(node)
+        if name is not None:
+            names[name] = None
             return
         if isinstance(node, ast.Compare):
-            pairs = zip(node.ops, node.comparators, strict=True)
-            allowed = all((isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)))
-                          or (isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None)
-                          or type(op) in _COMPARE for op, right in pairs)
+            allowed = _may_compare(node)
         elif isinstance(node, ast.BinOp):
             allowed = type(node.op) in _ARITHMETIC
+            self._check_numbers(node)
         elif isinstance(node, ast.Constant):
             allowed = node.value is None or isinstance(node.value, (bool, int, float, str))
-            if isinstance(node.value, int) and abs(node.value) > _LARGEST:
-                raise SpaceError(f"where must hold numbers up to {_LARGEST:g}, got {ast.unparse(node)[:40]!r}")
+            if isinstance(node.value, (int, float)):
+                self._check_literal(node.value)
         else:
             allowed = isinstance(node, ast.BoolOp) or (is_list and isinstance(node, (ast.Tuple, ast.List))) or (
                 isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub, ast.UAdd)))
         if not allowed:
             raise SpaceError(f"where may hold parameters, numbers, + - * / // % **, comparisons, in, and, or, not; "
-                             f"got {ast.unparse(node)!r} in {self.text!r}")
-        lists = (
-            [right for op, right in zip(node.ops, node.comparators, strict=True) if isinstance(op, (ast.In, ast.NotIn))]
-            if isinstance(node, ast.Compare)
-            else []
-        )
+                             f"got {ast.unparse(node)!r} in {shown(self.text)}")
+        lists = node.comparators[-1:] if isinstance(node, ast.Compare) and isinstance(node.ops[-1], (ast.In, ast.NotIn)) else []
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
-                self._check(child, names, child in lists)
+                self._check(child, names, child in lists, depth + 1)
+
+    def _check_numbers(self, node: ast.BinOp) -> None:
+        """Arithmetic written out: no text, and no powers beyond any number."""
+        for side in (node.left, node.right):
+            if isinstance(side, ast.Constant) and isinstance(side.value, str):
+                raise SpaceError(f"where must compare values of one kind, got {shown(self.text)}: there is no arithmetic on text")
+        exponent = node.right.operand if isinstance(node.right, ast.UnaryOp) else node.right
+        if isinstance(node.op, ast.Pow) and isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float)) \
+                and exponent.value > MAX_EXPONENT:
+            raise SpaceError(f"where must hold exponents up to {MAX_EXPONENT:,}, got {shown(exponent.value)} in {shown(self.text)}")
+
+    def _check_literal(self, value: float) -> None:
+        if abs(value) > _LARGEST:
+            raise SpaceError(f"where must hold numbers up to {_LARGEST:g}, got {shown(value)}")
+        if isinstance(value, int) and abs(value) > _MAX_EXACT and int(float(value)) != value:
+            raise SpaceError(f"where must hold numbers that are float64s, as whole numbers up to 2**53 are; got {value}, of which "
+                             f"the nearest is {int(float(value))}")
 
     def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Which candidates satisfy the condition.
@@ -113,43 +137,44 @@ class Where(Frozen):
         n = len(next(iter(columns.values())))
         with np.errstate(all="ignore"):
             try:
-                result = self._evaluate(self.tree, columns)
+                result = self.value(self.tree, columns)
             except TypeError as error:
-                raise SpaceError(f"where must compare values of one kind, got {self.text!r}: {error}") from None
+                raise SpaceError(f"where must compare values of one kind, got {shown(self.text)}: {error}") from None
         return np.broadcast_to(_truth(result), (n,)).copy()
 
-    def _evaluate(self, node: ast.AST, columns: Mapping[str, NDArray[Any]]) -> Any:
-        dotted = _dotted(node)
-        if dotted is not None:
-            return columns[dotted]
+    def value(self, node: ast.AST, columns: Mapping[str, NDArray[Any]]) -> Any:
+        """What a part of the expression is for each candidate."""
+        name = dotted(node)
+        if name is not None:
+            return columns[name]
         if isinstance(node, ast.Constant):
             # Floats throughout: whole numbers of NumPy overflow silently and know no 2 ** -1.
             return np.nan if node.value is None else float(node.value) if type(node.value) is int else node.value
         if isinstance(node, ast.BoolOp):
-            parts = [_truth(self._evaluate(value, columns)) for value in node.values]
+            parts = [_truth(self.value(value, columns)) for value in node.values]
             combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return combine.reduce(np.broadcast_arrays(*parts))
         if isinstance(node, ast.UnaryOp):
-            value = self._evaluate(node.operand, columns)
+            value = self.value(node.operand, columns)
             if isinstance(node.op, ast.Not):
                 return np.logical_not(_truth(value))
             return np.multiply(-1.0 if isinstance(node.op, ast.USub) else 1.0, _counted(value))
         if isinstance(node, ast.BinOp):
             return _ARITHMETIC[type(node.op)](
-                _counted(self._evaluate(node.left, columns)), _counted(self._evaluate(node.right, columns))
+                _counted(self.value(node.left, columns)), _counted(self.value(node.right, columns))
             )
         assert isinstance(node, ast.Compare)
         result: Any = True
-        left = self._evaluate(node.left, columns)
+        left = self.value(node.left, columns)
         for op, right_node in zip(node.ops, node.comparators, strict=True):
             if isinstance(op, (ast.In, ast.NotIn)):
                 assert isinstance(right_node, (ast.Tuple, ast.List))
                 right: Any = None
-                found = np.logical_or.reduce([np.broadcast_to(_equal(left, self._evaluate(each, columns)), np.shape(left))
+                found = np.logical_or.reduce([np.broadcast_to(_equal(left, self.value(each, columns)), np.shape(left))
                                               for each in right_node.elts] or [np.zeros(np.shape(left), bool)])
                 step = found if isinstance(op, ast.In) else ~found
             else:
-                right = self._evaluate(right_node, columns)
+                right = self.value(right_node, columns)
                 if isinstance(op, (ast.Is, ast.Eq)):
                     step = _equal(left, right)
                 elif isinstance(op, (ast.IsNot, ast.NotEq)):
@@ -159,6 +184,14 @@ class Where(Frozen):
             result = np.logical_and(result, step)
             left = right
         return result
+
+
+def _may_compare(node: ast.Compare) -> bool:
+    """Order and equality, ``in`` a list at the end of a chain, ``is None``."""
+    last = len(node.ops) - 1
+    return all((isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)) and place == last)
+               or (isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None)
+               or type(op) in _COMPARE for place, (op, right) in enumerate(zip(node.ops, node.comparators, strict=True)))
 
 
 def _equal(left: Any, right: Any) -> Any:
@@ -174,8 +207,17 @@ def _missing(value: Any) -> Any:
 
 
 def _counted(value: Any) -> Any:
-    """True and False as 1 and 0, as in Python; NumPy's booleans add up to a boolean."""
-    return np.asarray(value, dtype=np.float64) if np.asarray(value).dtype == bool else value
+    """Numbers to calculate with; True and False as 1 and 0, as in Python: NumPy's booleans add up to a boolean.
+
+    Raises
+    ------
+    TypeError
+        There is text among them: ``%`` would format it, ``*`` and ``+`` would make more of it.
+    """
+    dtype = np.asarray(value).dtype
+    if dtype.kind in "OUS":
+        raise TypeError("there is no arithmetic on text")
+    return np.asarray(value, dtype=np.float64) if dtype == bool else value
 
 
 def _truth(value: Any) -> Any:
@@ -187,11 +229,11 @@ def _truth(value: Any) -> Any:
     return (array != 0) & ~np.isnan(array)
 
 
-def _dotted(node: ast.AST) -> str | None:
+def dotted(node: ast.AST) -> str | None:
     """``a`` or ``group.a`` as a parameter name."""
     if isinstance(node, ast.Name):
         return node.id
     if isinstance(node, ast.Attribute):
-        head = _dotted(node.value)
+        head = dotted(node.value)
         return None if head is None else f"{head}.{node.attr}"
     return None

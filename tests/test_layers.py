@@ -27,7 +27,7 @@ LAYERS = [
     ["rules", "lines", "expr"],
     ["bars", "suspects", "labels", "periods"],
     ["files"],
-    ["space", "space_params", "where"],
+    ["space", "space_given", "enumeration", "feasible", "intervals", "space_params", "where"],
     ["metrics"],
     ["costs"],
     ["compute"],

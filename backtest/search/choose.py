@@ -70,7 +70,7 @@ def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_tr
 
 def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed: int) -> float:
     """Seconds a candidate takes, measured."""
-    if space.product >= 2**62:
+    if not space.can_enumerate:
         return math.inf  # cannot be enumerated, so its candidates need not be timed
     positions = Order(len(space), seed)(0, TIMED)
     _, batch = space.candidates(positions)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import InputError, ObjectiveError, choice, flag, matrix, number, vector, whole
+from backtest.search.kept import refuse_masked
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds, OptimizeResult
@@ -229,6 +230,7 @@ def checked_scores(scores: Any, n_points: int) -> NDArray[np.float64]:
     """What ``evaluate`` returned as a float64 vector, one number a point, checked."""
     if type(scores) is np.ndarray and scores.dtype == np.float64 and scores.shape == (n_points,):
         return np.ascontiguousarray(scores)
+    refuse_masked(scores)
     try:
         array = np.asarray(scores)
     except ValueError:  # ragged lists

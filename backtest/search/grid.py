@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from backtest._checks import InputError, SpaceError, number, whole
 from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
 from backtest.search.order import Order
+from backtest.search.patience import Patience
 from backtest.space import Space
 
 Floats = NDArray[np.float64]
@@ -50,7 +52,8 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     seconds : float, optional
         Fewer of them, so that a call takes about this long: an interruption loses, and a timeout overruns, no more than that.
     timeout : float, optional
-        Seconds after which no further batch starts.
+        Seconds after which no further batch starts.  Without one, a search ends, with a warning, when 10,000,000 positions in a
+        row of a space that is too large to be counted hold no candidate.
     callback : callable, optional
         Called after each batch with the result so far: ``x``, ``fun``, ``nfev``, ``total``.
 
@@ -79,11 +82,14 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     best = Kept(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
     begun = time.monotonic()
+    patience = Patience(math.inf if timeout is None else begun + timeout)
     try:
-        for numbers, batch in _paced(_drawn(space, total, batch_size, seed), seconds):
+        for numbers, batch in _paced(_drawn(space, total, batch_size, seed, patience), seconds):
             if timeout is not None and time.monotonic() - begun > timeout:
                 result.status = TIMED_OUT
                 break
+            if not len(batch):
+                continue
             scores, objective = evaluated(evaluate, rank, batch, space)
             best.add(numbers, batch, scores, objective)
             result.nfev += len(batch)
@@ -92,13 +98,17 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     except KeyboardInterrupt:
         result.status = INTERRUPTED
     if not result.nfev:
-        if result.status == DONE:
-            raise SpaceError("where must leave at least one candidate, got none")
         if result.status == INTERRUPTED:
             raise KeyboardInterrupt  # nothing was evaluated, so there is nothing to return
-        raise InputError(f"timeout must leave time for one batch, got {timeout!r}")
+        so_far = f": {patience.said(space)}" if patience.fruitless else ""
+        if result.status == DONE:
+            raise SpaceError(f"where must leave at least one candidate, got none{so_far}")
+        raise InputError(f"timeout must leave time for one batch, got {timeout!r}{so_far}")
     result.success = result.status == DONE
     result.message = f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated"
+    if patience.is_out:
+        patience.warn(space, result.nfev, stacklevel=2)
+        result.message += f"; {patience.said(space)}"
     return best.fill(result)
 
 
@@ -109,6 +119,8 @@ def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Can
         return
     n_rows = 1
     for numbers, batch in batches:
+        if not len(batch):
+            yield numbers, batch
         start = 0
         while start < len(batch):
             rows, begun = slice(start, start + n_rows), time.monotonic()
@@ -118,17 +130,17 @@ def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Can
             n_rows = int(min(max(fit, 1.0), GROWTH * n_rows, MOST))
 
 
-def _drawn(space: Space, total: int, batch_size: int, seed: int) -> Iterator[Candidates]:
-    """Numbers and rows of candidates, ``total`` of them if there are as many, batch by batch."""
+def _drawn(space: Space, total: int, batch_size: int, seed: int, patience: Patience) -> Iterator[Candidates]:
+    """Numbers and rows of candidates, ``total`` of them if there are as many, batch by batch; none if a block holds none."""
     left = total
     for positions in _batches(len(space), total, batch_size, seed):
         numbers, batch = space.candidates(positions)
         numbers, batch = numbers[:left], batch[:left]  # by draw, so that the sample does not depend on how it is cut
         nearby = np.argsort(numbers)  # neighbours side by side
-        if len(batch):
-            yield numbers[nearby], batch[nearby]
+        patience.looked(len(positions), len(batch))
+        yield numbers[nearby], batch[nearby]
         left -= len(batch)
-        if not left:
+        if not left or patience.is_out:
             return
 
 

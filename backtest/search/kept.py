@@ -25,16 +25,44 @@ def evaluated(evaluate: Callable[[Floats], Any], rank: Callable[[Floats], Floats
     Raises
     ------
     ObjectiveError
-        Another shape than one score per candidate, or NaN; ``params`` holds the candidate.
+        No numbers, another shape than one score per candidate, masked scores, or NaN; ``params`` holds the candidate.
     """
-    scores = np.asarray(evaluate(batch), dtype=np.float64)
-    objective = scores if rank is None else rank(scores)
+    scores = numbers(evaluate(batch))
+    objective = scores if rank is None else numbers(rank(scores))
     if objective.shape != (len(batch),):
         raise ObjectiveError(f"evaluate must return one score per candidate ({len(batch)}), got shape {scores.shape}")
     if np.isnan(objective).any():
         params = space.decode(batch[int(np.isnan(objective).argmax())])
         raise ObjectiveError(f"evaluate must not return NaN, got it at {params}", params)
     return scores, objective
+
+
+def numbers(scores: Any) -> Floats:
+    """What ``evaluate`` returned as float64s.
+
+    Raises
+    ------
+    ObjectiveError
+        It holds something else than numbers, or a masked array of which some are masked: what lies below a mask is no score.
+    """
+    if type(scores) is np.ndarray and scores.dtype == np.float64:
+        return scores
+    refuse_masked(scores)
+    try:
+        array = np.asarray(scores)
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"dtype {array.dtype}")
+        return array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ObjectiveError(f"evaluate must return numbers, got {type(scores).__name__}: {error}") from None
+
+
+def refuse_masked(scores: Any) -> None:
+    """Refuse scores of which some are masked."""
+    if isinstance(scores, np.ma.MaskedArray) and np.ma.getmaskarray(scores).any():
+        n_masked = int(np.ma.getmaskarray(scores).sum())
+        raise ObjectiveError(f"evaluate must return a score for each candidate, got a masked array with {n_masked:,} of "
+                             f"{scores.size:,} masked; scores.filled(...) says what they count as")
 
 
 class Kept:

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import SpaceError, number, whole
+from backtest._checks import InputError, SpaceError, number, whole
 from backtest.search.cache import TrialCache
 from backtest.search.evolution import LOWEST
 from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
+from backtest.search.patience import Patience
 from backtest.space import Space
 from backtest.study.engine import Engine
 from backtest.study.propose import Candidate, Proposer
@@ -58,6 +59,8 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
     ------
     SpaceError
         No parameter varies, or ``where`` refuses every point proposed.
+    InputError
+        ``timeout`` leaves no time to find a candidate.
     ObjectiveError
         ``evaluate`` returned NaN, or another shape than one score per candidate.
     """
@@ -72,6 +75,7 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
     memory, best = TrialCache(), Kept(whole("keep", keep, low=1), len(space.names))
     engine = None if sampler == "random" else Engine(space, sampler, None, ["minimize"], seed)
     proposer = Proposer(space, engine, memory, seed)
+    patience = proposer.patience = Patience(deadline)
     result = OptimizeResult(nfev=0, hits=0, status=DONE, total=total)
     try:
         while result.nfev < total:
@@ -80,6 +84,8 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
                 break
             candidates = proposer.next(min(BATCH, total - result.nfev), total - result.nfev)
             if not candidates:
+                if patience.is_over():
+                    result.status = TIMED_OUT
                 break
             batch = np.array([each.row for each in candidates])
             scores, objective = evaluated(evaluate, rank, batch, space)
@@ -94,10 +100,16 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
             raise  # nothing was evaluated, so there is nothing to return
         result.status = INTERRUPTED
     if not result.nfev:
-        raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none")
+        so_far = f": {patience.said(space)}" if patience.fruitless else ""
+        if result.status == TIMED_OUT:
+            raise InputError(f"timeout must leave time to find a candidate, got {timeout!r}{so_far}")
+        raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none{so_far}")
     result.success = result.status == DONE
     result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated, "
                       f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats")
+    if patience.is_out:
+        patience.warn(space, result.nfev, stacklevel=2)
+        result.message += f"; {patience.said(space)}"
     return best.fill(result)
 
 

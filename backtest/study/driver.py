@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from backtest._said import said
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
+from backtest.search.patience import Patience
 from backtest.study.interruptions import Interruptions, Stopped
 from backtest.study.odd import no_object
 from backtest.study.owners import has_died, new_owner
@@ -72,7 +74,8 @@ class Driver:
         self._futures: dict[Future[list[Outcome]], list[Task]] = {}
         self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
         self._reruns: Counter[int] = Counter()
-        self._looked = 0.0
+        self._looked, self._looks_until = 0.0, math.inf
+        self.patience = proposer.patience = Patience(deadline, self._ends_now)
         self._placed: Placed | None = None
         self._changes = -1 if self.store is None else self.store.changes()
         if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
@@ -97,6 +100,8 @@ class Driver:
                 self.is_stopped = True
             finally:
                 self._give_back()
+        if self.patience.is_out:
+            self.patience.warn(self.study.space, len(self.study.trials), stacklevel=4)
 
     def _here(self, candidates: list[Candidate]) -> None:
         """Evaluate in this thread; what is finished when an interruption comes is stored."""
@@ -138,10 +143,12 @@ class Driver:
                 self.is_timed_out = True
                 return []
             self._watch_others()
-            begun = time.perf_counter()
+            begun, self._looks_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + LOOK
             left = self.target - len(self.study.trials) - len(self.proposer.flying)
             candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
             self.seconds["search"] += time.perf_counter() - begun
+            if not candidates and left > 0 and is_idle and self._ends_now():
+                continue
             if not candidates and left > 0 and is_idle and self.proposer.elsewhere:
                 with self.interruptions.open():
                     time.sleep(0.02)
@@ -152,6 +159,12 @@ class Driver:
             mine = self._reserved(candidates)
             if mine or not is_idle:
                 return mine
+
+    def _ends_now(self) -> bool:
+        """Whether to stop looking for candidates: because of a signal, the clock, or results that wait to be stored."""
+        now = time.monotonic()
+        is_asked = self.interruptions.signal is not None or self.study.wants_stop
+        return is_asked or now >= self.deadline or now >= self._looks_until
 
     def _chunk(self, worth: float) -> int:
         """Trials that are worth a task, or a transaction."""

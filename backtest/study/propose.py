@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from backtest._checks import SpaceError
 from backtest.search.cache import TrialCache
 from backtest.search.order import Order
+from backtest.search.patience import Patience
 from backtest.space import Choice, Continuous, Space
 from backtest.study.engine import Engine
 from backtest.study.rows import Status
@@ -21,8 +22,8 @@ from backtest.study.rows import Status
 Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")
 
-#: Candidates that are looked at in one go while enumerating.
-CHUNK = 1024
+#: Candidates that are looked at in one go while enumerating, and at most, when few are found.
+CHUNK, LARGEST_CHUNK = 1024, 16_384
 #: Suggestions in a row that lead nowhere, before an engine that counts on its own is given a neighbour all the same.
 STUBBORN = 10
 #: Batches of random points without a feasible one, before the search says so.
@@ -60,15 +61,18 @@ class Proposer:
         Suggestions of the engine.
     duplicates : int
         Those that were known already.
+    patience : Patience
+        How long to look for a candidate; of the run that goes on.
     """
 
     def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int,
                  suggests: bool = True) -> None:
         self.space, self.engine, self.memory, self.suggests = space, engine, memory, suggests and engine is not None
         self.asks = self.duplicates = 0
+        self.patience = Patience()
         self.flying: dict[bytes, Candidate] = {}
         self.elsewhere: dict[bytes, Floats] = {}  # in another driver's hands
-        self._can_enumerate = space.product < 2**62
+        self._can_enumerate = space.can_enumerate
         self._order = Order(int(space.size), seed) if self._can_enumerate else None
         self._position, self._rest = 0, False
         self._buffer: deque[tuple[bytes, Floats]] = deque()
@@ -79,7 +83,7 @@ class Proposer:
         return key not in self.flying and key not in self.memory and key not in self.elsewhere
 
     def next(self, count: int, left: float) -> list[Candidate]:
-        """Up to ``count`` candidates that are new, none if there are no more.
+        """Up to ``count`` candidates that are new; none if there are no more, or patience is at its end.
 
         Parameters
         ----------
@@ -152,11 +156,13 @@ class Proposer:
         found: list[Candidate] = []
         while len(found) < count:
             if not self._buffer:
-                if self._position >= self._order.size:
+                if self._position >= self._order.size or not self.patience.goes_on():
                     break
-                stop = min(self._position + CHUNK, self._order.size)
-                _, batch = self.space.candidates(self._order(self._position, stop))
+                chunk = min(CHUNK + self.patience.fruitless, LARGEST_CHUNK)
+                start, stop = self._position, min(self._position + chunk, self._order.size)
+                _, batch = self.space.candidates(self._order(start, stop))
                 self._position = stop
+                self.patience.looked(stop - start, len(batch))
                 self._buffer.extend(zip(self.space.digests(batch), batch, strict=True))
                 continue
             key, row = self._buffer.popleft()
@@ -170,7 +176,9 @@ class Proposer:
             key, row = self._buffer.popleft()
             if self.is_new(key):
                 found[key] = Candidate(key, row, None)
-        for _ in range(PATIENCE if len(found) < count else 0):
+        for attempt in range(PATIENCE if len(found) < count else 0):
+            if attempt and self.patience.is_over():
+                return list(found.values())
             batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
             batch = batch[self.space.feasible(batch)]
             for key, row in zip(self.space.digests(batch), batch, strict=True):
