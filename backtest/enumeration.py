@@ -59,7 +59,7 @@ class Enumeration(Frozen):
     product: int | float
     size: int | float
     is_exact: bool
-    box: int | float  # combinations that are left: what numbers count where there are too many
+    box: int | float  # combinations that are visited: what numbers count where there are too many in all
     _domains: dict[str, Domain]  # of the parameters that are named
     _solved: list[Solved]
     _visited: list[str]  # parameters that a position has a digit for
@@ -86,7 +86,7 @@ class Enumeration(Frozen):
         self._feasible = self._counted(combinations, seen, allowed) if is_counted else None
         self.is_exact = not named or not is_finite or is_counted
         self.size = combinations * free if self._feasible is None else len(self._feasible) * free
-        self.box = math.prod(each.size for each in self._domains.values()) * free if self._domains else self.product
+        self.box = combinations * free
 
     @property
     def reach(self) -> int | float:
@@ -135,13 +135,13 @@ class Enumeration(Frozen):
         return [index[name] for name in self.parameters]
 
     def numbers(self, indices: Sequence[Ints]) -> Ints:
-        """Lexicographic numbers among all combinations, or among those that are left if there are more than 2**63."""
+        """Lexicographic numbers among all combinations, or among those that are visited if there are 2**63 or more."""
         numbers = np.zeros(len(indices[0]), dtype=np.int64)
         for (name, each), index in zip(self.parameters.items(), indices, strict=True):
-            if self.product >= LIMIT and name in self._domains:
-                numbers = numbers * self._domains[name].size + self._domains[name].place(index)[0]
-            else:
+            if self.product < LIMIT or name not in self._domains:
                 numbers = numbers * int(each.size) + index
+            elif name in self._visited:
+                numbers = numbers * self._domains[name].size + self._domains[name].place(index)[0]
         return numbers
 
 

@@ -180,8 +180,10 @@ def _combined(op: ast.operator, a: Range, b: Range) -> Range:
     is_finite = np.isfinite(a.low) & np.isfinite(a.high) & np.isfinite(b.low) & np.isfinite(b.high)
     low, high, is_known = _ARITHMETIC[type(op)](a, b)
     is_known = is_known & is_finite & ~np.isnan(low) & ~np.isnan(high)
-    return Range(np.where(is_known, low, -np.inf), np.where(is_known, high, np.inf), a.can_be & b.can_be,
-                 a.can_miss | b.can_miss | ~is_known)
+    both, either_misses = a.can_be & b.can_be, a.can_miss | b.can_miss
+    if isinstance(op, ast.Pow):  # NaN to the power of 0 is 1, and so is 1 to the power of NaN
+        is_known, both = is_known & ~either_misses, both | either_misses
+    return Range(np.where(is_known, low, -np.inf), np.where(is_known, high, np.inf), both, either_misses | ~is_known)
 
 
 def _sum(a: Range, b: Range) -> tuple[Any, Any, Any]:

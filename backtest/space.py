@@ -211,10 +211,10 @@ class Space(Frozen):
     def values(self) -> dict[str, list[Any]]:
         """Every value of every parameter, ``where`` ignored; for finite spaces."""
         len(self)
-        for name, parameter in self.parameters.items():
-            if parameter.size > MAX_COUNTED:
-                raise SpaceError(f"{name} must have at most {MAX_COUNTED:,} values to be listed, got {parameter.size:,}")
-        return {name: parameter.values() for name, parameter in self.parameters.items() if not isinstance(parameter, Continuous)}
+        for name, each in self.parameters.items():
+            if each.size > MAX_COUNTED:
+                raise SpaceError(f"{name} must have at most {MAX_COUNTED:,} values to be listed, got {each.size:,}")
+        return {name: each.values() for name, each in self.parameters.items() if not isinstance(each, Continuous)}
 
     def candidates(self, positions: Ints) -> tuple[Ints, Floats]:
         """Candidates by position.

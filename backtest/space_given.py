@@ -27,7 +27,8 @@ def flattened(given: Mapping[str, Any], group: str = "", depth: int = 0) -> dict
     for name, value in given.items():
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             raise SpaceError(f"parameter name must be an identifier (dots allowed), got {shown(name)}")
-        for key, each in (flattened(value, f"{group}{name}.", depth + 1) if _is_group(value) else {f"{group}{name}": value}).items():
+        inside = flattened(value, f"{group}{name}.", depth + 1) if _is_group(value) else {f"{group}{name}": value}
+        for key, each in inside.items():
             if key in flat:
                 raise SpaceError(f"parameter {key!r} must be there once, got it twice")
             flat[key] = each

@@ -117,14 +117,14 @@ class Where(Frozen):
         exponent = node.right.operand if isinstance(node.right, ast.UnaryOp) else node.right
         if isinstance(node.op, ast.Pow) and isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float)) \
                 and exponent.value > MAX_EXPONENT:
-            raise SpaceError(f"where must hold exponents up to {MAX_EXPONENT:,}, got {shown(exponent.value)} in {shown(self.text)}")
+            raise SpaceError(f"where must hold exponents up to {MAX_EXPONENT:,}, got {shown(exponent.value)}")
 
     def _check_literal(self, value: float) -> None:
         if abs(value) > _LARGEST:
             raise SpaceError(f"where must hold numbers up to {_LARGEST:g}, got {shown(value)}")
         if isinstance(value, int) and abs(value) > _MAX_EXACT and int(float(value)) != value:
-            raise SpaceError(f"where must hold numbers that are float64s, as whole numbers up to 2**53 are; got {value}, of which "
-                             f"the nearest is {int(float(value))}")
+            raise SpaceError(f"where must hold numbers that are float64s, as whole numbers up to 2**53 are; got {value}, and the "
+                             f"nearest is {int(float(value))}")
 
     def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Which candidates satisfy the condition.
@@ -217,7 +217,7 @@ def _counted(value: Any) -> Any:
     dtype = np.asarray(value).dtype
     if dtype.kind in "OUS":
         raise TypeError("there is no arithmetic on text")
-    return np.asarray(value, dtype=np.float64) if dtype == bool else value
+    return np.asarray(value, dtype=np.float64) if dtype.kind == "b" else value
 
 
 def _truth(value: Any) -> Any:

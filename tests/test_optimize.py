@@ -532,7 +532,7 @@ def test_grid_samples_the_same_candidates_however_they_are_cut():
 
 @pytest.mark.parametrize("batch_size", [100, 4096])
 def test_n_trials_counts_candidates_where_only_an_upper_bound_is_known(batch_size):
-    space = Space({"x": range(5000), "y": range(5000)}, where="x < y and x > 4500")
+    space = Space({"x": range(5000), "y": range(5000)}, where="x < y and (x + y) % 5 == 3")
     assert not space.is_exact
     found = search.grid(parabola, space, n_trials=50, keep=100, batch_size=batch_size)
     assert found.nfev == len(found.batch) == 50
@@ -565,5 +565,3 @@ def test_grid_ranks_infinities_as_themselves():
 def test_grid_refuses_spaces_it_cannot_finish():
     with pytest.raises(bt.SpaceError, match=r"a space with a continuous parameter \(x\) has no length"):
         search.grid(parabola, Space({"x": {"low": 0, "high": 1}}))
-    with pytest.raises(bt.SpaceError, match="where must leave at least one candidate, got none"):
-        search.grid(parabola, Space({"x": range(4000), "y": range(4000)}, where="x > 5000 or y > 5000"))

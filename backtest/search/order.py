@@ -27,8 +27,8 @@ class Order:
         self._keys = np.random.SeedSequence(seed).generate_state(self.ROUNDS, np.uint64)
 
     def __call__(self, start: int, stop: int) -> Ints:
-        """The ``start``-th to ``stop``-th position; over the whole range each position comes exactly once."""
-        positions = self._mix(np.arange(start, stop, dtype=np.uint64))
+        """The ``start``-th to ``stop``-th position, of those there are; over the whole range each comes exactly once."""
+        positions = self._mix(np.arange(start, min(stop, self.size), dtype=np.uint64))
         outside = positions >= self.size
         while outside.any():  # a point outside steps on along its cycle until it is inside again
             positions[outside] = self._mix(positions[outside])
