@@ -108,7 +108,7 @@ def test_ten_of_a_million_million_are_all_found_by_optimize(method):
                   where="fast == 5 and slow == 20 and stop_loss == 0.05 and take_profit < 0.00105")
     assert space.product > 10**9
     found = bt.optimize(bars, strategy, space, costs=bt.Costs.zero(), method=method, progress=False, min_trades=0)
-    assert sorted(found.table["take_profit"]) == [round(0.0001 * step, 4) for step in range(1, 11)]
+    assert sorted(found.table.index.get_level_values("take_profit")) == [round(0.0001 * step, 4) for step in range(1, 11)]
     assert found.provenance["n_evaluated"] == 10
 
 

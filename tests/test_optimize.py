@@ -15,7 +15,7 @@ from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
 from backtest.results import json_safe
 from backtest.search.order import Order
-from backtest.space import Space
+from backtest.space import Grid, Space
 
 nan, inf = math.nan, math.inf
 GOOG = bt.Bars.sample()
@@ -538,6 +538,18 @@ def test_n_trials_counts_candidates_where_only_an_upper_bound_is_known(batch_siz
     assert found.nfev == len(found.batch) == 50
     assert space.feasible(found.batch).all()
     np.testing.assert_array_equal(found.batch, search.grid(parabola, space, n_trials=50, keep=100, batch_size=999).batch)
+
+
+def test_a_fine_grid_is_searched_without_being_listed(monkeypatch):
+    listed = Grid.values
+    monkeypatch.setattr(Grid, "values", lambda self: listed(self) if self.size < 10**6 else pytest.fail(f"listed {self!r}"))
+    fine = {"low": 1e-9, "high": 0.5, "step": 1e-9}
+    found = bt.optimize(SHORT, bt.strategies.sma_cross, {"fast": [3, 5], "slow": [10, 20], "stop_loss": fine}, costs=COSTS,
+                        n_trials=200, progress=False)
+    assert found.provenance["n_evaluated"] == 200
+    assert found.provenance["n_candidates"] == 2 * 10**9
+    with pytest.raises(bt.BacktestError, match=r"the longest warm-up of .* needs more than 100,000 combinations"):
+        bt.optimize(SHORT, bt.strategies.sma_cross, {"fast": range(2, 10**9), "slow": [20]}, costs=COSTS, progress=False)
 
 
 def test_grid_keeps_several_metrics_with_a_rank():

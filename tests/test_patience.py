@@ -71,11 +71,11 @@ def test_a_grid_that_finds_no_more_returns_what_it_found(monkeypatch):
     space = Space({"x": range(400), "y": range(400)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x * 5 + y * 3 < 8)")
     assert not space.is_exact
     seed = next(seed for seed in range(100) if Order(10, seed)(0, 1)[0] == 0)  # the first block has them
-    with pytest.warns(bt.FallbackWarning, match=r"the search ends with the 3 candidates it found: [\d,]+ positions in a row held "
+    with pytest.warns(bt.FallbackWarning, match=r"the search ends with the 2 candidates it found: [\d,]+ positions in a row held "
                                                 r"no candidate of where='.*'; give a timeout to look on"):
         found = search.grid(zero, space, keep=5, seed=seed)
-    assert (found.nfev, found.success) == (3, True)
-    assert found.batch.tolist() == [[0, 0], [0, 2], [1, 1]]
+    assert (found.nfev, found.success) == (2, True)
+    assert found.batch.tolist() == [[0, 0], [0, 2]]
     assert "positions in a row held no candidate" in found.message
 
 
@@ -170,8 +170,8 @@ TAKERS = [lambda evaluate: search.direct(evaluate, [(0, 1), (0, 1)], maxfun=50),
 
 @pytest.mark.parametrize("take", TAKERS)
 def test_masked_scores_are_refused(take):
-    with pytest.raises(bt.ObjectiveError, match=r"evaluate must return a score for each candidate, got a masked array with 1 of \d+ "
-                                                r"masked; scores\.filled"):
+    with pytest.raises(bt.ObjectiveError, match=r"evaluate must return a score for each candidate, got a masked array with 1 of "
+                                                r"\d+ masked; scores\.filled"):
         take(masked)
     assert take(lambda batch: masked(batch, False)).fun == 0
 
