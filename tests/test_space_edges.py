@@ -103,12 +103,13 @@ WORDS = {"a": range(5), "word": ["%9999999999d", "x", 10**12], "b": [1.0, None]}
     "word - 1 == a",
     "word == 'x' and '%d' % a == '3'", "(word == 'x') + word == 1"])
 def test_there_is_no_arithmetic_on_text(text):
-    with pytest.raises(bt.SpaceError, match="where must compare values of one kind, got .*: there is no arithmetic on text"):
+    with pytest.raises(bt.SpaceError, match=r"where must compare values of one kind, got .*: there is no arithmetic on text"):
         Space(WORDS, where=text)
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("a ** 99999999 > 3", "where must hold exponents up to 1,000, got 99999999"), ("a ** 1e5 > 3", "where must hold exponents up to"),
+    ("a ** 99999999 > 3", "where must hold exponents up to 1,000, got 99999999"),
+    ("a ** 1e5 > 3", "where must hold exponents up to"),
     ("a ** -99999 > 3", "where must hold exponents up to 1,000, got 99999"), ("2 ** 2000 > a", "where must hold exponents up to"),
     ("a < 1e999", r"where must hold numbers up to 1e\+300, got inf"), ("a < 1e301", r"where must hold numbers up to 1e\+300"),
     ("a < 0x" + "f" * 5000, r"where must hold numbers up to 1e\+300, got about 2\*\*19999"),
@@ -132,10 +133,10 @@ def test_long_conditions_within_the_limit_hold():
 
 
 def test_whole_numbers_that_are_no_floats_are_refused():
-    with pytest.raises(bt.SpaceError, match="where must hold numbers that are float64s, as whole numbers up to 2\\*\\*53 are; got "
-                                            "9007199254740993, and the nearest is 9007199254740992"):
+    with pytest.raises(bt.SpaceError, match=r"numbers that are float64s, as whole numbers up to 2\*\*53 are; got "
+                                            r"9007199254740993, and the nearest is 9007199254740992"):
         Where("a == 9007199254740993", ["a"])
-    with pytest.raises(bt.SpaceError, match="a must hold whole numbers up to 2\\*\\*53 to be in a condition, got 9007199254740993"):
+    with pytest.raises(bt.SpaceError, match=r"a must hold whole numbers up to 2\*\*53 to be in a condition, got 9007"):
         Space({"a": [2**53, 2**53 + 1]}, where="a == 9007199254740992")
     assert len(Space({"a": [2**53, 2**53 - 1]}, where="a == 9007199254740992")) == 1
     assert len(Space({"a": [2**53, 2**53 + 1]})) == 2  # without a condition they are told apart
@@ -171,11 +172,12 @@ def test_groups_are_nested_up_to_fifty_deep():
     ("deep.json", b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "must be JSON that is nested less deeply"),
     ("deep.toml", b"a = " + b"[" * 50_000 + b"]" * 50_000, "must be TOML that is nested less deeply"),
     ("groups.json", json.dumps(nested(200)).encode(), "groups of parameters must be nested at most 50 deep"),
-    ("latin.toml", 'a = ["é"]'.encode("latin-1"), "must be UTF-8, got byte 0xe9 at 6; save it as UTF-8"),
-    ("latin.json", '{"a": ["é"]}'.encode("latin-1"), "must be UTF-8, got byte 0xe9 at 8"),
+    ("latin.toml", 'a = ["é"]'.encode("latin-1"), "must be TOML in UTF-8, got .* byte 0xe9 in position 6.*; save it as UTF-8"),
+    ("latin.json", '{"a": ["é"]}'.encode("latin-1"), "must be JSON in UTF-8, got .* byte 0xe9 in position 8"),
     ("huge.json", b'{"a": 1e999}', "a must hold finite numbers, got inf"),
     ("huge.toml", b"a = 1e999", "a must hold finite numbers, got inf"),
-    ("digits.json", b'{"a": ' + b"9" * 5000 + b"}", "must be JSON, got"), ("list.json", b"[1]", "must hold a table of parameters"),
+    ("digits.json", b'{"a": ' + b"9" * 5000 + b"}", "must be JSON, got"),
+    ("list.json", b"[1]", "must hold a table of parameters"),
     ("beyond.json", b'{"a": ' + b"9" * 400 + b"}", "a must hold numbers that a float64 has room for")])
 def test_files_that_cannot_be_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
