@@ -24,8 +24,8 @@ Ints = NDArray[np.int64]
 #: A parameter of no more values than this is looked at value by value; of a longer one, parts are cut off its ends.
 MAX_LISTED = 1 << 15
 _PARTS = 4096
-#: Rounds over the parameters at most; each goes on from what the one before has left.
-_ROUNDS = 100
+#: Rounds over the parameters at most, each from what the one before has left; after the first ones, only while they are worth it.
+_ROUNDS, _FIRST_ROUNDS, _WORTH_A_ROUND = 100, 10, 0.9
 #: An equality is solved only if rounding moves its solution by less than this share of a step.
 _SURE = 0.25
 _EPS = 2.0**-53
@@ -111,8 +111,8 @@ def narrowed(parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, W
     where : Where or None
     """
     domains = {name: Domain(each) for name, each in parameters.items()}
-    for _ in range(_ROUNDS):
-        before = [domain.size for domain in domains.values()]
+    for turn in range(_ROUNDS):
+        before = math.prod(domain.size for domain in domains.values())
         for name in domains:
             while True:
                 domain = domains[name]
@@ -123,7 +123,8 @@ def narrowed(parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, W
                 domains[name] = domain.cut(may_stay, edges)
                 if len(edges) == domain.size + 1 or domains[name].size == domain.size:
                     break
-        if [domain.size for domain in domains.values()] == before:
+        left = math.prod(domain.size for domain in domains.values())
+        if left == before or (turn >= _FIRST_ROUNDS and left > _WORTH_A_ROUND * before):
             break
     return domains
 
