@@ -37,7 +37,7 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
             unusual[name] = texts
         elif (floats := _fast(texts, ".")) is not None:
             found[name] = floats
-        elif (_matches(texts, _PLAIN) | _is_missing(texts)).all():
+        elif "," not in "\0".join(texts) and (_matches(texts, _PLAIN) | _is_missing(texts)).all():
             found[name] = _as_floats(texts)
         else:
             unusual[name] = texts
