@@ -1,5 +1,6 @@
 """Files as people have them: each read as it was meant, or refused with what to type; none misread."""
 
+import contextlib
 import datetime
 import gzip
 import io
@@ -141,7 +142,8 @@ def test_numbers_are_told_wherever_they_stand(tmp_path, stamps, expected):
     n_bars = len(stamps)
     prices = {name: np.full(n_bars, 10.0) for name in ("open", "high", "low", "close")}
     frame = pd.DataFrame(prices)
-    found = [bt.Bars.read(write(tmp_path, stamps, HEADER.replace("Date", name))) for name in ("Date", "timestamp", "open_time", "")]
+    names = ("Date", "timestamp", "open_time", "")
+    found = [bt.Bars.read(write(tmp_path, stamps, HEADER.replace("Date", name))) for name in names]
     found += [bt.Bars.from_frame(frame.assign(open_time=stamps)), bt.Bars.from_frame(frame.set_axis(pd.Index(stamps))),
               bt.Bars.from_frame(frame.set_axis(pd.Index(stamps).astype(str)))]
     frame.set_axis(pd.Index(stamps, name="open_time")).to_parquet(tmp_path / "x.parquet")
@@ -152,7 +154,8 @@ def test_numbers_are_told_wherever_they_stand(tmp_path, stamps, expected):
     book = bt.simulate(np.full((n_bars, 1), np.nan), close=frame[["close"]].set_axis(pd.Index(stamps)), fill="close",
                        costs=bt.Costs.zero())
     assert book.value.index.tolist() == found[0].times().tolist()
-    trades = bt.track_trades(pd.DataFrame({"fill_bar": [0], "units": [1.0], "price": [10.0]}), close=prices["close"], index=stamps)
+    ledger = pd.DataFrame({"fill_bar": [0], "units": [1.0], "price": [10.0]})
+    trades = bt.track_trades(ledger, close=prices["close"], index=stamps)
     assert trades.open_positions["entry_time"].tolist() == [found[0].times()[0]]
 
 
@@ -270,7 +273,8 @@ def test_what_was_taken_is_logged(tmp_path, caplog):
 
 @pytest.mark.parametrize(("price", "told", "expected"), [
     ("1234.5", {}, 1234.5), ("1,234.5", {}, 1234.5), ("1.234,5", {}, 1234.5), ("1 234,5", {}, 1234.5), ("1'234.5", {}, 1234.5),
-    ("1,234,567", {}, 1234567.0), ("1.234.567", {}, 1234567.0), ("110.123", {}, 110.123), ("1,23", {}, 1.23), ("0,123", {}, 0.123),
+    ("1,234,567", {}, 1234567.0), ("1.234.567", {}, 1234567.0), ("110.123", {}, 110.123), ("1,23", {}, 1.23),
+    ("0,123", {}, 0.123),
     ("1234,567", {}, 1234.567), ("1,234", {"decimal": ","}, 1.234), ("1,234", {"thousands": ","}, 1234.0),
     ("1,234", {"decimal": "."}, 1234.0), ("1.234", {"thousands": "."}, 1234.0), ("1e3", {}, 1000.0)])
 def test_decimal_marks_and_thousands(tmp_path, price, told, expected):
@@ -279,7 +283,7 @@ def test_decimal_marks_and_thousands(tmp_path, price, told, expected):
 
 
 @pytest.mark.parametrize(("prices", "message"), [
-    (["1,234", "2,345"], 'numbers must show whether a comma is their decimal mark, got \'1,234\' (row 0, line 2) in column \'Open\''),
+    (["1,234", "2,345"], "numbers must show whether a comma is their decimal mark, got '1,234' (row 0, line 2) in column 'Open'"),
     (["1.5", "2,5"], "numbers must have one decimal mark, got '1.5' (row 0, line 2) in column 'Open' and '2,5' (row 1"),
     (["1.5", "1_5"], "column 'Open' must hold numbers, got '1_5' (row 1, line 3)"),
     (["1.5", "12.5M"], "column 'Open' must hold numbers, got '12.5M' (row 1, line 3)"),
@@ -336,7 +340,7 @@ def test_adjusted_by_the_adjusted_close(tmp_path):
         [4.0, 8.0], [6.0, 10.0], [4.0, 8.0], [5.0, 10.0], [100.0, 100.0]]
     assert bt.Bars.from_frame(pd.read_csv(path), adjust="close").content_hash == adjusted.content_hash
     path.write_text(path.read_text().replace("10,5,100", "10,0,100"))
-    with pytest.raises(bt.DataError, match=r"Adj Close must be finite and > 0 to adjust by, got 0\.0 \(row 0, line 2\), in x\.csv"):
+    with pytest.raises(bt.DataError, match=r"Adj Close must be finite and > 0 to adjust by, got 0\.0 \(row 0, line 2\)"):
         bt.Bars.read(path, adjust="close")
     with pytest.raises(bt.DataError, match="frame must have a column 'Adj Close' to adjust by"):
         bt.Bars.from_frame(monthly(), adjust="close")
@@ -410,7 +414,8 @@ def text_of(frame, form="%Y-%m-%d", sep=",", number="{:.2f}", mark=".", thousand
             text = text.replace(".", mark)
         return f'"{text}"' if sep in text else text
 
-    rows = [[f'"{day}"' if sep in day and "names" not in how else day, *map(cell, row)] for day, row in zip(map(str, when), frame.to_numpy(), strict=True)]
+    rows = [[f'"{day}"' if sep in day and "names" not in how else day, *map(cell, row)]
+            for day, row in zip(map(str, when), frame.to_numpy(), strict=True)]
     names = how.get("names", ["Date", *frame.columns])
     lines = [*how.get("before", []), sep.join(names), *(sep.join(row) for row in rows)]
     lines = [line.replace(sep, sep + how.get("blank", "")) for line in lines]
@@ -454,7 +459,8 @@ DIALECTS = {
     "compact hours": (0, {"form": "%Y%m%d%H"}),  # ten digits are seconds since 1970, too, in 2030 to 2036
     "year and month": (0, {"form": "%Y%m"}),  # six digits have no day
     "first days, slashes": (0, {"form": "%d/%m/%Y", "first": True}),  # 01/02 is 1 February here and 2 January there
-    "commas of three": (0, {"mark": ",", "number": "{:.3f}", "sep": ";", "names": [*HEADER.split(",")]}),  # 1,234 is 1.234 or 1234
+    # 1,234 is 1.234 or 1234:
+    "commas of three": (0, {"mark": ",", "number": "{:.3f}", "sep": ";", "names": [*HEADER.split(",")]}),
     "zone names": (1, {"form": "%Y-%m-%d %H:%M EST"}),  # EST is the zone of New York, and of Sydney
 }
 IN_DOUBT = list(DIALECTS)[-6:]
@@ -487,7 +493,7 @@ def test_at_least_34_of_40_dialects_are_read():
        step=st.sampled_from([1, 7, 30, 31, 365]), dialect=st.sampled_from([name for name in DIALECTS if not DIALECTS[name][0]]))
 def test_no_dialect_is_ever_misread(tmp_path_factory, start, n_bars, step, dialect):
     """Whatever the dates: what is read is what was written, or nothing is."""
-    frame = pd.concat([sample(False)] * 1).iloc[:n_bars].set_axis(pd.date_range(start, periods=n_bars, freq=f"{step}D"))
+    frame = sample(False).iloc[:n_bars].set_axis(pd.date_range(start, periods=n_bars, freq=f"{step}D"))
     path = tmp_path_factory.getbasetemp() / "dialect.csv"
     how = DIALECTS[dialect][1]
     frame = frame[how["names"][1:]] if dialect == "commas of three" else frame
@@ -496,11 +502,50 @@ def test_no_dialect_is_ever_misread(tmp_path_factory, start, n_bars, step, diale
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             bars = bt.Bars.read(path)
-    except bt.DataError as error:
-        assert "dialect.csv" in str(error)
+    except bt.DataError:
         return
     written = frame.index if callable(how.get("form")) or how.get("form") != "%Y%m" else frame.index.to_period("M").to_timestamp()
     assert bars.index.tolist() == written.to_numpy().astype("M8[ns]").tolist()
+
+
+TOKENS = ["Date", "Time", "Open", "High", "Low", "Close", "Volume", "Adj Close", "open_time", "t", "o", "h", "l", "c", "", "Price",
+          "Ticker", "2020-01-31", "2020-02-03", "01/02/2014", "13.01.2014", "31-01-14", "02 Jan 2014", "20200131", "1580428800",
+          "1580428800000", "43861", "9:30", "093000", "1", "1.5", "1,5", "1,234", "1.234,5", "nan", "-", "x", "-1", "0", "1e400",
+          "9" * 40, "\u0660", "\N{NO-BREAK SPACE}", "today", "Z", "+01:00", "\x00", "$5", "'", "²"]
+MARKS = [",", ",", ",", ";", "\t", "|", "\n", "\n", "\r\n", " ", '"', "", "T"]
+CELLS = st.lists(st.tuples(st.sampled_from(TOKENS), st.sampled_from(MARKS)), max_size=40)
+TOLD = st.fixed_dictionaries({}, optional={
+    "dates": st.sampled_from(["%d/%m/%Y", "unix_s", "unix_ns", "excel", "%Y%m%d", "%y", "%Y %z"]),
+    "tz": st.sampled_from(["UTC", "Europe/Berlin"]), "sep": st.sampled_from([";", " ", "x"]), "decimal": st.sampled_from([".", ","]),
+    "thousands": st.sampled_from(["'", " "]), "columns": st.just({"Close": "Open"}), "adjust": st.just("close")})
+
+
+@settings(max_examples=60)
+@given(cells=CELLS, told=TOLD, head=st.sampled_from(["", HEADER + "\n", "Date,Time,Open,High,Low,Close,Adj Close\n"]),
+       encoding=st.sampled_from(["utf-8", "utf-16", "utf-8-sig"]), cut=st.sampled_from([0, 0, 0, 1, 3]))
+def test_whatever_a_file_holds_errors_are_ours(tmp_path_factory, cells, told, head, encoding, cut):
+    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
+    content = (head + "".join(token + mark for token, mark in cells)).encode(encoding)
+    path.write_bytes(content[: len(content) - cut])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for read in (lambda: bt.Bars.read(path, **told), lambda: read_wide(path, Reading(**told))):
+            with contextlib.suppress(bt.BacktestError):
+                read()
+
+
+LABELS = st.one_of(st.integers(-2**63, 2**64), st.floats(), st.text(max_size=12), st.none(), st.booleans(), st.dates(), st.datetimes(),
+                   st.sampled_from(TOKENS))
+
+
+@settings(max_examples=60)
+@given(labels=st.lists(LABELS, min_size=1, max_size=4), is_index=st.booleans(), told=TOLD)
+def test_whatever_labels_a_frame_has_errors_are_ours(labels, is_index, told):
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "adj close"), 1.0), index=range(len(labels)))
+    told = {name: value for name, value in told.items() if name in ("dates", "tz", "adjust")}
+    frame = frame.set_axis(pd.Index(labels, dtype=object)) if is_index else frame.assign(date=pd.Series(labels, dtype=object))
+    with contextlib.suppress(bt.BacktestError):
+        bt.Bars.from_frame(frame, **told)
 
 
 # -- wide files, configurations and the command line -------------------------------------------------------------------
@@ -544,7 +589,6 @@ def test_wide_files_give_the_same_book_whatever_their_times_look_like(tmp_path, 
     found = booked(tmp_path, data)
     pd.testing.assert_series_equal(found.value, right.value, check_freq=False)
     assert found.stats["sharpe"] == right.stats["sharpe"]
-    assert found.stats["periods_per_year"] == 252 if "periods_per_year" in found.stats else True
 
 
 def test_wide_files_in_other_dialects(tmp_path):

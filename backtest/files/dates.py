@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 #: Ways of writing a time that one column may mix: with and without fractions of a second, for example.
 _SHAPES = 8
+_DIGIT = re.compile(r"\d")
 _YEARS = (1678, 2261)  # what nanoseconds reach
 _MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
            "december")
@@ -42,9 +43,8 @@ def texts_as_times(texts: pd.Series[Any], dates: str | None, name: str, source: 
     import pandas as pd
 
     texts = texts.reset_index(drop=True).astype(object)
-    bad = ~texts.str.contains(r"\d", regex=True).astype(bool)  # pandas knows today and now by name
-    if bad.any():
-        row = int(bad.to_numpy().argmax())
+    row = next((row for row, text in enumerate(texts) if not _DIGIT.search(text)), None)  # pandas knows today and now by name
+    if row is not None:
         raise DataError(f"{name} must hold dates, got {texts[row]!r} {source.at(row)}; dates= gives the format")
     if dates is not None:
         found = pd.to_datetime(texts, format=dates, errors="coerce", utc="%z" in dates)

@@ -14,6 +14,8 @@ from backtest.files.reading import Reading, Source
 from backtest.files.times import MISSING
 
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+#: What is no part of plain numbers, by their decimal mark.
+_OTHER = {".": re.compile(r"[^0-9eE+.\0-]"), ",": re.compile(r"[^0-9eE+,\0-]")}
 _CURRENCY = "$€£¥"
 #: Marks that only group thousands.
 _GROUPING = "'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
@@ -31,8 +33,11 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
     found: dict[str, NDArray[np.float64]] = {}
     unusual: dict[str, Any] = {}
     for name, texts in columns.items():
-        is_plain = _matches(texts, _PLAIN) | _is_missing(texts)
-        if is_plain.all() and reading.decimal != "," and reading.thousands != ".":
+        if reading.decimal == "," or reading.thousands == ".":
+            unusual[name] = texts
+        elif (floats := _fast(texts, ".")) is not None:
+            found[name] = floats
+        elif "," not in "\0".join(texts) and (_matches(texts, _PLAIN) | _is_missing(texts)).all():
             found[name] = _as_floats(texts)
         else:
             unusual[name] = texts
@@ -41,6 +46,9 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
     decimal, thousands = _marks({**{name: columns[name] for name in found}, **unusual}, reading, source)
     number = _pattern(decimal, thousands)
     for name, texts in unusual.items():
+        if thousands is None and (floats := _fast(texts, decimal)) is not None:
+            found[name] = floats
+            continue
         bare = texts.str.lstrip(_CURRENCY)
         bad = ~(_matches(bare, number) | _is_missing(bare))
         if bad.any():
@@ -51,6 +59,17 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
             bare = bare.str.replace(thousands, "", regex=False)
         found[name] = _as_floats(bare.str.replace(decimal, ".", regex=False))
     return {name: found[name] for name in columns}
+
+
+def _fast(texts: Any, decimal: str) -> NDArray[np.float64] | None:
+    """Texts of digits, signs and one mark as float64, looked at all together; None if there is anything else."""
+    together = "\0".join(texts)
+    if _OTHER[decimal].search(together):
+        return None
+    try:
+        return np.array([float(text) for text in together.replace(",", ".").split("\0")], dtype=np.float64)
+    except ValueError:  # a missing one, or 1.2.3
+        return None
 
 
 def _as_floats(texts: Any) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ from backtest.files.reading import Source
 SEPARATORS = (",", ";", "\t", "|")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _WORDS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_BLANK = re.compile(r"\s(?:\0|$)|(?:^|\0)\s")
 #: Lines that are looked at to tell the separator, and lines that may stand before the header.
 _SAMPLE, _PREAMBLE = 50, 10
 
@@ -44,7 +46,7 @@ def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source
                           skip_blank_lines=False, skipinitialspace=True, engine="c")
     except (ValueError, OverflowError) as error:
         raise _unreadable(path, f'{str(error).strip()}; sep=";" gives the separator if it was not told right') from None
-    columns = [raw[name].map(_stripped).astype(object) for name in raw.columns]
+    columns = [_stripped(raw[name]) for name in raw.columns]
     kept = np.zeros(len(raw), dtype=np.bool_)
     for column in columns:
         kept |= (column != "").to_numpy(dtype=np.bool_)
@@ -55,8 +57,11 @@ def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source
     return names, [column[n_header:].reset_index(drop=True) for column in columns], source
 
 
-def _stripped(text: Any) -> str:
-    return text.strip() if isinstance(text, str) else ""
+def _stripped(column: Any) -> Any:
+    """Texts without blanks around them; looked at all together first, since most files have none."""
+    if _BLANK.search("\0".join(column)) is None:
+        return column
+    return column.map(str.strip).astype(object)
 
 
 def _content(path: Path) -> bytes:

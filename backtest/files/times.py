@@ -165,7 +165,8 @@ def _is_missing_text(column: pd.Series[Any]) -> Any:
 
     if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
         return np.zeros(len(column), dtype=np.bool_)
-    return column.astype(object).map(lambda value: isinstance(value, str) and value.strip().lower() in MISSING).astype(bool)
+    return np.fromiter((isinstance(value, str) and len(value) < 9 and value.strip().lower() in MISSING for value in column),
+                       dtype=np.bool_, count=len(column))  # what is missing is short
 
 
 def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
@@ -198,9 +199,11 @@ def _of_numbers(numbers: NDArray[Any], reading: Reading, name: str, source: Sour
 
 
 def _of_texts(column: pd.Series[Any], reading: Reading, name: str, source: Source) -> tuple[pd.DatetimeIndex, str, bool]:
-    texts = column.astype(object).str.strip()
+    import pandas as pd
+
+    texts = pd.Series([text.strip() for text in column], dtype=object)
     is_format = reading.dates is not None and "%" in reading.dates
-    if not is_format and texts.str.fullmatch(_NUMBER).all():
+    if not is_format and re.fullmatch(_NUMBER, texts.iloc[0]) and texts.str.fullmatch(_NUMBER).all():
         is_whole = not texts.str.contains(".", regex=False).any() and bool((texts.str.len() <= 19).all())
         numbers = np.array([int(text) if is_whole else float(text) for text in texts])
         if numbers.dtype.kind not in "if":  # beyond what 64 bits hold
