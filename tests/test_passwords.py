@@ -8,6 +8,7 @@ import pickle
 import traceback
 
 import numpy as np
+import optuna
 import pytest
 from typer.testing import CliRunner
 
@@ -63,6 +64,19 @@ def test_no_password_in_errors_of_stores_and_mirrors(secret_url, caplog, tmp_pat
         done = CliRunner().invoke(cli.app, command, env={"COLUMNS": "300"})
         assert done.exit_code == 2
         assert SECRET not in done.output + done.stderr
+
+
+def test_no_password_where_a_mirror_fails_on_the_way(tmp_path, monkeypatch):
+    mirror = f"sqlite:///{tmp_path / 'x.db'}"
+
+    def failing(*_):
+        raise optuna.exceptions.StorageInternalError(f"no more {URLS[0]}")
+
+    monkeypatch.setattr(optuna.Study, "add_trials", failing)
+    with pytest.raises(bt.InputError, match="storage must be one that can be written, got") as caught:
+        bt.Study({"a": range(2)}, objective, sampler="random").run(progress=False, mirror=mirror)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 def bound(params, trial, source):

@@ -188,8 +188,10 @@ def test_killed_workers_lose_nothing(tmp_path):
         study.run(executor=workers, progress=False, callbacks=[kill])
     rows = stored(url)
     assert len(rows) == 120
-    assert study.best_value == 119
     assert {row.status for row in rows} <= {Status.DONE, Status.FAILED}
+    failed = {each.params["a"] for each in study.trials if each.status == Status.FAILED}  # killed when they were run again, too
+    assert len(failed) <= 5
+    assert study.best_value == max(set(range(120)) - failed)
     assert len(evaluations(log)) <= 120 + 10 * 10  # a task holds at most ten of these
 
 

@@ -251,8 +251,7 @@ PLACER = """
 import sys, time
 import numpy as np
 import backtest as bt
-workers = bt.Workers(1)
-print(workers.place(np.zeros(1000)).path, flush=True)
+print(bt.Workers(1).place(np.zeros(1000)).path, flush=True)
 sys.stdin.read()
 """
 
@@ -296,7 +295,8 @@ def test_a_folder_is_swept_once_and_never_while_it_is_used(tmp_path, monkeypatch
         each.join()
     assert swept == []
     for each in made[:5]:
-        each._lock.close()  # as if its program had ended
+        os.close(each._lock)  # as if its program had ended
+        folders._ours.remove(each)
     assert sorted(folders.sweep()) == sorted(each.path for each in made[:5])
     for each in made[5:]:
         assert os.path.isdir(each.path)

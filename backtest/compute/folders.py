@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -19,6 +20,7 @@ except ImportError:  # Windows, where nothing is swept: it has no lock that ends
 #: A file that the living program of a folder holds locked.
 LOCK = "lock"
 _is_swept = False
+_ours: list[Folder] = []
 
 
 class Folder:
@@ -34,18 +36,31 @@ class Folder:
             _is_swept = True
             sweep()
         self.path = tempfile.mkdtemp(prefix=_prefix())
-        self._lock: Any = None
+        self._lock, self._pid = -1, os.getpid()
+        _ours.append(self)
         if fcntl is not None:
-            self._lock = open(os.path.join(self.path, "new"), "wb")  # noqa: SIM115 - for the life of the folder
+            new = os.path.join(self.path, "new")
+            self._lock = os.open(new, os.O_WRONLY | os.O_CREAT, 0o600)
             with contextlib.suppress(OSError):  # a disk that has no locks: nobody will take it for a dead one's
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.rename(self._lock.name, os.path.join(self.path, LOCK))  # where it is seen, it is locked already
+                os.rename(new, os.path.join(self.path, LOCK))  # where it is seen, it is locked already
 
     def remove(self) -> None:
-        """Remove it with all that is in it."""
+        """Remove it with all that is in it; nothing in a forked child, or the second time."""
+        if self._pid != os.getpid() or self not in _ours:
+            return
+        _ours.remove(self)
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock is not None:
-            self._lock.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+
+
+def _at_exit() -> None:
+    for each in list(_ours):
+        each.remove()
+
+
+atexit.register(_at_exit)
 
 
 def sweep() -> list[str]:

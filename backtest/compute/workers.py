@@ -168,13 +168,8 @@ class Workers(Executor):
         if wait or cancel_futures:
             for slot in slots:
                 slot.thread.join()
-        if wait or cancel_futures:
-            self._remove_folder()
-
-    def _remove_folder(self) -> None:
-        if self._folder is not None and self._pid == os.getpid():
+        if self._folder is not None and (wait or cancel_futures):  # otherwise at the end of the program
             self._folder.remove()
-            self._folder = None
 
     def kill(self) -> None:
         """End every task that runs; the next one starts workers anew."""
@@ -297,7 +292,6 @@ def _pickled(value: Any) -> bytes:
 def _at_exit() -> None:
     for each in list(_living):
         each.shutdown(wait=False, cancel_futures=True)
-        each._remove_folder()  # of one that was shut down without waiting
 
 
 atexit.register(_at_exit)

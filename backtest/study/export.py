@@ -53,7 +53,7 @@ class Mirror:
 
         if not isinstance(storage, (str, optuna.storages.BaseStorage)):
             raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {shown(storage)}")
-        self._study, self._copied, self._looked = study, 0, time.monotonic()
+        self._study, self._copied, self._looked, self._storage = study, 0, time.monotonic(), storage
         with quiet():
             self._target = self._opened(storage, name or study.name)
             self._there = self._keys()
@@ -74,11 +74,14 @@ class Mirror:
                     continue
                 failure = said(error)
                 break
-        # Not from the other error, nor while it is handled: what it says may have the password.
+        raise self._complaint("Optuna can open, such as 'sqlite:///dashboard.db'", failure)
+
+    def _complaint(self, rule: str, failure: str) -> InputError:
+        """To be raised not from the other error, nor while it is handled: what that says may have the password."""
+        storage = self._storage
         got = repr(url_without_password(storage)) if isinstance(storage, str) else shown(storage)
-        if isinstance(storage, str):
-            failure = without_secret(failure, storage)
-        raise InputError(f"storage must be one that Optuna can open, such as 'sqlite:///dashboard.db', got {got}: {failure}")
+        failure = without_secret(failure, storage) if isinstance(storage, str) else failure
+        return InputError(f"storage must be one that {rule}, got {got}: {failure}")
 
     def look(self) -> None:
         """Copy what is new if it is time; if another driver copies just now, later."""
@@ -113,6 +116,16 @@ class Mirror:
             return self._copy()
 
     def _copy(self) -> int:
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return self._copied_now()
+        except (SQLAlchemyError, StorageInternalError) as error:
+            failure = said(error)
+        raise self._complaint("can be written", failure)
+
+    def _copied_now(self) -> int:
         space = self._study.space
         if self._study.store is not None and self._copied < len(self._study.trials):
             with quiet():
