@@ -5,14 +5,15 @@ Arrays, lists and tables without an index go by position, and so does an index t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError
+from backtest._checks import DataError, InputError
+from backtest.files.reading import Reading, Source
+from backtest.files.times import times_of_labels
 
 #: What a missing date is among nanoseconds.
 _NO_DATE = np.iinfo(np.int64).min
@@ -57,6 +58,8 @@ def labels_of_index(index: Any) -> Labels | None:
     if isinstance(index, pd.MultiIndex):
         return Labels(None, None, index)
     dated = "{}" if isinstance(index, pd.DatetimeIndex) else "{0}.set_axis(pandas.to_datetime({0}.index))"
+    if len(index) and not hasattr(index[0], "year") and str(index[0])[4:5] != "-":  # what pandas may read otherwise
+        dated = "{} (with dates as index)"
     if isinstance(index, pd.PeriodIndex):
         index, dated = index.to_timestamp(), "{}.to_timestamp()"
     elif isinstance(index, pd.CategoricalIndex):
@@ -65,8 +68,7 @@ def labels_of_index(index: Any) -> Labels | None:
         return None
     if not len(index):
         return None
-    kinds = ("string", "date", "datetime", "datetime64")
-    if not isinstance(index, pd.DatetimeIndex) and pd.api.types.infer_dtype(index) in kinds:
+    if not isinstance(index, pd.DatetimeIndex):
         index = _dates(index)
     if not isinstance(index, pd.DatetimeIndex):
         return Labels(None, None, index)
@@ -76,15 +78,12 @@ def labels_of_index(index: Any) -> Labels | None:
 
 
 def _dates(index: Any) -> Any:
-    """Text and dates of Python as a DatetimeIndex, if all of them are dates."""
-    import pandas as pd
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is no date is a label all the same
-        try:
-            return pd.DatetimeIndex(pd.to_datetime(index))
-        except (ValueError, TypeError):
-            return index
+    """Text, dates of Python and stamps as a DatetimeIndex, read as a file's or a frame's; else the index as it is."""
+    try:
+        times = times_of_labels(index, Reading(), Source())
+    except DataError:
+        return index  # what is no date is a label all the same
+    return index if times is None else times
 
 
 def labels_of_bars(bars: Any) -> Labels | None:

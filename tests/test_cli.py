@@ -190,6 +190,16 @@ def test_file_data_lies_next_to_the_configuration(folder, name):
     assert json.loads((folder / "o" / "result.json").read_text())["provenance"]["data"] == bt.Bars.sample("IBM").content_hash
 
 
+def test_suspicious_data_is_said_once(folder):
+    frame = bt.Bars.sample().to_frame()
+    frame.iloc[:1000, :4] *= 2
+    frame.to_csv(folder / "old.csv")
+    (folder / "c.toml").write_text(SMALL.replace('sample = "GOOG"', 'file = "old.csv"'))
+    code, out = invoke("optimize", "c.toml")
+    assert code == 0
+    assert out.count("old.csv looks suspicious, nothing was corrected: close is 495.01 after 958.24, nearly 2 times less") == 1
+
+
 def test_markup_in_names_is_text(folder):
     (folder / "p.csv").write_text(bt.Bars.sample().to_frame().to_csv())
     text = SMALL.replace('sample = "GOOG"', 'file = "p.csv"\nsymbol = "[/bold]"').replace("fast < slow", "fast in [5, 10]")

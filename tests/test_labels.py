@@ -370,6 +370,18 @@ def test_the_hint_works_as_it_stands(index, hint):
     assert buy(BARS, eval(typed, {"entries": entries, "pandas": pd, "bars": BARS})) == [0, 10]
 
 
+@pytest.mark.parametrize("index", [
+    [20140101 + day for day in range(6)], [1_388_534_400 + 86_400 * day for day in range(6)],
+    [f"{day:02}.01.2014" for day in range(10, 16)], [f"{day}/01/2014" for day in range(10, 16)]])
+def test_the_index_that_a_frame_came_with_is_the_bars_own(index):
+    table = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), CLOSE), index)
+    bars = bt.Bars.from_frame(table)
+    assert bars.index is not None
+    assert buy(bars, pd.Series(ENTER, index)) == [0, 10]
+    with pytest.raises(bt.InputError, match=r"index of the bars, .*newest first; entries \(with dates as index\)\.reindex"):
+        buy(bars, pd.Series(ENTER, index[::-1]))
+
+
 def test_empty_labels_say_nothing():
     assert labels.labels(pd.Series([], dtype=bool, index=pd.DatetimeIndex([]))) is None
     assert labels.labels([1, 2]) is None
