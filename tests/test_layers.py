@@ -30,6 +30,7 @@ LAYERS = [
     ["metrics"],
     ["costs"],
     ["compute"],
+    ["elementary"],
     ["_backend"],
     ["_checks"],
 ]
