@@ -117,7 +117,7 @@ def log1p(const double[::1] x, tables, double[::1] out):
             part = total - 1.0
             lost = (1.0 - (total - part)) + (x[row] - part)  # total + lost is exactly 1 + x
             pair = log_pair(total, &of.look)
-            out[row] = pair.upper + (pair.lower + lost / total)
+            out[row] = x[row] if total == 1.0 else pair.upper + (pair.lower + lost / total)  # -0.0 stays
 
 
 cdef class Lookup:

@@ -108,7 +108,8 @@ def log1p(x: Floats, tables: Any, out: Floats) -> None:
         part = total - 1.0
         lost = (1.0 - (total - part)) + (given - part)  # total + lost is exactly 1 + x
         upper, lower = _log_pair(total, tables)
-        out[...] = np.where(is_number, upper + (lower + lost / total), _log_beyond(1.0 + x))
+        found = np.where(total == 1.0, given, upper + (lower + lost / total))  # -0.0 stays
+        out[...] = np.where(is_number, found, _log_beyond(1.0 + x))
 
 
 def _log_beyond(x: Floats) -> Floats:
