@@ -151,6 +151,13 @@ def number(name: str, value: Any, *, low: float | None = None, high: float | Non
     return result
 
 
+def fraction(name: str, value: float, condition: str = "") -> float:
+    """``value`` if it is below 1; 5 was meant as percent."""
+    if value >= 1:
+        raise InputError(f"{name} must be < 1 {condition and condition + ' '}(a fraction: 0.05 for 5 %), got {value!r}")
+    return value
+
+
 def _rule(low: float | None, high: float | None, open_low: bool) -> str:
     parts = []
     if low is not None:

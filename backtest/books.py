@@ -158,7 +158,7 @@ class Book:
         columns["asset"] = names[self.fills["asset"]]
         columns["moment"] = np.array(MOMENTS, dtype=object)[self.fills["moment"]]
         columns["reason"] = np.array(REASONS, dtype=object)[self.fills["reason"]]
-        for name in ("stop", "target", "ambiguous"):  # what targets never have
+        for name in ("stop", "target", "trail", "ambiguous"):  # what targets never have
             del columns[name]
         return pd.DataFrame(columns)
 

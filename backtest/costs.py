@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from backtest._checks import InputError, choice, flag, number, whole
+from backtest._checks import InputError, choice, flag, fraction, number, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Costs:
     Parameters
     ----------
     fee_rate : float
-        Share of the traded value: 0.001 is 0.1 %.  Has no default; ``Costs.zero()`` says none.
+        Share of the traded value, below 1: 0.001 is 0.1 %.  Has no default; ``Costs.zero()`` says none.
     slippage : float
         Share of the price, on market orders (stops too), not on limit orders (targets); below 1.
     fixed : float
@@ -46,8 +46,8 @@ class Costs:
     def __post_init__(self) -> None:
         for name in ("fee_rate", "slippage", "fixed", "per_unit", "minimum", "borrow_rate"):
             object.__setattr__(self, name, number(name, getattr(self, name), low=0.0))
-        if self.slippage >= 1:
-            raise InputError(f"slippage must be < 1, got {self.slippage!r}")
+        for name in ("fee_rate", "slippage"):
+            fraction(name, getattr(self, name))
         object.__setattr__(self, "maximum", number("maximum", self.maximum, low=0.0, infinite=True))
         if self.minimum > self.maximum:
             raise InputError(f"minimum must be <= maximum ({self.maximum:g}), got {self.minimum!r}")
@@ -71,6 +71,7 @@ class Conventions(NamedTuple):
     levels_from_decision: bool = False  # levels are fractions of the decision bar's close, not of the entry price
     trail_from_extremes: bool = False  # the trail's base follows highs (lows of a short), not closes
     stop_beats_gap: bool = False  # a bar that opens beyond the target and touches the stop exits at the stop
+    touches_exactly: bool = False  # levels are touched by <= and >= as evaluated, not within their rounding
     ends_at_open: bool = False  # close_at_end closes at the last open, where the last close's decision fills too
     extra_warm_up: bool = False  # the first decision is one bar after the longest warm-up of a line, cross or not
 
@@ -88,14 +89,15 @@ class Profile(NamedTuple):
 PROFILES: dict[str | None, Profile] = {
     None: Profile(Conventions(), {}, {}, {}),
     "vectorbt": Profile(
-        Conventions(stops_slip=False, levels_from_decision=True, trail_from_extremes=True, stop_beats_gap=True),
+        Conventions(stops_slip=False, levels_from_decision=True, trail_from_extremes=True, stop_beats_gap=True,
+                    touches_exactly=True),
         {"fill": "close", "intrabar": "pessimistic", "size_type": "equity", "whole_units": False, "close_at_end": False},
         {"per_unit": "from_signals has none", "minimum": "from_signals has none", "maximum": "from_signals has none",
          "borrow_rate": "from_signals has none"},
         {"max_bars": "from_signals has no time exit"}),
     "backtesting.py": Profile(
         Conventions(exits_slip=False, stops_slip=False, sized_on_quote=True, levels_from_decision=True, stop_beats_gap=True,
-                    ends_at_open=True, extra_warm_up=True),
+                    touches_exactly=True, ends_at_open=True, extra_warm_up=True),
         {"fill": "next_open", "intrabar": "pessimistic", "size_type": "equity", "whole_units": True},
         {"fixed": "it is taken for a cost of each unit when an order is sized there", "per_unit": "it has none",
          "minimum": "it has none", "maximum": "it has none", "borrow_rate": "it has none"},

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, NumericsWarning, known_names
+from backtest.elementary import power
 
 Floats = NDArray[np.float64]
 
@@ -68,7 +69,7 @@ class _Columns:
         if not self._context.years > 0:
             return np.full(self.end_equity.shape, np.nan)
         grown: Floats = self.end_equity / self._context.cash
-        return np.asarray(np.power(grown, 1.0 / self._context.years) - 1.0)
+        return power(grown, 1.0 / self._context.years) - 1.0
 
     @functools.cached_property
     def mean_and_deviation(self) -> tuple[Floats, Floats]:
@@ -286,7 +287,10 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out
     columns, result = _Columns(sums, context), np.empty((len(sums), len(keys)), order="F") if out is None else out
     with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
         for column, key in enumerate(keys):
-            result[:, column] = _SWEEP[key][1](columns, context)
+            values = _SWEEP[key][1](columns, context)
+            missing = np.isnan(values)
+            # The one NaN: a division by nothing has another sign on another processor.
+            result[:, column] = np.where(missing, np.nan, values) if missing.any() else values
     return result
 
 
@@ -313,7 +317,7 @@ def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[st
         is_flat = not spread > ZERO_VARIANCE * float(np.mean(b * b))
         beta = np.nan if is_flat else float(np.mean((r - r.mean()) * (b - b.mean()))) / spread
         rf = context.rf / context.periods_per_year
-        return {
+        values = {
             "tail_ratio": float(np.abs(high) / np.abs(low)),
             "max_drawdown_bars": float((edges[1::2] - edges[::2]).max(initial=0)),
             "ulcer_index": float(np.sqrt(np.mean(drawdown[1:] ** 2))),
@@ -322,6 +326,7 @@ def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[st
             "alpha": float((r.mean() - rf - beta * (b.mean() - rf)) * context.periods_per_year),
             "beta": float(beta),
         }
+        return {key: value if value == value else np.nan for key, value in values.items()}
 
 
 def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) -> Floats:

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, number, whole
+from backtest._checks import InputError, NumericsWarning, fraction, number, whole
 from backtest.blocks import Block
-from backtest.expr import Condition, Param
+from backtest.expr import Condition, Param, Value
 from backtest.lines import LineMemo
 from backtest.masks import MaskMemo, Pending, Stack, Words
 from backtest.rules import CONDITIONS, LEVELS
-from backtest.space import Continuous, Grid, Parameter
+from backtest.space import Choice, Continuous, Grid, Parameter
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 #: What is sampled at the decision bar, in the order of a program's columns.
 SAMPLED = (*LEVELS, "size")
+#: The side whose level at 1, 100 % of the entry price, or beyond lies at a price of 0 or below, which no bar touches.
+FALLING = {"stop_loss": "long", "take_profit": "short", "trailing_stop": "long"}
 
 
 class Program(NamedTuple):
@@ -122,6 +126,11 @@ class ProgramBuilder:
     lines, masks
         Memory.
     largest_size : float, optional
+
+    Raises
+    ------
+    InputError
+        A level, as a number or anywhere in its parameter's range, is 1 or more where it can then never be touched.
     """
 
     def __init__(self, conditions: Sequence[Condition | None], sampled: Sequence[Any], max_bars: Any,
@@ -130,6 +139,14 @@ class ProgramBuilder:
         self.conditions, self.sampled, self.max_bars = conditions, sampled, max_bars
         self.columns, self.defaults, self.lines, self.masks, self.largest_size = columns, defaults, lines, masks, largest_size
         self._lock = threading.Lock()  # tables of lines are filled and read in turns
+        held = {"long": conditions[0] is not None, "short": conditions[2] is not None}
+        #: Levels that must be below 1, and why.
+        self.capped = {name: f"where {side}s are traded" for name, side in FALLING.items() if held[side]}
+        self._warned = False
+        for name, node in zip(SAMPLED, sampled, strict=True):
+            if name in self.capped:
+                label = f"{name} = {node!r}" if isinstance(node, Value) else name
+                fraction(label, _highest(node, columns, defaults), self.capped[name])
 
     def block(self, batch: Floats) -> Block:
         """A batch, factorised on demand."""
@@ -183,6 +200,7 @@ class ProgramBuilder:
 
     def _levels(self, block: Block, first: int, last: int) -> tuple[Floats, Ints, Floats]:
         lines: list[Floats] = []
+        untouchable: list[tuple[str, int]] = []  # lines beyond 1: what and where, and how many bars
         rows = np.full((len(block), len(SAMPLED)), -1, dtype=np.int64)
         values = np.full((len(block), len(SAMPLED)), np.nan)
         for which, (name, node) in enumerate(zip(SAMPLED, self.sampled, strict=True)):
@@ -196,13 +214,18 @@ class ProgramBuilder:
             combinations = block.combinations(node)
             at, of = np.empty(len(combinations), dtype=np.int64), np.empty(len(combinations))
             for index, params in enumerate(combinations):
-                at[index], of[index] = self._sampled(name, node, params, first, last, lines)
+                at[index], of[index] = self._sampled(name, node, params, first, last, lines, untouchable)
             inverse = block.distinct(block.varied(node)).inverse if len(combinations) > 1 else 0
             rows[:, which], values[:, which] = at[inverse], of[inverse]
+        if untouchable and not self._warned:
+            self._warned = True
+            others = (f"; so are {sum(count for _, count in untouchable[1:]):,} values of {len(untouchable) - 1:,} other lines"
+                      if untouchable[1:] else "")
+            warnings.warn(f"{untouchable[0][0]}: a level that is never touched{others}", NumericsWarning, stacklevel=2)
         return np.array(lines).reshape(len(lines), len(self.lines.bars)), rows, values
 
-    def _sampled(self, name: str, node: Any, params: dict[str, Any], first: int, last: int,
-                 lines: list[Floats]) -> tuple[int, float]:
+    def _sampled(self, name: str, node: Any, params: dict[str, Any], first: int, last: int, lines: list[Floats],
+                 untouchable: list[tuple[str, int]]) -> tuple[int, float]:
         """Row in ``lines`` or -1, and the value (NaN: off), of a level or size."""
         value = None if node is None else self.lines.value(node, params)
         high = self.largest_size if name == "size" else None
@@ -211,13 +234,21 @@ class ProgramBuilder:
                 raise InputError("size must be a number, got None")
             return -1, np.nan
         if not isinstance(value, np.ndarray):
-            return -1, number(f"{name}{_at(params)}", value, low=0.0, open_low=True, high=high)
+            value = number(f"{name}{_at(params)}", value, low=0.0, open_low=True, high=high)
+            if name in self.capped:
+                fraction(f"{name}{_at(params)}", value, self.capped[name])
+            return -1, value
         span = value[first:last]
         bad = ~(np.isfinite(span) & (span > 0)) if high is None else ~((span > 0) & (span <= high))
         if bad.any():
             row = first + int(bad.argmax())
             rule = "finite and > 0" if high is None else f"> 0 and <= {high:g}"
             raise InputError(f"{name} = {node!r}{_at(params)} must be {rule} from the start on, got {value[row]} (row {row})")
+        beyond = span >= 1.0 if name in self.capped else np.zeros(0, dtype=np.bool_)
+        if beyond.any():
+            count, row = int(np.count_nonzero(beyond)), first + int(beyond.argmax())
+            untouchable.append((f"{name} = {node!r}{_at(params)} is >= 1 on {count:,} of {len(span):,} bars (first: row {row})",
+                                count))
         lines.append(value)
         return len(lines) - 1, np.nan
 
@@ -241,6 +272,15 @@ def _check_warm_up(condition: Condition, warm: Ints, first: int) -> None:
         needed = int(warm[np.argmax(warm > first)])
         raise InputError(f"start must be >= the longest warm-up of the candidates, got {first}; "
                          f"{condition!r} needs {needed} bars")
+
+
+def _highest(node: Any, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> float:
+    """The largest value that a number or a parameter can have, as far as it is known before a batch is; else -inf."""
+    column = columns.get(node.name) if isinstance(node, Param) else None
+    if isinstance(column, (Grid, Continuous)):
+        return column.high
+    given = column.choices if isinstance(column, Choice) else [defaults.get(node.name) if isinstance(node, Param) else node]
+    return max((value for value in given if isinstance(value, (int, float)) and not isinstance(value, bool)), default=-math.inf)
 
 
 def _plain(node: Any, block: Block) -> Floats | None:

@@ -53,9 +53,13 @@ class Strategy(Frozen):
     ----------
     enter_long, exit_long, enter_short, exit_short : Condition, optional
         At least one entry.  A side without an entry is never held.
-    stop_loss, take_profit, trailing_stop : float, parameter or line, optional
-        Distance from the entry price (slippage included) as a fraction, > 0; sampled at the decision bar if it is a
-        line; None is off.
+    stop_loss, take_profit : float, parameter or line, optional
+        Distance from the entry price (slippage included) as a fraction, > 0: 0.05 is 5 %; sampled at the decision bar if it is a
+        line; None is off.  Below 1 where the level would lie at 0 or below, which is never touched: stops of longs, targets of
+        shorts.
+    trailing_stop : float, parameter or line, optional
+        The same distance from the best of the entry price and the closes since, known before the bar: the level is
+        base x (1 - trailing_stop) for a long, base x (1 + trailing_stop) for a short.
     max_bars : int or parameter, optional
         Exit decided at the ``max_bars``-th close held.
     name : str, optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError
+from backtest._checks import InputError, NumericsWarning
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
@@ -40,6 +41,8 @@ class Run:
         Completed trades and open positions.
     periods : Periods
         How many bars make a year, ``per_year``, and ``why``.
+    n_unaffordable : int
+        Entries that were decided and could not be paid for, or came to no unit; ``orders`` lists them.
     """
 
     def __init__(self, evaluator: Evaluator, row: Floats, window: slice | None) -> None:
@@ -57,12 +60,22 @@ class Run:
         kernel.evaluate(self.bars, spans, program, settings, 0, 1, self.sums)  # counts the fills
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
-        _, exit_code, self._unfilled_side = kernel.replay(self.bars, spans, program, settings, 0, self.sums,
-                                                          self.ledger, self._equity, self._units)
+        self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
+        _, exit_code, self._unfilled_side = kernel.replay(self.bars, spans, program, settings, 0, self.sums, self.ledger,
+                                                          self._equity, self._units, self._unaffordable)
+        self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
         self._unfilled_reason = REASONS[exit_code]
         prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
         self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar,
                                      first=self.first, last=self.last, **prices)
+        self._warn_if_unaffordable()
+
+    def _warn_if_unaffordable(self) -> None:
+        if self.n_unaffordable:
+            bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
+            n_entries = self.n_unaffordable + int(np.count_nonzero(self.ledger["position_before"] == 0))
+            warnings.warn(f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the first was "
+                          f"decided at the close of bar {bar} (run.orders lists them as unaffordable)", NumericsWarning, stacklevel=4)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
@@ -115,29 +128,41 @@ class Run:
 
     @property
     def orders(self) -> pd.DataFrame:
-        """Every order, in order of execution; a decision on the last bar that had no bar to fill on is ``unfilled``."""
+        """Every order, in order of execution, with its ``status``.
+
+        ``unfilled`` is a decision on the last bar that had no bar to fill on; ``unaffordable`` an entry that the account could
+        not pay for, or that came to no unit.  Neither has a bar, a price or a size.
+        """
         import pandas as pd
 
-        missed = [(self._unfilled_reason, -np.sign(self._units[-1]))] if self._unfilled_reason else []
-        missed += [("entry", float(self._unfilled_side))] if self._unfilled_side else []
-        fills = np.zeros(len(self.ledger) + len(missed), dtype=FILL)
-        fills[: len(self.ledger)] = self.ledger
-        reason = [
-            "entry" if opens else REASONS[code]
-            for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)
-        ]
-        for row, (why, side) in enumerate(missed, len(self.ledger)):
-            fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = self.last - 1, -1, side
+        n = len(self.ledger)
+        entries = np.flatnonzero(self._unaffordable)
+        missed = [(self.first + bar, "entry", side, "unaffordable")
+                  for bar, side in zip(entries.tolist(), self._unaffordable[entries].tolist(), strict=True)]
+        if self._unfilled_reason:
+            missed.append((self.last - 1, self._unfilled_reason, -np.sign(self._units[-1]), "unfilled"))
+        if self._unfilled_side:
+            missed.append((self.last - 1, "entry", self._unfilled_side, "unfilled"))
+        fills = np.zeros(n + len(missed), dtype=FILL)
+        fills[:n] = self.ledger
+        reason = ["entry" if opens else REASONS[code]
+                  for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)]
+        status = ["filled"] * n
+        for row, (bar, why, side, what) in enumerate(missed, n):
+            fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = bar, -1, side
             for name in ("price", "value", "cost", "position_after", "cash_after"):  # what never happened has none
                 fills[row][name] = np.nan
             reason.append(why)
+            status.append(what)
+        order = np.argsort(fills["decision_bar"], kind="stable")  # of one decision, what filled comes first: it had to
+        fills = fills[order]
         is_filled = fills["fill_bar"] >= 0
         return pd.DataFrame({
             "decision_bar": fills["decision_bar"], "fill_bar": fills["fill_bar"],
             "time": self.bars.times()[fills["fill_bar"]].where(is_filled), "side": np.where(fills["units"] > 0, "buy", "sell"),
             "units": np.where(is_filled, fills["units"], np.nan), "price": fills["price"], "value": fills["value"],
-            "cost": fills["cost"], "reason": reason, "position_after": fills["position_after"], "cash_after": fills["cash_after"],
-            "status": np.where(is_filled, "filled", "unfilled")})
+            "cost": fills["cost"], "reason": [reason[row] for row in order], "position_after": fills["position_after"],
+            "cash_after": fills["cash_after"], "status": [status[row] for row in order]})
 
 
 def run(

@@ -44,6 +44,9 @@ CHUNK = 4096
 BLOCKS_EACH = 2
 #: Bars of a block of ``Spans``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
+#: Share of a level by which a price may miss it and has touched it: more than what the few roundings between a price in decimals
+#: and a level can add up to, and far less than any tick.
+TOUCH_TOLERANCE = 2.0**-50
 #: Measured: microseconds per bar of a candidate that trades now and then.
 BAR_US = 0.0005
 
@@ -74,6 +77,7 @@ class Settings(NamedTuple):
     levels_from_decision: bool
     trail_from_extremes: bool
     stop_beats_gap: bool
+    touch_tolerance: float
     ends_at_open: bool
 
 
@@ -246,6 +250,7 @@ class Evaluator:
             conventions.levels_from_decision,
             conventions.trail_from_extremes,
             conventions.stop_beats_gap,
+            0.0 if conventions.touches_exactly else TOUCH_TOLERANCE,
             conventions.ends_at_open,
         )
 

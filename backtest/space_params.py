@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import Frozen, SpaceError, number, shown
+from backtest.elementary import exp, log
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -88,8 +89,8 @@ class Grid(Frozen):
     def from_unit(self, share: Floats) -> Floats:
         """Values at shares of the range, 0 to 1: every value has the same width, of its logarithm with ``is_log``."""
         if self.is_log:
-            first, last = math.log(self.low - 0.5), math.log(self.high + 0.5)
-            return np.clip(np.rint(_exp(first * (1.0 - share) + last * share)), self.low, self.high)
+            first, last = log([self.low - 0.5, self.high + 0.5])
+            return np.clip(np.rint(exp(first * (1.0 - share) + last * share)), self.low, self.high)
         return self.at(_cells(share, self.size))
 
     def bits(self, index: Ints) -> Ints:
@@ -166,8 +167,8 @@ class Continuous(Frozen):
         """Values at shares of the range, 0 to 1, on its scale; both ends are values."""
         if not self.is_log:
             return np.clip(self.low * (1.0 - share) + self.high * share, self.low, self.high)
-        first, last = math.log(self.low), math.log(self.high)
-        inside = np.clip(_exp(first * (1.0 - share) + last * share), self.low, self.high)
+        first, last = log([self.low, self.high])
+        inside = np.clip(exp(first * (1.0 - share) + last * share), self.low, self.high)
         # exp(log(low)) need not be low.
         return np.where(share == 0.0, self.low, np.where(share == 1.0, self.high, inside))
 
@@ -311,8 +312,3 @@ def _cells(share: Floats, size: int) -> Ints:
     """Which of ``size`` equal widths of 0 to 1 each share lies in."""
     index = np.minimum(np.floor(share * size), size - 1.0).astype(np.int64)
     return np.minimum(index, size - 1)  # size - 1 itself may have been rounded up
-
-
-def _exp(values: Floats) -> Floats:
-    """exp, one value at a time: NumPy's vectorised one may round a value by its place in the array."""
-    return np.array([math.exp(value) for value in values.tolist()], dtype=np.float64)

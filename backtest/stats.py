@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from backtest._checks import InputError
+from backtest.elementary import exp, log, log1p, power
 
 if TYPE_CHECKING:
     _Series = pd.Series[float]
@@ -125,19 +126,19 @@ class _Backtesting(_View):
             growth = _geometric_mean(r)
             deviation = r.var(ddof=1) if len(r) > 1 else np.nan
             downside = np.sqrt(np.mean(np.minimum(r, 0) ** 2)) if len(r) else np.nan
-        yearly = np.float64(1 + growth) ** periods - 1
-        volatility = np.sqrt((deviation + (1 + growth) ** 2) ** periods - (1 + growth) ** (2 * periods))
+        yearly = power(1 + growth, periods)[()] - 1
+        volatility = np.sqrt((power(deviation + (1 + growth) * (1 + growth), periods) - power(1 + growth, 2 * periods))[()])
         found = {"Return (Ann.) [%]": yearly * 100, "Volatility (Ann.) [%]": volatility * 100}
         if is_dated:
             span = self.times[-1] - self.times[0]
             years = (span.days + span.seconds / 86400) / 365.25
-            found["CAGR [%]"] = (np.power(self.equity[-1] / self.equity[0], 1 / years) - 1) * 100 if years else np.nan
+            found["CAGR [%]"] = (power(self.equity[-1] / self.equity[0], 1 / years)[()] - 1) * 100 if years else np.nan
         worst = self._falls().max()
-        log_equity, log_close = np.diff(np.log(self.equity)), np.diff(np.log(self.close))
+        log_equity, log_close = np.diff(log(self.equity)), np.diff(log(self.close))
         beta = np.nan
-        if len(log_equity) > 1:
-            covariance = np.cov(log_equity, log_close)
-            beta = covariance[0, 1] / covariance[1, 1]
+        if len(log_equity) > 1:  # np.cov multiplies matrices, on each processor in another order
+            of_equity, of_close = log_equity - log_equity.mean(), log_close - log_close.mean()
+            beta = (of_equity * of_close).sum() / (of_close * of_close).sum()
         span_keys = self._span()
         alpha = span_keys["Return [%]"] - beta * span_keys["Buy & Hold Return [%]"]
         return found | {
@@ -275,7 +276,7 @@ class _Vectorbt(_View):
         root = np.sqrt(self.per_year)
         deviation = r.std(ddof=1) if len(r) > 1 else np.nan
         worst = (self.equity / np.maximum.accumulate(self.equity) - 1).min()
-        yearly = np.power(self.equity[-1] / self.cash, self.per_year / len(r)) - 1
+        yearly = power(self.equity[-1] / self.cash, self.per_year / len(r))[()] - 1
         downside = np.sqrt(np.mean(np.minimum(r, 0) ** 2))
         lost = -r[r < 0].sum()
         return {
@@ -315,7 +316,7 @@ def _geometric_mean(returns: Floats) -> float:
     """0 after a total loss; NaN of nothing."""
     if (returns <= -1).any():
         return 0.0
-    return float(np.exp(np.log1p(returns).sum() / len(returns)) - 1) if len(returns) else np.nan
+    return float(exp(log1p(returns).sum() / len(returns))) - 1 if len(returns) else np.nan
 
 
 def _mean(values: Floats) -> Any:

@@ -32,12 +32,12 @@ FILL = np.dtype([
     ("decision_bar", _INT), ("fill_bar", _INT), ("moment", _INT), ("asset", _INT), ("units", _FLOAT), ("price", _FLOAT),
     ("value", _FLOAT), ("cost", _FLOAT), ("cash_before", _FLOAT), ("cash_after", _FLOAT), ("position_before", _FLOAT),
     ("position_after", _FLOAT), ("reason", _INT), ("ambiguous", _INT), ("stop", _FLOAT), ("target", _FLOAT),
-    ("equity", _FLOAT), ("written_off", _FLOAT)])
+    ("trail", _FLOAT), ("equity", _FLOAT), ("written_off", _FLOAT)])
 #: One completed trade; the struct Trade.
 TRADE = np.dtype([
     ("asset", _INT), ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("exit_bar", _INT), ("units", _FLOAT),
-    ("entry_price", _FLOAT), ("exit_price", _FLOAT), ("stop", _FLOAT), ("target", _FLOAT), ("entry_value", _FLOAT),
-    ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT), ("net_profit", _FLOAT),
+    ("entry_price", _FLOAT), ("exit_price", _FLOAT), ("stop", _FLOAT), ("target", _FLOAT), ("trail", _FLOAT),
+    ("entry_value", _FLOAT), ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT), ("net_profit", _FLOAT),
     ("return_", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("is_uncertain", _INT), ("reason", _INT), ("ambiguous", _INT),
     ("equity", _FLOAT), ("written_off", _FLOAT)])
 #: One open position; the struct Position.
@@ -110,8 +110,8 @@ class Trades:
             columns[f"{name}_bar"] = t[f"{name}_bar"]
         for name in ("decision", "entry", "exit"):
             columns[f"{name}_time"] = self._times[t[f"{name}_bar"]]
-        for name in ("entry_price", "exit_price", "stop", "target", "units", "entry_value", "entry_cost", "exit_cost",
-                     "borrow_cost", "gross_profit", "net_profit"):
+        for name in ("entry_price", "exit_price", "stop", "target", "trail", "units", "entry_value", "entry_cost",
+                     "exit_cost", "borrow_cost", "gross_profit", "net_profit"):
             columns[name] = t[name]
         columns |= {"return": t["return_"], "mfe": t["mfe"], "mae": t["mae"], "excursion_uncertain": t["is_uncertain"] != 0,
                     "bars_held": t["exit_bar"] - t["entry_bar"],
@@ -261,8 +261,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
         vectorbt's order records (``portfolio.orders.records``, ``portfolio.orders.values``), ``book.ledger``, or a table of
         your own: one executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
         needed, and ``asset`` if ``close`` has several columns (the label of its column, of an array its number); ``cost``,
-        ``decision_bar``, ``moment`` ("open", "inside" or "close" of the bar; close by default), ``stop``, ``target``,
-        ``reason``, ``ambiguous`` and ``equity`` may be there.
+        ``decision_bar``, ``moment`` ("open", "inside" or "close" of the bar; close by default), ``stop`` and ``target`` (of
+        the order that opens), ``trail`` (of the one that closes), ``reason``, ``ambiguous`` and ``equity`` may be there.
     close : array_like, shape (n_bars,) or (n_bars, n_assets)
         Prices that positions are valued at, where there is none at the last one before; a DataFrame brings labels and times.
     open, high, low : array_like, optional
@@ -338,8 +338,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
     if set(VECTORBT) <= set(columns):
         columns = _from_vectorbt(columns, labels)
-    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "reason", "ambiguous",
-             "equity", "written_off", *DERIVED)
+    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "trail", "reason",
+             "ambiguous", "equity", "written_off", *DERIVED)
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
@@ -348,7 +348,7 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         raise InputError(f"ledger must have a column 'asset' where close has {n_assets} columns, got {', '.join(columns)}")
     n = len(columns["units"])
     ledger = np.zeros(n, dtype=FILL)
-    for name in ("stop", "target", "equity"):
+    for name in ("stop", "target", "trail", "equity"):
         ledger[name] = np.nan
     for name, values in columns.items():
         if name in DERIVED:
@@ -391,7 +391,7 @@ def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
         return values
     numbers = vector(f"ledger column {name!r}", values, finite=False)
     if FILL[name].kind == "f":
-        return numbers
+        return np.where(np.isnan(numbers), np.nan, numbers)  # the one NaN, whatever sign arithmetic gave it
     wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     if wrong.any():
         row = int(wrong.argmax())

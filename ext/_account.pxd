@@ -234,7 +234,7 @@ cdef inline void write_down(const Book *book, int64_t bar, int64_t moment, int64
         fill.reason, fill.ambiguous = reason, 0
         if reason == NONE and before != 0.0 and (before > 0.0) != (order > 0.0):
             fill.reason = REVERSE if after != 0.0 and (after > 0.0) != (before > 0.0) else SIGNAL
-        fill.stop, fill.target, fill.equity, fill.written_off = NAN, NAN, value, 0.0
+        fill.stop, fill.target, fill.trail, fill.equity, fill.written_off = NAN, NAN, NAN, value, 0.0
         fill += 1
 
 

@@ -32,6 +32,8 @@ cdef struct Rules:  # what the candidates share
     bint levels_from_decision
     bint trail_from_extremes
     bint stop_beats_gap
+    double above                  # a low at or below level * above touches it, a high at or above level * below
+    double below
     bint ends_at_open
 
 
@@ -50,6 +52,7 @@ cdef struct Book:  # the account of one candidate while its bars pass
     Fill *ledger                  # NULL: not recorded, nor are the next two
     double *equity
     double *position
+    int64_t *unaffordable
     double cash
     double units
     # The open position.
@@ -118,7 +121,7 @@ cdef inline double trade(Book *book, const Rules *rules, double units, double pr
         fill.cash_before, fill.cash_after = cash_before, book.cash
         fill.position_before, fill.position_after = before, book.units
         fill.reason, fill.ambiguous = reason, ambiguous
-        fill.stop, fill.target, fill.written_off = NAN, NAN, 0.0
+        fill.stop, fill.target, fill.trail, fill.written_off = NAN, NAN, NAN, 0.0
         fill.equity = cash_before if before == 0.0 else NAN
     book.n_fills += 1
     return cost
@@ -128,7 +131,7 @@ cdef inline bint enter(Book *book, const Rules *rules, int64_t side, double quot
     cdef double equity = book.cash
     cdef double price, size, budget, sized, units, stop, target
     if equity <= 0.0:
-        return False
+        return miss(book, rules, side)
     price = quote * (1.0 + rules.costs.slippage) if side > 0 else quote * (1.0 - rules.costs.slippage)
     size = sampled(book, 3, book.decision_bar)
     budget = size * equity if rules.size_is_share else (size if size < equity else equity)
@@ -136,7 +139,7 @@ cdef inline bint enter(Book *book, const Rules *rules, int64_t side, double quot
     sized = (price + rules.costs.fee_rate * quote) / (1.0 + rules.costs.fee_rate) if rules.sized_on_quote else price
     units = affordable_units(&rules.costs, budget, sized, rules.whole_units)
     if not units > 0.0:
-        return False
+        return miss(book, rules, side)
     book.entry_cost = trade(book, rules, units if side > 0 else -units, price, bar, moment, NONE, 0)
     book.entry_price = price
     book.entry_value = units * price
@@ -149,9 +152,33 @@ cdef inline bint enter(Book *book, const Rules *rules, int64_t side, double quot
     book.target = book.base * (1.0 + target) if side > 0 else book.base * (1.0 - target)
     book.has_levels = stop == stop or target == target or book.trail == book.trail
     if book.ledger != NULL:
-        book.ledger[book.n_fills - 1].stop = book.stop
-        book.ledger[book.n_fills - 1].target = book.target
+        book.ledger[book.n_fills - 1].stop = known(book.stop)
+        book.ledger[book.n_fills - 1].target = known(book.target)
     return True
+
+
+cdef inline bint miss(Book *book, const Rules *rules, int64_t side) noexcept nogil:
+    """An entry that nothing could be bought or sold short with."""
+    if book.unaffordable != NULL:
+        book.unaffordable[book.decision_bar - rules.first] = side
+    return False
+
+
+cdef inline double trail_level(const Book *book) noexcept nogil:
+    """The level of the trail as it is now; NaN is off."""
+    return book.base * (1.0 - book.trail) if book.units > 0.0 else book.base * (1.0 + book.trail)
+
+
+cdef inline double known(double level) noexcept nogil:
+    """A level for a record: what is off is the one NaN, whatever sign arithmetic gave it."""
+    return level if level == level else NAN
+
+
+cdef inline double clipped(double level, double low, double high) noexcept nogil:
+    """A touched level inside its bar: rounding may put it just beyond the price that touched it."""
+    if level < low:
+        return low
+    return high if level > high else level
 
 
 cdef inline void leave(Book *book, const Rules *rules, double quote, int64_t bar, int64_t moment, int64_t reason,
@@ -159,11 +186,15 @@ cdef inline void leave(Book *book, const Rules *rules, double quote, int64_t bar
     cdef Sums *sums = book.sums
     cdef double units = book.units
     cdef double price = quote
-    cdef double slippage, cost, net, result
+    cdef double slippage, cost, net, result, trail = NAN
     if reason != TARGET:
         slippage = rules.stop_slippage if reason == STOP or reason == TRAIL else rules.exit_slippage
         price = quote * (1.0 - slippage) if units > 0.0 else quote * (1.0 + slippage)
+    if book.ledger != NULL:
+        trail = trail_level(book)
     cost = trade(book, rules, -units, price, bar, moment, reason, ambiguous)
+    if book.ledger != NULL:
+        book.ledger[book.n_fills - 1].trail = known(trail)
     net = units * (price - book.entry_price) - book.entry_cost - cost - book.borrow_cost
     result = net / book.entry_value
     sums.n_trades += 1.0
@@ -187,12 +218,11 @@ cdef inline bint test_levels(Book *book, const Rules *rules, int64_t bar, bint o
     cdef double low = book.low[bar]
     cdef double level = book.stop
     cdef double target = book.target
+    cdef double trail = trail_level(book)
+    cdef double floor, ceiling
     cdef int64_t reason = STOP
-    cdef double trail
-    cdef bint stopped, reached
-    cdef bint stop_beats_gap = rules.stop_beats_gap
+    cdef bint stopped, reached, is_stop_gap, is_target_gap
     if book.units > 0.0:
-        trail = book.base * (1.0 - book.trail)
         if trail > level or level != level:  # the nearer acts; equal is the stop
             level, reason = trail, TRAIL
         if opened_here:
@@ -200,15 +230,10 @@ cdef inline bint test_levels(Book *book, const Rules *rules, int64_t bar, bint o
                 level = quote
             if target < quote:  # only where levels are not those of the entry price
                 target = quote
-        elif quote <= level:
-            leave(book, rules, quote, bar, OPEN, reason, 0)
-            return True
-        elif quote >= target and not (stop_beats_gap and low <= level):
-            leave(book, rules, quote, bar, OPEN, TARGET, 0)
-            return True
-        stopped, reached = low <= level, high >= target
+        floor, ceiling = level * rules.above, target * rules.below
+        stopped, reached = low <= floor, high >= ceiling
+        is_stop_gap, is_target_gap = quote <= floor, quote >= ceiling
     else:
-        trail = book.base * (1.0 + book.trail)
         if trail < level or level != level:
             level, reason = trail, TRAIL
         if opened_here:
@@ -216,17 +241,19 @@ cdef inline bint test_levels(Book *book, const Rules *rules, int64_t bar, bint o
                 level = quote
             if target > quote:
                 target = quote
-        elif quote >= level:
-            leave(book, rules, quote, bar, OPEN, reason, 0)
-            return True
-        elif quote <= target and not (stop_beats_gap and high >= level):
-            leave(book, rules, quote, bar, OPEN, TARGET, 0)
-            return True
-        stopped, reached = high >= level, low <= target
+        floor, ceiling = target * rules.above, level * rules.below
+        stopped, reached = high >= ceiling, low <= floor
+        is_stop_gap, is_target_gap = quote >= ceiling, quote <= floor
+    if not opened_here and is_stop_gap:
+        leave(book, rules, quote, bar, OPEN, reason, 0)
+        return True
+    if not opened_here and is_target_gap and not (rules.stop_beats_gap and stopped):
+        leave(book, rules, quote, bar, OPEN, TARGET, 0)
+        return True
     if stopped and (not reached or rules.is_pessimistic):
-        leave(book, rules, level, bar, INSIDE, reason, reached)
+        leave(book, rules, clipped(level, low, high), bar, INSIDE, reason, reached)
     elif reached:
-        leave(book, rules, target, bar, INSIDE, TARGET, stopped)
+        leave(book, rules, clipped(target, low, high), bar, INSIDE, TARGET, stopped)
     return stopped or reached
 
 

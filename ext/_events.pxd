@@ -223,19 +223,21 @@ cdef inline int64_t next_decision(const Book *book, const Rules *rules, int64_t 
 
 cdef inline int64_t next_touch(const Book *book, const Rules *rules, int64_t begin, int64_t end) noexcept nogil:
     """First bar from ``begin`` to ``end`` on which a level of the position is touched; ``end + 1`` if there is none."""
-    cdef double stop = book.stop, target = book.target, base = book.base
-    cdef int64_t bar
     cdef bint is_long = book.units > 0.0
+    cdef double floor = (book.stop if is_long else book.target) * rules.above
+    cdef double ceiling = (book.target if is_long else book.stop) * rules.below
+    cdef double base = book.base
+    cdef int64_t bar
     if book.trail != book.trail:
-        if is_long:
-            return first_touch(book.spans, book.low, book.high, begin, end, stop, target)
-        return first_touch(book.spans, book.low, book.high, begin, end, target, stop)
+        return first_touch(book.spans, book.low, book.high, begin, end, floor, ceiling)
     for bar in range(begin, end + 1):
+        if book.low[bar] <= floor or book.high[bar] >= ceiling:
+            return bar
         if is_long:
-            if book.low[bar] <= stop or book.low[bar] <= base * (1.0 - book.trail) or book.high[bar] >= target:
+            if book.low[bar] <= base * (1.0 - book.trail) * rules.above:
                 return bar
         else:
-            if book.high[bar] >= stop or book.high[bar] >= base * (1.0 + book.trail) or book.low[bar] <= target:
+            if book.high[bar] >= base * (1.0 + book.trail) * rules.below:
                 return bar
         base = best_of(book, rules, base, bar)
     return end + 1

@@ -21,6 +21,7 @@ cdef struct Fill:  # one executed order
     int64_t ambiguous     # 1: stop and target touched in one bar, nobody knows which came first
     double stop           # levels of an opening fill, NaN if off
     double target
+    double trail          # level of the trail at a closing fill, NaN if off
     double equity         # before an opening fill
     double written_off    # negative equity that a bust left behind
 
@@ -35,6 +36,7 @@ cdef struct Trade:  # one completed (part of a) position
     double exit_price
     double stop
     double target
+    double trail          # at the exit
     double entry_value    # |units| * entry price
     double entry_cost
     double exit_cost

@@ -267,7 +267,7 @@ cdef inline void complete(const Position *position, const Fill *fill, double clo
     trade.asset, trade.side = fill.asset, position.side
     trade.decision_bar, trade.entry_bar, trade.exit_bar = position.decision_bar, position.entry_bar, fill.fill_bar
     trade.units, trade.entry_price, trade.exit_price = closed, entry_price, exit_price
-    trade.stop, trade.target, trade.entry_value = position.stop, position.target, entry_value
+    trade.stop, trade.target, trade.trail, trade.entry_value = position.stop, position.target, fill.trail, entry_value
     trade.entry_cost, trade.exit_cost, trade.borrow_cost = entry_cost, exit_cost, borrow_cost
     trade.gross_profit, trade.net_profit, trade.return_ = gross, net, net / entry_value
     trade.mfe, trade.mae, trade.is_uncertain = mfe, mae, is_uncertain

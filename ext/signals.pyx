@@ -75,7 +75,7 @@ def evaluate(bars, spans, program, settings, Py_ssize_t start, Py_ssize_t stop, 
 
 
 def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[::1] ledger, double[::1] equity,
-           double[::1] units):
+           double[::1] units, int64_t[::1] unaffordable):
     """Replay one candidate and record what it did.
 
     Parameters
@@ -90,6 +90,8 @@ def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[
         Output; room for every fill (``sums["n_fills"]`` of ``evaluate``).
     equity, units : ndarray of float64, shape (last - first,)
         Output: equity and position at each close.
+    unaffordable : ndarray of int64, shape (last - first,)
+        Zeros; on return the side of each close's decision to enter that the account could not pay for.
 
     Returns
     -------
@@ -102,7 +104,7 @@ def replay(bars, spans, program, settings, Py_ssize_t row, Sums[::1] sums, Fill[
     with nogil:
         open_book(&book, data, row, &sums[0])
         book.ledger = &ledger[0] if ledger.shape[0] else &nowhere
-        book.equity, book.position = &equity[0], &units[0]
+        book.equity, book.position, book.unaffordable = &equity[0], &units[0], &unaffordable[0]
         replay_bars(&book, &data.rules, data.rules.first)
         add_up(&book, &data.rules)
     return book.n_fills, book.exit_reason, book.entry_side
@@ -142,6 +144,7 @@ cdef class Data:
         self.rules.exit_slippage, self.rules.stop_slippage = settings.exit_slippage, settings.stop_slippage
         self.rules.sized_on_quote, self.rules.levels_from_decision = settings.sized_on_quote, settings.levels_from_decision
         self.rules.trail_from_extremes, self.rules.stop_beats_gap = settings.trail_from_extremes, settings.stop_beats_gap
+        self.rules.above, self.rules.below = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
         self.rules.ends_at_open = settings.ends_at_open
 
 
@@ -163,6 +166,7 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row, Sums *sums) noexcept 
     book.max_bars = data.max_bars[row]
     book.ledger = NULL
     book.equity = book.position = NULL
+    book.unaffordable = NULL
     book.cash = data.rules.cash
     book.units = 0.0
     book.entry_price = book.entry_value = book.entry_cost = book.borrow_cost = 0.0

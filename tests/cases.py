@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 import backtest as bt
 
 SIDES = ("both", "long", "short")
+#: For ``pytest.mark.filterwarnings``, where it does not matter that an account runs dry.
+UNPAID = "ignore:[0-9,]+ of [0-9,]+ entries could not be paid for:backtest.NumericsWarning"
 
 
 def random_bars(rng, n, volatility=0.02, gaps=True):
@@ -42,8 +44,10 @@ def cases(draw):
     flags = st.lists(st.booleans(), min_size=n, max_size=n)
     often = draw(st.booleans())
     signals = [np.array(draw(flags)) if often else np.array([draw(st.integers(0, 5)) == 0 for _ in range(n)]) for _ in range(4)]
-    fraction = st.sampled_from([None, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0])
-    levels = {name: draw(fraction) for name in ("stop_loss", "take_profit", "trailing_stop")}
+    sides = draw(st.sampled_from(SIDES))
+    untouchable = {"stop_loss": "short", "take_profit": "long", "trailing_stop": "short"}  # 1 or more is for that side only
+    levels = {name: draw(st.sampled_from([None, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0 if sides == side else 0.99]))
+              for name, side in untouchable.items()}
     max_bars = draw(st.sampled_from([None, 1, 2, 5]))
     costs = bt.Costs(
         fee_rate=draw(st.sampled_from([0.0, 0.001, 0.25])), slippage=draw(st.sampled_from([0.0, 0.001, 0.1])),
@@ -53,7 +57,7 @@ def cases(draw):
     size_type = draw(st.sampled_from(["equity", "cash"]))
     execution = bt.Execution(
         fill=draw(st.sampled_from(["next_open", "close"])), intrabar=draw(st.sampled_from(["pessimistic", "optimistic"])),
-        sides=draw(st.sampled_from(SIDES)), size_type=size_type, cash=1000.0,
+        sides=sides, size_type=size_type, cash=1000.0,
         size=draw(st.sampled_from([1.0, 0.5] if size_type == "equity" else [300.0, 5000.0])),
         whole_units=draw(st.booleans()), close_at_end=draw(st.booleans()), start=draw(st.integers(0, n - 1)),
         rf=draw(st.sampled_from([0.0, 0.05])), periods_per_year=252.0)

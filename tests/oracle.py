@@ -2,6 +2,9 @@
 
 import math
 
+#: Share of a level by which a price may miss it and still touch it.
+TOUCH = 2.0**-50
+
 
 def order_cost(costs, units, price):
     return min(max(costs.fixed + costs.per_unit * units + costs.fee_rate * units * price, costs.minimum), costs.maximum)
@@ -32,10 +35,11 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
     """Replay signals bar by bar.
 
     ``signals``: four lists of booleans (enter_long, exit_long, enter_short, exit_short); ``levels``: per-bar lists under
-    "stop", "target", "trail", "size", each optional.  Returns equity per bar and completed trades as dicts.
+    "stop", "target", "trail", "size", each optional.  Returns equity per bar, completed trades as dicts, the open position,
+    and decisions to enter that could not be paid for as (bar, side).
     """
     levels = levels or {}
-    cash, position, trades, equity, pending = execution.cash, None, [], [], None
+    cash, position, trades, equity, pending, missed = execution.cash, None, [], [], None, []
     dead = False
 
     def sample(name, bar):
@@ -45,6 +49,7 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
     def enter(side, quote, bar, decided):
         nonlocal cash, position
         if cash <= 0:
+            missed.append((decided, side))
             return
         price = quote * (1 + side * costs.slippage)
         size = sample("size", decided)
@@ -52,6 +57,7 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         budget = size * cash if execution.size_type == "equity" else min(size, cash)
         units = largest_units(costs, budget, price, execution.whole_units)
         if units <= 0:
+            missed.append((decided, side))
             return
         cost = order_cost(costs, units, price)
         stop, target, trail = (sample(name, decided) for name in ("stop", "target", "trail"))
@@ -68,10 +74,11 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         cost = order_cost(costs, p["units"], price)
         cash += p["side"] * p["units"] * price - cost
         gross = p["side"] * p["units"] * (price - p["entry_price"])
+        trail = math.nan if p["trail"] is None else p["best"] * (1 - p["side"] * p["trail"])
         net = gross - p["entry_cost"] - cost - p["borrow"]
         trades.append({"side": p["side"], "entry_bar": p["entry_bar"], "exit_bar": bar, "entry_price": p["entry_price"],
                        "exit_price": price, "units": p["units"], "net": net, "return": net / (p["units"] * p["entry_price"]),
-                       "reason": reason, "ambiguous": ambiguous, "written_off": 0.0})
+                       "reason": reason, "ambiguous": ambiguous, "written_off": 0.0, "trail": trail})
         position = None
 
     def act(decision, quote, bar):
@@ -97,20 +104,22 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             nearest = max(choices, key=lambda c: (side * c[0], c[1] == "stop")) if choices else None
             o, worst = bars.open[bar], bars.low[bar] if side > 0 else bars.high[bar]
             best = bars.high[bar] if side > 0 else bars.low[bar]
-            if not opened and nearest and side * o <= side * nearest[0]:
+            stops_at = None if nearest is None else nearest[0] * (1 + side * TOUCH)  # a little before the level
+            ends_at = None if p["target"] is None else p["target"] * (1 - side * TOUCH)
+            if not opened and nearest and side * o <= side * stops_at:
                 leave(o, bar, nearest[1])
-            elif not opened and p["target"] is not None and side * o >= side * p["target"]:
+            elif not opened and ends_at is not None and side * o >= side * ends_at:
                 leave(o, bar, "target")
             else:
-                stopped = nearest is not None and side * worst <= side * nearest[0]
+                stopped = nearest is not None and side * worst <= side * stops_at
                 if nearest and opened:
                     stopped = stopped or side * o <= side * nearest[0]
-                reached = p["target"] is not None and side * best >= side * p["target"]
+                reached = ends_at is not None and side * best >= side * ends_at
                 if stopped and (not reached or execution.intrabar == "pessimistic"):
                     level = nearest[0] if not opened else side * min(side * nearest[0], side * o)
-                    leave(level, bar, nearest[1], reached)
+                    leave(min(max(level, bars.low[bar]), bars.high[bar]), bar, nearest[1], reached)
                 elif reached:
-                    leave(p["target"], bar, "target", stopped)
+                    leave(min(max(p["target"], bars.low[bar]), bars.high[bar]), bar, "target", stopped)
             left = position is None
         close = bars.close[bar]
         if position is not None:
@@ -143,7 +152,7 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             equity.append(0.0)
         else:
             equity.append(value())
-    return equity, trades, position
+    return equity, trades, position, missed
 
 
 def decide(signals, bar, position, sides, max_bars):

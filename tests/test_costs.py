@@ -45,11 +45,13 @@ def test_only_the_maximum_may_be_infinite(name):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"slippage": 1}, r"slippage must be < 1, got 1\.0"), ({"slippage": 1.5}, r"slippage must be < 1, got 1\.5"),
+    ({"slippage": 1}, r"slippage must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
+    ({"fee_rate": 1}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
+    ({"fee_rate": 5}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 5\.0"),
     ({"minimum": 3, "maximum": 2}, r"minimum must be <= maximum \(2\), got 3\.0")])
 def test_costs_that_contradict_themselves(arguments, message):
     with pytest.raises(bt.InputError, match=message):
-        bt.Costs(fee_rate=0, **arguments)
+        bt.Costs(**({"fee_rate": 0} | arguments))
 
 
 def test_bounds_may_be_equal():
@@ -61,11 +63,11 @@ def test_unknown_costs_are_refused():
         bt.Costs(fee=0.001)
 
 
-@pytest.mark.parametrize("given", [1, np.float64(1), np.int64(1), np.float32(1)])
+@pytest.mark.parametrize("given", [0, np.float64(0.5), np.int64(0), np.float32(0.5)])
 def test_costs_become_plain_floats(given):
     costs = bt.Costs(fee_rate=given)
     assert type(costs.fee_rate) is float
-    assert json.loads(json.dumps(costs.to_dict()))["fee_rate"] == 1.0
+    assert json.loads(json.dumps(costs.to_dict()))["fee_rate"] == given
 
 
 def test_execution_defaults():

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from cases import cases, random_bars, random_signals, strategy_of
+from cases import UNPAID, cases, random_bars, random_signals, strategy_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ import backtest as bt
 from backtest import _backend
 from backtest.signals import Evaluator, Spans
 
+pytestmark = pytest.mark.filterwarnings(UNPAID)
 POWERS = {
     "sum_return": lambda r, rf: r, "sum_return_2": lambda r, rf: r**2, "sum_return_3": lambda r, rf: r**3,
     "sum_return_4": lambda r, rf: r**4, "sum_gain": lambda r, rf: np.maximum(r, 0), "sum_loss": lambda r, rf: np.maximum(-r, 0),
@@ -148,7 +149,7 @@ def test_plain_candidates_on_long_series_end_in_the_same_bits(sides, fill):
         signals = random_signals(rng, 1000, density)
         signals = [None, None, *signals[2:]] if sides == "short" else signals
         execution = bt.Execution(fill=fill, sides=sides, start=3, rf=0.03, periods_per_year=252.0)
-        for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=1.0), bt.Costs(fee_rate=0.2, fixed=500.0)):
+        for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=0.99), bt.Costs(fee_rate=0.2, fixed=500.0)):
             run = bt.run(bars, strategy_of(signals), costs=costs, execution=execution)
             evaluator = Evaluator(bars, strategy_of(signals), {}, costs=costs, execution=execution)
             assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()

@@ -31,6 +31,7 @@ LAYERS = [
     ["metrics"],
     ["costs"],
     ["compute"],
+    ["elementary"],
     ["_backend"],
     ["_checks"],
     ["_said"],

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import cases, strategy_of
+from cases import UNPAID, cases, strategy_of
 from hypothesis import assume, given, settings
 
 import backtest as bt
@@ -176,6 +176,7 @@ def test_backtesting_waits_one_bar_after_the_longest_warm_up():
 # Twins
 
 
+@pytest.mark.filterwarnings(UNPAID)
 @pytest.mark.compiled
 @pytest.mark.parametrize("profile", PROFILED)
 @given(case=cases())

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import cases, random_bars, random_signals, strategy_of
+from cases import UNPAID, cases, random_bars, random_signals, strategy_of
 from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, metrics, trades
 from backtest.signals import Evaluator
 
-pytestmark = pytest.mark.compiled
+pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings(UNPAID)]
 KERNELS = _backend.kernel_names()
 
 
@@ -62,7 +62,7 @@ def same_bits(left, right):
 
 def replayed(bars, strategy, costs, execution):
     run = bt.run(bars, strategy, costs=costs, execution=execution)
-    return run, [run.sums, run.ledger, run._equity, run._units, run.tracked.records, run.tracked.positions, run.tracked.sums()]
+    return run, [run.sums, run.ledger, run._equity, run._units, run._unaffordable, run.tracked.records, run.tracked.positions, run.tracked.sums()]
 
 
 @given(cases())
@@ -106,7 +106,7 @@ def random_ledger(rng, n_bars, n_assets, n_fills):
         units = units or 3.0
         held[asset] += units
         ledger[row] = (at // 3, at // 3, at % 3, asset, units, 100 + rng.random() * 20, 0, rng.random(), 0, 0, 0, 0,
-                       rng.integers(1, 8), rng.integers(2), np.nan, 110.0, 1000.0, 0.0)
+                       rng.integers(1, 8), rng.integers(2), np.nan, 110.0, 95.0, 1000.0, 0.0)
     return ledger
 
 
@@ -149,7 +149,7 @@ def copy_of_twin(name, part, source, monkeypatch):
 
 @pytest.mark.parametrize(("part", "sign", "mutant"), [
     ("_book", "cash_before - value - cost", "cash_before - value + cost"),
-    ("_book", "quote <= level", "quote < level"),
+    ("_book", "floor, ceiling = level * above, target * below", "floor, ceiling = level * below, target * below"),
     ("_book", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
     ("_book", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
     ("_events", "end = next_touch(book, bar + 1, end) - 1", "end = min(next_touch(book, bar + 1, end), end)"),

@@ -30,6 +30,7 @@ class Book:
         self.ledger: Any = None
         self.equity: Any = None
         self.position: Any = None
+        self.unaffordable: Any = None
         self.cash: float = settings.cash
         self.units = 0.0
         # The open position.
@@ -73,7 +74,8 @@ class Book:
             fill["cash_before"], fill["cash_after"] = cash_before, self.cash
             fill["position_before"], fill["position_after"] = before, self.units
             fill["reason"], fill["ambiguous"] = reason, ambiguous
-            fill["stop"], fill["target"], fill["equity"], fill["written_off"] = NAN, NAN, equity, 0.0
+            fill["stop"] = fill["target"] = fill["trail"] = NAN
+            fill["equity"], fill["written_off"] = equity, 0.0
         self.n_fills += 1
         return cost
 
@@ -82,7 +84,7 @@ class Book:
         settings = self.settings
         equity = self.cash
         if equity <= 0.0:
-            return False
+            return self.miss(side)
         price = quote * (1.0 + settings.slippage) if side > 0 else quote * (1.0 - settings.slippage)
         size = self.sampled(3, self.decision_bar)
         budget = size * equity if settings.size_is_share else (size if size < equity else equity)
@@ -90,7 +92,7 @@ class Book:
         sized = (price + settings.fee_rate * quote) / (1.0 + settings.fee_rate) if settings.sized_on_quote else price
         units = affordable_units(settings, budget, sized, settings.whole_units)
         if not units > 0.0:
-            return False
+            return self.miss(side)
         self.entry_cost = self.trade(units if side > 0 else -units, price, bar, moment, NONE, 0)
         self.entry_price = price
         self.entry_value = units * price
@@ -101,9 +103,19 @@ class Book:
         self.stop = self.base * (1.0 - stop) if side > 0 else self.base * (1.0 + stop)
         self.target = self.base * (1.0 + target) if side > 0 else self.base * (1.0 - target)
         if self.ledger is not None:
-            self.ledger[self.n_fills - 1]["stop"] = self.stop
-            self.ledger[self.n_fills - 1]["target"] = self.target
+            self.ledger[self.n_fills - 1]["stop"] = known(self.stop)
+            self.ledger[self.n_fills - 1]["target"] = known(self.target)
         return True
+
+    def miss(self, side: int) -> bool:
+        """An entry that nothing could be bought or sold short with."""
+        if self.unaffordable is not None:
+            self.unaffordable[self.decision_bar - self.settings.first] = side
+        return False
+
+    def trail_level(self) -> float:
+        """The level of the trail as it is now; NaN is off."""
+        return self.base * (1.0 - self.trail) if self.units > 0.0 else self.base * (1.0 + self.trail)
 
     def leave(self, quote: float, bar: int, moment: int, reason: int, ambiguous: int) -> None:
         """Close the position at ``quote``, minus slippage unless it is a target, and add up the trade."""
@@ -111,8 +123,10 @@ class Book:
         if reason != TARGET:
             slippage = self.settings.stop_slippage if reason in (STOP, TRAIL) else self.settings.exit_slippage
             price = quote * (1.0 - slippage) if self.units > 0.0 else quote * (1.0 + slippage)
-        units = self.units
+        units, trail = self.units, self.trail_level()
         cost = self.trade(-units, price, bar, moment, reason, ambiguous)
+        if self.ledger is not None:
+            self.ledger[self.n_fills - 1]["trail"] = known(trail)
         net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
         result = net / self.entry_value
         self.n_trades += 1.0
@@ -135,12 +149,11 @@ class Book:
 
     def test_levels(self, bar: int, opened_here: bool) -> bool:
         """Levels against open, high and low of ``bar``; True if the position was closed."""
-        bars, units = self.bars, self.units
+        bars, settings = self.bars, self.settings
         quote, high, low = float(bars.open[bar]), float(bars.high[bar]), float(bars.low[bar])
-        level, target, reason = self.stop, self.target, STOP
-        stop_beats_gap = self.settings.stop_beats_gap
-        if units > 0.0:
-            trail = self.base * (1.0 - self.trail)
+        level, target, trail, reason = self.stop, self.target, self.trail_level(), STOP
+        above, below = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
+        if self.units > 0.0:
             if trail > level or level != level:  # the nearer acts; equal is the stop
                 level, reason = trail, TRAIL
             if opened_here:
@@ -148,15 +161,10 @@ class Book:
                     level = quote
                 if target < quote:  # only where levels are not those of the entry price
                     target = quote
-            elif quote <= level:
-                self.leave(quote, bar, OPEN, reason, 0)
-                return True
-            elif quote >= target and not (stop_beats_gap and low <= level):
-                self.leave(quote, bar, OPEN, TARGET, 0)
-                return True
-            stopped, reached = low <= level, high >= target
+            floor, ceiling = level * above, target * below
+            stopped, reached = low <= floor, high >= ceiling
+            is_stop_gap, is_target_gap = quote <= floor, quote >= ceiling
         else:
-            trail = self.base * (1.0 + self.trail)
             if trail < level or level != level:
                 level, reason = trail, TRAIL
             if opened_here:
@@ -164,17 +172,19 @@ class Book:
                     level = quote
                 if target > quote:
                     target = quote
-            elif quote >= level:
-                self.leave(quote, bar, OPEN, reason, 0)
-                return True
-            elif quote <= target and not (stop_beats_gap and high >= level):
-                self.leave(quote, bar, OPEN, TARGET, 0)
-                return True
-            stopped, reached = high >= level, low <= target
-        if stopped and (not reached or self.settings.is_pessimistic):
-            self.leave(level, bar, INSIDE, reason, int(reached))
+            floor, ceiling = target * above, level * below
+            stopped, reached = high >= ceiling, low <= floor
+            is_stop_gap, is_target_gap = quote >= ceiling, quote <= floor
+        if not opened_here and is_stop_gap:
+            self.leave(quote, bar, OPEN, reason, 0)
+            return True
+        if not opened_here and is_target_gap and not (settings.stop_beats_gap and stopped):
+            self.leave(quote, bar, OPEN, TARGET, 0)
+            return True
+        if stopped and (not reached or settings.is_pessimistic):
+            self.leave(clipped(level, low, high), bar, INSIDE, reason, int(reached))
         elif reached:
-            self.leave(target, bar, INSIDE, TARGET, int(stopped))
+            self.leave(clipped(target, low, high), bar, INSIDE, TARGET, int(stopped))
         return stopped or reached
 
     def decide(self, bar: int) -> None:
@@ -259,6 +269,18 @@ class Book:
                      "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade",
                      "worst_trade", "n_ambiguous"):
             sums[name] = getattr(self, name)
+
+
+def known(level: float) -> float:
+    """A level for a record: what is off is the one NaN, whatever sign arithmetic gave it."""
+    return level if level == level else NAN
+
+
+def clipped(level: float, low: float, high: float) -> float:
+    """A touched level inside its bar: rounding may put it just beyond the price that touched it."""
+    if level < low:
+        return low
+    return high if level > high else level
 
 
 def _resolved(program: Any, row: int, n_bars: int) -> list[Any]:

@@ -112,18 +112,18 @@ def next_decision(book: Book, bar: int) -> int:
 def next_touch(book: Book, begin: int, end: int) -> int:
     """First bar from ``begin`` to ``end`` on which a level of the position is touched; ``end + 1`` if there is none."""
     bars = book.bars
-    is_long, stop, target = book.units > 0.0, book.stop, book.target
+    above, below = 1.0 + book.settings.touch_tolerance, 1.0 - book.settings.touch_tolerance
+    is_long = book.units > 0.0
+    floor, ceiling = (book.stop * above, book.target * below) if is_long else (book.target * above, book.stop * below)
     if book.trail != book.trail:
-        return first_touch(bars.low, bars.high, begin, end, *((stop, target) if is_long else (target, stop)))
+        return first_touch(bars.low, bars.high, begin, end, floor, ceiling)
     base = book.base
     for bar in range(begin, end + 1):
         low, high = bars.low[bar], bars.high[bar]
-        if is_long:
-            if low <= stop or low <= base * (1.0 - book.trail) or high >= target:
-                return bar
-        else:
-            if high >= stop or high >= base * (1.0 + book.trail) or low <= target:
-                return bar
+        if low <= floor or high >= ceiling:
+            return bar
+        if low <= base * (1.0 - book.trail) * above if is_long else high >= base * (1.0 + book.trail) * below:
+            return bar
         base = best_of(book, base, bar)
     return end + 1
 

@@ -256,7 +256,7 @@ class _Book:
         fill = {"decision_bar": self.decision_bar, "fill_bar": bar, "moment": moment, "asset": asset, "units": units,
                 "price": price, "value": units * price, "cost": cost, "cash_before": cash_before, "cash_after": self.cash,
                 "position_before": before, "position_after": self.units[asset], "reason": reason, "ambiguous": 0, "stop": NAN,
-                "target": NAN, "equity": value, "written_off": 0.0 - self.cash if is_last else 0.0}
+                "target": NAN, "trail": NAN, "equity": value, "written_off": 0.0 - self.cash if is_last else 0.0}
         if self.ledger is not None:
             for name, each in fill.items():
                 self.ledger[self.n_fills][name] = each

@@ -59,7 +59,8 @@ def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, sto
 
 
 def replay(
-    bars: Any, spans: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any
+    bars: Any, spans: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any,
+    unaffordable: Any,
 ) -> tuple[int, int, int]:
     """Replay one candidate and record what it did.
 
@@ -75,6 +76,8 @@ def replay(
         Output; room for every fill (``sums["n_fills"]`` of ``evaluate``).
     equity, units : ndarray of float64, shape (last - first,)
         Output: equity and position at each close.
+    unaffordable : ndarray of int64, shape (last - first,)
+        Zeros; on return the side of each close's decision to enter that the account could not pay for.
 
     Returns
     -------
@@ -82,7 +85,7 @@ def replay(
         Rows written to the ledger; reason and side of a decision on the last bar that did not fill.
     """
     book = Book(bars, spans, program, settings, row)
-    book.ledger, book.equity, book.position = ledger, equity, units
+    book.ledger, book.equity, book.position, book.unaffordable = ledger, equity, units, unaffordable
     replay_bars(book)
     book.write(sums[0])
     return book.n_fills, book.exit_reason, book.entry_side

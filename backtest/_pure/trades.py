@@ -279,7 +279,8 @@ def _complete(position: Any, fill: Any, closed: float, held: float, exit_cost: f
         fill["fill_bar"],
     )
     trade["units"], trade["entry_price"], trade["exit_price"] = closed, entry_price, exit_price
-    trade["stop"], trade["target"], trade["entry_value"] = position["stop"], position["target"], entry_value
+    trade["stop"], trade["target"], trade["trail"] = position["stop"], position["target"], fill["trail"]
+    trade["entry_value"] = entry_value
     trade["entry_cost"], trade["exit_cost"], trade["borrow_cost"] = entry_cost, exit_cost, borrow_cost
     trade["gross_profit"], trade["net_profit"], trade["return_"] = gross, net, net / entry_value
     trade["mfe"], trade["mae"], trade["is_uncertain"] = mfe, mae, is_uncertain

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import Frozen, InputError, choice, flag, matrix, number, vector, whole
+from backtest._checks import Frozen, InputError, choice, flag, fraction, matrix, number, vector, whole
 from backtest.compute.threads import thread_count
 from backtest.labels import Labels, check_labels, labels, labels_of_bars
 from backtest.levels import search
@@ -73,7 +73,7 @@ class _LevelProblem(Frozen):
               fee_rate: float, close_at_eod: bool, intrabar: str, fill_margin: float) -> None:
         """Fold the bars; ``legs`` are (weights, side), each summed by itself."""
         values: dict[str, Any] = {
-            "fee_rate": number("fee_rate", fee_rate, low=0.0),
+            "fee_rate": fraction("fee_rate", number("fee_rate", fee_rate, low=0.0)),
             "close_at_eod": flag("close_at_eod", close_at_eod),
             "intrabar": choice("intrabar", intrabar, ("optimistic", "pessimistic")),
             "fill_margin": number("fill_margin", fill_margin, low=0.0),
