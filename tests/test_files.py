@@ -509,7 +509,8 @@ def test_no_dialect_is_ever_misread(tmp_path_factory, start, n_bars, step, diale
 
 
 TOKENS = ["Date", "Time", "Open", "High", "Low", "Close", "Volume", "Adj Close", "open_time", "t", "o", "h", "l", "c", "",
-          "Price", "Ticker", "2020-01-31", "2020-02-03", "01/02/2014", "13.01.2014", "31-01-14", "02 Jan 2014", "20200131", "1580428800",
+          "Price",
+          "Ticker", "2020-01-31", "2020-02-03", "01/02/2014", "13.01.2014", "31-01-14", "02 Jan 2014", "20200131", "1580428800",
           "1580428800000", "43861", "9:30", "093000", "1", "1.5", "1,5", "1,234", "1.234,5", "nan", "-", "x", "-1", "0", "1e400",
           "9" * 40, "\u0660", "\N{NO-BREAK SPACE}", "today", "Z", "+01:00", "\x00", "$5", "'", "²"]
 MARKS = [",", ",", ",", ";", "\t", "|", "\n", "\n", "\r\n", " ", '"', "", "T"]
@@ -517,7 +518,8 @@ CELLS = st.lists(st.tuples(st.sampled_from(TOKENS), st.sampled_from(MARKS)), max
 TOLD = st.fixed_dictionaries({}, optional={
     "dates": st.sampled_from(["%d/%m/%Y", "unix_s", "unix_ns", "excel", "%Y%m%d", "%y", "%Y %z"]),
     "tz": st.sampled_from(["UTC", "Europe/Berlin"]), "sep": st.sampled_from([";", " ", "x"]),
-    "decimal": st.sampled_from([".", ","]), "thousands": st.sampled_from(["'", " "]), "columns": st.just({"Close": "Open"}), "adjust": st.just("close")})
+    "decimal": st.sampled_from([".", ","]), "thousands": st.sampled_from(["'", " "]),
+    "columns": st.just({"Close": "Open"}), "adjust": st.just("close")})
 
 
 @settings(max_examples=60)
