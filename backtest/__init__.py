@@ -94,6 +94,10 @@ __all__ = [
 _logging.getLogger("backtest").addHandler(_logging.NullHandler())
 
 
+def __dir__() -> list[str]:
+    return [*__all__, "__version__", "gpu"]
+
+
 def __getattr__(name: str) -> object:
     if name == "gpu":  # needs nothing of torch until it is used, and is not needed to say ``import backtest``
         import importlib

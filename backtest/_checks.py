@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._said import without_password
+from backtest._said import SHOWN, said, shown, without_password
 
 __all__ = [
     "BackendUnavailable",
@@ -117,21 +118,21 @@ class Frozen:
             setattr(self, name, value)
 
 
-#: Characters of a value in a message.
-_SHOWN = 200
+#: Bounds of prices.  Ratios of two stay below 1e60, so that the fourth powers of returns, and sums of them over all bars that
+#: memory holds, are finite.
+LEAST_PRICE, MOST_PRICE = 1e-30, 1e30
+#: Bound of amounts of money, volumes and units.
+MOST = 1e30
 
 
-def shown(value: Any) -> str:
-    """``repr`` for a message: cut where it is long, and something in its place where there is none."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
-        return f"{'-' * (value < 0)}about 2**{abs(value).bit_length() - 1}"  # Python refuses to write down 5,000 digits
-    try:
-        text = repr(value)
-    except RecursionError:
-        return f"a {type(value).__name__} nested too deep to show"
-    except Exception as error:
-        return f"a {type(value).__name__} (its repr raises {type(error).__name__})"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({type(value).__name__})"
+def check_prices(name: str, values: NDArray[np.float64], error: type[InputError] | None = None) -> None:
+    """Refuse prices that are so small or large that what is computed of them would not be finite; what is no price is left."""
+    with np.errstate(invalid="ignore"):
+        far = ((values < LEAST_PRICE) & (values > 0)) | ((values > MOST_PRICE) & (values < math.inf))
+    if far.any():
+        where = tuple(int(axis[0]) for axis in np.nonzero(far))
+        at = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
+        raise (error or DataError)(f"{name} must be >= {LEAST_PRICE:g} and <= {MOST_PRICE:g}, got {values[where]} ({at})")
 
 
 def number(name: str, value: Any, *, low: float | None = None, high: float | None = None, open_low: bool = False,
@@ -158,6 +159,11 @@ def fraction(name: str, value: float, condition: str = "") -> float:
     return value
 
 
+def money(name: str, value: Any) -> float:
+    """``value`` as an amount of money > 0."""
+    return number(name, number(name, value, low=0.0, open_low=True), high=MOST)
+
+
 def _rule(low: float | None, high: float | None, open_low: bool) -> str:
     parts = []
     if low is not None:
@@ -168,12 +174,14 @@ def _rule(low: float | None, high: float | None, open_low: bool) -> str:
 
 
 def whole(name: str, value: Any, *, low: int | None = None, high: int | None = None, error: type[InputError] = InputError) -> int:
-    """``value`` as an int inside its bounds; 3.0 is refused, so that a unit mix-up shows."""
+    """``value`` as an int inside its bounds, of 64 bits in any case; 3.0 is refused, so that a unit mix-up shows."""
     rule = _rule(low, high, False)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise error(f"{name} must be a whole number{rule}, got {value!r}")
+        raise error(f"{name} must be a whole number{rule}, got {shown(value)}")
     if (low is not None and value < low) or (high is not None and value > high):
-        raise error(f"{name} must be a whole number{rule}, got {value!r}")
+        raise error(f"{name} must be a whole number{rule}, got {shown(value)}")
+    if not -(2**63) <= value < 2**63:
+        raise error(f"{name} must be a whole number of 64 bits, got {shown(value)}")
     return int(value)
 
 
@@ -182,31 +190,70 @@ def choice(name: str, value: Any, allowed: Sequence[Any], error: type[InputError
     value = value.item() if isinstance(value, np.generic) else value  # NumPy's strings and numbers are as good as Python's
     if any(value is each or (type(value) is type(each) and value == each) for each in allowed):
         return value
-    raise error(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}{did_you_mean(value, allowed)}")
+    raise error(f"{name} must be one of {', '.join(map(repr, allowed))}, got {shown(value)}{did_you_mean(value, allowed)}")
 
 
 def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
-        raise InputError(f"{name} must be True or False, got {value!r}")
+        raise InputError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def optional_flag(name: str, value: Any) -> bool | None:
+    """``value`` if it is True, False or None."""
+    return None if value is None else flag(name, value)
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    """Refuse what is no object of a class."""
+    if not isinstance(value, kind):
+        is_table = kind.__name__ == "Bars" and hasattr(value, "columns")
+        got = "a table; bt.Bars.from_frame makes one of it" if is_table else shown(value)
+        raise InputError(f"{name} must be a {kind.__name__}, got {got}")
+
+
+def called(name: str, value: Any) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        raise InputError(f"{name} must be callable, got {shown(value)}")
+
+
+def items(name: str, value: Any, error: type[InputError] = InputError) -> list[Any]:
+    """What a list, or anything like one, holds."""
+    try:
+        if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
+            return list(value)
+    except (TypeError, ValueError, OverflowError, MemoryError):  # an array without a dimension, a range that no memory holds
+        pass
+    raise error(f"{name} must be a list, got {shown(value)}")
+
+
+def file_path(name: str, value: Any, error: type[InputError] = InputError) -> Path:
+    """``value`` as a path that may be asked whether it is there."""
+    try:
+        path = Path(value)
+        path.exists()
+    except (TypeError, ValueError, OSError):  # NUL bytes, too long a name
+        raise error(f"{name} must be a path, got {shown(value)}") from None
+    return path
 
 
 def bars_window(value: Any) -> slice | None:
     """``value`` as a slice of plain whole numbers (NumPy's, of ``searchsorted``, are as good), or None for all bars."""
     if value is None:
         return None
-    if not isinstance(value, slice) or value.step not in (None, 1):
-        raise InputError(f"window must be a slice of bars without a step, got {value!r}")
+    if not isinstance(value, slice) or not (value.step is None or (isinstance(value.step, int) and value.step == 1)):
+        raise InputError(f"window must be a slice of bars without a step, got {shown(value)}")
     for edge in (value.start, value.stop):
         if edge is not None and (isinstance(edge, (bool, np.bool_)) or not isinstance(edge, (int, np.integer))):
-            raise InputError(f"window must be a slice of bars by their numbers, got {edge!r}; for a date, "
+            raise InputError(f"window must be a slice of bars by their numbers, got {shown(edge)}; for a date, "
                              "index.searchsorted(date) is the number of the first bar from then on")
-    return slice(*(None if edge is None else int(edge) for edge in (value.start, value.stop)))
+    return slice(*(None if edge is None else whole("edge of window", edge) for edge in (value.start, value.stop)))
 
 
 def bars_mask(name: str, value: ArrayLike, n_bars: int) -> NDArray[np.bool_]:
     """``value`` as True or False for each bar; numbers of bars are refused."""
-    mask = np.asarray(value)
+    mask = as_array(name, value)
     if mask.dtype != bool or mask.shape != (n_bars,):
         raise InputError(f"{name} must be True or False for each bar, shape ({n_bars},), got {mask.dtype} of shape {mask.shape}")
     return mask
@@ -214,7 +261,10 @@ def bars_mask(name: str, value: ArrayLike, n_bars: int) -> NDArray[np.bool_]:
 
 def did_you_mean(word: Any, known: Iterable[Any]) -> str:
     """``; did you mean 'x'?`` or nothing."""
-    near = difflib.get_close_matches(str(word), [str(each) for each in known], n=1)
+    text = word if isinstance(word, str) else shown(word)
+    if len(text) > SHOWN:
+        return ""
+    near = difflib.get_close_matches(text, [str(each) for each in known], n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -222,9 +272,10 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], error: ty
     """Refuse the first name that is not known, and name the nearest one."""
     known = list(known)
     for name in names:
-        if name not in known:
-            listed = ", ".join(known) if known else "none"
-            raise error(f"{what} {name!r} is not known (known: {listed}){did_you_mean(name, known)}")
+        if not isinstance(name, (str, int, float, np.generic)) or name not in known:
+            listed = ", ".join(map(str, known)) if known else "none"
+            listed = listed if len(listed) <= 5 * SHOWN else f"{listed[:5 * SHOWN]}..."
+            raise error(f"{what} {shown(name)} is not known (known: {listed}){did_you_mean(name, known)}")
 
 
 def vector(name: str, value: ArrayLike, *, length: int | None = None, finite: bool = True,
@@ -246,7 +297,7 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
             return np.ma.filled(value.astype(np.float64), np.nan)
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError) as wrong:
-        raise error(f"{name} must be an array, got {type(value).__name__}: {wrong}") from None
+        raise error(f"{name} must be an array, got {type(value).__name__}; {said(wrong)}") from None
 
 
 def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,

@@ -7,6 +7,8 @@ from typing import Any
 
 #: Written in a password's stead.
 HIDDEN = "***"
+#: Characters of a value in a message, and of somebody else's error.
+SHOWN, SAID = 200, 4000
 _USER_PART = re.compile(r"(://[^\s/:@'\"]*):[^\s'\"]*@")
 _QUERY_PART = re.compile(r"(?i)([?&;][\w.-]*(?:passw|passphrase|pwd|secret|token|api_?key)[\w.-]*=)[^&;\s'\"]+")
 
@@ -48,19 +50,25 @@ def without_secret(text: str, url: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """``repr(value)``, also of a value whose ``__repr__`` raises, without passwords."""
+    """``repr(value)`` for a message: without passwords, cut where it is long, and something in its place where there is none."""
+    if type(value) is int and abs(value) >= 10**30:
+        return f"{'-' * (value < 0)}about 2**{abs(value).bit_length() - 1}"  # Python refuses to write down 5,000 digits
     try:
-        return without_password(repr(value))
+        text = without_password(repr(value))
+    except RecursionError:
+        return f"a {_name(value)} nested too deep to show"
     except (Exception, SystemExit) as error:
         return f"<{_name(value)} whose repr raises {_name(error)}>"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({_name(value)})"
 
 
 def said(error: BaseException) -> str:
-    """``TypeError: what it says``, also of an exception whose ``__str__`` raises, without passwords."""
+    """``TypeError: what it says``, also of an exception whose ``__str__`` raises, without passwords, cut where it is long."""
     try:
         text = str(error)
         clean = text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair can neither be printed nor stored
-        return f"{_name(error)}: {without_password(clean)}"
+        clean = without_password(clean)
+        return f"{_name(error)}: {clean if len(clean) <= SAID else clean[:SAID] + '...'}"
     except (Exception, SystemExit) as second:
         return f"{_name(error)}: <its text raises {_name(second)}>"
 

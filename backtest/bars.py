@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import suspects
-from backtest._checks import DataError, Frozen, InputError, did_you_mean
+from backtest._checks import MOST, DataError, Frozen, as_array, check_prices, choice, file_path
+from backtest._said import shown
 from backtest.files.reading import Reading, zone
 from backtest.files.tables import PRICES, Prices, prices_of, read_prices, table_of
 from backtest.files.times import split
@@ -33,9 +34,9 @@ class Bars(Frozen):
     Parameters
     ----------
     open, high, low, close : array_like, shape (n_bars,)
-        Prices, finite and > 0, with ``low <= open, close <= high`` on every bar.
+        Prices, > 0 (from 1e-30 to 1e30), with ``low <= open, close <= high`` on every bar.
     volume : array_like, shape (n_bars,), optional
-        Finite and >= 0.
+        From 0 to 1e30.
     index : array_like of datetime64, shape (n_bars,), optional
         Time of each bar, strictly increasing.  Without one, metrics per year are undefined unless
         ``Execution.periods_per_year`` is given.
@@ -84,7 +85,7 @@ class Bars(Frozen):
         self.volume = None if volume is None else _frozen(_volume(volume, n_bars))
         self.index = None if index is None else _frozen(_index(index, n_bars))
         self.tz = None if tz is None else zone(tz)
-        self.symbol = str(symbol)
+        self.symbol = symbol if isinstance(symbol, str) else shown(symbol)
         check_beside(self, given)
 
     def __len__(self) -> int:
@@ -104,8 +105,7 @@ class Bars(Frozen):
         """
         with np.load(Path(__file__).parent / "data" / "stocks.npz") as stored:
             symbols = sorted({name.partition(".")[0] for name in stored.files})
-            if symbol not in symbols:
-                raise InputError(f"symbol must be one of {', '.join(symbols)}, got {symbol!r}{did_you_mean(symbol, symbols)}")
+            choice("symbol", symbol, symbols)
             columns = {name: stored[f"{symbol}.{name}"] for name in PRICES}
             if f"{symbol}.factor" in stored.files:
                 factor = stored[f"{symbol}.factor"]
@@ -148,7 +148,7 @@ class Bars(Frozen):
         InputError, DataError
             An argument breaks a rule, or the file does; the message names file, row, column and value.
         """
-        path = Path(path)
+        path = file_path("path", path)
         reading = Reading(dates, tz, sep, decimal, thousands, columns, adjust)
         return from_prices(read_prices(path, reading), path.name.partition(".")[0] if symbol is None else symbol)
 
@@ -169,8 +169,8 @@ class Bars(Frozen):
         dates, tz, columns, adjust
             As in :meth:`read`.
         """
-        table = table_of(frame, columns)
-        found = prices_of(table, Reading(dates=dates, tz=tz, columns=columns, adjust=adjust), reverses=False)
+        reading = Reading(dates=dates, tz=tz, columns=columns, adjust=adjust)
+        found = prices_of(table_of(frame, columns), reading, reverses=False)
         found.source.log()
         return from_prices(found, symbol)
 
@@ -268,6 +268,7 @@ def _prices(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if (array <= 0).any():
         row = int((array <= 0).argmax())
         raise DataError(f"{name} must be > 0, got {array[row]} (row {row})")
+    check_prices(name, array)
     return array
 
 
@@ -279,18 +280,21 @@ def _volume(values: ArrayLike, n_bars: int) -> NDArray[np.float64]:
     if bad.any():
         row = int(bad.argmax())
         raise DataError(f"volume must be finite and >= 0, got {array[row]} (row {row})")
+    if (array > MOST).any():
+        row = int((array > MOST).argmax())
+        raise DataError(f"volume must be <= {MOST:g}, got {array[row]} (row {row})")
     return array
 
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = np.ma.filled(values.astype(np.float64), np.nan) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    array = as_array(name, values, DataError)
     if array.ndim != 1:
         raise DataError(f"{name} must have 1 dimension, got shape {array.shape}")
     if array.dtype.kind not in "iufO":
         raise DataError(f"{name} must hold numbers, got dtype {array.dtype}")
     try:
         return np.ascontiguousarray(array, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{name} must hold numbers, got dtype {array.dtype}") from None
 
 
@@ -301,7 +305,7 @@ def _refuse(bad: NDArray[np.bool_], name: str, rule: str, values: NDArray[np.flo
 
 
 def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
-    index = np.asarray(values)
+    index = as_array("index", values, DataError)
     if index.dtype.kind != "M":
         raise DataError(f"index must hold dates (datetime64), got dtype {index.dtype}")
     if index.shape != (n_bars,):

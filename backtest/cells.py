@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, bars_window, choice
+from backtest._said import shown
 from backtest.metrics import Context
 from backtest.periods import Periods
 
@@ -184,7 +185,7 @@ def _symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
         raise InputError("bars must hold at least one symbol, got none")
     for symbol in bars:
         if not isinstance(symbol, str) or not symbol:
-            raise InputError(f"symbol must be text, got {symbol!r}")
+            raise InputError(f"symbol must be text, got {shown(symbol)}")
     return dict(bars)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from backtest._checks import InputError, choice, flag, fraction, number, whole
+from backtest._checks import MOST, InputError, choice, flag, fraction, money, number, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,8 @@ class Costs:
             object.__setattr__(self, name, number(name, getattr(self, name), low=0.0))
         for name in ("fee_rate", "slippage"):
             fraction(name, getattr(self, name))
+        for name in ("fixed", "per_unit", "minimum", "borrow_rate"):
+            number(name, getattr(self, name), high=MOST)
         object.__setattr__(self, "maximum", number("maximum", self.maximum, low=0.0, infinite=True))
         if self.minimum > self.maximum:
             raise InputError(f"minimum must be <= maximum ({self.maximum:g}), got {self.minimum!r}")
@@ -181,10 +183,10 @@ class Execution:
             object.__setattr__(self, "size", number("size", self.size, low=0.0, open_low=True, high=self.largest_size))
             if self.profile == "backtesting.py" and self.size == 1.0:
                 object.__setattr__(self, "size", BACKTESTING_FULL_SIZE)
-        if self.profile == "vectorbt" and self.sides == "both" and self.size != 1.0:
+        if self.profile == "vectorbt" and self.sides == "both" and not (isinstance(self.size, float) and self.size == 1.0):
             raise InputError("size must be 1 with profile='vectorbt' and both sides (from_signals cannot reverse a share of "
                              f"equity), got {self.size!r}")
-        object.__setattr__(self, "cash", number("cash", self.cash, low=0.0, open_low=True))
+        object.__setattr__(self, "cash", money("cash", self.cash))
         flag("whole_units", self.whole_units)
         flag("close_at_end", self.close_at_end)
         object.__setattr__(self, "rf", number("rf", self.rf))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice, matrix, number
+from backtest._said import shown
 from backtest.levels import AlwaysOn, Levels
 from backtest.levels import rows as layout
 
@@ -148,10 +149,10 @@ def _device(torch: Any, device: Any) -> Any:
     try:
         where = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InputError(f"device must be a torch device such as 'cpu' or 'cuda', got {device!r}: {error}") from None
+        raise InputError(f"device must be a torch device such as 'cpu' or 'cuda', got {shown(device)}: {error}") from None
     if where.type == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(
-            f"device {device!r} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'"
+            f"device {shown(device)} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'"
         )
     return where
 

@@ -17,11 +17,14 @@ import numpy as np
 from cachetools import LRUCache
 from numpy.typing import NDArray
 
-from backtest._checks import DataError, InputError, ObjectiveError, choice
-from backtest._said import said
+from backtest._checks import DataError, InputError, ObjectiveError, choice, number
+from backtest._said import said, shown
 from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
 from backtest.labels import check_beside
+
+__all__ = ["Bollinger", "CustomLine", "Line", "atr", "bollinger", "close", "ema", "high", "highest", "line", "low", "lowest",
+           "open", "param", "previous", "rsi", "sma", "volume"]
 
 Array = NDArray[np.float64]
 #: Parameter values that a node has to be looked at with.
@@ -35,6 +38,12 @@ volume = Line("volume", ())
 
 #: Combinations of a window's own parameters that the search for the longest warm-up will try.
 MAX_WARM_UP_TRIALS = 100_000
+#: Windows: TA-Lib's functions refuse longer ones; and numbers of bars that a float holds.
+TALIB_LONGEST, MOST_BARS = 100_000, 2**53
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def sma(source: Value, n: Value | int) -> Line:
@@ -57,7 +66,7 @@ def rsi(source: Value, n: Value | int = 14) -> Line:
 
 def atr(n: Value | int = 14) -> Line:
     """Average true range in Wilder's smoothing (weight 1 / n); first value on bar ``n`` (TA-Lib ATR)."""
-    return Line("atr", (_window(n),))
+    return Line("atr", (_window("atr", n),))
 
 
 def highest(source: Value, n: Value | int) -> Line:
@@ -119,12 +128,21 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
     momentum(20) > 1
     """
     for name in names:
+        if callable(name):
+            raise InputError("line must be given the names of the parameters after bars, as in @bt.line('n'), or called without "
+                             f"any, @bt.line(), got the function {_name(name)}")
         Param(name)  # refuses what is not a name
+    if version is not None and not (isinstance(version, str) and version):
+        raise InputError(f'version must be text, such as "1", got {shown(version)}')
 
     def decorate(function: Callable[..., Any]) -> CustomLine:
-        expected = list(inspect.signature(function).parameters)[1:]
+        try:
+            expected = list(inspect.signature(function).parameters)[1:]
+        except (TypeError, ValueError):  # no function, or one that is written in C and does not say
+            raise InputError("line must decorate a function f(bars, ...) that knows its parameters, got "
+                             f"{shown(function)}") from None
         if expected != list(names):
-            raise InputError(f"line names must match {function.__name__}'s parameters after bars ({', '.join(expected)}), "
+            raise InputError(f"line names must match {_name(function)}'s parameters after bars ({', '.join(expected)}), "
                              f"got {', '.join(names)}")
         return CustomLine(function, names, version)
 
@@ -137,7 +155,8 @@ class CustomLine:
     def __init__(self, function: Callable[..., Any], names: tuple[str, ...], version: str | None) -> None:
         self.function, self.names, self.version = function, names, version
         functools.update_wrapper(self, function)
-        self.name, self._path = function.__name__, (function.__module__, function.__qualname__)
+        self.name = _name(function)
+        self._path = getattr(function, "__module__", "?"), getattr(function, "__qualname__", self.name)
 
     def __call__(self, *values: Any, **named: Any) -> Line:
         """The line at these values, parameters or lines; a name that is left out becomes a parameter."""
@@ -167,30 +186,42 @@ class CustomLine:
         return self._path[1]  # found again by name in its module, as functions are
 
 
+def _name(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))  # an object with __call__ has none of its own
+
+
 def _operand(name: str, value: Any) -> Any:
-    if isinstance(value, (Value, int, float, np.integer, np.floating)) and not isinstance(value, bool):
+    if isinstance(value, Value):
         return value
-    raise InputError(f"{name} must be a number, a parameter or a line, got {value!r}")
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        number(name, value, infinite=True)  # nothing beyond float
+        return value
+    raise InputError(f"{name} must be a number, a parameter or a line, got {shown(value)}")
 
 
-def _window(n: Any) -> Any:
+def _window(op: str, n: Any) -> Any:
     if isinstance(n, Value):
         return n
-    return _whole_window(n)
+    return _whole_window(n, op)
 
 
-def _whole_window(n: Any, node: Node | None = None) -> int:
-    """A window as a number; of a node, if one is named."""
-    if isinstance(n, bool) or not isinstance(n, (int, float, np.integer, np.floating)) or n != n or n < 1 or n != int(n):
+def _whole_window(n: Any, op: str, node: Node | None = None) -> int:
+    """A window of an indicator as a number; the node, if there is one, is for complaints."""
+    least, most = (1, MOST_BARS) if op == "previous" else (1, TALIB_LONGEST)
+    name = f"window{'' if node is None else f' of {node!r}'}"
+    is_number = isinstance(n, (int, float, np.integer, np.floating)) and not isinstance(n, bool)
+    if not is_number or not least <= n < math.inf or n != int(n):
         near = '; a range of whole numbers has "step": 1, or is range(low, high + 1)' if isinstance(n, float) and n > 1 else ""
-        raise InputError(f"window{'' if node is None else f' of {node!r}'} must be a whole number >= 1, got {n!r}{near}")
+        raise InputError(f"{name} must be a whole number >= {least}, got {shown(n)}{near}")
+    if n > most:
+        raise InputError(f"{name} must be <= {most:,}, got {shown(n)}" + ("" if op == "previous" else "; TA-Lib takes no more"))
     return int(n)
 
 
 def _windowed(op: str, source: Any, n: Any) -> Line:
     if not isinstance(source, Value):
-        raise InputError(f"source must be a line, got {source!r}")
-    return Line(op, (source, _window(n)))
+        raise InputError(f"source must be a line, got {shown(source)}")
+    return Line(op, (source, _window(op, n)))
 
 
 class _Indicator(NamedTuple):
@@ -282,7 +313,7 @@ class LineMemo:
     def _price(self, name: str) -> Array:
         array = getattr(self.bars, name)
         if array is None:
-            raise DataError(f"bars must have a {name} column for the line {name!r}, got none")
+            raise DataError(f"bars must have a {name} column for the line {shown(name)}, got none")
         return cast(Array, array)
 
     def _compute(self, node: Node, params: Mapping[str, Any]) -> Array | float | None:
@@ -298,13 +329,13 @@ class LineMemo:
             if any(isinstance(arg, str) for arg in args):
                 raise InputError(f"{node!r} must have numbers for its parameters, got {_settings(node, params)}")
             with np.errstate(all="ignore"):  # infinities are values; a NaN is refused with its row
-                result = _ARITHMETIC[node.op](*args)
-            return result if isinstance(result, np.ndarray) else float(result)
+                result = functools.reduce(_ARITHMETIC[node.op], args)
+            return result if isinstance(result, np.ndarray) else float(cast(float, result))
         indicator = _INDICATORS[node.op]
         source, first = entries[0] if len(args) == 2 else (self.bars.close, 0)
         if not isinstance(source, np.ndarray):
-            raise InputError(f"source of {node!r} must be a line, got {source!r}")
-        n = _whole_window(args[-1], node)
+            raise InputError(f"source of {node!r} must be a line, got {shown(source)}")
+        n = _whole_window(args[-1], node.op, node)
         if n < indicator.smallest:
             raise InputError(f"window of {node!r} must be >= {indicator.smallest}, got {n}")
         if first + indicator.lookback(n) >= len(source):
@@ -325,7 +356,7 @@ class LineMemo:
         except InputError as error:
             raise ObjectiveError(f"line {custom.name!r} at {settings}: {error}", dict(params)) from error
         if result.shape != self.bars.close.shape:
-            raise ObjectiveError(f"line {custom.name!r} must have one value per bar ({len(self.bars)}), "
+            raise ObjectiveError(f"line {shown(custom.name)} must have one value per bar ({len(self.bars)}), "
                                  f"got shape {result.shape} at {settings}", dict(params))
         return result
 
@@ -343,7 +374,7 @@ class LineMemo:
             return before + lookback(window)
         # Lookbacks grow with the window, so the largest one decides.
         windows = [self.value(cast(Value, window), params) for params in combinations(window)]
-        return before + lookback(max((_whole_window(n, node) for n in windows if n is not None), default=1))
+        return before + lookback(max((_whole_window(n, node.op, node) for n in windows if n is not None), default=1))
 
 
 def memo_key(node: Node, params: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -372,7 +403,7 @@ def warm_up(values: Array, node: Node, params: Mapping[str, Any]) -> int:
 
 
 def _settings(node: Node, params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} = {params[name]!r}" for name in node.params) or "no parameters"
+    return ", ".join(f"{name} = {shown(params[name])}" for name in node.params) or "no parameters"
 
 
 def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:

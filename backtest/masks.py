@@ -211,6 +211,8 @@ class MaskMemo:
         else:
             combine = np.bitwise_and if condition.op == "&" else np.bitwise_or
             combine(parts[0].words[rows[0]], parts[1].words[rows[1]], out=words)
+            for part, row in zip(parts[2:], rows[2:], strict=True):
+                combine(words, part.words[row], out=words)
         warm = functools.reduce(np.maximum, [part.warm[row] for part, row in zip(parts, rows, strict=True)])
         trim = functools.partial(_backend.kernel("masks").trim, words, warm, self.n_bars)
         self._run(trim, len(words), _WORD_US * self.n_words)

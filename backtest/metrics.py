@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, NumericsWarning, known_names
+from backtest._checks import InputError, NumericsWarning, items, known_names
+from backtest._said import shown
 from backtest.elementary import power
 
 Floats = NDArray[np.float64]
@@ -261,11 +262,13 @@ def optimistic(metric: str) -> str:
 
 def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
     """Refuse unknown metrics, and metrics of the other kind."""
+    keys = items("metrics", keys)
     known_names("metric", keys, METRICS)
     for key in keys:
         if kind is not None and METRICS[key].kind != kind:
-            raise InputError(f"metric must be one that every candidate has ({', '.join(SWEEP)}), got {key!r}; bt.run gives it")
-    return list(keys)
+            raise InputError(f"metric must be one that every candidate has ({', '.join(SWEEP)}), got {shown(key)}; bt.run "
+                             "gives it")
+    return keys
 
 
 def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out: Floats | None = None) -> Floats:

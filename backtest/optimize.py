@@ -115,7 +115,7 @@ def optimize(
     if space.conditional:
         raise SpaceError(f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
                          "condition (when); bt.Study takes it")
-    execution = execution or Execution()
+    execution = Execution() if execution is None else execution
     cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
         of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share))
     cells.by_symbol(lambda each: each.fix_start(_combinations(each, space)))

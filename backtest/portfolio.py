@@ -10,8 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, ObjectiveError, bars_mask, bars_window, choice, flag, matrix, number, vector
-from backtest._said import said
+from backtest._checks import (
+    DataError,
+    InputError,
+    ObjectiveError,
+    as_array,
+    bars_mask,
+    bars_window,
+    check_prices,
+    choice,
+    flag,
+    matrix,
+    money,
+    number,
+    vector,
+)
+from backtest._said import said, shown
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
@@ -90,11 +104,11 @@ class Rules(NamedTuple):
     def checked(self) -> Rules:
         """The same, or an error that names the argument."""
         if not isinstance(self.costs, Costs):
-            raise InputError(f"costs must be a Costs, got {self.costs!r}; Costs.zero() says none")
+            raise InputError(f"costs must be a Costs, got {shown(self.costs)}; Costs.zero() says none")
         ppy = self.periods_per_year
         return Rules(
             self.costs, choice("fill", self.fill, ("next_open", "close")),
-            number("start_value", self.start_value, low=0.0, open_low=True), flag("reinvest", self.reinvest),
+            money("start_value", self.start_value), flag("reinvest", self.reinvest),
             flag("reserve_costs", self.reserve_costs),
             None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True), number("rf", self.rf))
 
@@ -119,6 +133,9 @@ class Market:
             raise InputError("high and low must be given together, got one of them")
         self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
                                           for name, each in (("open", open), ("high", high), ("low", low)))
+        for name in ("close", "open", "high", "low"):
+            if getattr(self, name) is not None:
+                check_prices(name, getattr(self, name))
         self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
         self.nanos = None if self.times is None else nanos_of(self.times)
         self.marks = _marks(self.close, self.open)
@@ -255,7 +272,7 @@ class Evaluator:
     def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, *, rebalance: Any = None,
                  metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
         if not callable(rule):
-            raise InputError(f"rule must be callable, rule(params) -> weights, got {rule!r}")
+            raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.prices = market.prices(rules.fill)
@@ -343,8 +360,8 @@ def joined(books: Sequence[Events]) -> Targets:
 
 def _table(name: str, values: Any) -> Floats:
     """A matrix (n_bars, n_assets) that nobody else writes into; one dimension is one asset."""
-    given = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
-    array = matrix(name, given[:, None] if given.ndim == 1 else given, finite=False)
+    given = values.to_numpy() if hasattr(values, "to_numpy") else as_array(name, values)
+    array = matrix(name, given[:, None] if given.ndim == 1 else given if given.ndim else values, finite=False)
     if array.flags.writeable and np.shares_memory(array, given):
         array = array.copy()
     return array

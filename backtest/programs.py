@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, NumericsWarning, fraction, number, whole
+from backtest._said import shown
 from backtest.blocks import Block
 from backtest.expr import Condition, Param, Value
-from backtest.lines import LineMemo
+from backtest.lines import MOST_BARS, LineMemo
 from backtest.masks import MaskMemo, Pending, Stack, Words
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Choice, Continuous, Grid, Parameter
@@ -262,9 +263,10 @@ class ProgramBuilder:
         value = self.lines.value(self.max_bars, params)
         if value is None:
             return 0
-        if isinstance(value, float) and value == int(value):
+        if isinstance(value, float) and abs(value) < math.inf and value == int(value):
             value = int(value)
-        return whole(f"max_bars{_at(params)}", value, low=1)
+        limit = whole(f"max_bars{_at(params)}", value, low=1)
+        return whole(f"max_bars{_at(params)}", limit, high=MOST_BARS)
 
 
 def _check_warm_up(condition: Condition, warm: Ints, first: int) -> None:
@@ -291,5 +293,5 @@ def _plain(node: Any, block: Block) -> Floats | None:
 
 
 def _at(params: Mapping[str, Any]) -> str:
-    text = ", ".join(f"{name} = {value!r}" for name, value in itertools.islice(params.items(), 4))
+    text = ", ".join(f"{name} = {shown(value)}" for name, value in itertools.islice(params.items(), 4))
     return f" ({text})" if text else ""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backtest._checks import InputError, known_names
-from backtest._said import said
+from backtest._checks import InputError, file_path, known_names
+from backtest._said import said, shown
 from backtest.books import Book
 from backtest.runs import Run
 from backtest.search import Distribution
@@ -100,9 +100,14 @@ class Result:
         """
         for name in (x, y):
             known_names("parameter", [name], [str(each) for each in self.table.index.names])
+        if x == y:
+            raise InputError(f"x and y must be two parameters, got {shown(x)} for both")
         metric = self.metric if metric is None else metric
         known_names("metric", [metric], self.table.columns)
-        frame: pd.DataFrame = self.table[metric].groupby(level=[y, x], dropna=False).agg(agg).unstack(x)
+        groups = self.table[metric].groupby(level=[y, x], dropna=False)
+        if not callable(agg) and not (isinstance(agg, str) and callable(getattr(groups, agg, None))):
+            raise InputError(f"agg must be a name that pandas knows, such as 'max', 'mean' or 'count', got {shown(agg)}")
+        frame: pd.DataFrame = groups.agg(agg).unstack(x)
         return frame
 
     def save(self, path: str | Path) -> Path:
@@ -110,9 +115,9 @@ class Result:
 
         Of several cells, trades and equity have a column ``cell``, and statistics are by cell.
         """
-        folder = Path(path)
+        folder = file_path("path", path)
         if folder.exists() and not folder.is_dir():
-            raise InputError(f"path must be a folder, got the file {str(folder)!r}")
+            raise InputError(f"path must be a folder, got the file {shown(str(folder))}")
         folder.mkdir(parents=True, exist_ok=True)
         frame = self.table.reset_index()
         parameters = [name for name in self.table.index.names if name is not None]
@@ -166,7 +171,7 @@ def load(path: str | Path) -> Result:
     InputError
         No such folder, another layout, or a file of it that is missing or damaged; the message names the file.
     """
-    folder = Path(path)
+    folder = file_path("path", path)
     if not (folder / "result.json").exists():
         raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
     written = _written(folder / "result.json")

@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import Frozen, InputError, whole
+from backtest._checks import Frozen, InputError, as_array, whole
+from backtest._said import shown
 from backtest.compute.threads import run_rows, thread_count
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
 from backtest.labels import Labels, check_alike, check_labels, labels, labels_of_bars
+
+__all__ = ["Condition", "PackedSignals", "Param", "Strategy", "Value", "above", "below", "crosses_above", "crosses_below",
+           "from_arrays", "param"]
 
 Words = NDArray[np.uint64]
 #: Name of an argument and the labels of its rows, if it has any.
@@ -23,6 +27,10 @@ CONDITIONS = ("enter_long", "exit_long", "enter_short", "exit_short")
 LEVELS = ("stop_loss", "take_profit", "trailing_stop")
 #: Measured: microseconds to pack one candidate's bar.
 _PACK_US = 0.0001
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def crosses_above(a: Value | float, b: Value | float) -> Condition:
@@ -87,14 +95,14 @@ class Strategy(Frozen):
         given = {"enter_long": enter_long, "exit_long": exit_long, "enter_short": enter_short, "exit_short": exit_short}
         for key, condition in given.items():
             if condition is not None and not isinstance(condition, Condition):
-                raise InputError(f"{key} must be a condition (for example crosses_above(...) or a > b), got {condition!r}")
+                raise InputError(f"{key} must be a condition (for example crosses_above(...) or a > b), got {shown(condition)}")
         if enter_long is None and enter_short is None:
             raise InputError("enter_long or enter_short must be given, got neither")
         levels = {"stop_loss": stop_loss, "take_profit": take_profit, "trailing_stop": trailing_stop, "max_bars": max_bars}
         for key, level in levels.items():
             if level is not None:
                 levels[key] = operand(key, level)
-        for key, value in (given | levels | {"name": str(name)}).items():
+        for key, value in (given | levels | {"name": name if isinstance(name, str) else shown(name)}).items():
             setattr(self, key, value)
         self.params = merged_params([*given.values(), *levels.values()])
 
@@ -193,7 +201,7 @@ class PackedSignals:
     _digest: str | None
 
     def __init__(self, words: ArrayLike, n_bars: int) -> None:
-        n_bars, array = whole("n_bars", n_bars, low=0), np.array(words, order="C", copy=True)
+        n_bars, array = whole("n_bars", n_bars, low=0), np.array(as_array("words", words), order="C", copy=True)
         if array.dtype != np.uint64 or array.ndim not in (1, 2) or array.shape[-1] != -(-n_bars // 64):
             raise InputError(f"words must be uint64 of shape ({-(-n_bars // 64)},) or (n_candidates, {-(-n_bars // 64)}), got "
                              f"{array.dtype} of shape {array.shape}")
@@ -214,7 +222,7 @@ class PackedSignals:
     @classmethod
     def pack(cls, name: str, values: ArrayLike) -> PackedSignals:
         """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for complaints."""
-        array = np.asarray(values)
+        array = as_array(name, values)
         if array.dtype != bool:
             raise InputError(f"{name} must be boolean, got dtype {array.dtype}")
         if array.ndim not in (1, 2):
@@ -258,10 +266,10 @@ class PackedSignals:
         return (self.n_bars,) if self.is_shared else (self.n_bars, len(self.words))
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"PackedSignals is immutable; cannot set {name!r}")
+        raise AttributeError(f"PackedSignals is immutable; cannot set {shown(name)}")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"PackedSignals is immutable; cannot delete {name!r}")
+        raise AttributeError(f"PackedSignals is immutable; cannot delete {shown(name)}")
 
     def __eq__(self, other: object) -> bool:
         if self is other or not isinstance(other, PackedSignals) or self.shape != other.shape:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, NumericsWarning
+from backtest._checks import InputError, NumericsWarning, as_array, instance, items
+from backtest._said import shown
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
@@ -193,8 +194,11 @@ def run(
     Run
         ``.stats``, ``.trades``, ``.orders``, ``.equity``, ``.trade_statistics()``.
     """
-    columns = {name: Choice(name, [value]) for name, value in (params or {}).items()}
-    evaluator = Evaluator(bars, strategy, columns, costs=costs, execution=execution or Execution(), n_threads=1)
+    if params is not None and not isinstance(params, Mapping):
+        raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
+    columns = {name: Choice(name, [value]) for name, value in ({} if params is None else params).items()}
+    execution = Execution() if execution is None else execution
+    evaluator = Evaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
     evaluator.fix_start(evaluator.given(row[None, :]))
     result = Run(evaluator, row, window)
@@ -248,11 +252,13 @@ def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: An
         try:
             batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
         except TypeError:
-            raise InputError(f"candidates must hold numbers, strings, booleans or None, got others in column {name!r}") from None
+            raise InputError("candidates must hold numbers, strings, booleans or None, got others in column "
+                             f"{shown(name)}") from None
         kinds[name] = Choice(name, [value for _, value in distinct])
-    metrics = list(SWEEP if metrics is None else metrics)
+    metrics = list(SWEEP) if metrics is None else items("metrics", metrics)
+    rules = Execution() if execution is None else execution
     cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
-        of, strategy, kinds, costs=costs, execution=execution or Execution(), metrics=metrics, n_threads=n_threads,
+        of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads,
         memo_share=share))
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
     warn_if_undated(*cells.contexts())
@@ -276,6 +282,7 @@ def metrics_table(columns: Sequence[str], params: Mapping[str, Sequence[Any]], s
 def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, Sequence[Any]]:
     import pandas as pd
 
+    instance("strategy", strategy, Strategy)
     if candidates is None:
         widths = [condition.args[0].shape[1] for condition in (getattr(strategy, name) for name in CONDITIONS)
                   if condition is not None and condition.op == "array" and len(condition.args) > 1]
@@ -289,7 +296,7 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
                 for name, values in table.items()}
     if isinstance(candidates, Mapping):
         table = {
-            name: np.asarray(values).tolist() if isinstance(values, np.ndarray) else list(values)
+            name: items(f"candidates[{shown(name)}]", values.tolist() if isinstance(values, np.ndarray) else values)
             for name, values in candidates.items()
         }
         lengths = {len(values) for values in table.values()}
@@ -297,8 +304,8 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
             raise InputError("candidates must have columns of equal length, got "
                              + ", ".join(f"{name}: {len(values)}" for name, values in table.items()))
         return table
-    array = np.asarray(candidates)
-    if columns is None or array.ndim != 2 or array.shape[1] != len(columns):
+    array, columns = as_array("candidates", candidates), None if columns is None else items("columns", columns)
+    if columns is None or array.ndim != 2 or array.shape[1] != len(columns) or not all(isinstance(name, str) for name in columns):
         raise InputError(f"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=[...] as wide, got "
-                         f"{type(candidates).__name__} of shape {array.shape} and columns {columns!r}")
+                         f"{type(candidates).__name__} of shape {array.shape} and columns {shown(columns)}")
     return {name: array[:, column].tolist() for column, name in enumerate(columns)}

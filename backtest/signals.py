@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, bars_window, known_names
+from backtest._checks import DataError, InputError, bars_window, instance, known_names
+from backtest._said import shown
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
@@ -139,13 +140,13 @@ class Evaluator:
 
     def __init__(self, bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], *, costs: Costs, execution: Execution,
                  metrics: Sequence[str] = SWEEP, n_threads: int | None = None, memo_share: int = 1) -> None:
-        _instance("bars", bars, Bars)
-        _instance("strategy", strategy, Strategy)
-        _instance("costs", costs, Costs)
-        _instance("execution", execution, Execution)
+        instance("bars", bars, Bars)
+        instance("strategy", strategy, Strategy)
+        instance("costs", costs, Costs)
+        instance("execution", execution, Execution)
         execution.check_costs(costs)
         if not isinstance(execution.size, (float, Value)):
-            raise InputError(f"size must be a number, a parameter or a line, got {execution.size!r}")
+            raise InputError(f"size must be a number, a parameter or a line, got {shown(execution.size)}")
         self.bars, self.strategy, self.columns, self.costs, self.execution = bars, strategy, dict(columns), costs, execution
         self.swept, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.scores_both = execution.intrabar == "both"
@@ -160,7 +161,8 @@ class Evaluator:
         known_names("parameter", self.columns, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
         for name, default in self.params.items():
             if name not in self.columns and default is REQUIRED:
-                raise InputError(f"parameter {name!r} must have a value, got none (given: {', '.join(self.columns) or 'none'})")
+                raise InputError(f"parameter {shown(name)} must have a value, got none (given: "
+                                 f"{', '.join(self.columns) or 'none'})")
         self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
         self.programs = ProgramBuilder(self.conditions, self.sampled, strategy.max_bars, self.columns, self.params,
@@ -358,9 +360,3 @@ class Evaluator:
 
 def _conditions(strategy: Strategy) -> Iterable[Any]:
     return (getattr(strategy, name) for name in CONDITIONS)
-
-
-def _instance(name: str, value: Any, kind: type) -> None:
-    if not isinstance(value, kind):
-        got = "a table; bt.Bars.from_frame makes one of it" if kind is Bars and hasattr(value, "columns") else repr(value)
-        raise InputError(f"{name} must be a {kind.__name__}, got {got}")

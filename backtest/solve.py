@@ -13,7 +13,8 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from backtest import _backend, search
-from backtest._checks import InputError, NumericsWarning, SpaceError, choice, whole
+from backtest._checks import InputError, NumericsWarning, SpaceError, choice, optional_flag, whole
+from backtest._said import shown
 from backtest.books import Book
 from backtest.cells import Cell, Cells
 from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics
@@ -52,11 +53,12 @@ class Search(NamedTuple):
         check_metrics([self.metric], "sweep")
         choice("method", self.method, METHODS)
         if self.method != "optuna" and not (isinstance(self.sampler, str) and self.sampler == "tpe"):
-            raise InputError(f"sampler must go with method='optuna', got {self.sampler!r} with {self.method!r}")
+            raise InputError(f"sampler must go with method='optuna', got {shown(self.sampler)} with {shown(self.method)}")
         whole("min_trades", self.min_trades, low=0)
+        optional_flag("progress", self.progress)
         for name in space.names:
             if name in METRICS:  # a table of results has both as columns
-                raise SpaceError(f"parameter names must not be metrics, got {name!r}")
+                raise SpaceError(f"parameter names must not be metrics, got {shown(name)}")
         if space.continuous and self.method == "grid":
             raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
         return space
@@ -132,7 +134,7 @@ def _finder(method: str, batch_size: int | None, sampler: Any) -> Callable[..., 
 
 def _checked(cells: Cells[Any], identity: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     if callable(cells.aggregate):
-        raise InputError(f"aggregate must be a name to use a store, got {cells.aggregate!r}")
+        raise InputError(f"aggregate must be a name to use a store, got {shown(cells.aggregate)}")
     return dict(identity())
 
 
@@ -149,7 +151,7 @@ def _memory(cells: Cells[Any], space: Space, asked: Search, is_sweep: bool, rank
 
 
 def _count(size: float) -> str:
-    return "infinitely many" if size == math.inf else f"{size:,}"
+    return "infinitely many" if size == math.inf else f"{size:,}" if size < 10**30 else shown(size)
 
 
 class _Progress:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, as_array, known_names, matrix, shown
+from backtest._checks import Frozen, SpaceError, as_array, known_names, matrix
+from backtest._said import shown
 from backtest.enumeration import LIMIT, MAX_COUNTED, Enumeration
 from backtest.space_given import NONE, condition, flattened, nulls, parameter, read_table
 from backtest.space_params import Choice, Continuous, Grid, Parameter

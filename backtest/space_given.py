@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from backtest._checks import SpaceError, known_names, shown
+from backtest._checks import SpaceError, known_names
+from backtest._said import shown
 from backtest.space_params import Choice, Continuous, Grid, Parameter
 
 #: TOML has no null: in a TOML file this word stands for None.

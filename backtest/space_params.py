@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, number, shown
+from backtest._checks import Frozen, SpaceError, number
+from backtest._said import shown
 from backtest.elementary import exp, log
 
 Floats = NDArray[np.float64]

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from backtest._checks import InputError
+from backtest._said import shown
 from backtest.elementary import exp, log, log1p, power
 
 if TYPE_CHECKING:
@@ -215,9 +216,12 @@ class _Vectorbt(_View):
             freq = pd.Series(self.times).diff().median()
         elif isinstance(freq, str) and not freq[:1].isdigit():
             freq = f"1{freq}"
-        self.bar = pd.Timedelta(freq)
+        try:
+            self.bar = pd.Timedelta(freq)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"freq must be a duration, such as '1D', got {shown(freq)}") from None
         if not self.bar > pd.Timedelta(0):
-            raise InputError(f"freq must be a duration > 0, got {freq!r}")
+            raise InputError(f"freq must be a duration > 0, got {shown(freq)}")
         self.per_year = VECTORBT_YEAR / self.bar
 
     def series(self) -> pd.Series[Any]:

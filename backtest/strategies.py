@@ -5,6 +5,13 @@ from __future__ import annotations
 from backtest import lines, rules
 from backtest.expr import param
 
+__all__ = ["READY", "sma_cross"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _fast, _slow = lines.sma(lines.close, param("fast")), lines.sma(lines.close, param("slow"))
 
 #: Long while the fast simple moving average of the close is above the slow one, short while it is below.  Parameters:

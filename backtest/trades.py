@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, choice, known_names, matrix, number, vector
+from backtest._checks import InputError, as_array, check_prices, choice, known_names, matrix, number, vector
+from backtest._said import shown
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_alike
 from backtest.metrics import ZERO_VARIANCE
@@ -310,13 +311,29 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
                  borrow_per_bar=number("borrow_per_bar", borrow_per_bar, low=0.0), **prices)
 
 
+def _dates(index: Any) -> Any:
+    import pandas as pd
+
+    try:
+        if isinstance(index, pd.DatetimeIndex):
+            return index
+        if as_array("index", index).ndim == 1:
+            return pd.DatetimeIndex(index)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"index must hold dates, got {shown(index)}")
+
+
 def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
-    shape = np.shape(values)
+    shape = as_array(name, values).shape
     if len(shape) not in (1, 2) or shape[0] == 0:
         raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_assets), got {shape}")
     if len(shape) == 1:
-        return vector(name, values, finite=False)[None, :]
-    return np.ascontiguousarray(matrix(name, values, finite=False).T)
+        prices = vector(name, values, finite=False)[None, :]
+    else:
+        prices = np.ascontiguousarray(matrix(name, values, finite=False).T)
+    check_prices(name, prices.T)
+    return prices
 
 
 def _last_valid(prices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -335,7 +352,8 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         given = {name: given[name] for name in given.dtype.names}
     if not isinstance(given, (pd.DataFrame, Mapping)):
         raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
-    columns = {name: np.asarray(given[name]) for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
+    columns = {name: as_array(f"ledger column {shown(name)}", given[name])
+               for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
     if set(VECTORBT) <= set(columns):
         columns = _from_vectorbt(columns, labels)
     known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "trail", "reason",
@@ -343,9 +361,12 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
-            raise InputError(f"ledger must have a column {name!r}, got {', '.join(columns)}")
+            raise InputError(f"ledger must have a column {shown(name)}, got {', '.join(columns)}")
     if n_assets > 1 and "asset" not in columns:
         raise InputError(f"ledger must have a column 'asset' where close has {n_assets} columns, got {', '.join(columns)}")
+    for name, values in columns.items():
+        if values.ndim != 1:
+            raise InputError(f"ledger column {name!r} must have a value for each order, got shape {values.shape}")
     n = len(columns["units"])
     ledger = np.zeros(n, dtype=FILL)
     for name in ("stop", "target", "trail", "equity"):
@@ -354,7 +375,7 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         if name in DERIVED:
             continue
         if values.shape != (n,):
-            raise InputError(f"ledger column {name!r} must have {n} rows, got shape {values.shape}")
+            raise InputError(f"ledger column {shown(name)} must have {n} rows, got shape {values.shape}")
         if name == "moment":
             ledger[name] = [MOMENTS.index(choice("moment", value, MOMENTS)) for value in values.tolist()]
         elif name == "reason":
@@ -373,6 +394,7 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     _rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
     _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
     _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0)), "finite and > 0")
+    check_prices("ledger column 'price'", ledger["price"], InputError)
     _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
     _rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
     _rows(ledger, "decision_bar", (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),
@@ -395,7 +417,7 @@ def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
     wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     if wrong.any():
         row = int(wrong.argmax())
-        raise InputError(f"ledger column {name!r} must hold whole numbers, got {numbers[row]} (row {row})")
+        raise InputError(f"ledger column {shown(name)} must hold whole numbers, got {numbers[row]} (row {row})")
     return numbers.astype(np.int64)
 
 
@@ -419,4 +441,4 @@ def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | N
 def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:
     if bad.any():
         row = int(bad.argmax())
-        raise InputError(f"ledger column {name!r} must be {rule}, got {ledger[name][row]} (row {row})")
+        raise InputError(f"ledger column {shown(name)} must be {rule}, got {ledger[name][row]} (row {row})")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, did_you_mean, shown
+from backtest._checks import Frozen, SpaceError, did_you_mean
+from backtest._said import shown
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal,

@@ -27,6 +27,7 @@ def load_setup():
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI installs everything)")
+    parser.addoption("--fuzz-calls", type=int, default=25, help="calls of each door in tests/test_fuzz_doors.py")
 
 
 def pytest_configure(config):

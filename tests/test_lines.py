@@ -560,5 +560,5 @@ def test_import_of_the_library_does_not_import_talib_nor_pandas():
 
 def test_line_class_is_not_confused_with_numbers():
     assert isinstance(lines.close * 2, Line)
-    with pytest.raises(TypeError, match="has no truth value before bars are known"):
+    with pytest.raises(bt.InputError, match="has no truth value before bars are known"):
         bool(lines.close)

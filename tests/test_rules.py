@@ -165,7 +165,7 @@ def test_comparisons_refuse_what_is_no_number(other):
     lambda: bool(LATE), lambda: LATE and EARLY, lambda: LATE or EARLY, lambda: not LATE, lambda: 1 if LATE else 0,
     lambda: 90 < lines.close < 110, lambda: lines.low < lines.close <= lines.high])
 def test_conditions_have_no_truth_value(use):
-    with pytest.raises(TypeError, match=r"has no truth value before bars are known; combine conditions with & \| ~"):
+    with pytest.raises(bt.InputError, match=r"has no truth value before bars are known; combine conditions with & \| ~"):
         use()
 
 

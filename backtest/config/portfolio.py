@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backtest._checks import InputError, choice, known_names
+from backtest._said import shown
 from backtest.allocation import EVERY, calendar, inverse_volatility
 from backtest.books import Book, simulate
 from backtest.config import sections
@@ -118,6 +119,8 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
         options["window"] = sections.window(options["window"])
     market, source = _market(data, folder)
     name, every = rule.get("name"), choice("every", rule.get("every", "month"), EVERY)
+    if not isinstance(name, str | None):
+        raise InputError(f"name of [rule] must be text, got {shown(name)}")
     if name in READY and "version" in rule:
         raise InputError(f"version of [rule] must go with a function of your own, got {rule['version']!r} for {name!r}")
     has_rule = "rule" in tables

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from backtest._checks import InputError, known_names
-from backtest._said import said
+from backtest._checks import InputError, file_path, known_names
+from backtest._said import said, shown
 from backtest.bars import Bars, from_prices
 from backtest.costs import Costs
 from backtest.files.reading import KEYS, Reading
@@ -32,7 +32,7 @@ def read_tables(path: str | Path | None, example: str, sections: Iterable[str],
     """
     if path is None:
         return _checked(tomllib.loads(example), sections, told), Path.cwd()
-    path = Path(path)
+    path = file_path("CONFIG", path)
     if not path.is_file():
         raise InputError(f"CONFIG must be an existing TOML file, got {str(path)!r}")
     try:
@@ -48,7 +48,7 @@ def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str,
     known_names("section", tables, sections)
     for name, table in tables.items():
         if not isinstance(table, Mapping):
-            raise InputError(f"section {name!r} must be a table [{name}], got {table!r}")
+            raise InputError(f"section {name!r} must be a table [{name}], got {shown(table)}")
     if not told:
         return tables
     data = dict(tables.get("data", {}))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import DataError, InputError, choice, did_you_mean
+from backtest._said import shown
 
 logger = logging.getLogger("backtest.files")
 
@@ -62,10 +63,11 @@ class Reading:
         if self.thousands is not None:
             choice("thousands", self.thousands, THOUSANDS)
             if self.thousands == (self.decimal or ""):
-                raise InputError(f"thousands must differ from decimal, got {self.thousands!r} for both")
+                raise InputError(f"thousands must differ from decimal, got {shown(self.thousands)} for both")
         if self.columns is not None and not (isinstance(self.columns, Mapping) and self.columns and all(
                 isinstance(each, str) for pair in self.columns.items() for each in pair)):
-            raise InputError(f"columns must map our names to the file's, such as {{'Close': 'Schluss'}}, got {self.columns!r}")
+            raise InputError(f"columns must map our names to the file's, such as {{'Close': 'Schluss'}}, got "
+                             f"{shown(self.columns)}")
         if self.adjust is not None:
             choice("adjust", self.adjust, ("close",))
 
@@ -85,13 +87,13 @@ def _check_dates(dates: Any) -> None:
         return
     listed = f"a format such as '%d/%m/%Y' or one of {', '.join(WORDS)}"
     if not isinstance(dates, str) or "%" not in dates:
-        raise InputError(f"dates must be {listed}, got {dates!r}{did_you_mean(dates, WORDS)}")
+        raise InputError(f"dates must be {listed}, got {shown(dates)}{did_you_mean(dates, WORDS)}")
     if not _YEARS.search(dates):
-        raise InputError(f"dates must hold a year (%Y or %y), got {dates!r}")
+        raise InputError(f"dates must hold a year (%Y or %y), got {shown(dates)}")
     try:
         pd.to_datetime("?", format=dates, errors="coerce")
     except (ValueError, TypeError, re.error) as error:
-        raise InputError(f"dates must be {listed}, got {dates!r}: {error}") from None
+        raise InputError(f"dates must be {listed}, got {shown(dates)}: {error}") from None
 
 
 def zone(tz: Any) -> str:
@@ -102,9 +104,9 @@ def zone(tz: Any) -> str:
         if isinstance(tz, str):
             pd.Timestamp(0, tz=tz)
             return tz
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError, IndexError):  # pandas looks at the first letter of ""
         pass
-    raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {tz!r}")
+    raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {shown(tz)}")
 
 
 class Source:

@@ -47,7 +47,10 @@ def times_of(values: Any, reading: Reading, source: Source, name: str = "the tim
     if kind in ("datetime64", "datetime", "date"):
         index = _of_dates(column, name)
     elif kind in ("integer", "floating", "mixed-integer-float", "decimal"):
-        numbers = column.to_numpy(dtype=np.int64) if kind == "integer" else column.to_numpy(dtype=np.float64)
+        try:
+            numbers = column.to_numpy(dtype=np.int64) if kind == "integer" else column.to_numpy(dtype=np.float64)
+        except OverflowError:
+            raise DataError(f"{name} must hold dates, got whole numbers beyond 64 bits") from None
         index, taken, is_utc = _of_numbers(numbers, reading, name, source)
     elif kind == "string":
         index, taken, is_utc = _of_texts(column, reading, name, source)

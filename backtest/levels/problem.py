@@ -13,7 +13,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import Frozen, InputError, choice, flag, fraction, matrix, number, vector, whole
+from backtest._checks import (
+    LEAST_PRICE,
+    MOST_PRICE,
+    Frozen,
+    InputError,
+    as_array,
+    check_prices,
+    choice,
+    flag,
+    fraction,
+    matrix,
+    number,
+    vector,
+    whole,
+)
 from backtest.compute.threads import thread_count
 from backtest.labels import Labels, check_labels, labels, labels_of_bars
 from backtest.levels import search
@@ -178,12 +192,14 @@ class _LevelProblem(Frozen):
             against = self._reference
         else:
             check_labels("reference", labels(reference), getattr(self, "_labels", None), self.n_bars)
-            against = vector("reference", np.broadcast_to(np.asarray(reference), (self.n_bars,)) if np.ndim(reference) == 0
-                             else reference, length=self.n_bars)
+            given = as_array("reference", reference)
+            given = np.broadcast_to(given, (self.n_bars,)) if given.ndim == 0 else given
+            against = vector("reference", given, length=self.n_bars)
+            check_prices("reference", against, InputError)
         high = against * (1.0 + np.clip(self._high_pred + h, 0.0, 10.0))
         low = against * (1.0 + np.clip(self._low_pred + l, -1.0, 0.0))
         if tick is not None:
-            step = number("tick", tick, low=0.0, open_low=True)
+            step = number("tick", number("tick", tick, low=0.0, open_low=True), low=LEAST_PRICE, high=MOST_PRICE)
             high, low = on_tick(high, step, up=True), on_tick(low, step, up=False)
         return pd.DataFrame({"high": high, "low": low}, index=pd.RangeIndex(self.n_bars, name="bar"))
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, number, vector
+from backtest._checks import DataError, InputError, as_array, check_prices, number, vector
+from backtest._said import shown
 from backtest.compute.threads import run_rows
 from backtest.labels import check_alike, check_beside
 
@@ -79,7 +80,7 @@ def check_mask(valid: ArrayLike | None, n_bars: int) -> Mask:
     """``valid`` as a boolean vector; None is all."""
     if valid is None:
         return np.ones(n_bars, dtype=bool)
-    mask = np.asarray(valid)
+    mask = as_array("valid", valid)
     if mask.dtype != bool or mask.shape != (n_bars,):
         raise InputError(f"valid must be a boolean array of length {n_bars}, got dtype {mask.dtype} and shape {mask.shape}")
     return mask
@@ -93,7 +94,7 @@ def _masked(name: str, value: ArrayLike, n_bars: int, mask: Mask) -> Floats:
 
 
 def _size(name: str, value: ArrayLike, n_bars: int, mask: Mask) -> Floats:
-    if np.asarray(value).dtype == bool:
+    if as_array(name, value, DataError).dtype == bool:
         raise DataError(f"{name} must hold {SIZES[name]}, got a boolean array; pass {name}.astype(float)"
                         f"{' * -1.0' if name == 'sell' else ''}")
     return _masked(name, value, n_bars, mask)
@@ -111,7 +112,7 @@ def check_bounds(bounds: Any) -> Floats:
     try:
         (low_h, high_h), (low_l, high_l) = bounds
     except (TypeError, ValueError):
-        raise InputError(f"bounds must be ((lowest, highest h), (lowest, highest l)), got {bounds!r}") from None
+        raise InputError(f"bounds must be ((lowest, highest h), (lowest, highest l)), got {shown(bounds)}") from None
     pairs = {"h": (number("bounds of h", low_h), number("bounds of h", high_h)),
              "l": (number("bounds of l", low_l), number("bounds of l", high_l))}
     for name, (low, high) in pairs.items():
@@ -126,6 +127,9 @@ def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predi
 
     Labels of all that comes with the bars (``sizes`` too) must be theirs.
     """
+    for name in ("open", "high", "low", "close"):
+        if not hasattr(bars, name):
+            raise InputError(f"bars must have open, high, low and close, got {shown(bars)}")
     close = _prices("close", bars.close, None)
     check_beside(bars, {**predictions, **sizes, "reference": reference, "valid": valid})
     n_bars = len(close)
@@ -138,7 +142,7 @@ def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predi
         elif reference == "open":
             against = _prices("open", bars.open, n_bars)
         else:
-            raise InputError(f"reference must be 'prev_close', 'open' or an array of prices, got {reference!r}")
+            raise InputError(f"reference must be 'prev_close', 'open' or an array of prices, got {shown(reference)}")
     else:
         against = _prices("reference", reference, n_bars)
     prices = {"close": close, "high": _prices("high", bars.high, n_bars), "low": _prices("low", bars.low, n_bars)}
@@ -156,6 +160,7 @@ def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predi
 def _prices(name: str, value: ArrayLike, n_bars: int | None) -> Floats:
     price = vector(name, value, length=n_bars, error=DataError)
     refuse(price <= 0.0, name, "must hold prices > 0", price)
+    check_prices(name, price)
     return price
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import FallbackWarning, InputError
+from backtest._said import shown
 from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED, Folded
 from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAXITER, MESSAGES, VOL_TOL
 from backtest.search.evolution import SMALLEST, SPENT
@@ -65,10 +66,10 @@ def _leave_room(box: Floats, method: str) -> None:
     low_h, high_h, low_l, high_l = box.tolist()
     given = ((low_h, high_h), (low_l, high_l))
     if low_h == high_h or low_l == high_l:
-        raise InputError(f"bounds must be (lowest, highest) with lowest < highest for method={method!r}, got {given}; "
+        raise InputError(f"bounds must be (lowest, highest) with lowest < highest for method={shown(method)}, got {given}; "
                          "method='exact' takes equal ones")
     if math.isinf(high_h - low_h) or math.isinf(high_l - low_l):
-        raise InputError(f"bounds must have a finite width for method={method!r}, got {given}; method='exact' takes any")
+        raise InputError(f"bounds must have a finite width for method={shown(method)}, got {given}; method='exact' takes any")
 
 
 def report(folded: Folded, method: str, found: dict[str, Any]) -> Any:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, choice, whole
+from backtest._checks import InputError, choice, instance, items, vector, whole
+from backtest._said import shown
+from backtest.bars import Bars
 from backtest.compute.many import optimize_many
 from backtest.labels import check_beside
 from backtest.levels.problem import FORECASTS, METHODS, Levels
@@ -46,9 +48,10 @@ def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: Ar
     reference
         As in :meth:`backtest.Levels.from_bars`.
     """
+    instance("bars", bars, Bars)
     check_beside(bars, {"high_pred": high_pred, "low_pred": low_pred, "position": position})
-    given = {"high_pred": np.asarray(high_pred, dtype=np.float64), "low_pred": np.asarray(low_pred, dtype=np.float64),
-             "position": np.asarray(position, dtype=np.float64)}
+    given = {name: vector(name, values, finite=False)
+             for name, values in (("high_pred", high_pred), ("low_pred", low_pred), ("position", position))}
     valid = np.ones(len(bars), dtype=np.bool_)
     for name, values in given.items():
         if values.shape != (len(bars),):
@@ -92,6 +95,7 @@ def walk(symbols: Mapping[str, Series], *, window: int, step: int | None = None,
     choice("method", method, METHODS)  # a wish for all problems is refused at once, not recorded in every row
     if "bounds" in options:
         check_bounds(options["bounds"])
+    policies = items("policies", policies)
     for name in policies:
         choice("policies", name, tuple(POLICIES))
     if not policies:
@@ -104,7 +108,7 @@ def walk(symbols: Mapping[str, Series], *, window: int, step: int | None = None,
         starts = range(int(np.argmax(data.valid)), n_bars - window + 1, step)
         if not starts or not data.valid.any():
             raise InputError(
-                f"window must fit into the bars of {symbol!r} ({int(data.valid.sum())} with forecasts), got {window}"
+                f"window must fit into the bars of {shown(symbol)} ({int(data.valid.sum())} with forecasts), got {window}"
             )
         for start in starts:
             for policy in policies:
@@ -180,7 +184,8 @@ def simple_forecasts(bars: Any, n: int = 20) -> dict[str, Any]:
 
     The position is 1 where the previous close is above its mean of ``n`` bars, else -1.  All are known before the bar.
     """
-    close = bars.close
+    instance("bars", bars, Bars)
+    n, close = whole("n", n, low=1), bars.close
     before = np.concatenate([[np.nan], close[:-1]])
     result: dict[str, Any] = {}
     for name, prices in (("high_pred", bars.high), ("low_pred", bars.low)):

@@ -10,3 +10,7 @@ from backtest.search.grid import grid as grid
 from backtest.search.kept import INTERRUPTED as INTERRUPTED
 
 __all__ = ["INTERRUPTED", "Distribution", "Ranking", "choose", "cube", "direct", "evolution", "grid"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import number, whole
+from backtest._checks import called, instance, number, whole
 from backtest.search.cube import default_trials
 from backtest.search.order import Order
 from backtest.space import Space
@@ -52,6 +52,8 @@ def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_tr
     candidates promise that it fits into the time.  Otherwise: ``direct`` for continuous spaces in which up to three
     parameters vary, ``evolution`` for the rest.
     """
+    called("evaluate", evaluate)
+    instance("space", space, Space)
     n_varied = len(space.varied)
     if space.continuous:
         names = ", ".join(space.continuous) + (" is" if len(space.continuous) == 1 else " are")
@@ -62,7 +64,7 @@ def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_tr
     if total <= default_trials(space):
         return "grid", "because the space is finite"
     budget = GRID_SECONDS if timeout is None else number("timeout", timeout, low=0.0, open_low=True)
-    seconds = _seconds(evaluate, space, seed) * total
+    seconds = _seconds(evaluate, space, seed) * (float(total) if total < 10**300 else math.inf)
     if seconds <= budget:
         return "grid", f"because the space is finite and fits into {budget:g} s"
     return "evolution", f"because a grid of {total:,} candidates does not fit into {budget:g} s"

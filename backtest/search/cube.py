@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import SpaceError, choice, number, whole
+from backtest._checks import SpaceError, called, choice, instance, number, whole
+from backtest._said import shown
 from backtest.search.cache import TrialCache
 from backtest.search.direct import MAXFUN_PER_PARAM, direct
 from backtest.search.evolution import LOWEST, POPSIZE, evolution
@@ -78,8 +79,13 @@ def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "dire
         ``evaluate`` returned NaN, or another shape than one score per candidate.
     """
     choice("engine", engine, ENGINES)
+    called("evaluate", evaluate)
+    instance("space", space, Space)
+    for name, function in (("rank", rank), ("callback", callback)):
+        if function is not None:
+            called(name, function)
     if not space.varied:
-        raise SpaceError(f"space must have a parameter with more than one value for {engine}, got {space!r}")
+        raise SpaceError(f"space must have a parameter with more than one value for {engine}, got {shown(space)}")
     whole("seed", seed, low=0)
     total = default_trials(space) if n_trials is None else int(min(whole("n_trials", n_trials, low=1), space.size))
     if timeout is not None:
@@ -101,7 +107,7 @@ def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "dire
             raise  # nothing was evaluated, so there is nothing to return
         result.status, rest = INTERRUPTED, ""
     if not result.nfev:
-        raise SpaceError(f"where must leave a candidate that {engine} can find, got {space.where!r} and none")
+        raise SpaceError(f"where must leave a candidate that {engine} can find, got {shown(space.where)} and none")
     result.success = result.status == DONE
     result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
                       f"{result.hits:,} repeats answered from memory")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, ObjectiveError, choice, flag, matrix, number, vector, whole
+from backtest._checks import InputError, ObjectiveError, as_array, choice, flag, items, matrix, number, vector, whole
+from backtest._said import shown
 from backtest.search.kept import refuse_masked
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, 
     from scipy.optimize import OptimizeResult
 
     if not callable(evaluate):
-        raise InputError(f"evaluate must be callable, got {evaluate!r}")
+        raise InputError(f"evaluate must be callable, got {shown(evaluate)}")
     if callback is not None and not callable(callback):
-        raise InputError(f"callback must be callable or None, got {callback!r}")
+        raise InputError(f"callback must be callable or None, got {shown(callback)}")
     low, high = box(bounds)
     width, n_params = high - low, len(low)
     maxfun = MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
@@ -135,7 +136,7 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, 
     len_tol = number("len_tol", len_tol, low=0.0, high=1.0)
     f_min = number("f_min", f_min, infinite=True)
     if f_min == math.inf:
-        raise InputError(f"f_min must be < inf, got {f_min!r}")
+        raise InputError(f"f_min must be < inf, got {shown(f_min)}")
     nan_raises = choice("nan", nan, ("raise", "inf")) == "raise"
     is_strict = choice("selection", selection, ("relaxed", "strict")) == "strict"
     budget = maxfun - maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
@@ -183,11 +184,12 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, 
 def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper bounds, checked."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy's Bounds
-        low, high = vector("bounds.lb", np.atleast_1d(bounds.lb)), vector("bounds.ub", np.atleast_1d(bounds.ub))
+        low, high = (vector(f"bounds.{name}", np.atleast_1d(as_array(f"bounds.{name}", getattr(bounds, name))))
+                     for name in ("lb", "ub"))
         if len(low) != len(high):
             raise InputError(f"bounds must have as many lower as upper bounds, got {len(low)} and {len(high)}")
     else:
-        pairs = matrix("bounds", list(bounds) if hasattr(bounds, "__iter__") else bounds, shape=(None, 2))
+        pairs = matrix("bounds", bounds if isinstance(bounds, np.ndarray) else items("bounds", bounds), shape=(None, 2))
         low, high = pairs[:, 0].copy(), pairs[:, 1].copy()
     if not len(low):
         raise InputError("bounds must hold at least one (low, high) pair, got none")
@@ -233,7 +235,7 @@ def checked_scores(scores: Any, n_points: int) -> NDArray[np.float64]:
     refuse_masked(scores)
     try:
         array = np.asarray(scores)
-    except ValueError:  # ragged lists
+    except (TypeError, ValueError, OverflowError):  # ragged lists
         raise ObjectiveError(f"evaluate must return {n_points} numbers, got {type(scores).__name__}") from None
     if array.dtype.kind not in "iuf":
         raise ObjectiveError(f"evaluate must return numbers, got {type(scores).__name__} of dtype {array.dtype}")

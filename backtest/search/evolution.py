@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError, ObjectiveError, number, whole
-from backtest._said import said
+from backtest._said import said, shown
 from backtest.search.direct import CALLBACK_STOP, MAX_COUNT, MAXFUN_PER_PARAM, box, checked_scores
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | N
     from scipy.optimize import OptimizeResult, differential_evolution
 
     if not callable(evaluate):
-        raise InputError(f"evaluate must be callable, got {evaluate!r}")
+        raise InputError(f"evaluate must be callable, got {shown(evaluate)}")
     if callback is not None and not callable(callback):
-        raise InputError(f"callback must be callable or None, got {callback!r}")
+        raise InputError(f"callback must be callable or None, got {shown(callback)}")
     low, high = box(bounds)
     n_params = len(low)
     maxfun = (MAXFUN_PER_PARAM * n_params if maxfun is None

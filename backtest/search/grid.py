@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, SpaceError, number, whole
+from backtest._checks import InputError, SpaceError, called, instance, number, whole
+from backtest._said import shown
 from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
 from backtest.search.order import Order
 from backtest.search.patience import Patience
@@ -73,6 +74,11 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
     """
     from scipy.optimize import OptimizeResult
 
+    called("evaluate", evaluate)
+    instance("space", space, Space)
+    for name, function in (("rank", rank), ("callback", callback)):
+        if function is not None:
+            called(name, function)
     size, keep, batch_size = len(space), whole("keep", keep, low=1), whole("batch_size", batch_size, low=1)
     whole("seed", seed, low=0)
     for name, each in (("seconds", seconds), ("timeout", timeout)):
@@ -103,7 +109,7 @@ def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[
         so_far = f": {patience.said(space)}" if patience.fruitless else ""
         if result.status == DONE:
             raise SpaceError(f"where must leave at least one candidate, got none{so_far}")
-        raise InputError(f"timeout must leave time for one batch, got {timeout!r}{so_far}")
+        raise InputError(f"timeout must leave time for one batch, got {shown(timeout)}{so_far}")
     result.success = result.status == DONE
     result.message = f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated"
     if patience.is_out:

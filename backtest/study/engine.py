@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice
+from backtest._said import shown
 from backtest.space import Choice, Continuous, Parameter, Space
 from backtest.study.rows import Status
 
@@ -200,7 +201,7 @@ def _sampler(sampler: Any, seed: int) -> Any:
     if not isinstance(sampler, str):
         if not hasattr(sampler, "sample_relative"):
             known = ", ".join(map(repr, ("random", *SAMPLERS)))
-            raise InputError(f"sampler must be one of {known} or an Optuna sampler, got {sampler!r}")
+            raise InputError(f"sampler must be one of {known} or an Optuna sampler, got {shown(sampler)}")
         return sampler
     name = "RandomSampler" if sampler == "random" else SAMPLERS[choice("sampler", sampler, ("random", *SAMPLERS))]
     package = NEEDS.get(sampler)
@@ -219,6 +220,6 @@ def _pruner(pruner: Any) -> Any:
         return optuna.pruners.NopPruner()
     if not isinstance(pruner, str):
         if not hasattr(pruner, "prune"):
-            raise InputError(f"pruner must be one of {', '.join(map(repr, PRUNERS))} or an Optuna pruner, got {pruner!r}")
+            raise InputError(f"pruner must be one of {', '.join(map(repr, PRUNERS))} or an Optuna pruner, got {shown(pruner)}")
         return pruner
     return getattr(optuna.pruners, PRUNERS[choice("pruner", pruner, tuple(PRUNERS))])()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError
-from backtest._said import without_password
+from backtest._said import shown, without_password
 
 
 def label(objective: Any) -> Any:
@@ -54,4 +54,4 @@ def plain(name: str, value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(name, dataclasses.asdict(value))
     raise InputError(f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
-                     f"{value!r}")
+                     f"{shown(value)}")

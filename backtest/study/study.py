@@ -14,7 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from backtest._checks import FallbackWarning, FingerprintMismatch, InputError, StoreError, choice, number, whole
+from backtest._checks import (
+    FallbackWarning,
+    FingerprintMismatch,
+    InputError,
+    StoreError,
+    choice,
+    items,
+    number,
+    optional_flag,
+    whole,
+)
+from backtest._said import shown
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.driver import Driver
@@ -89,10 +100,10 @@ class Study(State):
                  sampler: Any = "tpe", pruner: Any = None, seed: int = 0) -> None:
         space = space if isinstance(space, Space) else Space(space)
         if not callable(objective):
-            raise InputError(f"objective must be callable, objective(params, trial) -> float, got {objective!r}")
+            raise InputError(f"objective must be callable, objective(params, trial) -> float, got {shown(objective)}")
         if not isinstance(name, str) or not name:
-            raise InputError(f"name must be text, got {name!r}")
-        directions = [direction] if isinstance(direction, str) else list(direction)
+            raise InputError(f"name must be text, got {shown(name)}")
+        directions = [direction] if isinstance(direction, str) else items("direction", direction)
         if not directions:
             raise InputError("direction must be at least one, got none")
         for each in directions:
@@ -119,7 +130,7 @@ class Study(State):
             return None
         if not isinstance(self.version, str) or not self.version:
             raise InputError(f"version must be given with a store (version=\"1\"; change it when the objective changes), got "
-                             f"{self.version!r}: code cannot tell by itself whether it still means the same")
+                             f"{shown(self.version)}: code cannot tell by itself whether it still means the same")
         return Store(store)
 
     def _resume(self, store: Store, data: Any, resume: str) -> None:
@@ -141,7 +152,7 @@ class Study(State):
                 if other:
                     differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
                     raise FingerprintMismatch(f"study {self.name!r} must be the one in the store, got another one: {differs}")
-            raise StoreError(f"study {self.name!r} must be in the store with resume='require', got none")
+            raise StoreError(f"study {shown(self.name)} must be in the store with resume='require', got none")
         # For another driver that joins; a sampler or pruner that has no name is not in it.
         how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
         self.context = store.context(fingerprint, self.name, what | how | {"metrics": metrics, "seed": self.seed,
@@ -160,15 +171,19 @@ class Study(State):
         """What proposes candidates; kept from run to run, so that an engine goes on where it was."""
         if self._proposer is None:
             engine = None
-            if self.sampler != "random" or self.pruner is not None:
+            if not self._is_random or self.pruner is not None:
                 engine = self._engine_for(self.space)
                 if engine is not None and self.trials:
                     engine.remind(self.trials)
-            self._proposer = Proposer(self.space, engine, self.memory, self.seed, suggests=self.sampler != "random")
+            self._proposer = Proposer(self.space, engine, self.memory, self.seed, suggests=not self._is_random)
         return self._proposer
 
+    @property
+    def _is_random(self) -> bool:
+        return isinstance(self.sampler, str) and self.sampler == "random"
+
     def _engine_for(self, space: Space) -> Engine | None:
-        if self.sampler == "random" and self.pruner is None:
+        if self._is_random and self.pruner is None:
             return None
         # What is known has moved the start of the sampler's random numbers: a resumed one must not repeat itself.
         return Engine(space, self.sampler, self.pruner, self.directions, self.seed + 1_000_003 * len(self.trials))
@@ -227,12 +242,13 @@ class Study(State):
                 number("trial_timeout", trial_timeout, low=0.0, open_low=True)
             errors = catch if isinstance(catch, tuple) else (catch,)
             if not all(isinstance(each, type) and issubclass(each, Exception) for each in errors):
-                raise InputError(f"catch must be an exception class or a tuple of them, got {catch!r}")
+                raise InputError(f"catch must be an exception class or a tuple of them, got {shown(catch)}")
             if executor is not None and not hasattr(executor, "submit"):
-                raise InputError(f"executor must have submit, as bt.Workers(2) has, got {executor!r}")
+                raise InputError(f"executor must have submit, as bt.Workers(2) has, got {shown(executor)}")
             whole("retries", retries, low=0)
+            optional_flag("progress", progress)
             if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
-                raise InputError(f"callbacks must be a list of functions callback(study, finished), got {callbacks!r}")
+                raise InputError(f"callbacks must be a list of functions callback(study, finished), got {shown(callbacks)}")
             return self._run(target, until, trial_timeout, errors, retries, executor, progress, callbacks, mirror)
         finally:
             self._lock.release()

@@ -63,11 +63,11 @@ class Trial:
     def set_attr(self, key: str, value: Any) -> None:
         """Keep something with the result: text, a number, or lists and dicts of them."""
         if not isinstance(key, str):
-            raise InputError(f"key must be text, got {key!r}")
+            raise InputError(f"key must be text, got {shown(key)}")
         try:
-            json.dumps(value)
+            json.dumps([key, value], ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"value must be what JSON can hold, got {shown(value)} for {key!r}: {said(error)}") from None
+            raise InputError(f"value must be what JSON can hold, got {shown(value)} for {shown(key)}; {said(error)}") from None
         self.attrs[key] = value
 
 
