@@ -249,6 +249,20 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
         raise error(f"{name} must be an array, got {type(value).__name__}: {wrong}") from None
 
 
+def check_prices(name: str, values: NDArray[np.float64], assets: Sequence[Any] | None = None) -> None:
+    """Refuse what is neither a price, finite and > 0, nor NaN, which says that there was none; values are (n_bars, n_assets)."""
+    is_price = (values > 0) & (values < np.inf)
+    if is_price.all():
+        return
+    bad = ~(is_price | np.isnan(values))
+    if bad.any():
+        row, column = np.argwhere(bad)[0].tolist()
+        value = values[row, column]
+        at = f"row {row}" if assets is None else f"row {row}, asset {assets[column]!r}"
+        raise DataError(f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN says that there is "
+                        "no price")
+
+
 def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,
             error: type[InputError]) -> NDArray[np.float64]:
     array = as_array(name, value, error)
