@@ -125,7 +125,7 @@ LEAST_PRICE, MOST_PRICE = 1e-30, 1e30
 MOST = 1e30
 
 
-def check_prices(name: str, values: NDArray[np.float64], error: type[InputError] | None = None) -> None:
+def price_bounds(name: str, values: NDArray[np.float64], error: type[InputError] | None = None) -> None:
     """Refuse prices that are so small or large that what is computed of them would not be finite; what is no price is left."""
     with np.errstate(invalid="ignore"):
         far = ((values < LEAST_PRICE) & (values > 0)) | ((values > MOST_PRICE) & (values < math.inf))
@@ -298,6 +298,20 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
         return np.asarray(value)
     except (TypeError, ValueError, OverflowError) as wrong:
         raise error(f"{name} must be an array, got {type(value).__name__}; {said(wrong)}") from None
+
+
+def check_prices(name: str, values: NDArray[np.float64], assets: Sequence[Any] | None = None) -> None:
+    """Refuse what is neither a price, finite and > 0, nor NaN, which says that there was none; values are (n_bars, n_assets)."""
+    if ((values >= LEAST_PRICE) & (values <= MOST_PRICE)).all():
+        return
+    bad = ~((values > 0) & (values < np.inf) | np.isnan(values))
+    if bad.any():
+        row, column = np.argwhere(bad)[0].tolist()
+        value = values[row, column]
+        at = f"row {row}" if assets is None else f"row {row}, asset {assets[column]!r}"
+        raise DataError(f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN says that there is "
+                        "no price")
+    price_bounds(name, values)
 
 
 def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, bars_mask, choice, matrix, whole
+from backtest._checks import InputError, bars_mask, check_prices, choice, matrix, whole
 from backtest.labels import check_alike
 
 Floats = NDArray[np.float64]
@@ -47,9 +47,10 @@ def inverse_volatility(close: ArrayLike, lookback: int, rebalance: ArrayLike | N
     Parameters
     ----------
     close : array_like, shape (n_bars, n_assets)
-        What is not finite and > 0 is no price.
+        Prices; NaN says that there is none.
     lookback : int
-        Returns whose standard deviation (ddof 1) counts, this bar's included; >= 2.
+        Returns of an asset whose standard deviation (ddof 1) counts: its own last ones, from one of its prices to the next, this
+        bar's included; >= 2.
     rebalance : array_like of bool, shape (n_bars,), optional
         Bars to make weights for; all by default.
 
@@ -57,21 +58,47 @@ def inverse_volatility(close: ArrayLike, lookback: int, rebalance: ArrayLike | N
     -------
     ndarray, shape (n_bars, n_assets)
         Rows that add up to 1, or 0 where no asset has ``lookback`` returns that vary; NaN where ``rebalance`` is False.
+
+    Notes
+    -----
+    A missing price is no return: an asset that trades five days a week keeps its weight beside one that trades on seven.  An
+    asset without a price on the last ``lookback`` bars has weight 0.
     """
     prices = matrix("close", close, finite=False)
     check_alike({"close": close, "rebalance": rebalance}, fill=", fill_value=False")
+    check_prices("close", prices, list(getattr(close, "columns", range(prices.shape[1]))))
     lookback = whole("lookback", lookback, low=2)
     rows = np.arange(len(prices)) if rebalance is None else np.flatnonzero(bars_mask("rebalance", rebalance, len(prices)))
     weights = np.full(prices.shape, np.nan)
-    with np.errstate(all="ignore"):
-        prices = np.where((prices > 0) & np.isfinite(prices), prices, np.nan)
-        returns = np.full(prices.shape, np.nan)
-        returns[1:] = prices[1:] / prices[:-1] - 1.0
-        for row in rows:
-            inverse = np.zeros(prices.shape[1])
-            if row >= lookback:
-                deviation = returns[row - lookback + 1 : row + 1].std(axis=0, ddof=1)
-                inverse = np.where(deviation > 0, 1.0 / deviation, 0.0)  # NaN compares false
-            total = inverse.sum()
-            weights[row] = inverse / total if total > 0 else inverse
+    there = ~np.isnan(prices)
+    n_prices = np.cumsum(there, axis=0, dtype=np.int64)
+    returns = _own_returns(prices, there)
+    behind, columns = np.arange(lookback)[:, None] - lookback, np.arange(prices.shape[1])
+    for row in rows:
+        inverse = np.zeros(prices.shape[1])
+        n_returns = n_prices[row] - 1
+        if n_returns.max() >= lookback:
+            is_whole = n_returns.min() == row  # nobody misses a price: the same rows for all, and nothing to gather
+            own = returns[row - lookback : row] if is_whole else returns[np.maximum(n_returns + behind, 0), columns]
+            with np.errstate(all="ignore"):
+                deviation = own.std(axis=0, ddof=1)
+            counts = deviation > 0
+            if not is_whole:
+                counts &= there[row - lookback + 1 : row + 1].any(axis=0) & (n_returns >= lookback)
+            inverse[counts] = 1.0 / deviation[counts]
+        total = inverse.sum()
+        weights[row] = inverse / total if total > 0 else inverse
     return weights
+
+
+def _own_returns(prices: Floats, there: NDArray[np.bool_]) -> Floats:
+    """Returns of each asset from one of its prices to the next, one after the other from row 0 on; NaN behind the last."""
+    returns = np.full(prices.shape, np.nan)
+    with np.errstate(over="ignore"):
+        if there.all():
+            returns[:-1] = prices[1:] / prices[:-1] - 1.0
+            return returns
+        for asset in range(prices.shape[1]):
+            own = prices[there[:, asset], asset]
+            returns[: max(len(own) - 1, 0), asset] = own[1:] / own[:-1] - 1.0
+    return returns

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import suspects
-from backtest._checks import MOST, DataError, Frozen, as_array, check_prices, choice, file_path
+from backtest._checks import MOST, DataError, Frozen, as_array, choice, file_path, price_bounds
 from backtest._said import shown
 from backtest.files.reading import Reading, zone
 from backtest.files.tables import PRICES, Prices, prices_of, read_prices, table_of
@@ -268,7 +268,7 @@ def _prices(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if (array <= 0).any():
         row = int((array <= 0).argmax())
         raise DataError(f"{name} must be > 0, got {array[row]} (row {row})")
-    check_prices(name, array)
+    price_bounds(name, array)
     return array
 
 

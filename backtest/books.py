@@ -12,10 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import NumericsWarning
+from backtest.batches import joined
 from backtest.costs import Costs
+from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
-from backtest.portfolio import Market, Rules, Targets, joined
+from backtest.portfolio import MAX_GROSS, Market, Rules, Targets, gross_limit
 from backtest.trades import (
     FILL,
     MOMENTS,
@@ -40,6 +42,7 @@ BOOK_STATISTICS = {
     "start_value": "Start value", "end_value": "End value", "total_return": "Total return", "max_drawdown": "Maximum drawdown",
     "turnover": "Turnover (traded / start value)", "costs": "Costs, open positions included",
     "max_margin_load": "Largest margin load", "mean_margin_load": "Mean margin load", "n_fills": "Orders executed",
+    "stale_value": "Value on stale prices",
 }
 _ROWS = (*STATISTICS, *BOOK_STATISTICS)
 
@@ -65,7 +68,9 @@ class Book:
         self.first, self.last = self._settings.first, self._settings.last
         self.sums, self._trade_sums = np.zeros(1, dtype=SUMS), np.zeros(3, dtype=TRADE_SUMS)
         self._account, self._waiting = np.empty((3, self.last - self.first)), np.empty(market.n_assets)
-        self._waits_since = self._replay(self.sums, self._trade_sums, self._account, self._waiting, np.empty(0, dtype=FILL))[1]
+        self._held = np.empty(market.n_assets)
+        self._waits_since = self._replay(self.sums, self._trade_sums, self._account, self._waiting, self._held,
+                                         np.empty(0, dtype=FILL))[1]
 
     def _replay(self, *outputs: Any) -> tuple[int, int]:
         done: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
@@ -143,7 +148,7 @@ class Book:
         """Every executed order, in order of execution: ndarray of ``trades.FILL``."""
         fills = np.empty(int(self.sums["n_fills"][0]), dtype=FILL)
         if len(fills):
-            scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting)]
+            scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting, self._held)]
             self._replay(*scratch, fills)
         return fills
 
@@ -232,14 +237,44 @@ class Book:
         return pd.Series(values | walk_metrics(self._account[0], benchmark, context), dtype=np.float64, name="value")
 
     def _equal_hold(self, before: int) -> Floats:
-        """Value of equal amounts of all assets that had a price at a bar, bought there and held."""
+        """Value of equal amounts of all assets that had a price at a bar, and have one yet to come, bought there and held."""
         marks = self.market.marks
-        there = np.flatnonzero(marks[before])
+        endings = self.market.endings
+        there = np.flatnonzero(marks[before] if endings is None else (marks[before] > 0) & (endings.last >= before))
         if not len(there):
             return np.full(len(marks), np.nan)
         relative = marks[:, there] / marks[before, there]
         value: Floats = np.add.accumulate(relative, axis=1)[:, -1] / len(there)
         return value
+
+    @property
+    def stale_value(self) -> float:
+        """Value, regardless of sign, of what is held at the last bar without a price on it."""
+        return math.fsum(abs(self._held[asset]) * self.market.marks[self.last - 1, asset] for asset in self._stale())
+
+    def _stale(self) -> list[int]:
+        """Assets that are held at the last bar and have no price on it."""
+        endings = self.market.endings
+        if endings is None:
+            return []
+        found: list[int] = np.flatnonzero((self._held != 0) & ~endings.there[self.last - 1]).tolist()
+        return found
+
+    def warn(self, stacklevel: int) -> None:
+        """Say what its numbers rest on that nobody may have meant: prices that have ended, assets without a weight."""
+        labels, endings, last = self.market.assets, self.market.endings, self.last - 1
+        ended = endings.news(self._stale(), last, labels) if endings is not None else ""
+        if ended:
+            warnings.warn(
+                f"prices end while they are held: {ended}; to the last bar ({last}) the book values them at their last price, "
+                f"{self.stale_value:,.2f} of {self._account[0][-1]:,.2f}; delisted=\"write_off\" makes an asset worth 0 from the "
+                "bar after its last price on, if delisted_after bars have passed without one", NumericsWarning, stacklevel + 1)
+        bars = self._targets.bars
+        first, end = int(bars.searchsorted(self.first)), int(bars.searchsorted(self.last))
+        never = never_weighted(self._targets.weights[first:end], endings, bars[first:end])
+        if never:
+            names = listed([repr(labels[asset]) for asset in never])
+            warnings.warn(f"assets have prices and weight 0 at every event: {names}", NumericsWarning, stacklevel + 1)
 
     def statistics(self) -> pd.DataFrame:
         """Statistics of completed trades (All, Long, Short), then of the book as a whole (All).
@@ -252,7 +287,8 @@ class Book:
         load, start = self._margin_load(), self.rules.start_value
         sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
         of_book = (start, sums["end_equity"], sums["end_equity"] / start - 1.0, sums["max_drawdown"],
-                   sums["traded_value"] / start, sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"])
+                   sums["traded_value"] / start, sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"],
+                   self.stale_value)
         of_trades = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
         return of_trades + [(value, math.nan, math.nan) for value in of_book]
 
@@ -270,7 +306,8 @@ class Book:
 def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, low: Any = None, rebalance: ArrayLike | None = None,
              fill: str = "next_open", costs: Costs, start_value: float = 100_000.0, reinvest: bool = True,
              reserve_costs: bool = False, window: slice | None = None, index: Any = None, benchmark: ArrayLike | None = None,
-             periods_per_year: float | None = None, rf: float = 0.0) -> Book:
+             periods_per_year: float | None = None, rf: float = 0.0, delisted: str = "keep", delisted_after: int = 5,
+             max_gross: float = MAX_GROSS) -> Book:
     """Trade target weights over several assets.
 
     Parameters
@@ -279,7 +316,8 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
         Shares of the book's value to hold in each asset, negative for a short; a DataFrame must have the labels of ``close``.
         Rows that are not NaN throughout rebalance; a row that repeats the last weights trades too, since prices have moved.
     close, open : array_like, shape (n_bars, n_assets)
-        Prices; what is not finite and > 0 is no price.  ``open`` is needed for ``fill="next_open"``.
+        Prices, finite and > 0; NaN says that there is none, anything else is refused.  ``open`` is needed for
+        ``fill="next_open"``.
     high, low : array_like, optional
         With them MFE and MAE use the bars' extremes, otherwise the closes.
     rebalance : array_like of bool, shape (n_bars,), optional
@@ -306,6 +344,14 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
         Bars in a year; inferred from the dates by default.
     rf : float
         Risk-free rate per year in Sharpe and Sortino ratio.
+    delisted : {"keep", "write_off"}
+        What a position is worth once the prices of its asset have ended: its last price to the end, with a warning and the
+        statistic "Value on stale prices", or nothing from the bar after the last price on (a trade that exits at 0, reason
+        ``delisted``).  Writing off is hindsight: nobody knows on that bar that no price will follow.
+    delisted_after : int
+        An asset is written off where others have prices on so many bars after its last one.
+    max_gross : float
+        Weights of one event that add up to more, regardless of sign, are refused: 50 and 50 are no percents.
 
     Returns
     -------
@@ -321,16 +367,18 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
     Notes
     -----
     An asset that has to trade and has no price at the open waits for its first one, and is then sized by the value at that
-    time; with ``fill="close"`` it keeps its units.  Between events units are constant.
+    time; with ``fill="close"`` it keeps its units.  What cannot be sold pays for nothing: what others buy or sell short
+    meanwhile is cut to the money that is there.  Between events units are constant.
     """
-    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
-    market = Market(close, open, high, low, index)
-    events = market.events(weights, rebalance)
+    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    market = Market(close, open, high, low, index, rules.write_off_after)
+    events = market.events(weights, rebalance, gross_limit(max_gross))
     base = market.benchmark(benchmark)
     book = Book(market, rules, joined([events]), window, base)
     if rules.fill == "next_open" and len(events[1]) and events[1][-1] == book.last - 1:
         warnings.warn(f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",
                       NumericsWarning, stacklevel=2)
+    book.warn(stacklevel=2)
     return book
 
 

@@ -1,9 +1,9 @@
-"""Portfolio: from target weights and prices to what the kernel wants, and back to metrics."""
+"""Portfolio: from target weights and prices to what the kernel wants."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import (
+    LEAST_PRICE,
+    MOST_PRICE,
     DataError,
     InputError,
-    ObjectiveError,
     as_array,
     bars_mask,
     bars_window,
@@ -24,16 +25,16 @@ from backtest._checks import (
     money,
     number,
     vector,
+    whole,
 )
-from backtest._said import said, shown
+from backtest._said import shown
 from backtest.bars import Bars
-from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs
+from backtest.endings import Endings
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_labels, labels, labels_of_index
-from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.metrics import Context
 from backtest.periods import Periods, given
-from backtest.space import Space
 from backtest.trades import NO_TIMES, nanos_of
 
 if TYPE_CHECKING:
@@ -45,22 +46,25 @@ Events = tuple[Floats, NDArray[np.int64]]
 #: From parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
-#: Bound of the targets that books of one kernel call bring along.
-BLOCK_BYTES = 32 << 20
-#: Measured: microseconds per bar and asset of a book that trades weekly.
-CELL_US = 0.006
+#: Weights of one event may add up to so much, regardless of sign, unless ``max_gross`` says otherwise.
+MAX_GROSS = 10.0
+#: What rounding may add to that.
+ROUNDING = 1e-9
 
 NOTHING: Floats = np.empty((0, 0))
+NOBODY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 class Prices(NamedTuple):
     """What assets cost, as the kernel wants it."""
 
-    quotes: Floats  # (n_bars, n_assets); what orders fill at, opens or closes; not finite or not > 0 is no price
-    marks: Floats  # (n_bars, n_assets); at each close the last valid price, 0 before the first
+    quotes: Floats  # (n_bars, n_assets); what orders fill at, opens or closes; NaN is no price
+    marks: Floats  # (n_bars, n_assets); at each close the last price, 0 before the first and where the asset is written off
     high: Floats  # (n_bars, n_assets) or (0, 0)
     low: Floats
     times: NDArray[np.int64]  # (n_bars,) in nanoseconds, or empty
+    end_bars: NDArray[np.int64]  # from here on an asset is written off, ascending
+    end_assets: NDArray[np.int64]  # its column
 
 
 class Targets(NamedTuple):
@@ -100,6 +104,8 @@ class Rules(NamedTuple):
     reserve_costs: bool = False
     periods_per_year: float | None = None
     rf: float = 0.0
+    delisted: str = "keep"
+    delisted_after: int = 5
 
     def checked(self) -> Rules:
         """The same, or an error that names the argument."""
@@ -110,17 +116,24 @@ class Rules(NamedTuple):
             self.costs, choice("fill", self.fill, ("next_open", "close")),
             money("start_value", self.start_value), flag("reinvest", self.reinvest),
             flag("reserve_costs", self.reserve_costs),
-            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True), number("rf", self.rf))
+            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True), number("rf", self.rf),
+            choice("delisted", self.delisted, ("keep", "write_off")), whole("delisted_after", self.delisted_after, low=0))
+
+    @property
+    def write_off_after(self) -> int | None:
+        """Bars without a price after which an asset was worth nothing; None: it is kept at its last price."""
+        return self.delisted_after if self.delisted == "write_off" else None
 
 
 class Market:
     """Prices of several assets on the same bars, checked.
 
-    A valid price is finite and > 0; anything else means that there was none.  At each close an asset is valued at its last
-    valid price, be it an open or a close.
+    A price is finite and > 0; NaN means that there was none, anything else is refused.  At each close an asset is valued at its
+    last price, be it an open or a close; at nothing from the bar after it on, where it is written off (``write_off_after``).
     """
 
-    def __init__(self, close: Any, open: Any = None, high: Any = None, low: Any = None, index: Any = None) -> None:
+    def __init__(self, close: Any, open: Any = None, high: Any = None, low: Any = None, index: Any = None,
+                 write_off_after: int | None = None) -> None:
         self.close = _table("close", close)
         self.n_bars, self.n_assets = self.close.shape
         if not self.close.size:
@@ -133,14 +146,30 @@ class Market:
             raise InputError("high and low must be given together, got one of them")
         self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
                                           for name, each in (("open", open), ("high", high), ("low", low)))
-        for name in ("close", "open", "high", "low"):
-            if getattr(self, name) is not None:
-                check_prices(name, getattr(self, name))
         self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
         self.nanos = None if self.times is None else nanos_of(self.times)
-        self.marks = _marks(self.close, self.open)
-        if not self.marks[-1].any():
+        #: Where prices are missing; None: every close is one.
+        self.endings: Endings | None = None
+        self.marks, self._written_off = self.close, (NOBODY, NOBODY)
+        self._check_prices(write_off_after)
+
+    def _check_prices(self, write_off_after: int | None) -> None:
+        are_prices = _backend.kernel("portfolio").are_prices
+        is_complete = are_prices(self.close, LEAST_PRICE, MOST_PRICE)
+        for name in ("close", "open", "high", "low"):
+            table = getattr(self, name)
+            if table is not None and not (is_complete if name == "close" else are_prices(table, LEAST_PRICE, MOST_PRICE)):
+                check_prices(name, table, self.assets)
+        if is_complete:
+            return
+        self.endings = Endings(self.close, self.open)
+        if not self.endings.there.any():
             raise DataError("close must hold a valid price, finite and > 0, got none")
+        self.marks = self.endings.marks(self.close, self.open)
+        if write_off_after is not None:
+            self._written_off = self.endings.written_off(write_off_after)
+            for bar, asset in zip(*self._written_off, strict=True):
+                self.marks[bar:, asset] = 0.0
 
     @functools.cached_property
     def assets(self) -> tuple[Any, ...]:
@@ -191,17 +220,19 @@ class Market:
         quotes = self.close if fill == "close" else self.open
         assert quotes is not None
         return Prices(quotes, self.marks, NOTHING if self.high is None else self.high, NOTHING if self.low is None else self.low,
-                      NO_TIMES if self.nanos is None else self.nanos)
+                      NO_TIMES if self.nanos is None else self.nanos, *self._written_off)
 
-    def events(self, weights: Any, rebalance: Any = None) -> Events:
+    def events(self, weights: Any, rebalance: Any = None, max_gross: float = MAX_GROSS) -> Events:
         """Target weights of the bars that decide, and these bars.
 
         ``rebalance`` says which, or None: every row that is not NaN throughout.
         """
         table = self.aligned("weights", weights)
+        bars, limit = np.empty(self.n_bars, dtype=np.int64), max_gross * (1.0 + ROUNDING)
+        find_events = _backend.kernel("portfolio").find_events
+        heavy = -1
         if rebalance is None:
-            bars = np.empty(self.n_bars, dtype=np.int64)
-            n_events, wrong = _backend.kernel("portfolio").find_events(table, bars)
+            n_events, wrong, heavy = find_events(table, bars, limit)
             bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
             bars, wrong = self.mask(rebalance).nonzero()[0], 0
@@ -210,6 +241,14 @@ class Market:
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
             raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
                              f"{bars[event]}, column {self.assets[asset]!r})")
+        if rebalance is not None:
+            heavy = find_events(targets, np.empty_like(bars), limit)[2]
+            heavy = heavy if heavy < 0 else bars[heavy]
+        if heavy >= 0:
+            raise InputError(
+                f"weights of an event must add up to at most {max_gross:g}, regardless of sign, got "
+                f"{float(np.abs(table[heavy]).sum()):g} (row {heavy}); they are shares of the value, 0.5 for 50 %, and "
+                "max_gross= allows more")
         return targets, bars
 
     def mask(self, rebalance: Any) -> NDArray[np.bool_]:
@@ -247,115 +286,9 @@ class Market:
             rules.fill == "close", rules.reinvest, rules.reserve_costs)
 
 
-class Evaluator:
-    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them.
-
-    Parameters
-    ----------
-    rule : callable
-        ``rule(params) -> weights``: target weights for every bar and asset, as :func:`backtest.simulate` takes them.
-    space : Space
-        What the batch's columns hold.
-    market : Market
-    rules : Rules
-        Checked.
-    rebalance : array_like of bool, optional
-    metrics : sequence of str
-        Columns of the scores.
-    n_threads : int, optional
-
-    Notes
-    -----
-    Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
-    """
-
-    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, *, rebalance: Any = None,
-                 metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
-        if not callable(rule):
-            raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
-        self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
-        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
-        self.prices = market.prices(rules.fill)
-        if rebalance is not None:
-            market.mask(rebalance)  # refused here, it is not the rule's fault
-
-    def bounds(self, window: slice | None) -> tuple[int, int]:
-        """First bar of a window, and one past its last."""
-        return self.market.bounds(window)
-
-    def context(self, window: slice | None = None) -> Context:
-        """What turns sums into metrics."""
-        return self.market.context(self.rules, window)
-
-    @property
-    def periods(self) -> Periods:
-        """How many bars make a year, and why."""
-        return self.market.periods(self.rules)
-
-    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
-        """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.
-
-        Parameters
-        ----------
-        batch : ndarray of float64, shape (n_candidates, n_params)
-            As :meth:`backtest.Space.candidates` gives it.
-        windows : sequence of slice or None
-            Trade inside these bars only.
-
-        Returns
-        -------
-        list of ndarray of float64, shape (n_candidates, n_metrics)
-        """
-        settings = [self.market.settings(self.rules, window) for window in windows]
-        sums = [np.zeros(len(batch), dtype=SUMS) for _ in windows]
-        for start, books in self._blocks(batch):
-            for each, found in zip(settings, sums, strict=True):
-                evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
-        return [sweep_metrics(self.metrics, found, self.context(window)) for window, found in zip(windows, sums, strict=True)]
-
-    def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
-        """Books of a batch and the number of the first, in blocks of bounded size."""
-        start, held, books = 0, 0, list[Events]()
-        for row in batch:
-            books.append(self.events(self.space.decode(row)))
-            held += books[-1][0].nbytes
-            if held >= BLOCK_BYTES:
-                yield start, books
-                start, held, books = start + len(books), 0, []
-        if books:
-            yield start, books
-
-    def events(self, params: Mapping[str, Any]) -> Events:
-        """Target weights of a candidate, and the bars that decide on them."""
-        try:
-            weights = self.rule(params)
-        except Exception as error:
-            raise ObjectiveError(f"rule failed at {params}: {said(error)}", dict(params)) from error
-        try:
-            return self.market.events(weights, self.rebalance)
-        except InputError as error:
-            raise ObjectiveError(f"rule at {params}: {error}", dict(params)) from error
-
-
-def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int,
-                   sums: NDArray[Any]) -> None:
-    """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
-    targets = joined(books)
-    evaluate = _backend.kernel("portfolio").evaluate
-
-    def work(start: int, stop: int) -> None:
-        evaluate(prices, targets, settings, start, stop, sums)
-
-    run_rows(work, len(books), n_threads, CELL_US * (settings.last - settings.first) * prices.marks.shape[1])
-
-
-def joined(books: Sequence[Events]) -> Targets:
-    """The events of several books in one table."""
-    if len(books) == 1:
-        return Targets(*books[0], np.array([0, len(books[0][1])], dtype=np.int64))
-    first_event = np.zeros(len(books) + 1, dtype=np.int64)
-    np.cumsum([len(bars) for _, bars in books], out=first_event[1:])
-    return Targets(np.concatenate([weights for weights, _ in books]), np.concatenate([bars for _, bars in books]), first_event)
+def gross_limit(value: Any) -> float:
+    """``max_gross``, checked; infinity is no limit."""
+    return number("max_gross", value, low=0.0, open_low=True, infinite=True)
 
 
 def _table(name: str, values: Any) -> Floats:
@@ -384,21 +317,3 @@ def _times(source: Any, n_bars: int, is_asked: bool) -> pd.DatetimeIndex | None:
         row = int(times.isna().argmax()) if times.hasnans else int((steps <= 0).argmax()) + 1
         raise DataError(f"index must be sorted, oldest first, without duplicates or missing dates, got {times[row]} (row {row})")
     return times
-
-
-def _marks(close: Floats, open: Floats | None) -> Floats:
-    """At each close the last valid price, an open or a close; 0 before the first."""
-    if _backend.kernel("portfolio").are_prices(close):
-        return close
-    marks = close
-    if open is not None:  # a bar without a close may have had an open
-        marks = np.where(_is_price(close), close, open)
-    rows = np.where(_is_price(marks), np.arange(len(close))[:, None], -1)
-    np.maximum.accumulate(rows, axis=0, out=rows)
-    marks = np.take_along_axis(marks, np.maximum(rows, 0), axis=0)
-    marks[rows < 0] = 0.0
-    return np.ascontiguousarray(marks)
-
-
-def _is_price(values: Floats) -> NDArray[np.bool_]:
-    return (values > 0) & (values < np.inf)

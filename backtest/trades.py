@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, as_array, check_prices, choice, known_names, matrix, number, vector
+from backtest._checks import InputError, as_array, check_prices, choice, known_names, matrix, number, price_bounds, vector
 from backtest._said import shown
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_alike
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Why a fill closed, by code.
-REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust")
+REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted")
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
 
@@ -265,7 +265,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
         ``decision_bar``, ``moment`` ("open", "inside" or "close" of the bar; close by default), ``stop`` and ``target`` (of
         the order that opens), ``trail`` (of the one that closes), ``reason``, ``ambiguous`` and ``equity`` may be there.
     close : array_like, shape (n_bars,) or (n_bars, n_assets)
-        Prices that positions are valued at, where there is none at the last one before; a DataFrame brings labels and times.
+        Prices that positions are valued at, where there is none (NaN) at the last one before; a DataFrame brings labels and
+        times.
     open, high, low : array_like, optional
         Same shape.  With ``high`` and ``low``, MFE and MAE use the bars' extremes; with ``close`` alone the closes.
     index : array_like of datetime64, optional
@@ -281,7 +282,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     Raises
     ------
     InputError
-        A column is missing or unknown, a bar is out of range or out of order, a price is not > 0, units are 0.
+        A column is missing or unknown, a bar is out of range or out of order, a price is not > 0 (in the ledger 0 stands for
+        what was written off, reason ``"delisted"``), units are 0.
     """
     import pandas as pd
 
@@ -303,6 +305,8 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
             raise InputError(f"{name} must have the columns of close, got {found} for {labels}; {name}[close.columns] has")
     if labels is None and shape[0] > 1:
         labels = tuple(range(shape[0]))
+    for name, each in prices.items():
+        check_prices(name, each.T, labels)
     prices["close"] = _last_valid(prices["close"])
     times = pd.RangeIndex(shape[1]) if index is None else times_asked("index", index)
     if len(times) != shape[1]:
@@ -329,16 +333,13 @@ def _price_matrix(name: str, values: Any) -> NDArray[np.float64]:
     if len(shape) not in (1, 2) or shape[0] == 0:
         raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_assets), got {shape}")
     if len(shape) == 1:
-        prices = vector(name, values, finite=False)[None, :]
-    else:
-        prices = np.ascontiguousarray(matrix(name, values, finite=False).T)
-    check_prices(name, prices.T)
-    return prices
+        return vector(name, values, finite=False)[None, :]
+    return np.ascontiguousarray(matrix(name, values, finite=False).T)
 
 
 def _last_valid(prices: NDArray[np.float64]) -> NDArray[np.float64]:
     """Prices (n_assets, n_bars), where there is none the last one before."""
-    is_price = np.isfinite(prices) & (prices > 0)
+    is_price = prices > 0
     if is_price.all():
         return prices
     bars = np.maximum.accumulate(np.where(is_price, np.arange(prices.shape[1]), 0), axis=1)
@@ -393,8 +394,9 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     ledger["value"] = ledger["units"] * ledger["price"]
     _rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
     _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
-    _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0)), "finite and > 0")
-    check_prices("ledger column 'price'", ledger["price"], InputError)
+    is_gone = (ledger["reason"] == REASONS.index("delisted")) & (ledger["price"] == 0)
+    _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0) | is_gone), "finite and > 0")
+    price_bounds("ledger column 'price'", ledger["price"], InputError)
     _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
     _rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
     _rows(ledger, "decision_bar", (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError
+from backtest._checks import InputError, NumericsWarning
 from backtest._said import shown
+from backtest.batches import Evaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
 from backtest.metrics import warn_if_undated
-from backtest.portfolio import Evaluator, Market, Rule, Rules, joined
+from backtest.portfolio import MAX_GROSS, Market, Rule, Rules, gross_limit
 from backtest.results import Result
 from backtest.solve import Search, solve
 from backtest.space import Space
@@ -48,6 +50,9 @@ def optimize_weights(
     benchmark: ArrayLike | None = None,
     periods_per_year: float | None = None,
     rf: float = 0.0,
+    delisted: str = "keep",
+    delisted_after: int = 5,
+    max_gross: float = MAX_GROSS,
     metric: str = "sharpe",
     method: str = "auto",
     n_trials: int | None = None,
@@ -73,6 +78,8 @@ def optimize_weights(
     space : Space or mapping
         What may vary.
     close, open, high, low, rebalance, fill, costs, start_value, reinvest, reserve_costs, index, benchmark, periods_per_year, rf
+        As of :func:`backtest.simulate`.
+    delisted, delisted_after, max_gross
         As of :func:`backtest.simulate`.
     window : slice or list of slices, optional
         Trade inside these bars only; the rule may look at all of them.  Several windows are traded one by one, each with
@@ -126,12 +133,13 @@ def optimize_weights(
     if store is not None and (not isinstance(version, str) or not version):
         raise InputError(f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
                          "code cannot tell by itself whether it still means the same")
-    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf).checked()
-    market = Market(close, open, high, low, index)
+    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    market = Market(close, open, high, low, index, rules.write_off_after)
     base = market.benchmark(benchmark)
-    books = Evaluator(rule, space, market, rules, rebalance=rebalance, n_threads=n_threads)
+    books = Evaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     warn_if_undated(*cells.contexts())
+    _warn_of_ends(market, cells.windows)
     provenance = _provenance(books, cells, version)
 
     def identity() -> dict[str, Any]:
@@ -147,7 +155,20 @@ def optimize_weights(
 
 def _book(evaluator: Evaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
     events = evaluator.events(params)
-    return Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
+    book = Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
+    book.warn(stacklevel=2)
+    return book
+
+
+def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
+    """Say which assets candidates may hold beyond their last price."""
+    endings, last = market.endings, max(market.bounds(window)[1] for window in windows) - 1
+    if endings is None:
+        return
+    ended = endings.news(np.flatnonzero(market.marks[last]).tolist(), last, market.assets)
+    if ended:
+        warnings.warn(f"prices end before the last bar ({last}): {ended}; books that hold these assets then value them at their "
+                      'last price to the end; delisted="write_off" makes them worth 0', NumericsWarning, stacklevel=3)
 
 
 def _provenance(books: Evaluator, cells: Cells[Evaluator], version: str | None) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t
 
 from _costs cimport CostRule, order_cost
-from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums
+from _orders cimport LEAST_ORDER, Book, Rules, is_stuck, limit, price_of, scale_of
+from _records cimport BUST, CLOSE, DELISTED, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums
 from _trades cimport (DUST, LANES, LOST, MOST_NET, N_TRADES, N_WINNERS, NET, NS_PER_DAY, RETURN, RETURN_2, WON, Totals, added,
                       larger, most, smaller)
 
@@ -12,9 +13,7 @@ cdef extern from *:
     """
     #include "_positions.h"
     #include "_completed.h"
-    #define BACKTEST_LEAST_ORDER 1e-12
     """
-    const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
     void positions_value(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *prices, const double *end,
                          double *values, double *gross) nogil
     double positions_value_quoted(Py_ssize_t n_assets, const double *units, const double *quotes, const double *quotes_end,
@@ -40,127 +39,8 @@ cdef extern from *:
                            double (*streaks)[4]) nogil
 
 cdef enum:
-    HALVINGS = 60  # of the scale that leaves room for costs: down to neighbouring floats
     BLOCK = 64  # at most so many bars are valued at once; between them no order can fill
     N_ARRAYS = 20
-
-cdef struct Rules:  # what the books share
-    CostRule costs
-    int64_t first
-    int64_t last
-    double start_value
-    double rf_per_bar
-    double borrow_per_bar
-    bint fills_at_close
-    bint reinvest
-    bint reserve_costs
-
-
-cdef struct Book:  # the account of one book while its bars pass
-    Py_ssize_t n_assets
-    const double *quotes       # (n_bars, n_assets), as marks, high and low
-    const double *marks
-    const double *high         # NULL: not known
-    const double *low
-    const double *quotes_end   # where quotes and the other prices end
-    const double *marks_end
-    const double *high_end
-    const double *low_end
-    const double *targets      # (n_events, n_assets)
-    const int64_t *event_bars
-    Py_ssize_t n_events
-    Fill *ledger               # NULL: not recorded
-    bint follows               # what positions live through between their fills
-    int64_t lived              # positions have seen the bars before this one
-    double cash
-    # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
-    Py_ssize_t n_lanes
-    double *units
-    double *waiting            # targets; NaN: does not wait
-    double *entry_price
-    double *entry_cost
-    double *borrow_cost
-    double *mfe
-    double *mae
-    double *entry_bar
-    double *orders             # of one rebalancing; 0: none
-    double *prices
-    double *costs
-    double *seen
-    double *was                # units before, of assets that complete a trade; then of these trades:
-    double *net
-    double *result
-    double *paid
-    double *best
-    double *worst
-    double *held_bars
-    double *days
-    Py_ssize_t n_held
-    int64_t decision_bar
-    Totals totals
-    double traded[8]           # value of all orders, and what they cost, in LANES lanes
-    double paid_costs[8]
-    double borrowing
-    double extremes[16]        # largest and smallest of a trade, in LANES lanes each
-    # Sums.
-    int64_t n_fills
-    double last_value
-    double peak
-    Sums sums
-
-
-cdef inline bint is_price(double quote) noexcept nogil:
-    return 0.0 < quote and quote < INFINITY
-
-
-cdef inline double order_of(const Book *book, Py_ssize_t asset, double target, double base, double quote) noexcept nogil:
-    cdef double before = book.units[asset]
-    cdef double order = target * base / quote - before
-    cdef double after = before + order
-    if fabs(after) <= DUST * (fabs(order) if fabs(order) > fabs(before) else fabs(before)):
-        order = -before  # a rounding error is no position
-    return order if fabs(order) * quote > LEAST_ORDER * base else 0.0
-
-
-cdef inline double price_of(const Rules *rules, double order, double quote) noexcept nogil:
-    return quote * (1.0 + rules.costs.slippage) if order > 0.0 else quote * (1.0 - rules.costs.slippage)
-
-
-cdef inline double scale_of(const Book *book, const Rules *rules, int64_t bar, double base) noexcept nogil:
-    cdef const double *quotes = &book.quotes[bar * book.n_assets]
-    cdef double cash = book.cash
-    cdef double low = 0.0, high = 1.0
-    cdef double middle, least
-    cdef Py_ssize_t asset
-    cdef int _halving
-    for asset in range(book.n_assets):
-        if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
-            cash -= order_of(book, asset, book.waiting[asset], base, quotes[asset]) * quotes[asset]
-    least = cash if cash < 0.0 else 0.0
-    if cash_after(book, rules, bar, base, 1.0) >= least or cash_after(book, rules, bar, base, 0.0) < least:
-        return 1.0
-    for _halving in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        if cash_after(book, rules, bar, base, middle) >= least:
-            low = middle
-        else:
-            high = middle
-    return low
-
-
-cdef inline double cash_after(const Book *book, const Rules *rules, int64_t bar, double base, double scale) noexcept nogil:
-    cdef const double *quotes = &book.quotes[bar * book.n_assets]
-    cdef double cash = book.cash
-    cdef double order, price
-    cdef Py_ssize_t asset
-    for asset in range(book.n_assets):
-        if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
-            order = order_of(book, asset, book.waiting[asset] * scale, base, quotes[asset])
-            if order != 0.0:
-                price = price_of(rules, order, quotes[asset])
-                cash = cash - (order * price + order_cost(&rules.costs, fabs(order), price))
-    return cash
-
 
 cdef inline void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment) noexcept nogil:
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
@@ -169,20 +49,43 @@ cdef inline void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t 
     cdef order_rules sizing
     cdef double base
     cdef bint still_waits
+    cdef bint scales
     cdef double value = book.cash + positions_value_quoted(book.n_assets, book.units, quotes, book.quotes_end, marks,
                                                            book.marks_end)
     if not value > 0.0:
         return  # nothing is left to size orders by; the close decides whether this is a bust
     base = value if rules.reinvest else rules.start_value
+    scales = rules.reserve_costs and not is_stuck(book, bar)
     sizing = order_rules(
-        base=base, scale=scale_of(book, rules, bar, base) if rules.reserve_costs else 1.0, least=LEAST_ORDER * base, dust=DUST,
+        base=base, scale=scale_of(book, rules, bar, base) if scales else 1.0, least=LEAST_ORDER * base, dust=DUST,
         slippage=costs.slippage, fixed=costs.fixed, per_unit=costs.per_unit, fee_rate=costs.fee_rate, minimum=costs.minimum,
         maximum=costs.maximum)
     still_waits = positions_orders(book.n_assets, &sizing, quotes, book.quotes_end, book.units, book.waiting, book.orders,
                                    book.prices, book.costs)
+    if still_waits and is_stuck(book, bar):
+        limit(book, rules, bar, base)
     execute(book, bar, moment, NONE, value)
     if not still_waits:
         book.decision_bar = -1
+
+
+cdef inline void write_off(Book *book, int64_t bar) noexcept nogil:
+    # Positions in assets whose prices end before this bar are worth nothing; nothing is paid for that.
+    cdef int64_t waits_since = book.decision_bar
+    cdef bint is_held = False
+    cdef Py_ssize_t asset
+    for asset in range(book.n_lanes):
+        book.orders[asset] = book.prices[asset] = book.costs[asset] = 0.0
+    while book.ending < book.n_ends and book.end_bars[book.ending] == bar:
+        asset = book.end_assets[book.ending]
+        if book.units[asset] != 0.0:
+            book.orders[asset] = -book.units[asset]
+            is_held = True
+        book.ending += 1
+    if is_held:
+        book.decision_bar = bar
+        execute(book, bar, OPEN, DELISTED, book.last_value)
+        book.decision_bar = waits_since
 
 
 cdef inline void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
@@ -331,6 +234,8 @@ cdef inline int64_t block_end(const Book *book, const Rules *rules, int64_t bar,
     cdef int64_t end = bar + 1
     if book.decision_bar < 0:
         end = book.event_bars[event] + 1 if event < book.n_events else rules.last
+        if book.ending < book.n_ends and end > book.end_bars[book.ending]:
+            end = book.end_bars[book.ending]
         if end > bar + BLOCK:
             end = bar + BLOCK
         if end > rules.last:
@@ -354,12 +259,16 @@ cdef inline void replay_bars(Book *book, const Rules *rules, double *account) no
     cdef Py_ssize_t event = 0
     while event < book.n_events and book.event_bars[event] < first:
         event += 1
+    while book.ending < book.n_ends and book.end_bars[book.ending] < first:
+        book.ending += 1
     for bar in range(first, last):
         if is_bust:
             mark(book, rules, 0.0)
             if account != NULL:
                 account[bar - first] = account[n_bars + bar - first] = account[2 * n_bars + bar - first] = 0.0
             continue
+        if book.ending < book.n_ends and book.end_bars[book.ending] == bar:
+            write_off(book, bar)
         if book.decision_bar >= 0:
             rebalance(book, rules, bar, OPEN)
         if rules.borrow_per_bar != 0.0:
@@ -370,8 +279,9 @@ cdef inline void replay_bars(Book *book, const Rules *rules, double *account) no
         value, load = book.cash + positions[bar - block], gross[bar - block]
         if event < book.n_events and book.event_bars[event] == bar:
             if value > 0.0:
+                book.wanted = &book.targets[event * book.n_assets]
                 for asset in range(book.n_assets):
-                    book.waiting[asset] = book.targets[event * book.n_assets + asset]
+                    book.waiting[asset] = book.wanted[asset]
                 book.decision_bar = bar
                 if rules.fills_at_close:
                     rebalance(book, rules, bar, CLOSE)

@@ -32,6 +32,20 @@ static LANES_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_bars,
     }
 }
 
+/* What the weights of an event add up to, regardless of sign. */
+static LANES_NOINLINE double weights_gross(ptrdiff_t n_assets, const double *LANES_RESTRICT weights)
+{
+    const ptrdiff_t full = lanes_full(n_assets);
+    lanes gross = lanes_all(0.0);
+    for (ptrdiff_t group = 0; group < full; group += N_LANES) gross = lanes_plus(gross, lanes_size(lanes_at(weights + group)));
+    if (full < n_assets) {
+        double rest[N_LANES];
+        lanes_copy(rest, weights + full, n_assets - full);
+        gross = lanes_plus(gross, lanes_size(lanes_at(rest)));
+    }
+    return lanes_sum(gross);
+}
+
 LANES_INLINE choice lanes_are_prices(lanes quote)
 {
     return choice_both(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));

@@ -139,3 +139,4 @@ cdef enum:
     TIME = 6
     END = 7
     BUST = 8
+    DELISTED = 9

@@ -2,11 +2,12 @@
 
 The order of events on a bar, once and for all:
 
-1. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
-2. at the close, borrowed units are paid for and the book is valued;
-3. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
+1. positions in assets whose prices have ended, if they are written off, are closed at 0;
+2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
+3. at the close, borrowed units are paid for and the book is valued;
+4. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
    here, nothing goes on waiting, and the book is valued again;
-4. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
+5. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
 
 Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``targets`` (``portfolio.Targets``) and
 ``settings`` (``portfolio.Settings``).
@@ -16,9 +17,13 @@ from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from _account cimport N_ARRAYS, Book, Rules, replay_bars
+from _account cimport N_ARRAYS, replay_bars
+from _orders cimport Book, Rules
 from _records cimport Fill, Sums, TradeSums
 from _trades cimport LANES, start_totals, write_totals
+
+cdef extern from "_positions.h":
+    double weights_gross(Py_ssize_t n_assets, const double *weights) nogil
 
 cdef enum:
     LINE = 64  # bytes of a line of the cache: lanes that begin there are read at once
@@ -46,7 +51,7 @@ def evaluate(prices, targets, settings, Py_ssize_t start, Py_ssize_t stop, Sums[
 
 
 def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[::1] trade_sums, double[:, ::1] account,
-           double[::1] waiting, Fill[::1] ledger):
+           double[::1] waiting, double[::1] units, Fill[::1] ledger):
     """Replay one book and record what it did.
 
     Parameters
@@ -63,13 +68,15 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
         Output: value, cash and value of all positions regardless of sign, at each close.
     waiting : ndarray of float64, shape (n_assets,)
         Output: targets that still waited for a price when the bars ended; NaN of assets that did not.
+    units : ndarray of float64, shape (n_assets,)
+        Output: units held when the bars ended.
     ledger : ndarray of FILL
         Output; room for every fill (``sums["n_fills"]``), or empty.
 
     Returns
     -------
     n_fills, decision_bar : int
-        Orders executed; the bar whose close decided what is still waiting, -1 if none did.
+        Orders executed, positions written off included; the bar whose close decided what is still waiting, -1 if none did.
     """
     cdef Data data = Data(prices, targets, settings)
     cdef Book *book = &data.book
@@ -83,27 +90,28 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
         sums[0] = book.sums
         write_totals(&book.totals, &trade_sums[0])
         for each in range(book.n_assets):
-            waiting[each] = book.waiting[each]
+            waiting[each], units[each] = book.waiting[each], book.units[each]
     return book.n_fills, book.decision_bar
 
 
-def are_prices(const double[:, ::1] values):
-    """Whether every value is a price: finite and > 0.
+def are_prices(const double[:, ::1] values, double least, double most):
+    """Whether every value is a price: ``least`` to ``most``.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n_bars, n_assets)
+    least, most : float
     """
     cdef Py_ssize_t at, n = values.shape[0] * values.shape[1]
     cdef const double *value = &values[0, 0]
     cdef int64_t is_other = 0
     with nogil:
         for at in range(n):
-            is_other |= not (value[at] > 0.0 and value[at] < INFINITY)
+            is_other |= not (value[at] >= least and value[at] <= most)
     return is_other == 0
 
 
-def find_events(const double[:, ::1] weights, int64_t[::1] bars):
+def find_events(const double[:, ::1] weights, int64_t[::1] bars, double max_gross):
     """Rows that decide: those that are finite throughout; the others are NaN throughout.
 
     Parameters
@@ -111,13 +119,15 @@ def find_events(const double[:, ::1] weights, int64_t[::1] bars):
     weights : ndarray of float64, shape (n_bars, n_assets)
     bars : ndarray of int64, shape (n_bars,)
         Output: the rows, ascending.
+    max_gross : float
+        What the weights of an event should add up to at most, regardless of sign.
 
     Returns
     -------
-    n_events, row : int
-        How many there are; the first row that is neither, or -1.
+    n_events, row, heavy : int
+        How many there are; the first row that is neither, or -1; the first event whose weights add up to more, or -1.
     """
-    cdef Py_ssize_t row, asset, n_assets = weights.shape[1], n_events = 0, wrong = -1
+    cdef Py_ssize_t row, asset, n_assets = weights.shape[1], n_events = 0, wrong = -1, heavy = -1
     cdef int64_t n_missing, n_finite
     cdef double value
     with nogil:
@@ -130,24 +140,26 @@ def find_events(const double[:, ::1] weights, int64_t[::1] bars):
             if n_finite == n_assets:
                 bars[n_events] = row
                 n_events += 1
+                if heavy < 0 and n_assets and weights_gross(n_assets, &weights[row, 0]) > max_gross:
+                    heavy = row
             elif n_missing < n_assets:
                 wrong = row
                 break
-    return n_events, wrong
+    return n_events, wrong, heavy
 
 
 cdef class Data:
     """The arguments, typed, and room for one book."""
 
     cdef const double[:, ::1] quotes, marks, high, low, weights
-    cdef const int64_t[::1] bars, first_event, times
+    cdef const int64_t[::1] bars, first_event, times, end_bars, end_assets
     cdef Rules rules
     cdef void *room
     cdef Book book
 
     def __cinit__(self, prices, targets, settings):
         self.quotes, self.marks, self.high, self.low = prices.quotes, prices.marks, prices.high, prices.low
-        self.times = prices.times
+        self.times, self.end_bars, self.end_assets = prices.times, prices.end_bars, prices.end_assets
         self.weights, self.bars, self.first_event = targets.weights, targets.bars, targets.first_event
         self.rules.costs.fee_rate, self.rules.costs.slippage = settings.fee_rate, settings.slippage
         self.rules.costs.fixed, self.rules.costs.per_unit = settings.fixed, settings.per_unit
@@ -180,6 +192,10 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.n_events = data.first_event[row + 1] - first
     book.targets = &data.weights[first, 0] if book.n_events else NULL
     book.event_bars = &data.bars[first] if book.n_events else NULL
+    book.wanted = NULL
+    book.n_ends, book.ending = data.end_bars.shape[0], 0
+    book.end_bars = &data.end_bars[0] if book.n_ends else NULL
+    book.end_assets = &data.end_assets[0] if book.n_ends else NULL
     book.ledger, book.follows, book.lived = NULL, False, data.rules.first
     book.cash = data.rules.start_value
     book.waiting, book.entry_price, book.entry_cost = book.units + n, book.units + 2 * n, book.units + 3 * n

@@ -78,9 +78,13 @@ def weight_cases(draw, max_bars=14, max_assets=4):
 
     def prices():
         table = rng.choice([50.0, 80.0, 95.0, 100.0, 101.0, 120.0, 250.0], (n_bars, n_assets), p=[.05, .1, .25, .3, .2, .08, .02])
-        return np.where(rng.random(table.shape) < holes, rng.choice([np.nan, 0.0, -1.0, np.inf], table.shape), table)
+        return np.where(rng.random(table.shape) < holes, np.nan, table)
 
     close, open_ = prices(), prices()
+    ends = draw(st.booleans())
+    for asset in range(1, n_assets if ends else 1):
+        end = rng.integers(1, 2 * n_bars)
+        close[end:, asset] = open_[end:, asset] = np.nan
     close[-1, 0] = 100.0  # at least one price
     weights = rng.choice([0.0, 0.25, 0.5, 1.0, -0.5, -1.0, 2.0, 1e-15], (n_bars, n_assets)) / draw(st.sampled_from([1, n_assets]))
     weights[rng.random(n_bars) < draw(st.sampled_from([0.0, 0.5, 0.8]))] = np.nan
@@ -90,11 +94,13 @@ def weight_cases(draw, max_bars=14, max_assets=4):
         minimum=draw(st.sampled_from([0.0, 5.0])), maximum=draw(st.sampled_from([20.0, np.inf])),
         borrow_rate=draw(st.sampled_from([0.0, 0.3])))
     extremes = draw(st.booleans())
-    both = np.fmax(np.where(close > 0, close, np.nan), np.where(open_ > 0, open_, np.nan))
+    both = np.fmax(close, open_)
+    delisted, after = draw(st.sampled_from([("keep", 5), ("write_off", 0), ("write_off", 3)] if ends else [("keep", 5)]))
     more = {"high": both + 2, "low": both - 30} if extremes else {}
     fill = draw(st.sampled_from(["next_open", "close"]))
     return weights, {"close": close, "open": open_, "costs": costs, "fill": fill, "start_value": 1000.0,
-                     "reinvest": draw(st.booleans()), "reserve_costs": draw(st.booleans()), "periods_per_year": 252.0} | more
+                     "reinvest": draw(st.booleans()), "reserve_costs": draw(st.booleans()), "periods_per_year": 252.0,
+                     "delisted": delisted, "delisted_after": after} | more
 
 
 def simulated(weights, kwargs):

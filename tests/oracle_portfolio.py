@@ -10,15 +10,21 @@ def is_price(price):
 
 
 def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill="next_open", start_value=100_000.0,
-                  reinvest=True, reserve_costs=False, ppy=252.0):
+                  reinvest=True, reserve_costs=False, ppy=252.0, delisted="keep", delisted_after=5):
     """Rows of weights are events unless None.  Returns value and cash per bar, ledger rows, completed trades, open positions."""
     n_bars, n_assets = len(close), len(close[0])
     assets = range(n_assets)
     cash, units, last_price = start_value, [0.0] * n_assets, [0.0] * n_assets
-    waiting, waits_since = {}, None
+    waiting, waits_since, wanted = {}, None, None
     values, cashes, ledger, trades = [], [], [], []
     holding = [None] * n_assets
     dead = False
+    priced = [{a for a in assets if is_price(close[bar][a]) or (open and is_price(open[bar][a]))} for bar in range(n_bars)]
+    ends = {}
+    for a in assets if delisted == "write_off" else ():
+        last = max((bar for bar in range(n_bars) if a in priced[bar]), default=None)
+        if last is not None and sum(map(bool, priced[last + 1:])) >= max(delisted_after, 1):
+            ends.setdefault(last + 1, []).append(a)
 
     def worth(prices):
         return cash + sum(units[a] * prices[a] for a in assets)
@@ -29,8 +35,10 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
             profit = p["units"] * (price - p["price"])
             p["best"], p["worst"] = max(p["best"], profit), min(p["worst"], profit)
 
-    def wanted(asset, target, base, quote):
-        order = target * base / quote - units[asset]
+    def sized(asset, target, base, quote):
+        return whole(asset, target * base / quote - units[asset], base, quote)
+
+    def whole(asset, order, base, quote):
         if abs(units[asset] + order) <= 1e-12 * max(abs(order), abs(units[asset])):
             order = -units[asset]
         return order if abs(order) * quote > 1e-12 * base else 0.0
@@ -44,7 +52,7 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
 
     def execute(asset, order, price, bar, decided, reason, equity):
         nonlocal cash
-        cost = order_cost(costs, abs(order), price)
+        cost = order_cost(costs, abs(order), price) if price else 0.0
         before = units[asset]
         cash -= order * price + cost
         units[asset] = before + order
@@ -92,12 +100,13 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
         base = equity if reinvest else start_value
         ready = [a for a in waiting if is_price(quotes[a])]
         targets = {a: waiting[a] for a in ready}
-        if reserve_costs:
-            orders = {a: wanted(a, targets[a], base, quotes[a]) for a in ready}
+        unsold = any(units[a] and not is_price(quotes[a]) for a in waiting)
+        if reserve_costs and not unsold:
+            orders = {a: sized(a, targets[a], base, quotes[a]) for a in ready}
             floor = min(0.0, cash - sum(orders[a] * quotes[a] for a in ready))
 
             def fits(scale):
-                scaled = {a: wanted(a, targets[a] * scale, base, quotes[a]) for a in ready}
+                scaled = {a: sized(a, targets[a] * scale, base, quotes[a]) for a in ready}
                 return left_over(scaled, quotes) >= floor
 
             if not fits(1.0) and fits(0.0):
@@ -105,19 +114,43 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
                 while many - few > 1e-15:
                     few, many = ((few + many) / 2, many) if fits((few + many) / 2) else (few, (few + many) / 2)
                 targets = {a: targets[a] * few for a in ready}
+        orders = {a: sized(a, targets[a], base, quotes[a]) for a in ready}
+        cut = set()
+        if unsold:
+            floor = min(0.0, base * (1 - sum(wanted)))
+
+            def some(factor):
+                part = {}
+                for a, order in orders.items():
+                    sold = -min(-order, units[a]) if order < 0 < units[a] else 0.0  # what is held may be sold in any case
+                    part[a] = whole(a, sold + factor * (order - sold), base, quotes[a])
+                return part
+
+            def pays(factor):
+                return left_over(some(factor), quotes) >= floor
+
+            if not pays(1.0):
+                few, many = 0.0, 1.0 if pays(0.0) else 0.0
+                while many - few > 1e-15:
+                    few, many = ((few + many) / 2, many) if pays((few + many) / 2) else (few, (few + many) / 2)
+                cut = {a for a, order in orders.items() if order > 0 or units[a] + order < min(0.0, units[a])}
+                orders = some(few)
         for asset in ready:
-            order = wanted(asset, targets[asset], base, quotes[asset])
+            order = orders[asset]
             if order:
                 if fill == "next_open":
                     look(asset, quotes[asset])
                 execute(asset, order, quotes[asset] * (1 + math.copysign(costs.slippage, order)), bar, waits_since, "", equity)
-        waiting = {a: target for a, target in waiting.items() if a not in ready and (target or units[a])}
+        waiting = {a: target for a, target in waiting.items() if a in cut or (a not in ready and (target or units[a]))}
 
     for bar in range(n_bars):
         if dead:
             values.append(0.0)
             cashes.append(0.0)
             continue
+        for asset in ends.get(bar, ()):
+            if units[asset]:
+                execute(asset, -units[asset], 0.0, bar, bar, "delisted", values[-1])
         if fill == "next_open" and waiting:
             rebalance(open[bar], bar)
         for asset in assets:
@@ -134,7 +167,7 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
                 holding[asset]["borrow"] += paid
         value = worth(last_price)
         if weights[bar] is not None and value > 0:
-            waiting, waits_since = dict(enumerate(weights[bar])), bar
+            waiting, waits_since, wanted = dict(enumerate(weights[bar])), bar, weights[bar]
             if fill == "close":
                 rebalance(close[bar], bar)
                 waiting = {}

@@ -20,7 +20,7 @@ LAYERS = [
     ["gpu", "levels"],
     ["runs", "stats", "books", "allocation"],
     ["tables"],
-    ["cells", "signals", "programs", "masks", "blocks", "portfolio"],
+    ["cells", "signals", "programs", "masks", "blocks", "batches", "portfolio", "endings"],
     ["trades"],
     ["study"],
     ["search"],

@@ -126,8 +126,10 @@ def test_an_asset_without_an_open_waits_for_its_first():
 def test_at_the_close_nothing_waits_and_capital_is_not_given_to_others():
     close = np.array([[100, 100], [100, NAN], [100, 50.0]])
     book = at_close([[0.5, 0.5], [0.8, 0.2], [NAN, NAN]], close, start_value=1000.0)
-    assert book.units.iloc[-1].tolist() == [8, 5]
-    assert book.cash.tolist() == [0, -300, -300]
+    assert book.units.iloc[-1].tolist() == [5, 5]  # what cannot be sold buys nothing
+    assert book.cash.tolist() == [0, 0, 0]
+    book = at_close([[0.5, 0.5], [0.2, 0.8], [NAN, NAN]], close, start_value=1000.0)
+    assert book.units.iloc[-1].tolist() == [2, 5]  # and others are sold all the same
 
 
 @on_both
@@ -190,7 +192,8 @@ def test_a_window_trades_inside_only():
 
 
 def of_oracle(weights, kwargs):
-    rules = {name: kwargs[name] for name in ("costs", "fill", "start_value", "reinvest", "reserve_costs")}
+    rules = {name: kwargs[name] for name in ("costs", "fill", "start_value", "reinvest", "reserve_costs", "delisted",
+                                           "delisted_after")}
     tables = {name: kwargs[name].tolist() for name in ("close", "open", "high", "low") if name in kwargs}
     rows = [None if np.isnan(row).all() else row.tolist() for row in weights]
     return oracle_portfolio.trade_weights(rows, **tables, ppy=kwargs["periods_per_year"], **rules)
@@ -314,6 +317,7 @@ def test_scaling_prices_by_a_power_of_two(case, factor):
 @settings(max_examples=60)
 def test_later_bars_leave_earlier_trades_alone(case, n_bars):
     weights, kwargs = case
+    kwargs["delisted"] = "keep"  # writing off is hindsight
     n_bars = min(n_bars, len(weights))
     head = {name: each[:n_bars] if isinstance(each, np.ndarray) else each for name, each in kwargs.items()}
     if not (np.isfinite(head["close"]) & (head["close"] > 0)).any():
@@ -484,7 +488,7 @@ def test_optimize_weights_in_blocks_and_threads(monkeypatch):
     close = walks()
     common = {"close": close, "fill": "close", "costs": bt.Costs(fee_rate=0.001), "periods_per_year": 252}
     whole = bt.optimize_weights(momentum(close), SPACE, **common).table
-    monkeypatch.setattr("backtest.portfolio.BLOCK_BYTES", 6000)
+    monkeypatch.setattr("backtest.batches.BLOCK_BYTES", 6000)
     for n_threads in (1, 3):
         pd.testing.assert_frame_equal(bt.optimize_weights(momentum(close), SPACE, n_threads=n_threads, **common).table, whole)
 
@@ -526,6 +530,19 @@ ONES = np.ones((3, 2))
     ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
     ({"costs": 0.001}, "costs must be a Costs, got 0.001"),
     ({"high": ONES}, "high and low must be given together, got one of them"),
+    ({"close": [[1, 2], [3, 0], [5, 6]]}, r"close must be > 0, got 0\.0 \(row 1, asset 1\); NaN says that there is no price"),
+    ({"open": [[1, 2], [3, 4], [-5, NAN]]}, r"open must be > 0, got -5\.0 \(row 2, asset 0\)"),
+    ({"high": ONES * 200, "low": ONES * 0}, r"low must be > 0, got 0\.0 \(row 0, asset 0\)"),
+    ({"close": [[1, 2], [3, math.inf], [5, 6]]}, r"close must be finite, got inf \(row 1, asset 1\)"),
+    ({"close": pd.DataFrame({"A": [1.0, 2, 3], "B": [1, NAN, -1]})}, r"close must be > 0, got -1\.0 \(row 2, asset 'B'\)"),
+    ({"weights": ONES * 50}, r"weights of an event must add up to at most 10, regardless of sign, got 100 \(row 0\)"),
+    ({"weights": ONES * [[NAN], [1], [-5.1]]}, r"at most 10, regardless of sign, got 10\.2 \(row 2\)"),
+    ({"weights": ONES * 50, "rebalance": [False, False, True]}, r"at most 10, regardless of sign, got 100 \(row 2\)"),
+    ({"max_gross": 0.5}, r"weights of an event must add up to at most 0\.5, regardless of sign, got 1 \(row 0\)"),
+    ({"max_gross": 0}, "max_gross must be > 0, got 0"),
+    ({"delisted": "drop"}, "delisted must be one of 'keep', 'write_off', got 'drop'"),
+    ({"delisted_after": -1}, "delisted_after must be a whole number >= 0, got -1"),
+    ({"delisted_after": 2.0}, r"delisted_after must be a whole number >= 0, got 2\.0"),
     ({"close": np.full((3, 2), NAN)}, "close must hold a valid price, finite and > 0, got none"),
     ({"close": np.empty((0, 2)), "weights": np.empty((0, 2))}, "close must have at least one bar and one asset"),
     ({"window": slice(5, 9)}, "window must leave a bar to trade, got bars 3 to 3 of 3"),

@@ -246,13 +246,37 @@ def test_missing_columns_and_half_given_extremes():
 
 
 def test_a_position_without_a_price_is_valued_at_the_last_one():
-    close = np.array([100.0, 90.0, np.nan, 120.0, -1.0, np.nan])
+    close = np.array([100.0, 90.0, np.nan, 120.0, np.nan, np.nan])
     full = np.array([100.0, 90.0, 90.0, 120.0, 120.0, 120.0])
     for rows in ([(0, -1, 100, 0)], [(0, -1, 100, 0), (4, 1, 110, 0)]):
         gaps, filled = (track(rows, prices, borrow_per_bar=0.01) for prices in (close, full))
         pd.testing.assert_frame_equal(gaps.table, filled.table, check_exact=True)
         pd.testing.assert_frame_equal(gaps.open_positions, filled.open_positions, check_exact=True)
     assert track([(0, -1, 100, 0)], close).open_positions["last_price"].tolist() == [120.0]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), [
+    ("close", -1.0, r"close must be > 0, got -1\.0 \(row 2, asset 1\); NaN says that there is no price"),
+    ("open", 0.0, r"open must be > 0, got 0\.0 \(row 2, asset 1\)"),
+    ("high", math.inf, r"high must be finite, got inf \(row 2, asset 1\)")])
+def test_what_is_no_price_is_refused(name, value, message):
+    tables = {each: np.full((4, 2), 100.0) for each in ("close", "open", "high", "low")}
+    tables[name][2, 1] = value
+    with pytest.raises(bt.DataError, match=message):
+        bt.track_trades({"fill_bar": [0], "units": [1.0], "price": [100.0], "asset": [0]}, **tables)
+    with pytest.raises(bt.DataError, match=r"close must be > 0, got -3\.0 \(row 1\)|asset 'B'"):
+        bt.track_trades(GOOD, close=[100.0, -3.0])
+
+
+def test_what_was_written_off_has_no_price():
+    ledger = {"fill_bar": [0, 3], "units": [2.0, -2.0], "price": [100.0, 0.0], "reason": ["", "delisted"],
+              "moment": ["close", "open"]}
+    close = [100.0, 90.0, 95.0, np.nan]
+    trade = bt.track_trades(ledger, close=close).table.iloc[0]
+    assert (trade.exit_reason, trade.net_profit, trade["return"], trade.mae) == ("delisted", -200.0, -1.0, -200.0)
+    assert trade.exit_bar == 3
+    with pytest.raises(bt.InputError, match=r"ledger column 'price' must be finite and > 0, got 0\.0 \(row 1\)"):
+        bt.track_trades(ledger | {"reason": ["", "stop"]}, close=close)
 
 
 def test_what_trades_say_of_themselves():

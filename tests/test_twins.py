@@ -131,7 +131,7 @@ def test_trades_of_any_ledger_agree_to_the_last_bit(seed, with_extremes):
 
 
 #: What a twin is made of, below first.
-PARTS = {"signals": ["_book", "_events", "signals"], "trades": ["trades"], "portfolio": ["portfolio"]}
+PARTS = {"signals": ["_book", "_events", "signals"], "trades": ["trades"], "portfolio": ["_orders", "portfolio"]}
 
 
 def pure_source(part):

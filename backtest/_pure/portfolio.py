@@ -2,11 +2,12 @@
 
 The order of events on a bar, once and for all:
 
-1. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
-2. at the close, borrowed units are paid for and the book is valued;
-3. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
+1. positions in assets whose prices have ended, if they are written off, are closed at 0;
+2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
+3. at the close, borrowed units are paid for and the book is valued;
+4. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
    here, nothing goes on waiting, and the book is valued again;
-4. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
+5. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
 
 Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``targets`` (``portfolio.Targets``) and
 ``settings`` (``portfolio.Settings``).
@@ -17,18 +18,10 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure.trades import DUST, LANES, _apply, _in_order, _see, _Totals
+from backtest._pure._orders import CLOSE, INF, NAN, OPEN, Orders, is_price
+from backtest._pure.trades import LANES, _apply, _in_order, _see, _Totals
 
-OPEN, CLOSE = 0, 2
-NONE, SIGNAL, REVERSE, BUST = 0, 1, 2, 8
-
-NAN = float("nan")
-INF = float("inf")
-
-#: An order counts if its value is more than this share of what sizes it.
-LEAST_ORDER = 1e-12
-#: Halvings of the scale that leaves room for costs: down to neighbouring floats.
-HALVINGS = 60
+NONE, SIGNAL, REVERSE, BUST, DELISTED = 0, 1, 2, 8, 9
 
 
 def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
@@ -51,7 +44,7 @@ def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, su
 
 
 def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_sums: Any, account: Any, waiting: Any,
-           ledger: Any) -> tuple[int, int]:
+           units: Any, ledger: Any) -> tuple[int, int]:
     """Replay one book and record what it did.
 
     Parameters
@@ -68,13 +61,15 @@ def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_
         Output: value, cash and value of all positions regardless of sign, at each close.
     waiting : ndarray of float64, shape (n_assets,)
         Output: targets that still waited for a price when the bars ended; NaN of assets that did not.
+    units : ndarray of float64, shape (n_assets,)
+        Output: units held when the bars ended.
     ledger : ndarray of FILL
         Output; room for every fill (``sums["n_fills"]``), or empty.
 
     Returns
     -------
     n_fills, decision_bar : int
-        Orders executed; the bar whose close decided what is still waiting, -1 if none did.
+        Orders executed, positions written off included; the bar whose close decided what is still waiting, -1 if none did.
     """
     book = _Book(_Market(prices), targets, settings, row)
     book.follows = True
@@ -82,21 +77,22 @@ def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_
     _replay(book, account)
     book.write(sums[0])
     book.totals.write(trade_sums)
-    waiting[:] = book.waiting
+    waiting[:], units[:] = book.waiting, book.units
     return book.n_fills, book.decision_bar
 
 
-def are_prices(values: Any) -> bool:
-    """Whether every value is a price: finite and > 0.
+def are_prices(values: Any, least: float, most: float) -> bool:
+    """Whether every value is a price: ``least`` to ``most``.
 
     Parameters
     ----------
     values : ndarray of float64, shape (n_bars, n_assets)
+    least, most : float
     """
-    return all(_is_price(value) for row in values.tolist() for value in row)
+    return all(least <= value <= most for row in values.tolist() for value in row)
 
 
-def find_events(weights: Any, bars: Any) -> tuple[int, int]:
+def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, int]:
     """Rows that decide: those that are finite throughout; the others are NaN throughout.
 
     Parameters
@@ -104,20 +100,27 @@ def find_events(weights: Any, bars: Any) -> tuple[int, int]:
     weights : ndarray of float64, shape (n_bars, n_assets)
     bars : ndarray of int64, shape (n_bars,)
         Output: the rows, ascending.
+    max_gross : float
+        What the weights of an event should add up to at most, regardless of sign.
 
     Returns
     -------
-    n_events, row : int
-        How many there are; the first row that is neither, or -1.
+    n_events, row, heavy : int
+        How many there are; the first row that is neither, or -1; the first event whose weights add up to more, or -1.
     """
-    n_events = 0
+    n_events, heavy = 0, -1
     for row, values in enumerate(weights.tolist()):
         if all(abs(value) < INF for value in values):
             bars[n_events] = row
             n_events += 1
+            gross = [0.0] * LANES
+            for asset, value in enumerate(values):
+                gross[asset % LANES] += abs(value)
+            if heavy < 0 and _in_order(gross) > max_gross:
+                heavy = row
         elif not all(value != value for value in values):
-            return n_events, row
-    return n_events, -1
+            return n_events, row, heavy
+    return n_events, -1, heavy
 
 
 class _Market:
@@ -125,11 +128,12 @@ class _Market:
 
     def __init__(self, prices: Any) -> None:
         self.quotes, self.marks = prices.quotes.tolist(), prices.marks.tolist()
+        self.ends = list(zip(prices.end_bars.tolist(), prices.end_assets.tolist(), strict=True))
         self.times = prices.times.tolist()
         self.extremes = [(high, low) for high, low in zip(prices.high.tolist(), prices.low.tolist(), strict=True)]
 
 
-class _Book:
+class _Book(Orders):
     """The account of one book while its bars pass."""
 
     def __init__(self, market: _Market, targets: Any, settings: Any, row: int) -> None:
@@ -143,6 +147,7 @@ class _Book:
         self.cash = float(settings.start_value)
         self.units = [0.0] * self.n_assets
         self.waiting = [NAN] * self.n_assets
+        self.wanted = self.waiting  # targets of the last event
         self.decision_bar = -1
         self.positions: list[dict[str, Any]] = [
             {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets]
@@ -157,65 +162,6 @@ class _Book:
         self.traded, self.paid = [0.0] * LANES, [0.0] * LANES
         self.best_trade, self.worst_trade = -INF, INF
 
-    def value_at(self, prices: list[float]) -> tuple[float, float]:
-        """Value of the positions, and the same regardless of sign."""
-        positions, gross = [0.0] * LANES, [0.0] * LANES
-        for asset in self.assets:
-            value = self.units[asset] * prices[asset]
-            positions[asset % LANES] += value
-            gross[asset % LANES] += abs(value)
-        return _in_order(positions), _in_order(gross)
-
-    def fill_prices(self, bar: int, moment: int) -> list[float]:
-        """What assets are valued at when orders fill: quotes, and the last valid price of assets without one."""
-        before = self.market.marks[bar] if moment == CLOSE else self.market.marks[bar - 1]
-        return [quote if _is_price(quote) else mark for quote, mark in zip(self.market.quotes[bar], before, strict=True)]
-
-    def order(self, asset: int, target: float, base: float, quote: float) -> float:
-        """Units to trade for a target; 0 if the order is too small to count."""
-        before = self.units[asset]
-        order = target * base / quote - before
-        after = before + order
-        if abs(after) <= DUST * (abs(order) if abs(order) > abs(before) else abs(before)):
-            order = -before  # a rounding error is no position
-        return order if abs(order) * quote > LEAST_ORDER * base else 0.0
-
-    def price(self, order: float, quote: float) -> float:
-        """What an order pays: the quote and slippage."""
-        slippage: float = self.settings.slippage
-        return quote * (1.0 + slippage) if order > 0.0 else quote * (1.0 - slippage)
-
-    def scale(self, bar: int, base: float) -> float:
-        """Share of the targets that leaves room for their costs: cash does not sink below 0, or below what they ask for."""
-        cash = self.cash
-        for asset in self.assets:
-            quote = self.market.quotes[bar][asset]
-            if self.waiting[asset] == self.waiting[asset] and _is_price(quote):
-                cash -= self.order(asset, self.waiting[asset], base, quote) * quote
-        least = cash if cash < 0.0 else 0.0
-        if self.cash_after(bar, base, 1.0) >= least or self.cash_after(bar, base, 0.0) < least:
-            return 1.0
-        low, high = 0.0, 1.0
-        for _ in range(HALVINGS):
-            middle = 0.5 * (low + high)
-            if self.cash_after(bar, base, middle) >= least:
-                low = middle
-            else:
-                high = middle
-        return low
-
-    def cash_after(self, bar: int, base: float, scale: float) -> float:
-        """Cash after the orders of scaled targets and their costs."""
-        cash = self.cash
-        for asset in self.assets:
-            quote = self.market.quotes[bar][asset]
-            if self.waiting[asset] == self.waiting[asset] and _is_price(quote):
-                order = self.order(asset, self.waiting[asset] * scale, base, quote)
-                if order != 0.0:
-                    price = self.price(order, quote)
-                    cash = cash - (order * price + order_cost(self.settings, abs(order), price))
-        return cash
-
     def rebalance(self, bar: int, moment: int) -> None:
         """Trade what waits and has a price."""
         prices, quotes = self.fill_prices(bar, moment), self.market.quotes[bar]
@@ -223,27 +169,39 @@ class _Book:
         if not value > 0.0:
             return  # nothing is left to size orders by; the close decides whether this is a bust
         base = value if self.settings.reinvest else float(self.settings.start_value)
-        scale = self.scale(bar, base) if self.settings.reserve_costs else 1.0
+        is_stuck = self.is_stuck(bar)
+        scale = self.scale(bar, base) if self.settings.reserve_costs and not is_stuck else 1.0
+        orders = [0.0] * self.n_assets
         for asset in self.assets:
             target = self.waiting[asset]
             if target != target:
                 continue
-            if not _is_price(quotes[asset]):
+            if not is_price(quotes[asset]):
                 if target == 0.0 and self.units[asset] == 0.0:
                     self.waiting[asset] = NAN  # nothing to trade
                 continue
             self.waiting[asset] = NAN
-            order = self.order(asset, target * scale, base, quotes[asset])
-            if order != 0.0:
-                self.trade(asset, order, self.price(order, quotes[asset]), bar, moment, NONE, value)
+            orders[asset] = self.order(asset, target * scale, base, quotes[asset])
+        if is_stuck:
+            self.limit(orders, bar, base)
+        for asset in self.assets:
+            if orders[asset] != 0.0:
+                self.trade(asset, orders[asset], self.price(orders[asset], quotes[asset]), bar, moment, NONE, value)
         if all(target != target for target in self.waiting):
             self.decision_bar = -1
+
+    def write_off(self, asset: int, bar: int) -> None:
+        """A position in an asset whose prices have ended is worth nothing; nothing is paid for that."""
+        if self.units[asset] != 0.0:
+            waits_since, self.decision_bar = self.decision_bar, bar
+            self.trade(asset, -self.units[asset], 0.0, bar, OPEN, DELISTED, self.last_value)
+            self.decision_bar = waits_since
 
     def trade(self, asset: int, units: float, price: float, bar: int, moment: int, reason: int, value: float) -> None:
         """One order: cash, position, trade, sums, ledger."""
         position = self.positions[asset]
         before = self.units[asset]
-        cost = order_cost(self.settings, abs(units), price)
+        cost = order_cost(self.settings, abs(units), price) if reason != DELISTED else 0.0
         cash_before = self.cash
         self.cash = cash_before - (units * price + cost)
         self.units[asset] = before + units
@@ -352,21 +310,21 @@ class _Book:
             sums[name] = self.totals.get(of)
 
 
-def _is_price(quote: float) -> bool:
-    return 0.0 < quote < INF
-
-
 def _replay(book: _Book, account: Any) -> None:
     settings = book.settings
     first, last = settings.first, settings.last
     events = [(bar, row) for row, bar in enumerate(book.event_bars) if first <= bar < last]
-    is_bust, event = False, 0
+    ends = [(bar, asset) for bar, asset in book.market.ends if first <= bar < last]
+    is_bust, event, ending = False, 0, 0
     for bar in range(first, last):
         if is_bust:
             book.mark(0.0)
             if account is not None:
                 account[:, bar - first] = 0.0
             continue
+        while ending < len(ends) and ends[ending][0] == bar:
+            book.write_off(ends[ending][1], bar)
+            ending += 1
         if book.decision_bar >= 0:
             book.rebalance(bar, OPEN)
         if settings.borrow_per_bar != 0.0:
@@ -377,7 +335,8 @@ def _replay(book: _Book, account: Any) -> None:
         value = book.cash + positions
         if event < len(events) and events[event][0] == bar:
             if value > 0.0:
-                book.waiting, book.decision_bar = book.targets[events[event][1]].tolist(), bar
+                book.wanted, book.decision_bar = book.targets[events[event][1]].tolist(), bar
+                book.waiting = book.wanted.copy()
                 if settings.fills_at_close:
                     book.rebalance(bar, CLOSE)
                     book.waiting, book.decision_bar = [NAN] * book.n_assets, -1

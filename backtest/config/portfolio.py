@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
 DATA = ("samples", "files", "close", "open", "high", "low", "weights", *KEYS)
 RULE = ("name", "every", "version")
-PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window")
+PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window", "delisted",
+             "delisted_after", "max_gross")
 SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout",
           "store")
 EXAMPLE = """\
@@ -51,6 +52,9 @@ slippage = 0.0002
 [portfolio]
 fill = "next_open"              # or "close"
 start_value = 100000.0
+# delisted = "write_off"         # where prices end while others go on: worth 0; "keep" (default) values at the last price
+# delisted_after = 5             # bars without a price after which an asset is written off
+# max_gross = 10.0               # weights of an event that add up to more are refused
 window = [251, 3270]            # the same bars for every look-back; several: [[251, 1700], [1700, 3270]], ranked by aggregate
 
 [search]

@@ -19,12 +19,12 @@ from backtest._checks import (
     Frozen,
     InputError,
     as_array,
-    check_prices,
     choice,
     flag,
     fraction,
     matrix,
     number,
+    price_bounds,
     vector,
     whole,
 )
@@ -195,7 +195,7 @@ class _LevelProblem(Frozen):
             given = as_array("reference", reference)
             given = np.broadcast_to(given, (self.n_bars,)) if given.ndim == 0 else given
             against = vector("reference", given, length=self.n_bars)
-            check_prices("reference", against, InputError)
+            price_bounds("reference", against, InputError)
         high = against * (1.0 + np.clip(self._high_pred + h, 0.0, 10.0))
         low = against * (1.0 + np.clip(self._low_pred + l, -1.0, 0.0))
         if tick is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, as_array, check_prices, number, vector
+from backtest._checks import DataError, InputError, as_array, number, price_bounds, vector
 from backtest._said import shown
 from backtest.compute.threads import run_rows
 from backtest.labels import check_alike, check_beside
@@ -160,7 +160,7 @@ def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predi
 def _prices(name: str, value: ArrayLike, n_bars: int | None) -> Floats:
     price = vector(name, value, length=n_bars, error=DataError)
     refuse(price <= 0.0, name, "must hold prices > 0", price)
-    check_prices(name, price)
+    price_bounds(name, price)
     return price
 
 

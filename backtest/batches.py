@@ -1,0 +1,137 @@
+"""Books of a batch: a rule's weights for each candidate, replayed block by block on threads, and their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest import _backend
+from backtest._checks import InputError, ObjectiveError
+from backtest._said import said, shown
+from backtest.compute.threads import run_rows, thread_count
+from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.periods import Periods
+from backtest.portfolio import MAX_GROSS, Events, Floats, Market, Prices, Rule, Rules, Settings, Targets
+from backtest.space import Space
+
+#: Bound of the targets that books of one kernel call bring along.
+BLOCK_BYTES = 32 << 20
+#: Measured: microseconds per bar and asset of a book that trades weekly.
+CELL_US = 0.006
+
+
+class Evaluator:
+    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them.
+
+    Parameters
+    ----------
+    rule : callable
+        ``rule(params) -> weights``: target weights for every bar and asset, as :func:`backtest.simulate` takes them.
+    space : Space
+        What the batch's columns hold.
+    market : Market
+    rules : Rules
+        Checked.
+    rebalance : array_like of bool, optional
+    max_gross : float
+        What weights of an event may add up to, regardless of sign.
+    metrics : sequence of str
+        Columns of the scores.
+    n_threads : int, optional
+
+    Notes
+    -----
+    Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
+    """
+
+    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, *, rebalance: Any = None,
+                 max_gross: float = MAX_GROSS, metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
+        if not callable(rule):
+            raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
+        self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
+        self.max_gross = max_gross
+        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.prices = market.prices(rules.fill)
+        if rebalance is not None:
+            market.mask(rebalance)  # refused here, it is not the rule's fault
+
+    def bounds(self, window: slice | None) -> tuple[int, int]:
+        """First bar of a window, and one past its last."""
+        return self.market.bounds(window)
+
+    def context(self, window: slice | None = None) -> Context:
+        """What turns sums into metrics."""
+        return self.market.context(self.rules, window)
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, and why."""
+        return self.market.periods(self.rules)
+
+    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
+        """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.
+
+        Parameters
+        ----------
+        batch : ndarray of float64, shape (n_candidates, n_params)
+            As :meth:`backtest.Space.candidates` gives it.
+        windows : sequence of slice or None
+            Trade inside these bars only.
+
+        Returns
+        -------
+        list of ndarray of float64, shape (n_candidates, n_metrics)
+        """
+        settings = [self.market.settings(self.rules, window) for window in windows]
+        sums = [np.zeros(len(batch), dtype=SUMS) for _ in windows]
+        for start, books in self._blocks(batch):
+            for each, found in zip(settings, sums, strict=True):
+                evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
+        return [sweep_metrics(self.metrics, found, self.context(window)) for window, found in zip(windows, sums, strict=True)]
+
+    def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
+        """Books of a batch and the number of the first, in blocks of bounded size."""
+        start, held, books = 0, 0, list[Events]()
+        for row in batch:
+            books.append(self.events(self.space.decode(row)))
+            held += books[-1][0].nbytes
+            if held >= BLOCK_BYTES:
+                yield start, books
+                start, held, books = start + len(books), 0, []
+        if books:
+            yield start, books
+
+    def events(self, params: Mapping[str, Any]) -> Events:
+        """Target weights of a candidate, and the bars that decide on them."""
+        try:
+            weights = self.rule(params)
+        except Exception as error:
+            raise ObjectiveError(f"rule failed at {params}: {said(error)}", dict(params)) from error
+        try:
+            return self.market.events(weights, self.rebalance, self.max_gross)
+        except InputError as error:
+            raise ObjectiveError(f"rule at {params}: {error}", dict(params)) from error
+
+
+def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int,
+                   sums: NDArray[Any]) -> None:
+    """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
+    targets = joined(books)
+    evaluate = _backend.kernel("portfolio").evaluate
+
+    def work(start: int, stop: int) -> None:
+        evaluate(prices, targets, settings, start, stop, sums)
+
+    run_rows(work, len(books), n_threads, CELL_US * (settings.last - settings.first) * prices.marks.shape[1])
+
+
+def joined(books: Sequence[Events]) -> Targets:
+    """The events of several books in one table."""
+    if len(books) == 1:
+        return Targets(*books[0], np.array([0, len(books[0][1])], dtype=np.int64))
+    first_event = np.zeros(len(books) + 1, dtype=np.int64)
+    np.cumsum([len(bars) for _, bars in books], out=first_event[1:])
+    return Targets(np.concatenate([weights for weights, _ in books]), np.concatenate([bars for _, bars in books]), first_event)

@@ -1,0 +1,97 @@
+"""Prices that are missing: what assets are valued at, whose prices end, and what is worth nothing from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: At most so many assets are named in a warning.
+NAMED = 5
+#: Rows of weights that are looked at together.
+CHUNK = 64
+
+
+class Endings:
+    """On which bars each asset has a price, an open or a close.
+
+    A bar on which nobody has one is no trading day, and counts for nothing.
+
+    Attributes
+    ----------
+    there : ndarray of bool, shape (n_bars, n_assets)
+    """
+
+    def __init__(self, close: Floats, open: Floats | None) -> None:
+        self.there = _is_price(close) if open is None else _is_price(close) | _is_price(open)
+        #: Bars up to each one on which somebody has a price.
+        self.days: Ints = np.cumsum(self.there.any(axis=1))
+        n_bars = len(close)
+        #: Last bar of each asset with a price; -1: none.
+        self.last: Ints = np.where(self.there.any(axis=0), n_bars - 1 - self.there[::-1].argmax(axis=0), -1)
+
+    def marks(self, close: Floats, open: Floats | None) -> Floats:
+        """At each close the last valid price, an open or a close; 0 before the first."""
+        marks = close if open is None else np.where(_is_price(close), close, open)  # a bar without a close may have had an open
+        rows = np.where(self.there, np.arange(len(close))[:, None], -1)
+        np.maximum.accumulate(rows, axis=0, out=rows)
+        marks = np.take_along_axis(marks, np.maximum(rows, 0), axis=0)
+        marks[rows < 0] = 0.0
+        return np.ascontiguousarray(marks)
+
+    def written_off(self, after: int) -> tuple[Ints, Ints]:
+        """Bars from which on assets are worth nothing, ascending, and these assets.
+
+        That is the bar after the last price of an asset, if others have prices on ``after`` bars from there on, one at least.
+        """
+        missing = self.days[-1] - self.days[self.last]
+        assets = np.flatnonzero((self.last >= 0) & (missing >= max(after, 1)))
+        assets = assets[np.argsort(self.last[assets], kind="stable")]
+        return self.last[assets] + 1, assets.astype(np.int64)
+
+    def is_news(self, asset: int, bar: int) -> bool:
+        """Whether an asset has had no price for longer, up to this bar, than ever before: a weekend is no end."""
+        priced = np.flatnonzero(self.there[: bar + 1, asset])
+        if not len(priced):
+            return False
+        days = self.days[priced]
+        return bool(self.days[bar] - days[-1] > (np.diff(days) - 1).max(initial=0))
+
+    def news(self, assets: Iterable[int], bar: int, labels: Sequence[Any]) -> str:
+        """Those of some assets that are news, and where their prices ended, in words; none is empty."""
+        return listed([f"{labels[asset]!r} at bar {np.flatnonzero(self.there[: bar + 1, asset])[-1]}" for asset in assets
+                       if self.is_news(asset, bar)])
+
+
+def never_weighted(targets: Floats, endings: Endings | None, bars: Ints) -> list[int]:
+    """Assets that have a price on some of these bars, and weight 0 on all of them; none if nothing is weighted at all.
+
+    ``targets`` are (n_bars, n_assets).
+    """
+    if not len(targets) or targets[-1].all():
+        return []
+    never = np.ones(targets.shape[1], dtype=bool)
+    for row in range(len(targets), 0, -CHUNK):  # from the end: rules with a look-back begin with zeros
+        never &= ~targets[max(row - CHUNK, 0) : row].any(axis=0)
+        if not never.any():
+            return []
+    if never.all():
+        return []
+    if endings is not None:
+        never &= endings.there[bars].any(axis=0)
+    found: list[int] = np.flatnonzero(never).tolist()
+    return found
+
+
+def listed(words: list[str]) -> str:
+    """Some of them, and how many more there are."""
+    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
+
+
+def _is_price(values: Floats) -> NDArray[np.bool_]:
+    return (values > 0) & (values < np.inf)
