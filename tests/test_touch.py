@@ -197,7 +197,8 @@ def test_nothing_is_said_where_all_is_paid_and_a_batch_is_as_it_was():
 # --- fractions -----------------------------------------------------------------------------------------------------------
 
 
-UP, DOWN = (rules.crosses_above(lines.close, lines.sma(lines.close, 5)), rules.crosses_below(lines.close, lines.sma(lines.close, 5)))
+MEAN = lines.sma(lines.close, 5)
+UP, DOWN = rules.crosses_above(lines.close, MEAN), rules.crosses_below(lines.close, MEAN)
 #: Entries, what is refused for them.
 SIDES = {"long": ({"enter_long": UP}, {"stop_loss", "trailing_stop"}), "short": ({"enter_short": DOWN}, {"take_profit"}),
          "both": ({"enter_long": UP, "enter_short": DOWN}, {"stop_loss", "trailing_stop", "take_profit"})}
@@ -262,8 +263,8 @@ def test_a_line_that_cannot_be_touched_is_counted_in_one_warning():
     with pytest.warns(bt.NumericsWarning) as caught:
         bt.evaluate(bars, strategy, {"k": [0.5, 2.0, 3.0]}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
     assert [str(each.message) for each in caught] == [
-        "stop_loss = k / close (k = 2.0) is >= 1 on 2 of 10 bars (first: row 0): a level that is never touched; so are 3 values of "
-        "1 other lines"]
+        "stop_loss = k / close (k = 2.0) is >= 1 on 2 of 10 bars (first: row 0): a level that is never touched; so are 3 values "
+        "of 1 other lines"]
     short = rules.Strategy(enter_short=lines.close > 0, stop_loss=bt.param("k") / lines.close)
     bt.run(bars, short, {"k": 3.0}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
 
