@@ -75,8 +75,9 @@ class Run:
         if self.n_unaffordable:
             bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
             n_entries = self.n_unaffordable + int(np.count_nonzero(self.ledger["position_before"] == 0))
-            warnings.warn(f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the first was "
-                          f"decided at the close of bar {bar} (run.orders lists them as unaffordable)", NumericsWarning, stacklevel=4)
+            warnings.warn(f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
+                          f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)", NumericsWarning,
+                          stacklevel=4)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())

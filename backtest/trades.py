@@ -38,9 +38,9 @@ FILL = np.dtype([
 TRADE = np.dtype([
     ("asset", _INT), ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("exit_bar", _INT), ("units", _FLOAT),
     ("entry_price", _FLOAT), ("exit_price", _FLOAT), ("stop", _FLOAT), ("target", _FLOAT), ("trail", _FLOAT),
-    ("entry_value", _FLOAT), ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT), ("net_profit", _FLOAT),
-    ("return_", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("is_uncertain", _INT), ("reason", _INT), ("ambiguous", _INT),
-    ("equity", _FLOAT), ("written_off", _FLOAT)])
+    ("entry_value", _FLOAT), ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT),
+    ("net_profit", _FLOAT), ("return_", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("is_uncertain", _INT), ("reason", _INT),
+    ("ambiguous", _INT), ("equity", _FLOAT), ("written_off", _FLOAT)])
 #: One open position; the struct Position.
 POSITION = np.dtype([
     ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("bar", _INT), ("moment", _INT), ("units", _FLOAT),

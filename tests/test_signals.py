@@ -362,8 +362,8 @@ def against_oracle(bars, signals, levels, costs, execution):
     constant = {name: None if value is None else [value] * n for name, value in
                 (("stop", levels["stop_loss"]), ("target", levels["take_profit"]), ("trail", levels["trailing_stop"]))}
     filled = [np.zeros(n, dtype=bool) if signal is None else signal for signal in signals]
-    equity, trades, position, missed = trade_signals(bars, filled, costs, execution, first=execution.start, last=n, levels=constant,
-                                                     max_bars=levels["max_bars"])
+    equity, trades, position, missed = trade_signals(bars, filled, costs, execution, first=execution.start, last=n,
+                                                     levels=constant, max_bars=levels["max_bars"])
     listed = run.orders[run.orders["status"] == "unaffordable"]
     assert list(zip(listed["decision_bar"], listed["side"].map({"buy": 1, "sell": -1}), strict=True)) == missed
     np.testing.assert_allclose(run.equity, equity, rtol=1e-9, atol=1e-6)

@@ -160,8 +160,8 @@ def test_an_order_that_cannot_be_paid_is_listed_and_said_once(costs, execution):
     with pytest.warns(bt.NumericsWarning) as caught:
         run = run_of(bars, enter, None, enter if execution.get("sides") == "short" else None, None, costs=costs, **execution)
     assert [str(each.message) for each in caught] == [
-        "2 of 2 entries could not be paid for, or came to no unit; the first was decided at the close of bar 1 (run.orders lists "
-        "them as unaffordable)"]
+        "2 of 2 entries could not be paid for, or came to no unit; the first was decided at the close of bar 1 (run.orders "
+        "lists them as unaffordable)"]
     orders = run.orders
     assert (run.n_unaffordable, len(run.trades)) == (2, 0)
     side = "sell" if execution.get("sides") == "short" else "buy"
@@ -173,7 +173,7 @@ def test_an_order_that_cannot_be_paid_is_listed_and_said_once(costs, execution):
 
 @pytest.mark.usefixtures("backend")
 def test_orders_are_in_order_whatever_became_of_them():
-    """The short that a reversal asks for costs more than is left; the long before and after it do not, the last decision waits."""
+    """The short that a reversal asks for costs more than is left, the longs before and after it do not, the last one waits."""
     bars = bars_of([QUIET, QUIET, (50, 51, 49, 50), (40, 41, 39, 40), (4, 5, 3, 4), (4, 5, 3, 4)])
     with pytest.warns(bt.NumericsWarning, match=r"1 of 3 entries could not be paid for.*close of bar 1 "):
         run = run_of(bars, at(6, 0, 3), None, at(6, 1, 5), whole_units=True, cash=190.0, costs=bt.Costs(fee_rate=0, fixed=45))
@@ -197,7 +197,8 @@ def test_nothing_is_said_where_all_is_paid_and_a_batch_is_as_it_was():
 # --- fractions -----------------------------------------------------------------------------------------------------------
 
 
-UP, DOWN = (rules.crosses_above(lines.close, lines.sma(lines.close, 5)), rules.crosses_below(lines.close, lines.sma(lines.close, 5)))
+MEAN = lines.sma(lines.close, 5)
+UP, DOWN = rules.crosses_above(lines.close, MEAN), rules.crosses_below(lines.close, MEAN)
 #: Entries, what is refused for them.
 SIDES = {"long": ({"enter_long": UP}, {"stop_loss", "trailing_stop"}), "short": ({"enter_short": DOWN}, {"take_profit"}),
          "both": ({"enter_long": UP, "enter_short": DOWN}, {"stop_loss", "trailing_stop", "take_profit"})}
@@ -223,8 +224,8 @@ def test_a_level_of_all_of_the_price_is_refused_where_it_can_never_be_touched(si
         if level not in refused:
             call()
             continue
-        with pytest.raises(bt.InputError, match=rf"{level}.* must be < 1 where (long|short)s are traded \(a fraction: 0.05 for 5 %\), "
-                                                r"got (5\.0|1|1\.0|1\.5|2\.0)$"):
+        with pytest.raises(bt.InputError, match=rf"{level}.* must be < 1 where (long|short)s are traded "
+                                                r"\(a fraction: 0.05 for 5 %\), got (5\.0|1|1\.0|1\.5|2\.0)$"):
             call()
 
 
@@ -262,8 +263,8 @@ def test_a_line_that_cannot_be_touched_is_counted_in_one_warning():
     with pytest.warns(bt.NumericsWarning) as caught:
         bt.evaluate(bars, strategy, {"k": [0.5, 2.0, 3.0]}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
     assert [str(each.message) for each in caught] == [
-        "stop_loss = k / close (k = 2.0) is >= 1 on 2 of 10 bars (first: row 0): a level that is never touched; so are 3 values of 1 "
-        "other lines"]
+        "stop_loss = k / close (k = 2.0) is >= 1 on 2 of 10 bars (first: row 0): a level that is never touched; so are 3 values "
+        "of 1 other lines"]
     short = rules.Strategy(enter_short=lines.close > 0, stop_loss=bt.param("k") / lines.close)
     bt.run(bars, short, {"k": 3.0}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
 

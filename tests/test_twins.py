@@ -62,7 +62,8 @@ def same_bits(left, right):
 
 def replayed(bars, strategy, costs, execution):
     run = bt.run(bars, strategy, costs=costs, execution=execution)
-    return run, [run.sums, run.ledger, run._equity, run._units, run._unaffordable, run.tracked.records, run.tracked.positions, run.tracked.sums()]
+    return run, [run.sums, run.ledger, run._equity, run._units, run._unaffordable,
+                 run.tracked.records, run.tracked.positions, run.tracked.sums()]
 
 
 @given(cases())

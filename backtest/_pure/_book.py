@@ -185,7 +185,7 @@ class Book:
             self.leave(clipped(level, low, high), bar, INSIDE, reason, int(reached))
         elif reached:
             self.leave(clipped(target, low, high), bar, INSIDE, TARGET, int(stopped))
-        return stopped or reached
+        return bool(stopped or reached)
 
     def decide(self, bar: int) -> None:
         """What the conditions at the close of ``bar`` ask for."""
