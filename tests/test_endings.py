@@ -250,8 +250,8 @@ SUMMED = ("end_equity", "sum_return", "sum_return_2", "sum_downside_2", "max_dra
           "lost", "sum_trade_return_2")
 ADDED = ("n_trades", "costs", "net_profit", "won", "lost", "sum_mfe", "sum_mae", "longest_losing_streak")
 FILLED = ("decision_bar", "fill_bar", "asset", "units", "price", "cost", "cash_after", "position_after", "reason")
-TRADED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "entry_cost", "borrow_cost", "net_profit", "return_", "mfe",
-          "mae")
+TRADED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "entry_cost", "borrow_cost", "net_profit", "return_",
+          "mfe", "mae")
 
 
 def lattice_book(seed):
@@ -281,7 +281,8 @@ def test_books_with_all_their_prices_are_what_they_were():
     for seed in range(24):
         book = simulated(*lattice_book(seed))
         digest.update(book._account.tobytes())
-        for table, names in ((book.sums, SUMMED), (book._trade_sums, ADDED), (book.fills, FILLED), (book.tracked.records, TRADED)):
+        trades = book.tracked.records
+        for table, names in ((book.sums, SUMMED), (book._trade_sums, ADDED), (book.fills, FILLED), (trades, TRADED)):
             for name in names:
                 digest.update(np.ascontiguousarray(table[name]).tobytes())
     assert digest.hexdigest() == "96d3068c5aac1d5eda5431e8697aa1f6fcbd964c02606d5461c922f3b6f77a30"
