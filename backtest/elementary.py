@@ -50,7 +50,9 @@ def tables() -> Tables:
     log2 = _log(2, 1)
     logs = [_halves(-_log(factor, 1 << FACTOR_BITS), GRAIN_BITS) for factor in factors]
     powers = [_halves(_exp(log2 * index // POWERS), 52) for index in range(POWERS)]
-    return Tables(np.array(factors) / (1 << FACTOR_BITS), *np.array(logs).T.copy(), *np.array(powers).T.copy(),
+    log_uppers, log_lowers = np.array(logs).T.copy()
+    power_uppers, power_lowers = np.array(powers).T.copy()
+    return Tables(np.array(factors) / (1 << FACTOR_BITS), log_uppers, log_lowers, power_uppers, power_lowers,
                   *_halves(log2, GRAIN_BITS), *_halves(log2 // POWERS, GRAIN_BITS))
 
 

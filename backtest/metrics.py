@@ -21,7 +21,7 @@ from backtest.elementary import power
 Floats = NDArray[np.float64]
 
 #: Part of every result's identity: raised whenever a result changes, even in its last bit.
-NUMERICS_VERSION = 3
+NUMERICS_VERSION = 4
 
 #: What one candidate leaves behind; the struct of the same name in ext/_records.pxd.
 SUMS = np.dtype([(name, np.float64) for name in (

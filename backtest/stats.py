@@ -133,7 +133,8 @@ class _Backtesting(_View):
         if is_dated:
             span = self.times[-1] - self.times[0]
             years = (span.days + span.seconds / 86400) / 365.25
-            found["CAGR [%]"] = (power(self.equity[-1] / self.equity[0], 1 / years)[()] - 1) * 100 if years else np.nan
+            growth = float(power(self.equity[-1] / self.equity[0], 1 / years)[()]) - 1 if years else np.nan
+            found["CAGR [%]"] = np.float64(growth * 100)
         worst = self._falls().max()
         log_equity, log_close = np.diff(log(self.equity)), np.diff(log(self.close))
         beta = np.nan

@@ -26,8 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Search over trading strategies on compiled kernels.\n\nStart with [bold]backtest optimize[/bold]: it runs an example "
-    "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted, 141 "
-    "whatever read the output has closed it, as head does.",
+    "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted, 141 where "
+    "what reads the output has closed it, as head does.",
 )
 store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look into a store of results.")
 app.add_typer(store_app, name="store")
