@@ -129,12 +129,11 @@ class _Backtesting(_View):
             downside = np.sqrt(np.mean(np.minimum(r, 0) ** 2)) if len(r) else np.nan
         yearly = power(1 + growth, periods)[()] - 1
         volatility = np.sqrt((power(deviation + (1 + growth) * (1 + growth), periods) - power(1 + growth, 2 * periods))[()])
-        found = {"Return (Ann.) [%]": yearly * 100, "Volatility (Ann.) [%]": volatility * 100}
+        found: dict[str, Any] = {"Return (Ann.) [%]": yearly * 100, "Volatility (Ann.) [%]": volatility * 100}
         if is_dated:
             span = self.times[-1] - self.times[0]
             years = (span.days + span.seconds / 86400) / 365.25
-            growth = float(power(self.equity[-1] / self.equity[0], 1 / years)[()]) - 1 if years else np.nan
-            found["CAGR [%]"] = np.float64(growth * 100)
+            found["CAGR [%]"] = (power(self.equity[-1] / self.equity[0], 1 / years)[()] - 1) * 100 if years else np.nan
         worst = self._falls().max()
         log_equity, log_close = np.diff(log(self.equity)), np.diff(log(self.close))
         beta = np.nan
