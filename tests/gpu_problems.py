@@ -11,7 +11,7 @@ def any_problem(seed):
     """One problem; 2 x 2 x 2 x 2 modes, both kinds of problem and all kinds of bars take turns, lengths from 0 on."""
     rng = np.random.default_rng([seed, 5])
     kind = KINDS[seed % len(KINDS)]
-    data = moves(int(rng.choice([0, 1, 2, 7, 31, 40, 70])), seed, kind)
+    data = moves(int(rng.choice([0, 1, 2, 7, 31, 40, 60])), seed, kind)
     wish = rules(seed, kind) | {"close_at_eod": bool(seed & 1), "intrabar": ("optimistic", "pessimistic")[seed >> 1 & 1],
                                 "fill_margin": 0.001 * (seed >> 2 & 1)}
     return AlwaysOn(**always_on(data, seed), **wish) if seed >> 3 & 1 else Levels(**data, **wish)
@@ -19,12 +19,18 @@ def any_problem(seed):
 
 def size_of_terms(problem, points):
     """Sum of the absolute terms at each point."""
+    return scales(problem, points)[0]
+
+
+def scales(problem, points):
+    """At each point the sum of the absolute terms, and that of the amounts whose difference a term is, of rows that fill."""
     out = np.empty((len(problem._rows), 6))
-    sizes = []
-    for high, low in points:
+    sizes = np.empty((2, len(points)))
+    for place, (high, low) in enumerate(points):
         _backend.kernel("levels").replay(problem._rows, problem.fee_rate, problem._pessimistic, high, low, 0, len(out), out)
-        sizes.append(np.abs(out[:, 5]).sum())
-    return np.array(sizes)
+        amounts = problem._rows[:, 6] * (np.abs(out[:, 0]) + np.abs(out[:, 1]) + problem.fee_rate)
+        sizes[:, place] = np.abs(out[:, 5]).sum(), np.nansum(amounts)
+    return sizes
 
 
 def distance(problem, points):

@@ -6,11 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from gpu_problems import any_problem, distance, size_of_terms
+from gpu_problems import any_problem, distance, scales, size_of_terms
 
 import backtest as bt
 
 torch = pytest.importorskip("torch", reason="extra `gpu` is not installed")
+torch.set_num_threads(1)  # tensors are small: threads would wait for each other
 HAS_CUDA = torch.cuda.is_available()
 if not HAS_CUDA:
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is first imported
@@ -79,8 +80,12 @@ def test_float32_agrees_where_nothing_is_near_its_level(way):
     clear = own((distance, problems), points, first) > 1e-6
     expected = own((lambda problem, mine: problem.profit(mine), problems), points, first)
     got = gpu.Problems(problems, way, "float32").ragged(points, first)
-    assert (np.abs(got - expected) <= 1e-5 * own((size_of_terms, problems), points, first))[clear].all()
-    assert clear.sum() > 300
+    terms = own((lambda problem, mine: scales(problem, mine)[0], problems), points, first)
+    amounts = own((lambda problem, mine: scales(problem, mine)[1], problems), points, first)
+    assert (np.abs(got - expected) <= 1e-6 * amounts)[clear].all()
+    kept = clear & (terms > 0.1 * amounts)  # where terms are small differences, no float32 is within 1e-5 of them
+    assert (np.abs(got - expected) <= 1e-5 * terms)[kept].all()
+    assert kept.sum() > 200
 
 
 @pytest.mark.parametrize("n_candidates", [1, 17, 65, 700])
@@ -304,6 +309,7 @@ for shape, kind in zip(fused.SHAPES[::2], ("fp64", "fp32")):
     whole = dict.fromkeys(("stride", "n_jobs", "n_out"), "i32")
     tables = {"column": "*" + kind, "edges": "*i64", "fees": "*" + kind, "jobs": "*i64", "points": "*fp64", "out": "*fp64"}
     fixed = {"CANDIDATES": shape.candidates, "ROWS": shape.rows, "STEPS": fused.STEPS}
+    assert all(fused._profit.params[fused._profit.arg_names.index(name)].do_not_specialize for name in whole)
     types = whole | tables | dict.fromkeys(fixed, "constexpr")
     ordered = {name: types[name] for name in fused._profit.arg_names}
     made = compile(ASTSource(fused._profit, ordered, fixed), target=GPUTarget("cuda", 90, 32), options={"num_warps": shape.warps})

@@ -18,6 +18,7 @@ from backtest.levels import together
 from backtest.search.lockstep import bytes_each, lockstep
 
 torch = pytest.importorskip("torch", reason="extra `gpu` is not installed")
+torch.set_num_threads(1)  # tensors are small: threads would wait for each other
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cpu":
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is first imported

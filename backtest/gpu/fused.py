@@ -78,7 +78,8 @@ def _leg(column, stride, begin, end, entry_offset, exit_offset, fee, total,
     return total
 
 
-@triton.jit
+# Lengths change from launch to launch: a kernel compiled anew for every kind of number would cost more than it scores.
+@triton.jit(do_not_specialize=["stride", "n_jobs", "n_out"])
 def _profit(column, stride, edges, fees, jobs, n_jobs, points, out, n_out,
             CANDIDATES: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr):
     kind = column.dtype.element_ty
@@ -128,9 +129,9 @@ def score(torch: Any, problems: Placed, jobs: NDArray[np.int64], points: Any, n_
     """
     shape = shape_for(int(jobs[3].max()))
     blocks = _blocks(jobs, shape.candidates)
-    if isinstance(points, np.ndarray):  # one transfer takes both
-        both = torch.from_numpy(np.concatenate([points.ravel(), blocks.ravel().view(np.float64)])).to(problems.device)
-        points, todo = both[: points.size], both[points.size :].view(torch.int64)
+    if isinstance(points, np.ndarray):  # one transfer takes both, each aligned to 16 bytes
+        both = torch.from_numpy(np.concatenate([blocks.ravel().view(np.float64), points.ravel()])).to(problems.device)
+        todo, points = both[: blocks.size].view(torch.int64), both[blocks.size :]
     else:
         todo = torch.from_numpy(blocks.ravel()).to(problems.device)
     n_blocks = blocks.shape[1]

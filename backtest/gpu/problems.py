@@ -33,8 +33,9 @@ class Problems:
     device : str or torch.device
         ``cuda``, ``cuda:1``, ``cpu``.
     dtype : {"float64", "float32"}
-        float64 is within 1e-12 of the sum of absolute terms.  float32 is within 1e-5 of it where no forecast plus offset
-        lies within 1e-6 of the level it is compared with; score winners again with :meth:`backtest.Levels.profit`.
+        float64 is within 1e-12 of the sum of absolute terms.  float32 is within 1e-6 of the amounts that terms are differences
+        of (entry, exit and fee of what fills), where no forecast plus offset lies within 1e-6 of the level it is compared with;
+        score winners again with :meth:`backtest.Levels.profit`.
 
     Raises
     ------
