@@ -104,11 +104,12 @@ class Bench:
         points = offsets(first[-1])
         mine = [(task, points[first[place] : first[place + 1]]) for place, task in enumerate(tasks)]
         expected = np.concatenate([task.profit(batch) for task, batch in mine])
-        sizes = dict(zip(("float64", "float32"), np.concatenate([scales(task, batch) for task, batch in mine], axis=1), strict=True))
+        terms, amounts = np.concatenate([scales(task, batch) for task, batch in mine], axis=1)
+        sizes = {"float64": terms, "float32": amounts}
         clear = np.concatenate([distance(task, batch) for task, batch in mine]) > 1e-6
-        table(f"**Parity**: {len(tasks)} problems, {len(points)} profits against the CPU kernel; error of float64 as a share of the "
-              "sum of absolute terms, of float32 of the amounts they are differences of", "way", "type", "largest error", "share",
-              "allowed")
+        table(f"**Parity**: {len(tasks)} problems, {len(points)} profits against the CPU kernel; error of float64 as a share of "
+              "the sum of absolute terms, of float32 of the amounts they are differences of", "way", "type", "largest error",
+              "share", "allowed")
         for way in (["fused", "torch"] if self.is_cuda else ["torch"]):
             for dtype, allowed in (("float64", 1e-12), ("float32", 1e-6)):
                 with asked_for(way):
@@ -125,7 +126,6 @@ class Bench:
         source = torch.ones((1 << 24) if self.small else (1 << 30), dtype=torch.uint8, device=self.device)
         target = torch.empty_like(source)
         found["bytes"] = 2 * len(source) / self.on_device(lambda: target.copy_(source))
-        del source, target
         table("**Ceilings**, measured", "what", "a second")
         row("bytes copied (read and written)", f"{found['bytes']:.3g}")
         if self.is_cuda:
@@ -161,8 +161,8 @@ class Bench:
 
     def break_even(self):
         """The batch from which on a call is faster than all cores."""
-        table(f"**Break-even**: candidates in one call from which on the device is ahead of {self.threads} threads; the rows lie there",
-              "bars", "type", "candidates", "call (ms)", "CPU (ms)")
+        table(f"**Break-even**: candidates in one call from which on the device is ahead of {self.threads} threads; the rows lie "
+              "there", "bars", "type", "candidates", "call (ms)", "CPU (ms)")
         for n_bars in (200, 2000) if self.small else (200, 2000, 20_000):
             task = problem(n_bars)
             for dtype in ("float64", "float32"):
@@ -171,10 +171,7 @@ class Bench:
                     batch = offsets(1 << power)
                     ours = seconds(lambda there=there, batch=batch: there.profit(batch), limit=0.1)
                     cpu = seconds(lambda task=task, batch=batch: task.profit(batch), limit=0.1)
-                    if ours < cpu:
-                        found = found or (len(batch), 1e3 * ours, 1e3 * cpu)
-                    else:
-                        found = None
+                    found = (found or (len(batch), 1e3 * ours, 1e3 * cpu)) if ours < cpu else None
                 row(n_bars, dtype, *(found or (f"none up to {len(batch)}", 1e3 * ours, 1e3 * cpu)))
 
     def jobs(self, until):
@@ -244,7 +241,7 @@ def main():
     bench = Bench(wish.device, small=not wish.device.startswith("cuda"))
     import torch
 
-    print(f"{gpu.report(wish.device)}; torch {torch.__version__}, {torch.get_num_threads()} threads; CPU: {_backend.backend()}, "
+    print(f"{gpu.report(wish.device)}; torch {torch.__version__}, threads {torch.get_num_threads()}; CPU: {_backend.backend()}, "
           f"{platform.processor() or platform.machine()}; Python {platform.python_version()}")
     bench.parity()
     ceilings = bench.ceilings()
