@@ -6,6 +6,7 @@ import os
 from typing import Any, NamedTuple
 
 from backtest._checks import BackendUnavailable, InputError, choice
+from backtest._said import shown
 
 DTYPES = ("float64", "float32")
 PATHS = ("auto", "fused", "torch")
@@ -40,19 +41,19 @@ def check(device: Any, dtype: str) -> Any:
     try:
         where = torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise InputError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}: {error}") from None
+        raise InputError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {shown(device)}: {error}") from None
     if where.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}")
+        raise InputError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {shown(device)}")
     if where.type == "cpu":
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise BackendUnavailable(
-            f"device {device!r} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'"
+            f"device {shown(device)} is not there: torch {torch.__version__} sees no CUDA device; pass device='cpu'"
         )
     count = torch.cuda.device_count()
     index = torch.cuda.current_device() if where.index is None else where.index
     if index >= count:
-        raise BackendUnavailable(f"device {device!r} is not there: torch {torch.__version__} sees {count} CUDA "
+        raise BackendUnavailable(f"device {shown(device)} is not there: torch {torch.__version__} sees {count} CUDA "
                                  f"device{'s' * (count != 1)}; pass device='cuda:0'")
     return torch.device("cuda", index)
 
