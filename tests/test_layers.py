@@ -17,7 +17,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["config", "weights", "optimize", "solve", "results", "strategies"],
-    ["gpu", "levels"],
+    ["levels", "gpu", "folded"],
     ["runs", "stats", "books", "allocation"],
     ["tables"],
     ["cells", "signals", "programs", "masks", "blocks", "batches", "portfolio", "endings"],
@@ -95,7 +95,7 @@ def imported_modules(path):
                 yield next(each for each in places if each.is_file())
 
 
-@pytest.mark.parametrize("folder", ["cli", "compute", "config", "files", "levels", "search", "study"])
+@pytest.mark.parametrize("folder", ["cli", "compute", "config", "files", "gpu", "levels", "search", "study"])
 def test_a_room_of_several_modules_has_no_circle(folder):
     inside = [path for path in modules() if room(path) == folder]
     arrows = {path: set(imported_modules(path)) & set(inside) for path in inside}

@@ -25,8 +25,16 @@ NOT_STARTED = "not started before the deadline"
 FAILED = "failed, see error"
 
 
+#: What runs many problems on a device: their list, the options, when to start no more, threads; gives (place, result).
+Search = Callable[[list[Any], dict[str, Any], float | None, int], Iterator[tuple[int, Any]]]
+
+
 class Problem(Protocol):
-    """What can be optimised here: :class:`Levels`, :class:`AlwaysOn`, or anything with their ``optimize``."""
+    """What can be optimised here: :class:`Levels`, :class:`AlwaysOn`, or anything with their ``optimize``.
+
+    What has a static method ``on_device(method, device, dtype)`` too may be optimised on a device; it gives a ``Search``, or None
+    where the method stays on the CPU.
+    """
 
     def optimize(self, method: str = ..., **options: Any) -> Any:
         """The best point, as a scipy OptimizeResult with the keys of :meth:`Levels.optimize`."""
@@ -34,7 +42,8 @@ class Problem(Protocol):
 
 def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, deadline: float | None = None,
                   on_error: str = "record", executor: Executor | None = None, n_threads: int | None = None,
-                  progress: bool | None = None, **options: Any) -> pd.DataFrame:
+                  progress: bool | None = None, device: str | None = None, dtype: str | None = None,
+                  **options: Any) -> pd.DataFrame:
     """Optimise every problem, several at once.
 
     Parameters
@@ -55,6 +64,12 @@ def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, dea
         Threads, if there is no executor; None takes every processor this process may use.
     progress
         A progress bar; None shows it on a terminal only.
+    device
+        ``cuda``, ``cuda:1``: ``method="direct"`` runs there, all problems in lock-step, each iteration one launch
+        (``deadline`` is looked at between waves of thousands of problems).  Rounding differs, so DIRECT may visit other points
+        than without a device; what it found is scored again by the CPU kernel, and that is reported.  ``exact`` stays on the CPU.
+    dtype
+        On a device: ``float64`` (default) or ``float32``, see :class:`backtest.gpu.Problems`.
 
     Returns
     -------
@@ -66,6 +81,8 @@ def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, dea
     ------
     InputError
         An option breaks its rule.
+    BackendUnavailable
+        There is no such device, or torch is not installed.
     """
     choice("on_error", on_error, ("record", "raise"))
     if not isinstance(problems, Mapping):
@@ -75,17 +92,61 @@ def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, dea
     if progress is None:
         progress = sys.stderr.isatty()
     known_names("option", options, OPTIONS)
-    options["method"] = method
     work = list(problems.values())
+    searches = _searches(work, method, device, dtype, executor)
+    options["method"] = method
     with _Progress(len(work), flag("progress", progress)) as tick:
-        if executor is None:
-            results = _on_threads(work, options, until, raises, thread_count(n_threads), tick)
-        else:
+        if executor is not None:
             results = _on_executor(work, options, until, raises, executor, tick)
+        elif searches:
+            results = _on_device(work, searches, options, until, raises, thread_count(n_threads), tick)
+        else:
+            results = _on_threads(work, options, until, raises, thread_count(n_threads), tick)
     failures = [each for each in results if isinstance(each, Exception)]
     if raises and failures:
         raise failures[0]
     return _table(list(problems), results)
+
+
+def _searches(work: list[Problem], method: str, device: str | None, dtype: str | None,
+              executor: Executor | None) -> dict[Search, list[int]]:
+    """What runs on a device, and the places of the problems that it runs; none where all stay on the CPU."""
+    if device is None:
+        if dtype is not None:
+            raise InputError(f"dtype must be left out without a device, got {dtype!r}")
+        return {}
+    if executor is not None:
+        raise InputError(f"executor must be None with device={device!r}, got {type(executor).__name__}")
+    places: dict[Callable[..., Search | None], list[int]] = {}
+    for place, problem in enumerate(work):
+        offer = getattr(problem, "on_device", None)
+        if offer is None:
+            raise InputError(f"problems must be Levels or AlwaysOn with device={device!r}, got {type(problem).__name__}")
+        places.setdefault(offer, []).append(place)
+    found = {offer(method, device, dtype or "float64"): where for offer, where in places.items()}
+    return {search: where for search, where in found.items() if search is not None}
+
+
+def _on_device(work: list[Problem], searches: dict[Search, list[int]], options: dict[str, Any], until: float | None, raises: bool,
+               n_threads: int, tick: Callable[[], None]) -> list[Any]:
+    """All problems of a kind at once; an error belongs to each of them that has no result yet.  The others stay on the CPU."""
+    results: list[Any] = [None] * len(work)
+    wishes = {name: value for name, value in options.items() if name != "method"}
+    here = sorted(set(range(len(work))).difference(*searches.values()))
+    on_cpu = _on_threads([work[place] for place in here], options, until, raises, n_threads, tick)
+    for place, result in zip(here, on_cpu, strict=True):
+        results[place] = result
+    for search, places in searches.items():
+        try:
+            for place, result in search([work[place] for place in places], wishes, until, n_threads):
+                results[places[place]] = result
+                tick()
+        except Exception as error:
+            for place in places:
+                results[place] = error if results[place] is None else results[place]
+            if raises:
+                return results
+    return results
 
 
 def _solve(problem: Problem, options: dict[str, Any]) -> Any:

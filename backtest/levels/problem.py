@@ -29,21 +29,10 @@ from backtest._checks import (
     whole,
 )
 from backtest.compute.threads import thread_count
+from backtest.folded import SIDE, Folded
 from backtest.labels import Labels, check_labels, labels, labels_of_bars
-from backtest.levels import search
-from backtest.levels.rows import (
-    SIDE,
-    Folded,
-    Mask,
-    check_bounds,
-    check_moves,
-    fold,
-    moves_from_bars,
-    on_tick,
-    refuse,
-    replay_frame,
-)
-from backtest.search.direct import MAX_COUNT
+from backtest.levels import search, together
+from backtest.levels.rows import Mask, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,12 +40,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Bounds = Sequence[Sequence[float]]
 
-METHODS = ("exact", "direct", "evolution")
-EFFORTS = ("normal", "fast")
 FORECASTS = ("prices", "moves")
-#: Evaluations that ``effort="fast"`` spends.
-FAST_BUDGET = 100
-DEFAULT_BOUNDS = ((-0.03, 0.03), (-0.03, 0.03))
 MAX_POSITION = 10.0
 
 
@@ -203,7 +187,7 @@ class _LevelProblem(Frozen):
             high, low = on_tick(high, step, up=True), on_tick(low, step, up=False)
         return pd.DataFrame({"high": high, "low": low}, index=pd.RangeIndex(self.n_bars, name="bar"))
 
-    def optimize(self, method: str = "exact", bounds: Bounds = DEFAULT_BOUNDS, effort: str = "normal", maxfun: int | None = None,
+    def optimize(self, method: str = "exact", bounds: Bounds = search.BOUNDS, effort: str = "normal", maxfun: int | None = None,
                  seed: int = 0) -> Any:
         """The best offsets within bounds.
 
@@ -244,20 +228,17 @@ class _LevelProblem(Frozen):
         -----
         Among equal profits: (0, 0), then the smallest |h| + |l|, |h|, h, l.  The best is returned also when it loses money.
         """
-        choice("method", method, METHODS)
-        choice("effort", effort, EFFORTS)
-        box = check_bounds(bounds)
-        spend = None if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
-        budget = spend or (FAST_BUDGET if effort == "fast" else self.budget)
+        box, budget, note = search.wish(method, bounds, effort, maxfun, self.budget)
         if method == "exact":
-            found = search.exact(self._folded, box)
-        elif method == "direct":
-            found = search.direct(self._folded, box, budget, whole("seed", seed, low=0))
-        else:
-            found = search.evolution(self._folded, box, budget, whole("seed", seed, low=0))
-        if effort == "fast" and spend is None and method != "exact":
-            found["message"] += f" (effort='fast': {budget} evaluations)"
-        return search.report(self._folded, method, found)
+            return search.report(self._folded, method, search.exact(self._folded, box))
+        heuristic = search.direct if method == "direct" else search.evolution
+        found = heuristic(self._folded, box, budget, whole("seed", seed, low=0))
+        return search.report(self._folded, method, found | {"message": found["message"] + note})
+
+    @staticmethod
+    def on_device(method: str, device: str, dtype: str) -> together.Search | None:
+        """What :func:`backtest.optimize_many` runs on a device, the names checked; None: the method stays on the CPU."""
+        return together.searcher(method, device, dtype)
 
 
 class Levels(_LevelProblem):

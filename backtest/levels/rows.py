@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest import _backend
 from backtest._checks import DataError, InputError, as_array, number, price_bounds, vector
 from backtest._said import shown
-from backtest.compute.threads import run_rows
+from backtest.folded import CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT
 from backtest.labels import check_alike, check_beside
 
 if TYPE_CHECKING:
@@ -21,40 +20,16 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Columns of a row, of a replayed row, and of the exact optimum's answer; what an exit kind means.  As in the kernel.
-ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
+#: Columns of a replayed row and of the exact optimum's answer; what an exit kind means.  As in the kernel.
 ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
 BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
 NONE, AT_CLOSE, AT_LIMIT = range(3)
-
-#: Candidate-bars per microsecond and core, for the choice of threads: the slowest compiled level.
-SPEED = 800.0
 
 MOVES = ("close", "high", "low", "high_pred", "low_pred")
 #: What a size means, for the error that refuses a boolean array.
 SIZES = {"position": "signed fractions of capital (1.0 long, -1.0 short, 0.0 none)",
          "buy": "fractions of capital (1.0 or 0.0)",
          "sell": "negative fractions of capital (-1.0 or 0.0)"}
-
-
-class Folded(NamedTuple):
-    """A problem as the kernel wants it, in the order of its arguments."""
-
-    rows: Floats  # (n_rows, 8)
-    split: int  # rows of the first leg, which is summed by itself
-    fee_rate: float
-    pessimistic: int
-
-    def profit(self, batch: Floats, n_threads: int = 1) -> Floats:
-        """Profit of each candidate, (n_candidates,)."""
-        out = np.empty(len(batch))
-        kernel = _backend.kernel("levels")
-
-        def work(start: int, stop: int) -> None:
-            kernel.profit(*self, batch, start, stop, out)
-
-        run_rows(work, len(batch), n_threads, len(self.rows) / SPEED)
-        return out
 
 
 def check_moves(given: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], valid: ArrayLike | None,

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import FallbackWarning, InputError
+from backtest._checks import FallbackWarning, InputError, choice, whole
 from backtest._said import shown
-from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED, Folded
-from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAXITER, MESSAGES, VOL_TOL
+from backtest.folded import Folded
+from backtest.levels.rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED, check_bounds
+from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAX_COUNT, MAXITER, MESSAGES, VOL_TOL
 from backtest.search.evolution import SMALLEST, SPENT
 from backtest.search.evolution import evolution as differential_evolution
 
 Floats = NDArray[np.float64]
+
+METHODS = ("exact", "direct", "evolution")
+EFFORTS = ("normal", "fast")
+#: Without a wish: 3 % each way.
+BOUNDS = ((-0.03, 0.03), (-0.03, 0.03))
+#: Evaluations that ``effort="fast"`` spends.
+FAST_BUDGET = 100
+
+
+class Wish(NamedTuple):
+    """What was asked for, checked."""
+
+    box: Floats
+    budget: int
+    note: str  # what a heuristic's message says of its effort
+
+
+def wish(method: str, bounds: Any, effort: str, maxfun: int | None, usual: int) -> Wish:
+    """The arguments of ``optimize``, checked; ``usual`` is the budget of a normal effort."""
+    choice("method", method, METHODS)
+    choice("effort", effort, EFFORTS)
+    box = check_bounds(bounds)
+    if maxfun is not None:
+        return Wish(box, whole("maxfun", maxfun, low=1, high=MAX_COUNT), "")
+    if effort == "fast":
+        return Wish(box, FAST_BUDGET, f" (effort='fast': {FAST_BUDGET} evaluations)")
+    return Wish(box, usual, "")
 
 
 def exact(folded: Folded, box: Floats) -> dict[str, Any]:
@@ -35,7 +63,7 @@ def exact(folded: Folded, box: Floats) -> dict[str, Any]:
 
 def direct(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
     """DIRECT as :func:`backtest.search.direct` does it, in one call; on an error status evolution runs, with a warning."""
-    _leave_room(box, "direct")
+    leave_room(box, "direct")
     kernel = _backend.kernel("levels")
     out = np.empty(5)
     even = budget - budget % 2  # as scipy rounds it
@@ -47,14 +75,19 @@ def direct(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any
         warnings.warn(why, FallbackWarning, stacklevel=4)
         found = evolution(folded, box, budget, seed)
         return found | {"fallback": why, "nfev": found["nfev"] + n_points}
+    return ended(out[:2].copy(), n_points, status, budget)
+
+
+def ended(x: Floats, n_points: int, status: int, budget: int) -> dict[str, Any]:
+    """What a run of DIRECT found."""
     message = MESSAGES[status].format(maxfun=budget, maxiter=MAXITER, f_min_rtol=F_MIN_RTOL, vol_tol=VOL_TOL, len_tol=LEN_TOL)
-    return {"x": out[:2].copy(), "tolerance": np.nan, "truncated": False, "nfev": n_points, "fallback": None, "success": True,
+    return {"x": x, "tolerance": np.nan, "truncated": False, "nfev": n_points, "fallback": None, "success": True,
             "status": status, "message": message}
 
 
 def evolution(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
     """Differential evolution as :func:`backtest.search.evolution` does it."""
-    _leave_room(box, "evolution")
+    leave_room(box, "evolution")
     found = differential_evolution(lambda batch: -folded.profit(batch), box.reshape(2, 2), maxfun=max(budget, SMALLEST),
                                    seed=seed)
     message = f"evolution spent its budget of {budget} evaluations" if found.status == SPENT else found.message
@@ -62,7 +95,8 @@ def evolution(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, 
             "status": 0, "message": message}
 
 
-def _leave_room(box: Floats, method: str) -> None:
+def leave_room(box: Floats, method: str) -> None:
+    """An error unless the box has a width each way."""
     low_h, high_h, low_l, high_l = box.tolist()
     given = ((low_h, high_h), (low_l, high_l))
     if low_h == high_h or low_l == high_l:

@@ -14,8 +14,9 @@ from backtest._said import shown
 from backtest.bars import Bars
 from backtest.compute.many import optimize_many
 from backtest.labels import check_beside
-from backtest.levels.problem import FORECASTS, METHODS, Levels
+from backtest.levels.problem import FORECASTS, Levels
 from backtest.levels.rows import MOVES, check_bounds, moves_from_bars
+from backtest.levels.search import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd
