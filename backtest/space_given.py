@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from backtest._checks import SpaceError, known_names
+from backtest._checks import SpaceError, file_path, known_names
 from backtest._said import shown
 from backtest.space_params import Choice, Continuous, Grid, Parameter
 
@@ -116,7 +116,7 @@ def read_table(path: str | Path) -> tuple[Mapping[str, Any], str | None]:
     import json
     import tomllib
 
-    path = Path(path)
+    path = file_path("path", path, SpaceError)
     if path.suffix not in (".toml", ".json") or not path.is_file():
         raise SpaceError(f"path must be an existing .toml or .json file, got {str(path)!r}")
     is_toml, kind = path.suffix == ".toml", path.suffix[1:].upper()
