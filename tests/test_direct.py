@@ -351,7 +351,7 @@ def test_messages_name_the_limit(backend):
     ({"bounds": [(0, math.inf)]}, r"bounds must be finite, got inf \(row 0, column 1\)"),
     ({"bounds": [(0, math.nan)]}, "bounds must be finite, got nan"), ({"bounds": [(None, 1)]}, "bounds must be finite, got nan"),
     ({"bounds": [(-1e308, 1e308)]}, "bounds must have a finite width"), ({"bounds": [(0, 1, 2)]}, "bounds must have shape"),
-    ({"bounds": 3}, "bounds must have 2 dimensions"), ({"bounds": [("a", "b")]}, "bounds must hold numbers"),
+    ({"bounds": 3}, "bounds must be a list, got 3"), ({"bounds": [("a", "b")]}, "bounds must hold numbers"),
     ({"bounds": scipy.optimize.Bounds([0, 0], [1, -1])}, r"low < high, got \(0.0, -1.0\) \(row 1\)"),
     ({"bounds": scipy.optimize.Bounds([0], [math.inf])}, "bounds.ub must be finite"),
     ({"bounds": types.SimpleNamespace(lb=[0, 0], ub=[1])}, "as many lower as upper bounds, got 2 and 1"),

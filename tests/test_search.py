@@ -323,6 +323,7 @@ def test_cube_refuses_what_it_cannot_use(engine, arguments, error, message):
 # -- which search ------------------------------------------------------------------------------------------------------
 
 LINE = {"low": 0, "high": 1}
+PART = {"low": 0.1, "high": 0.9}  # of a price
 
 
 @pytest.mark.parametrize(("space", "more", "method", "why"), [
@@ -425,7 +426,7 @@ def test_nothing_defined_is_reported_with_a_warning():
 
 
 def test_where_applies_to_continuous_parameters():
-    space = Space({"fast": range(2, 8), "slow": [20, 30], "stop_loss": LINE | {"low": 0.01}, "take_profit": LINE | {"low": 0.01}},
+    space = Space({"fast": range(2, 8), "slow": [20, 30], "stop_loss": PART, "take_profit": PART},
                   where="stop_loss < take_profit")
     for method in ENGINES:
         params = optimize(space, method=method).table.index.to_frame()
@@ -435,7 +436,7 @@ def test_where_applies_to_continuous_parameters():
 
 @pytest.mark.parametrize(("space", "method"), [
     (MIXED, "direct"), ({"fast": [3, 5], "slow": [10, 20]}, "grid"),
-    (MIXED.parameters | {"take_profit": LINE | {"low": 0.1}}, "evolution")])
+    (MIXED.parameters | {"take_profit": PART}, "evolution")])
 def test_auto_says_what_it_chose_in_one_line(caplog, space, method):
     with caplog.at_level(logging.INFO, logger="backtest"):
         result = optimize(space)

@@ -178,5 +178,5 @@ def test_undated_bars_and_extreme_prices_are_checked_too():
     bars = bt.Bars(**{name: CLOSE.repeat(3) for name in ("open", "high", "low", "close")})
     assert set(bars.check()["kind"]) == {"equal"}
     assert bars.check()["first_time"].tolist() == bars.check()["first"].tolist()
-    tiny = [5e-324, 1e300, 5e-324, 1e300]
+    tiny = [1e-30, 1e30, 1e-30, 1e30]
     assert not bt.Bars(open=tiny, high=tiny, low=tiny, close=tiny).check().empty
