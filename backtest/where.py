@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import Frozen, SpaceError, did_you_mean
 from backtest._said import shown
+from backtest.elementary import power
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal,
@@ -18,7 +19,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 }
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide,
-    ast.FloorDiv: np.floor_divide, ast.Mod: np.mod, ast.Pow: np.power,
+    ast.FloorDiv: np.floor_divide, ast.Mod: np.mod, ast.Pow: power,
 }
 
 _LARGEST = 10**300

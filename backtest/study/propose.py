@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import SpaceError
+from backtest.elementary import exp, log
 from backtest.search.cache import TrialCache
 from backtest.search.order import Order
 from backtest.search.patience import Patience
@@ -251,7 +252,7 @@ def _moved(each: Any, values: Floats, radius: int, rng: np.random.Generator) -> 
     if isinstance(each, Continuous):
         low, high = (math.log(each.low), math.log(each.high)) if each.is_log else (each.low, each.high)
         spread = rng.normal(scale=_SPREAD * radius * (high - low), size=len(values))
-        moved = np.exp(np.log(values) + spread) if each.is_log else values + spread
+        moved = exp(log(values) + spread) if each.is_log else values + spread
         return np.asarray(np.clip(moved, each.low, each.high))
     index = each.index("neighbour", values)
     if isinstance(each, Choice):  # no choice is nearer than another
