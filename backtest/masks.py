@@ -344,7 +344,9 @@ class MaskMemo:
 
 
 def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints:
-    """Columns of ready signals."""
+    """Columns of ready signals; a table of one column needs no parameter that names it."""
+    if "column" not in block.columns:
+        return np.zeros(len(candidates), dtype=np.int64)
     n_columns, parameter = len(condition.args[0].words), block.columns["column"]
     if isinstance(parameter, Grid) and parameter.is_whole:
         columns = block.column("column")[candidates].astype(np.int64)

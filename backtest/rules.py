@@ -316,7 +316,10 @@ def _array_condition(signals: PackedSignals, width: int, packed: dict[PackedSign
     known = packed.setdefault(signals, signals)
     if known.source is None and signals.source is not None:  # labels of either are compared
         known = signals
-    return Condition("array", (known, *([] if known.is_shared else [param("column")])), identity=_Content(known))
+    if known.is_shared:
+        return Condition("array", (known,), identity=_Content(known))
+    column = param("column", 0) if len(known.words) == 1 else param("column")  # the only one need not be named
+    return Condition("array", (known, column), identity=_Content(known))
 
 
 def check_signals(conditions: Iterable[Condition | None], bars: Any) -> None:

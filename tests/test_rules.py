@@ -490,3 +490,15 @@ def test_ready_strategies_are_named():
     assert bt.strategies.READY["sma_cross"] is bt.strategies.sma_cross
     assert bt.strategies.sma_cross.params == {"fast": REQUIRED, "slow": REQUIRED, "stop_loss": None, "take_profit": None,
                                               "trailing_stop": None, "max_bars": None}
+
+
+def test_a_table_of_one_column_needs_no_parameter_that_names_it(backend):
+    price = np.arange(10.0, 20.0)
+    bars = bt.Bars(open=price, high=price, low=price, close=price)
+    entries, exits = np.arange(10)[:, None] == 0, np.arange(10)[:, None] == 6
+    strategy = rules.from_arrays(entries, exits)
+    given = {"costs": bt.Costs.zero(), "execution": bt.Execution(fill="close", periods_per_year=252)}
+    run = bt.run(bars, strategy, **given)
+    assert run.trades[["entry_price", "exit_price"]].to_numpy().tolist() == [[10.0, 16.0]]
+    assert bt.run(bars, strategy, {"column": 0}, **given).equity.equals(run.equity)
+    assert bt.evaluate(bars, strategy, **given)["total_return"].tolist() == [run.stats["total_return"]]
