@@ -202,8 +202,12 @@ class Choice(Frozen):
     __slots__ = ("_bits", "_known", "choices")
 
     def __init__(self, name: str, choices: Iterable[Any]) -> None:
+        try:
+            given = iter(choices)
+        except TypeError:  # an array without a dimension
+            raise SpaceError(f"{name} must be a list of values, got {shown(choices)}") from None
         self.choices = tuple(value.item() if isinstance(value, np.generic) else value
-                             for value in itertools.islice(choices, MAX_CHOICES + 1))
+                             for value in itertools.islice(given, MAX_CHOICES + 1))
         if not self.choices:
             raise SpaceError(f"{name} must have at least one value, got none")
         if len(self.choices) > MAX_CHOICES:

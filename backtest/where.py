@@ -71,7 +71,7 @@ class Where(Frozen):
         for name in names:
             if name not in known:
                 raise SpaceError(
-                    f"where must name parameters ({', '.join(known)}), got {name!r} in {shown(text)}{did_you_mean(name, known)}"
+                    f"where must name parameters ({', '.join(known)}), got {shown(name)} in {shown(text)}{did_you_mean(name, known)}"
                 )
         if not names:
             raise SpaceError(f"where must name at least one parameter, got {shown(text)}")
