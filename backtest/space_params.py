@@ -84,7 +84,7 @@ class Grid(Frozen):
         index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
         bad = ~inside | (np.abs(values - self.at(index)) > slack) | (index < 0) | (index >= self.size)
         if bad.any():
-            raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
+            raise SpaceError(f"{name} must be one of {shown(self)}, got {values[bad][0]:g}")
         return index
 
     def from_unit(self, share: Floats) -> Floats:
@@ -272,7 +272,7 @@ class Choice(Frozen):
         try:
             return float(self._known[type(value), value])
         except (KeyError, TypeError):
-            raise SpaceError(f"{name} must be one of {self!r}, got {shown(value)}") from None
+            raise SpaceError(f"{name} must be one of {shown(self)}, got {shown(value)}") from None
 
     def values(self) -> list[Any]:
         """Every choice, in order."""
