@@ -268,14 +268,18 @@ def did_you_mean(word: Any, known: Iterable[Any]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def listed(names: Iterable[Any]) -> str:
+    """Names for a message: cut where there are many."""
+    text = ", ".join(map(str, names)) or "none"
+    return text if len(text) <= 5 * SHOWN else f"{text[:5 * SHOWN]}..."
+
+
 def known_names(what: str, names: Iterable[str], known: Iterable[str], error: type[InputError] = InputError) -> None:
     """Refuse the first name that is not known, and name the nearest one."""
     known = list(known)
     for name in names:
-        if not isinstance(name, (str, int, float, np.generic)) or name not in known:
-            listed = ", ".join(map(str, known)) if known else "none"
-            listed = listed if len(listed) <= 5 * SHOWN else f"{listed[:5 * SHOWN]}..."
-            raise error(f"{what} {shown(name)} is not known (known: {listed}){did_you_mean(name, known)}")
+        if not isinstance(name, (str, int, float, np.integer)) or name not in known:
+            raise error(f"{what} {shown(name)} is not known (known: {listed(known)}){did_you_mean(name, known)}")
 
 
 def vector(name: str, value: ArrayLike, *, length: int | None = None, finite: bool = True,

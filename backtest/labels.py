@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import DataError, InputError
+from backtest._said import shown
 from backtest.files.reading import Reading, Source
 from backtest.files.times import times_of_labels
 
@@ -54,7 +55,10 @@ def labels_of_index(index: Any) -> Labels | None:
     """What a pandas index says; None if it only counts."""
     import pandas as pd
 
-    index = index if isinstance(index, pd.Index) else pd.Index(index)
+    try:
+        index = index if isinstance(index, pd.Index) else pd.Index(index)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"index must have a label for each row, got {shown(index)}") from None
     if isinstance(index, pd.MultiIndex):
         return Labels(None, None, index)
     dated = "{}" if isinstance(index, pd.DatetimeIndex) else "{0}.set_axis(pandas.to_datetime({0}.index))"

@@ -291,6 +291,9 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
     if isinstance(candidates, pd.DataFrame):
         if any(name is not None for name in candidates.index.names):
             candidates = candidates.reset_index()
+        if not candidates.columns.is_unique:
+            twice = candidates.columns[candidates.columns.duplicated()][0]
+            raise InputError(f"candidates must have one column for each parameter, got {twice!r} twice")
         table = {str(name): candidates[name].tolist() for name in candidates.columns}
         # A missing number in a frame is None: pandas turned it into NaN.
         return {name: [None if value is pd.NA or (isinstance(value, float) and value != value) else value for value in values]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, as_array, known_names, matrix
+from backtest._checks import Frozen, SpaceError, as_array, known_names, listed, matrix
 from backtest._said import shown
 from backtest.enumeration import LIMIT, MAX_COUNTED, Enumeration
 from backtest.space_given import NONE, condition, flattened, nulls, parameter, read_table
@@ -179,7 +179,7 @@ class Space(Frozen):
 
     def __len__(self) -> int:
         if self.size == math.inf:
-            raise SpaceError(f"a space with a continuous parameter ({', '.join(self.continuous)}) has no length")
+            raise SpaceError(f"a space with a continuous parameter ({listed(self.continuous)}) has no length")
         if self.size > sys.maxsize:
             raise SpaceError(f"a space of {_sized(self.size)} candidates is longer than len() can say; space.size can")
         return int(self.size)

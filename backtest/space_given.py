@@ -16,6 +16,8 @@ from backtest.space_params import Choice, Continuous, Grid, Parameter
 NONE = "none"
 #: Groups inside groups at most.
 MAX_DEPTH = 50
+#: Characters of a parameter's name at most, its groups' names not counted: it is part of every message.
+MAX_NAME = 200
 _RANGE_KEYS = ("low", "high", "step", "log", "when")
 _CHOICE_KEYS = ("choices", "when")
 
@@ -26,7 +28,7 @@ def flattened(given: Mapping[str, Any], group: str = "", depth: int = 0) -> dict
         raise SpaceError(f"groups of parameters must be nested at most {MAX_DEPTH} deep, got {group[:60]}...")
     flat: dict[str, Any] = {}
     for name, value in given.items():
-        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+        if not isinstance(name, str) or len(name) > MAX_NAME or not all(part.isidentifier() for part in name.split(".")):
             raise SpaceError(f"parameter name must be an identifier (dots allowed), got {shown(name)}")
         inside = flattened(value, f"{group}{name}.", depth + 1) if _is_group(value) else {f"{group}{name}": value}
         for key, each in inside.items():

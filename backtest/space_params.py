@@ -84,7 +84,7 @@ class Grid(Frozen):
         index = np.rint((np.where(inside, values, self.low) - self.low) / self.step).astype(np.int64)
         bad = ~inside | (np.abs(values - self.at(index)) > slack) | (index < 0) | (index >= self.size)
         if bad.any():
-            raise SpaceError(f"{name} must be one of {self!r}, got {values[bad][0]:g}")
+            raise SpaceError(f"{name} must be one of {shown(self)}, got {values[bad][0]:g}")
         return index
 
     def from_unit(self, share: Floats) -> Floats:
@@ -202,8 +202,12 @@ class Choice(Frozen):
     __slots__ = ("_bits", "_known", "choices")
 
     def __init__(self, name: str, choices: Iterable[Any]) -> None:
+        try:
+            given = iter(choices)
+        except TypeError:  # an array without a dimension
+            raise SpaceError(f"{name} must be a list of values, got {shown(choices)}") from None
         self.choices = tuple(value.item() if isinstance(value, np.generic) else value
-                             for value in itertools.islice(choices, MAX_CHOICES + 1))
+                             for value in itertools.islice(given, MAX_CHOICES + 1))
         if not self.choices:
             raise SpaceError(f"{name} must have at least one value, got none")
         if len(self.choices) > MAX_CHOICES:
@@ -268,7 +272,7 @@ class Choice(Frozen):
         try:
             return float(self._known[type(value), value])
         except (KeyError, TypeError):
-            raise SpaceError(f"{name} must be one of {self!r}, got {shown(value)}") from None
+            raise SpaceError(f"{name} must be one of {shown(self)}, got {shown(value)}") from None
 
     def values(self) -> list[Any]:
         """Every choice, in order."""

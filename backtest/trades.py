@@ -291,7 +291,7 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
         index = times_of_rows(close.index)
     labels: tuple[Any, ...] | None = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
     prices: dict[str, Any] = {name: _price_matrix(name, values) for name, values in
-              (("close", close), ("open", open), ("high", high), ("low", low)) if values is not None}
+              (("close", close), ("open", open), ("high", high), ("low", low)) if name == "close" or values is not None}
     if ("high" in prices) != ("low" in prices):
         raise InputError("high and low must be given together, got one of them")
     shape = prices["close"].shape

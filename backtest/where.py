@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import Frozen, SpaceError, did_you_mean
+from backtest._checks import Frozen, SpaceError, did_you_mean, listed
 from backtest._said import shown
 from backtest.elementary import power
 
@@ -72,7 +72,8 @@ class Where(Frozen):
         for name in names:
             if name not in known:
                 raise SpaceError(
-                    f"where must name parameters ({', '.join(known)}), got {name!r} in {shown(text)}{did_you_mean(name, known)}"
+                    f"where must name parameters ({listed(known)}), got {shown(name)} in {shown(text)}"
+                    f"{did_you_mean(name, known)}"
                 )
         if not names:
             raise SpaceError(f"where must name at least one parameter, got {shown(text)}")

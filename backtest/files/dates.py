@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backtest._checks import DataError
+from backtest._said import shown
 from backtest.files.reading import Source
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ def texts_as_times(texts: pd.Series[Any], dates: str | None, name: str, source: 
     texts = texts.reset_index(drop=True).astype(object)
     row = next((row for row, text in enumerate(texts) if not _DIGIT.search(text)), None)  # pandas knows today and now by name
     if row is not None:
-        raise DataError(f"{name} must hold dates, got {texts[row]!r} {source.at(row)}; dates= gives the format")
+        raise DataError(f"{name} must hold dates, got {shown(texts[row])} {source.at(row)}; dates= gives the format")
     if dates is not None:
         found = pd.to_datetime(texts, format=dates, errors="coerce", utc="%z" in dates)
         bad = found.isna()
         if bad.any():
             row = int(bad.to_numpy().argmax())
-            raise DataError(f'{name} must hold dates as dates="{dates}", got {texts[row]!r} {source.at(row)}')
+            raise DataError(f'{name} must hold dates as dates="{dates}", got {shown(texts[row])} {source.at(row)}')
         return pd.DatetimeIndex(found), dates
     plain = _numbered(_normal(texts)) if _UNUSUAL.search(texts[0]) else texts
     first = _SHAPE.fullmatch(plain[0])
@@ -226,5 +227,5 @@ def _check_centuries(times: pd.DatetimeIndex, first: re.Match[str], texts: pd.Se
 
 
 def _no_date(name: str, text: str, row: int, source: Source) -> DataError:
-    return DataError(f"{name} must hold dates, got {text!r} {source.at(row)}; dates= gives their format, such as "
+    return DataError(f"{name} must hold dates, got {shown(text)} {source.at(row)}; dates= gives their format, such as "
                      f'dates="%d/%m/%Y %H:%M"')

@@ -57,7 +57,7 @@ class Reading:
         if self.tz is not None:
             zone(self.tz)
         if self.sep is not None and (not isinstance(self.sep, str) or len(self.sep) != 1 or self.sep in "\"\r\n"):
-            raise InputError(f"sep must be one character, such as ';' or '\\t', got {self.sep!r}")
+            raise InputError(f"sep must be one character, such as ';' or '\\t', got {shown(self.sep)}")
         if self.decimal is not None:
             choice("decimal", self.decimal, DECIMALS)
         if self.thousands is not None:

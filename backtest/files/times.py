@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import DataError
+from backtest._said import said, shown
 from backtest.files.dates import texts_as_times
 from backtest.files.reading import Reading, Source, zone
 from backtest.files.stamps import is_row_numbers, numbers_as_times
@@ -55,7 +56,7 @@ def times_of(values: Any, reading: Reading, source: Source, name: str = "the tim
     elif kind == "string":
         index, taken, is_utc = _of_texts(column, reading, name, source)
     else:
-        raise DataError(f"{name} must hold dates, got {column[0]!r} {source.at(0)}")
+        raise DataError(f"{name} must hold dates, got {shown(column[0])} {source.at(0)}")
     far = np.asarray((index.year < YEARS[0]) | (index.year > YEARS[1]))
     if far.any():
         row = int(far.argmax())
@@ -98,8 +99,8 @@ def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
     source = Source()
     try:
         column = pd.Series(values)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{name} must hold dates, got {type(values).__name__}: {error}") from None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} must hold dates, got {type(values).__name__}; {said(error)}") from None
     found = times_of(column, Reading(), source, name)
     source.log()
     return found
@@ -187,7 +188,7 @@ def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
     except (ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{name} must hold dates, got {column[0]!r}: {error}") from None
+        raise DataError(f"{name} must hold dates, got {shown(column[0])}; {said(error)}") from None
 
 
 def _of_numbers(numbers: NDArray[Any], reading: Reading, name: str, source: Source) -> tuple[pd.DatetimeIndex, str, bool]:
