@@ -10,7 +10,6 @@ medians; "device" is without transfers (events on the card's clock), "call" is a
 import argparse
 import contextlib
 import functools
-import os
 import platform
 import statistics
 import sys
@@ -112,8 +111,7 @@ class Bench:
               "share", "allowed")
         for way in (["fused", "torch"] if self.is_cuda else ["torch"]):
             for dtype, allowed in (("float64", 1e-12), ("float32", 1e-6)):
-                with asked_for(way):
-                    error = np.abs(gpu.Problems(tasks, self.device, dtype).ragged(points, first) - expected)
+                error = np.abs(gpu.Problems(tasks, self.device, dtype, path=way).ragged(points, first) - expected)
                 kept = clear if dtype == "float32" else np.ones_like(clear)
                 share = (error[kept] / np.maximum(sizes[dtype][kept], 1e-12)).max()
                 row(way, dtype, float(error[kept].max()), float(share), allowed)
@@ -150,8 +148,7 @@ class Bench:
             tensor = self.torch.as_tensor(batch, device=self.device)
             for way in (["fused", "torch"] if self.is_cuda else ["torch"]):
                 for dtype in ("float64", "float32"):
-                    with asked_for(way):
-                        there = gpu.Problems([task], self.device, dtype)
+                    there = gpu.Problems([task], self.device, dtype, path=way)
                     inside = work / self.on_device(lambda there=there, tensor=tensor: there.profit(tensor))
                     call = work / seconds(lambda there=there, batch=batch: there.profit(batch))
                     arithmetic = f"{100 * OPERATIONS * inside / ceilings[dtype]:.0f} %" if dtype in ceilings else "-"
@@ -195,18 +192,6 @@ class Bench:
                 profit = float(found["profit"].sum())
                 from_exact.setdefault(n, profit)
                 row(name, spent, 1e3 * spent / n, profit, f"{100 * profit / from_exact[n]:.3f} %")
-
-
-@contextlib.contextmanager
-def asked_for(way):
-    """One way to score, by name."""
-    before = os.environ.get("BACKTEST_GPU")
-    os.environ["BACKTEST_GPU"] = way
-    try:
-        yield
-    finally:
-        del os.environ["BACKTEST_GPU"]
-        os.environ |= {} if before is None else {"BACKTEST_GPU": before}
 
 
 def scales(task, points):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,15 +22,29 @@ from backtest.gpu import devices, fused, plain  # noqa: E402
 from backtest.gpu import problems as packed  # noqa: E402
 
 DEVICES = ["cpu", *(["cuda"] if HAS_CUDA else [])]
-#: Where both ways to score can be had: the fused kernel runs on a card, or interpreted.
-WAYS = [("cuda" if HAS_CUDA else "cpu", "fused"), *((device, "torch") for device in DEVICES)]
+
+
+class Way(NamedTuple):
+    """A device, and one of the two paths on it."""
+
+    device: str
+    path: str
+
+    def problems(self, problems, dtype="float64"):
+        return gpu.Problems(problems, self.device, dtype, path=self.path)
+
+    def profit(self, problem, offsets, dtype="float64"):
+        return gpu.profit(problem, offsets, self.device, dtype, path=self.path)
+
+
+#: The fused kernel runs on a card, or interpreted, which is slow: so beside the compiled kernels only, of which it knows nothing.
+FUSED = Way("cuda" if HAS_CUDA else "cpu", "fused")
+WAYS = [pytest.param(FUSED, marks=pytest.mark.compiled), *(Way(device, "torch") for device in DEVICES)]
 
 
 @pytest.fixture(params=WAYS, ids="-".join)
-def way(request, monkeypatch):
-    device, path = request.param
-    monkeypatch.setenv("BACKTEST_GPU", path)
-    return device
+def way(request):
+    return request.param
 
 
 def batch(n_problems, seed=0, most=6):
@@ -69,17 +84,17 @@ def test_500_problems_of_every_mode_agree_with_the_kernel(way):
     modes = {(type(each), each.close_at_eod, each.intrabar, each.fill_margin > 0) for each in problems}
     assert len(modes) == 16
     expected = own((lambda problem, mine: problem.profit(mine), problems), points, first)
-    got = gpu.Problems(problems, way).ragged(points, first)
+    got = way.problems(problems).ragged(points, first)
     assert got.dtype == np.float64
     assert (np.abs(got - expected) <= 1e-12 * own((size_of_terms, problems), points, first)).all()
     assert (expected != 0.0).sum() > 500
 
 
 def test_float32_agrees_where_nothing_is_near_its_level(way):
-    problems, points, first = batch(112, seed=1, most=9)
+    problems, points, first = batch(64, seed=1, most=14)
     clear = own((distance, problems), points, first) > 1e-6
     expected = own((lambda problem, mine: problem.profit(mine), problems), points, first)
-    got = gpu.Problems(problems, way, "float32").ragged(points, first)
+    got = way.problems(problems, "float32").ragged(points, first)
     terms = own((lambda problem, mine: scales(problem, mine)[0], problems), points, first)
     amounts = own((lambda problem, mine: scales(problem, mine)[1], problems), points, first)
     assert (np.abs(got - expected) <= 1e-6 * amounts)[clear].all()
@@ -92,51 +107,53 @@ def test_float32_agrees_where_nothing_is_near_its_level(way):
 def test_one_batch_for_all_problems(way, n_candidates):
     problems = [any_problem(seed) for seed in (3, 12, 0, 27)]
     points = np.random.default_rng(2).uniform(-0.03, 0.03, (n_candidates, 2))
-    got = gpu.Problems(problems, way).profit(points)
+    got = way.problems(problems).profit(points)
     assert got.shape == (4, n_candidates)
     for row, problem in zip(got, problems, strict=True):
         np.testing.assert_allclose(row, problem.profit(points), rtol=0, atol=1e-13)
-        np.testing.assert_array_equal(row, gpu.Problems([problem], way).profit(points)[0])
-        np.testing.assert_allclose(row, gpu.profit(problem, points, way), rtol=0, atol=0)
+        np.testing.assert_array_equal(row, way.problems([problem]).profit(points)[0])
+        np.testing.assert_allclose(row, way.profit(problem, points), rtol=0, atol=0)
 
 
+@pytest.mark.compiled
 def test_many_rows_are_cut_among_programs(way, monkeypatch):
     rng = np.random.default_rng(4)
-    problems = [bt.Levels(**long_moves(rng, n), position=rng.uniform(-2, 2, n), fee_rate=0.0005) for n in (5000, 3)]
+    problems = [bt.Levels(**long_moves(rng, n), position=rng.uniform(-2, 2, n), fee_rate=0.0005) for n in (1500, 3)]
     points = rng.uniform(-0.01, 0.01, (5, 2))
-    whole = gpu.Problems(problems, way).profit(points)
+    whole = way.problems(problems).profit(points)
     monkeypatch.setattr(fused, "PROGRAMS", 8)
-    monkeypatch.setattr(fused, "LEAST_ROWS", 700)
-    cut = gpu.Problems(problems, way)
+    monkeypatch.setattr(fused, "LEAST_ROWS", 210)
+    cut = way.problems(problems)
     cut._placed = cut._placed._replace(multiprocessors=2)
     for got in (whole, cut.profit(points)):
         for row, problem in zip(got, problems, strict=True):
             assert (np.abs(row - problem.profit(points)) <= 1e-12 * size_of_terms(problem, points)).all()
 
 
+@pytest.mark.compiled
 def test_float32_does_not_drift_with_the_number_of_rows(way):
     """Terms of one sign, the worst case for a running sum."""
     rng = np.random.default_rng(5)
-    n = 8000 if way == "cpu" and os.environ["BACKTEST_GPU"] == "fused" else 200_000
+    n = 8000 if way == ("cpu", "fused") else 200_000
     forecasts = {"high_pred": rng.uniform(0.01, 0.015, n), "low_pred": rng.uniform(-0.015, -0.01, n)}
     flat = {name: np.full(n, value) for name, value in (("close", 0.01), ("high", 0.02), ("low", -0.02), ("position", 1.0))}
     problem = bt.Levels(**flat, **forecasts, fee_rate=0.0001)
     points = np.zeros((1, 2))
-    got = gpu.profit(problem, points, way, "float32")
+    got = way.profit(problem, points, "float32")
     assert abs(got - problem.profit(points))[0] <= 3e-7 * size_of_terms(problem, points)[0]
 
 
 def test_chunks_change_nothing_but_rounding(way, monkeypatch):
     problems, points, first = batch(9, seed=3)
-    whole = gpu.Problems(problems, way).ragged(points, first)
-    table = gpu.Problems(problems, way).profit(points)
+    whole = way.problems(problems).ragged(points, first)
+    table = way.problems(problems).profit(points)
     for module, name in ((plain, "CPU_CHUNK"), (plain, "GPU_CHUNK")):
         monkeypatch.setattr(module, name, 1)
     monkeypatch.setattr(plain, "WIDTH", 3)
     monkeypatch.setattr(packed, "LEAST", 1)
     monkeypatch.setattr(packed, "MOST", 7)
-    np.testing.assert_allclose(gpu.Problems(problems, way).ragged(points, first), whole, rtol=0, atol=1e-13)
-    np.testing.assert_allclose(gpu.Problems(problems, way).profit(points), table, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(way.problems(problems).ragged(points, first), whole, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(way.problems(problems).profit(points), table, rtol=0, atol=1e-13)
 
 
 def test_too_little_memory_means_smaller_launches_and_then_an_error(monkeypatch):
@@ -169,20 +186,20 @@ def test_too_little_memory_means_smaller_launches_and_then_an_error(monkeypatch)
 
 def test_a_tensor_in_is_a_tensor_out(way):
     problem = any_problem(6)
-    offsets = torch.zeros((3, 2), dtype=torch.float32, device=way)
+    offsets = torch.zeros((3, 2), dtype=torch.float32, device=way.device)
     for dtype in ("float64", "float32"):
-        out = gpu.profit(problem, offsets, way, dtype)
-        assert (out.device.type, out.dtype) == (way, getattr(torch, dtype))
+        out = way.profit(problem, offsets, dtype)
+        assert (out.device.type, out.dtype) == (way.device, getattr(torch, dtype))
         np.testing.assert_allclose(out.cpu().numpy(), problem.profit(np.zeros((3, 2))), atol={"float64": 1e-12}.get(dtype, 1e-6))
 
 
 def test_nothing_to_score(way):
     problem = any_problem(6)
-    assert gpu.profit(problem, np.empty((0, 2)), way).shape == (0,)
-    assert gpu.Problems([], way).profit(np.zeros((2, 2))).shape == (0, 2)
-    assert gpu.Problems([problem], way).ragged(np.empty((0, 2)), [0, 0]).shape == (0,)
+    assert way.profit(problem, np.empty((0, 2))).shape == (0,)
+    assert way.problems([]).profit(np.zeros((2, 2))).shape == (0, 2)
+    assert way.problems([problem]).ragged(np.empty((0, 2)), [0, 0]).shape == (0,)
     empty = bt.Levels(**{name: [] for name in ("close", "high", "low", "high_pred", "low_pred", "position")}, fee_rate=0.0)
-    assert gpu.Problems([empty, empty], way).profit([[0.0, 0.0]]).tolist() == [[0.0], [0.0]]
+    assert way.problems([empty, empty]).profit([[0.0, 0.0]]).tolist() == [[0.0], [0.0]]
 
 
 def test_soft_profit_goes_to_the_profit_as_the_temperature_goes_to_nothing():
@@ -223,6 +240,10 @@ def test_a_few_steps_along_the_gradient_earn_more():
     (lambda p: gpu.profit(p, [[0.0, 0.0]], "mps"), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'mps'"),
     (lambda p: gpu.profit(p, [[0.0, 0.0]], None), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got None"),
     (lambda p: gpu.profit("p", [[0.0, 0.0]], "cpu"), bt.InputError, "problem must be Levels or AlwaysOn, got str"),
+    (lambda p: gpu.profit(p, [[0.0, 0.0]], "cpu", path="rocket"), bt.InputError,
+     "path must be one of auto, fused, torch, got 'rocket'"),
+    (lambda p: gpu.Problems([p], "cpu", path=None), bt.InputError, "path must be one of auto, fused, torch, got None"),
+    (lambda p: gpu.report("cpu", path=""), bt.InputError, "path must be one of auto, fused, torch, got ''"),
     (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 2]), bt.InputError, "first must rise from 0 to .* 3, got"),
     (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 3, 3]), bt.InputError, "first must hold 2 whole numbers"),
     (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0.0, 3.0]), bt.InputError, "first must hold .* dtype float64"),
@@ -245,20 +266,14 @@ def test_a_missing_device_is_named(monkeypatch):
 
 
 def test_the_report_says_which_way_and_why(monkeypatch):
-    monkeypatch.delenv("BACKTEST_GPU", raising=False)
     assert gpu.report("cpu").startswith("cpu: plain torch operations (a CPU; Levels.profit is faster here")
-    monkeypatch.setenv("BACKTEST_GPU", "torch")
-    assert "asked for by BACKTEST_GPU=torch" in gpu.report("cpu")
-    monkeypatch.setenv("BACKTEST_GPU", "fused")
+    assert "asked for by path='torch'" in gpu.report("cpu", path="torch")
     if not HAS_CUDA:
-        assert gpu.report() == (f"cpu: fused kernel (triton {fused.VERSION}, interpreted: for tests only; "
-                                f"torch {torch.__version__} sees no CUDA device)")
+        assert gpu.report(path="fused") == (f"cpu: fused kernel (triton {fused.VERSION}, interpreted: for tests only; "
+                                            f"torch {torch.__version__} sees no CUDA device)")
     monkeypatch.setattr(fused, "INTERPRETED", False)
-    with pytest.raises(bt.BackendUnavailable, match="BACKTEST_GPU=fused needs a CUDA device, or TRITON_INTERPRET=1"):
-        gpu.report("cpu")
-    monkeypatch.setenv("BACKTEST_GPU", "rocket")
-    with pytest.raises(bt.InputError, match="BACKTEST_GPU must be one of auto, fused, torch, got 'rocket'"):
-        gpu.report("cpu")
+    with pytest.raises(bt.BackendUnavailable, match="path='fused' needs a CUDA device, or TRITON_INTERPRET=1"):
+        gpu.report("cpu", path="fused")
     with pytest.raises(bt.InputError, match="device must be 'cpu'"):
         gpu.report("abacus")
 
@@ -267,14 +282,12 @@ def test_without_triton_the_reason_is_told(monkeypatch):
     monkeypatch.delitem(sys.modules, "backtest.gpu.fused")
     monkeypatch.delattr(sys.modules["backtest.gpu"], "fused")
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delenv("BACKTEST_GPU", raising=False)
-    name, reason = devices.path(torch.device("cuda"))
+    name, reason = devices.chosen(torch.device("cuda"), "auto")
     assert name == "torch"
     assert reason.startswith("triton is not installed (")
     assert reason.endswith("pip install 'backtest-kernels[gpu]'")
-    monkeypatch.setenv("BACKTEST_GPU", "fused")
-    with pytest.raises(bt.BackendUnavailable, match="BACKTEST_GPU=fused, but triton is not installed"):
-        gpu.Problems([any_problem(7)], "cpu")
+    with pytest.raises(bt.BackendUnavailable, match="path='fused', but triton is not installed"):
+        gpu.Problems([any_problem(7)], "cpu", path="fused")
 
 
 def test_without_torch_the_reason_is_told(monkeypatch):
@@ -287,18 +300,18 @@ def test_without_torch_the_reason_is_told(monkeypatch):
 
 
 def test_a_kernel_that_does_not_run_is_named(monkeypatch):
-    monkeypatch.setenv("BACKTEST_GPU", "fused")
-    on_device = gpu.Problems([any_problem(7)], WAYS[0][0])
+    on_device = FUSED.problems([any_problem(7)])
 
     def broken(*_):
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(fused, "score", broken)
     with pytest.raises(bt.BackendUnavailable, match=r"the fused kernel did not run on .*: RuntimeError: Failed to find C "
-                                                    r"compiler; set BACKTEST_GPU=torch"):
+                                                    r"compiler; to do without it, pass path='torch' to gpu.Problems"):
         on_device.profit([[0.0, 0.0]])
 
 
+@pytest.mark.compiled
 def test_the_kernel_compiles_for_a_card_that_is_not_here():
     """Down to machine code, which needs no card: the narrowest and the widest shape, both types."""
     code = """

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,12 @@ def test_a_room_of_several_modules_has_no_circle(folder):
 def test_every_room_is_there():
     rooms = {room(path) for path in modules()} - {"_ext", "_pure", "data"}
     assert rooms <= set(RANK), "give the new room its place in LAYERS"
+
+
+def test_one_environment_variable_is_read():
+    """Beside ``BACKTEST_BUILD``, which is of ``setup.py``."""
+    read = {name for path in PACKAGE.rglob("*.py") for name in re.findall("BACKTEST_[A-Z]+", path.read_text())}
+    assert read == {"BACKTEST_BACKEND"}
 
 
 def test_importing_is_light_and_silent():

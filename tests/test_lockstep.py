@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest import _backend, search
+from backtest import _backend, gpu, search
 from backtest.compute import many
 from backtest.levels import together
 from backtest.search.lockstep import bytes_each, lockstep
@@ -120,13 +121,15 @@ def test_budgets_bounds_and_effort_are_those_of_the_cpu():
             assert message.startswith(expected)
 
 
-def test_the_fused_kernel_takes_a_whole_search(monkeypatch):
+@pytest.mark.compiled
+def test_the_fused_kernel_takes_a_whole_search():
     pytest.importorskip("triton", reason="extra `gpu` is not installed")
-    monkeypatch.setenv("BACKTEST_GPU", "fused")
-    work = {place: any_problem(place) for place in (7, 13)}
-    table = bt.optimize_many(work, "direct", device=DEVICE, maxfun=20)
-    for place, problem in work.items():
-        assert table.loc[place, "profit"] == pytest.approx(problem.optimize("direct", maxfun=20).profit, abs=1e-12)
+    work = [any_problem(place) for place in (7, 13)]
+    there = gpu.Problems(work, DEVICE, path="fused")
+    found = lockstep(partial(together._losses, there), BOX, np.array([20, 20]))
+    for place, problem in enumerate(work):
+        alone = problem.optimize("direct", bounds=BOX, maxfun=20)
+        assert (-found.fun[place], found.nfev[place]) == (pytest.approx(alone.profit, abs=1e-12), alone.nfev)
 
 
 def test_waves_change_nothing(monkeypatch):

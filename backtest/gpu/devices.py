@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, NamedTuple
 
 from backtest._checks import BackendUnavailable, InputError, choice
@@ -58,25 +57,24 @@ def check(device: Any, dtype: str) -> Any:
     return torch.device("cuda", index)
 
 
-def path(where: Any) -> Path:
-    """How profits are made on a device; ``BACKTEST_GPU`` (``auto``, ``fused``, ``torch``) may ask for one way."""
-    wish = os.environ.get("BACKTEST_GPU") or "auto"
-    if wish not in PATHS:
-        raise InputError(f"BACKTEST_GPU must be one of {', '.join(PATHS)}, got {wish!r}")
-    if wish == "torch":
-        return Path("torch", "asked for by BACKTEST_GPU=torch")
-    if wish == "auto" and where.type == "cpu":
+def chosen(where: Any, path: str) -> Path:
+    """How profits are made on a device; ``path`` is ``auto``, or asks for one way: ``fused``, ``torch``."""
+    if not isinstance(path, str) or path not in PATHS:
+        raise InputError(f"path must be one of {', '.join(PATHS)}, got {shown(path)}")
+    if path == "torch":
+        return Path("torch", "asked for by path='torch'")
+    if path == "auto" and where.type == "cpu":
         return Path("torch", "a CPU; Levels.profit is faster here, and exact")
     try:
         from backtest.gpu import fused
     except ImportError as error:
         why = f"triton is not installed ({error}); {NO_TORCH}"
-        if wish == "fused":
-            raise BackendUnavailable(f"BACKTEST_GPU=fused, but {why}") from error
+        if path == "fused":
+            raise BackendUnavailable(f"path='fused', but {why}") from error
         return Path("torch", why)
     if where.type == "cpu" and not fused.INTERPRETED:
-        raise BackendUnavailable("BACKTEST_GPU=fused needs a CUDA device, or TRITON_INTERPRET=1 from the start of the process, "
-                                 "which is for tests; unset BACKTEST_GPU")
+        raise BackendUnavailable("path='fused' needs a CUDA device, or TRITON_INTERPRET=1 from the start of the process, which "
+                                 "is for tests; leave out path")
     return Path("fused", f"triton {fused.VERSION}{', interpreted: for tests only' if fused.INTERPRETED else ''}")
 
 
@@ -95,13 +93,15 @@ def rows_that_fit(device: Any, dtype: str) -> int:
     return max(1, int(SHARE * free_bytes(where)) // (COLUMNS * (8 if dtype == "float64" else 4)))
 
 
-def report(device: Any = None) -> str:
+def report(device: Any = None, *, path: str = "auto") -> str:
     """Which way to score runs on a device, and why, in one line.
 
     Parameters
     ----------
     device : str or torch.device, optional
         By default the first CUDA device if there is one, else the CPU.
+    path : {"auto", "fused", "torch"}
+        As in :class:`Problems`.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def report(device: Any = None) -> str:
     Raises
     ------
     BackendUnavailable, InputError
-        A device that was named is not there, or is none.
+        A device that was named is not there, or is none; ``path`` is unknown, or cannot be had.
     """
     try:
         torch = load()
@@ -122,7 +122,7 @@ def report(device: Any = None) -> str:
         return f"none: {error}"
     seen = torch.cuda.is_available()
     where = check(("cuda" if seen else "cpu") if device is None else device, DTYPES[0])
-    name, reason = path(where)
+    name, reason = chosen(where, path)
     if where.type == "cuda":
         properties = torch.cuda.get_device_properties(where)
         title = f"{where} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)"

@@ -36,19 +36,23 @@ class Problems:
         float64 is within 1e-12 of the sum of absolute terms.  float32 is within 1e-6 of the amounts that terms are differences
         of (entry, exit and fee of what fills), where no forecast plus offset lies within 1e-6 of the level it is compared with;
         score winners again with :meth:`backtest.Levels.profit`.
+    path : {"auto", "fused", "torch"}
+        How profits are made.  ``auto``: by the fused kernel on a CUDA device where triton is installed, else by plain torch
+        operations.  The others ask for one way; one that cannot be had is an error.
 
     Raises
     ------
     BackendUnavailable
-        torch is not installed, it sees no such device, or ``BACKTEST_GPU=fused`` cannot be had.
+        torch is not installed, it sees no such device, or ``path="fused"`` cannot be had.
     InputError
-        No problem, device or dtype of that name, or more rows than the device holds.
+        No problem, device, dtype or path of that name, or more rows than the device holds.
     """
 
-    def __init__(self, problems: Iterable[Any], device: str | torch.device = "cuda", dtype: str = "float64") -> None:
+    def __init__(self, problems: Iterable[Any], device: str | torch.device = "cuda", dtype: str = "float64", *,
+                 path: str = "auto") -> None:
         self._torch = torch = devices.load()
         self.device = devices.check(device, dtype)
-        self.path, self.reason = devices.path(self.device)
+        self.path, self.reason = devices.chosen(self.device, path)
         self.dtype = dtype
         made = table([folded_of(each) for each in problems])
         n_rows, fits = made.columns.shape[1], devices.rows_that_fit(self.device, dtype)
@@ -174,11 +178,13 @@ class Problems:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
-            raise BackendUnavailable(f"the fused kernel did not run on {self.device}: {type(error).__name__}: {error}; set "
-                                     "BACKTEST_GPU=torch to do without it") from error
+            raise BackendUnavailable(f"the fused kernel did not run on {self.device}: {type(error).__name__}: {error}; "
+                                     "to do without it, pass path='torch' to gpu.Problems or gpu.profit, or uninstall triton"
+                                     ) from error
 
 
-def profit(problem: Any, offsets: ArrayLike | torch.Tensor, device: str | torch.device = "cuda", dtype: str = "float64") -> Any:
+def profit(problem: Any, offsets: ArrayLike | torch.Tensor, device: str | torch.device = "cuda", dtype: str = "float64", *,
+           path: str = "auto") -> Any:
     """Profit of each candidate, on a device.
 
     Parameters
@@ -187,7 +193,7 @@ def profit(problem: Any, offsets: ArrayLike | torch.Tensor, device: str | torch.
         For several, or for several batches, :class:`Problems` copies the rows once.
     offsets : array_like or Tensor, shape (n_candidates, 2)
         Columns high and low.
-    device, dtype
+    device, dtype, path
         As in :class:`Problems`.
 
     Returns
@@ -198,8 +204,8 @@ def profit(problem: Any, offsets: ArrayLike | torch.Tensor, device: str | torch.
     Raises
     ------
     BackendUnavailable
-        torch is not installed, or it sees no such device.
+        torch is not installed, it sees no such device, or ``path="fused"`` cannot be had.
     InputError
-        Offsets are not finite or of another shape, an unknown dtype.
+        Offsets are not finite or of another shape, an unknown dtype or path.
     """
-    return Problems([problem], device, dtype).profit(offsets)[0]
+    return Problems([problem], device, dtype, path=path).profit(offsets)[0]
