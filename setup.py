@@ -72,4 +72,4 @@ if __name__ == "__main__":
     build = os.environ.get("BACKTEST_BUILD") or "auto"
     if build not in MODES:
         raise SystemExit(f"BACKTEST_BUILD must be one of {', '.join(MODES)}, got {build!r}")
-    setup(ext_modules=extensions(build))
+    setup(ext_modules=extensions(build), options={"build_ext": {"parallel": os.cpu_count() or 1}})
