@@ -712,3 +712,35 @@ def test_one_dated_bar(tmp_path):
                 run.stats.to_vectorbt()
         book = bt.simulate([[1.0]], close=bars.to_frame()[["Close"]], fill="close", costs=bt.Costs.zero())
     assert book.value.tolist() == [100_000.0]
+
+
+@pytest.mark.parametrize("name", ["Trade Date", "Gmt time", "ts", "Day", "begins_at"])
+@pytest.mark.parametrize("form", [None, "%d.%m.%Y 00:00:00.000", "%d-%b-%Y", "unix_ms"])
+def test_dates_that_nothing_names_are_not_dropped(tmp_path, name, form):
+    frame = bt.Bars.sample("GOOG").to_frame().iloc[:40].rename_axis(name).reset_index()
+    if form == "unix_ms":
+        name = {"Day": "day time", "begins_at": "stamp"}.get(name, name)
+        frame.columns = [name, *frame.columns[1:]]
+        frame[name] = frame[name].astype("datetime64[ms]").astype(np.int64)
+    elif form is not None:
+        frame[name] = frame[name].dt.strftime(form)
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for read in (bt.Bars.from_frame, lambda frame: bt.Bars.read(tmp_path / "a.csv")):
+        with pytest.raises(bt.DataError, match=rf"got dates in the column '{name}'; columns={{'Date': '{name}'}} names it"):
+            read(frame[::-1])
+    assert bt.Bars.read(tmp_path / "a.csv", columns={"Date": name}).index[0] == np.datetime64("2004-08-19")
+
+
+def test_columns_that_nothing_names_are_said(tmp_path, caplog):
+    frame = bt.Bars.sample("GOOG").to_frame().iloc[:40].rename_axis("date").rename(columns={"Volume": "Volumen"})
+    frame.assign(note=1).to_csv(tmp_path / "a.csv")
+    with caplog.at_level("INFO", logger="backtest.files"):
+        assert bt.Bars.read(tmp_path / "a.csv").volume is None
+    assert "no volume, the column 'Volumen' is left out (columns={'Volume': 'Volumen'} names it)" in caplog.text
+    assert "columns left out: Volumen, note" in caplog.text
+
+
+def test_a_file_without_names_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("1672531200000,1,2,0.5,1,10\n" * 5)
+    with pytest.raises(bt.DataError, match=r"a.csv must begin with a line of names, got 1672531200000, 1, 2, 0.5, 1"):
+        bt.Bars.read(tmp_path / "a.csv", columns={"Open": "1"})

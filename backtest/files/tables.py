@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PRICES = ("open", "high", "low", "close")
+#: Rows of a column that nothing names which are looked at, and how a date is written.
+_SEEN = 20
+_DATE = re.compile(
+    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.](\d{1,2}|[A-Za-z]{3,9})[-/.]\d{2,4}|\d{1,2} [A-Za-z]{3,9} \d{4})")
+_OF_TIME = re.compile(r"date|time|stamp|\bts\b")
 DATE_NAMES = ("date", "datetime", "time", "timestamp", "index", "open_time", "open time", "opentime", "unix")
 SHORT = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "date": "t"}
 _OTHER = {"close": ("close/last",), "volume": ("vol",),
@@ -94,6 +100,7 @@ def prices_of(table: Table, reading: Reading, others: Sequence[str] = (), *, rev
     if reading.adjust is None and wanted.pop("adj close", None) is not None:
         table.source.plain.append('Adj Close left alone (adjust="close" scales by it)')
     times = _times(table, roles, reading)
+    _say_unused(table, roles, times is not None, others)
     places = {str(table.names[place]): place for place in wanted.values()} | {name: _place(table, name) for name in others}
     numbers = _numbers(table, places, reading)
     columns = {role: numbers[str(table.names[place])] for role, place in wanted.items()}
@@ -151,7 +158,37 @@ def table_of(frame: Any, columns: Mapping[str, str] | None) -> Table:
     native = [table[name].to_native() for name in wanted]
     series = [each if isinstance(each, pd.Series) else each.to_pandas() for each in native]
     unused = [name for name in table.columns if name not in wanted]
-    return Table(wanted + unused, [*series, *([None] * len(unused))], nw.maybe_get_index(table), Source(), False)
+    seen = [table[name].head(_SEEN).to_native() if isinstance(name, str) else pd.Series() for name in unused]
+    rest = [each if isinstance(each, pd.Series) else each.to_pandas() for each in seen]  # enough to see what they are
+    return Table(wanted + unused, [*series, *rest], nw.maybe_get_index(table), Source(), False)
+
+
+def _say_unused(table: Table, roles: Mapping[str, int], has_times: bool, others: Sequence[str]) -> None:
+    """Refuse rows without times beside a column of dates that nothing names; say which columns are left out."""
+    unused = [place for place, name in enumerate(table.names)
+              if place not in roles.values() and name not in others and not _is_unnamed(name)]
+    for place in unused if not has_times else ():
+        name = str(table.names[place])
+        if _holds_dates(table.columns[place], _OF_TIME.search(_plain(name)) is not None):
+            raise DataError(f"frame must have its times in its index or in a column named {', '.join(DATE_NAMES[:4])}, got dates "
+                            f"in the column {name!r}; columns={{'Date': {name!r}}} names it")
+    for place in unused if "volume" not in roles else ():
+        name = str(table.names[place])
+        if _plain(name).startswith("vol"):
+            table.source.notes.append(f"no volume, the column {name!r} is left out (columns={{'Volume': {name!r}}} names it)")
+    if unused:
+        table.source.plain.append(f"columns left out: {', '.join(str(table.names[place]) for place in unused)}")
+
+
+def _holds_dates(column: Any, is_of_time: bool) -> bool:
+    """Whether the first values of a column that nothing names are dates; numbers may be, if its name speaks of time."""
+    import pandas as pd
+
+    first = column.iloc[:_SEEN].dropna()
+    if pd.api.types.infer_dtype(first) in ("datetime64", "datetime", "date"):
+        return True
+    texts = [str(each) for each in first if str(each)]
+    return bool(texts) and all(_DATE.match(each) or (is_of_time and each.isdigit() and len(each) >= 8) for each in texts)
 
 
 def _plain(name: Any) -> str:

@@ -20,6 +20,7 @@ from backtest.files.reading import Source
 SEPARATORS = (",", ";", "\t", "|")
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _WORDS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
+_NUMBER = re.compile(r"[-+]?\d+([.,]\d+)*([eE][-+]?\d+)?")
 _BLANK = re.compile(r"\s(?:\0|$)|(?:^|\0)\s")
 #: Lines that are looked at to tell the separator, and lines that may stand before the header.
 _SAMPLE, _PREAMBLE = 50, 10
@@ -137,6 +138,10 @@ def _header(columns: list[Any], path: Path, source: Source) -> tuple[list[str], 
         has_third = not any(rows[2][1:])
         source.notes.append(f"header of {3 if has_third else 2} rows, instrument {next(iter(symbols), '')}")
         return [rows[2][0] if has_third and rows[2][0] else "Date", *names[1:]], 3 if has_third else 2
+    named = [name for name in rows[0] if name]
+    if named and all(_NUMBER.fullmatch(name) for name in named):
+        raise DataError(f"{path.name} must begin with a line of names, got {', '.join(named[:5])}; put one on top, such as "
+                        "open_time,open,high,low,close,volume and a name for every other column")
     return rows[0], 1
 
 
