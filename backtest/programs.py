@@ -146,7 +146,7 @@ class ProgramBuilder:
         self._warned = False
         for name, node in zip(SAMPLED, sampled, strict=True):
             if name in self.capped:
-                label = f"{name} = {node!r}" if isinstance(node, Value) else name
+                label = f"{name} = {node!r}" if isinstance(node, Value) and repr(node) != name else name
                 fraction(label, _highest(node, columns, defaults), self.capped[name])
 
     def block(self, batch: Floats) -> Block:

@@ -224,7 +224,8 @@ class PackedSignals:
         """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for complaints."""
         array = as_array(name, values)
         if array.dtype != bool:
-            raise InputError(f"{name} must be boolean, got dtype {array.dtype}")
+            raise InputError(f"{name} must be boolean, got dtype {array.dtype}; astype(bool) makes numbers so, and "
+                             "shift(1, fill_value=False) keeps what is so")
         if array.ndim not in (1, 2):
             raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
         n_bars, kernel = len(array), _backend.kernel("masks")

@@ -498,3 +498,11 @@ def test_module_and_script_are_the_same_program():
     ([-7, -6, -4, 0], 10, "▁▂▄█"), (range(1, 1001), 1, "▁")])
 def test_sparkline(values, width, line):
     assert sparkline(list(values), width) == line
+
+
+@pytest.mark.parametrize("command", ["optimize", "run"])
+def test_a_folder_that_cannot_be_made_is_refused_before_the_work(folder, command):
+    (folder / "plain.csv").write_text("")
+    code, out = invoke(command, "small.toml", "--out", "plain.csv")
+    assert code == 2
+    assert "--out must be a folder that can be written, got 'plain.csv': File exists" in out

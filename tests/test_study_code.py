@@ -130,7 +130,7 @@ def test_the_same_version_with_other_code_is_said(tmp_path, url):
     made.close()
     second = module(tmp_path, TEXT.replace("FEE = 0.1", "FEE = 0.3")).objective
     old, new = Store(url).description(1)["code"]["objective"], fingerprint(second)
-    said_of = rf"study 's' must have another version for other code, got objective with code {new} here and {old} in the store"
+    said_of = rf"another version for other code: the code of objective changed \({new} here, {old} in the store\)"
     for _ in range(2):  # until the version changes
         with pytest.warns(bt.StoreWarning, match=said_of):
             study(url, second).close()
@@ -196,4 +196,4 @@ def test_lines_and_rules_of_one_version_with_other_code(tmp_path, url):
     with pytest.warns(bt.StoreWarning) as said_of:
         search("* 0.8")
     texts = [str(each.message) for each in said_of if each.category is bt.StoreWarning]
-    assert ["got line code_under_test.mean with code" in texts[0], "got rule with code" in texts[1]] == [True, True]
+    assert ["the code of line code_under_test.mean changed" in texts[0], "the code of rule changed" in texts[1]] == [True, True]

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 import backtest
 from backtest.cli.console import console, plain_errors
-from backtest.cli.options import ConfigArgument, ProgressOption, ThreadsOption, reads_files
+from backtest.cli.options import ConfigArgument, ProgressOption, ThreadsOption, made, reads_files
 from backtest.config import levels as config
 from backtest.levels import windows
 from backtest.tables import number, plain_table
@@ -38,7 +38,7 @@ def levels(
     with plain_errors():
         conf = config.read(config_path, told)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            made(out)
         options = conf.options | ({} if threads is None else {"n_threads": threads})
         begun = time.perf_counter()
         table = windows.walk(conf.symbols, progress=progress, **options)

@@ -14,7 +14,7 @@ import backtest
 from backtest._checks import InputError
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import parameter_text, periods_text, show_best, show_cells, time_text
-from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption, reads_files
+from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption, made, reads_files
 from backtest.config import optimize as config
 from backtest.periods import given
 from backtest.space import Space
@@ -50,7 +50,7 @@ def optimize(
             | ({} if store is None else {"store": store})
         )
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)  # a wish that cannot be met is refused before the search, not after it
+            made(out)
         _show_data(conf)
         _show_space(conf.space)
         begun = time.perf_counter()
@@ -106,7 +106,7 @@ def run(
         _show_run("Candidate", replayed)
         _show_trades(replayed.trades)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            made(out)
             for name in ("trades", "orders", "equity"):
                 getattr(replayed, name).to_csv(out / f"{name}.csv", index=name == "equity")
             console.print(f"written to {escape(str(out))}", highlight=False)

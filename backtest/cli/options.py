@@ -88,3 +88,11 @@ def _pairs(texts: list[str]) -> dict[str, str]:
             raise InputError(f"column must be OURS=THEIRS, such as Close=Schluss, got {text!r}")
         pairs[ours] = theirs
     return pairs
+
+
+def made(out: Path) -> None:
+    """Make the folder of ``--out``; a wish that cannot be met is refused before the work, not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out must be a folder that can be written, got {str(out)!r}: {error.strerror}") from None

@@ -14,7 +14,7 @@ import backtest
 from backtest.books import BOOK_STATISTICS
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import periods_text, show_best, show_cells, time_text
-from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption, reads_files
+from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption, made, reads_files
 from backtest.config import portfolio as config
 from backtest.tables import contributions, metrics, sparkline, statistics
 
@@ -38,7 +38,7 @@ def portfolio(
     with plain_errors():
         conf = config.read(config_path, told)
         if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
+            made(out)
         close = conf.market["close"]
         console.print(f"[bold]Data[/bold]    {escape(', '.join(map(str, close.columns)))}: {len(close):,} bars, "
                       f"{time_text(close.index[0])} to {time_text(close.index[-1])}, {escape(conf.source)}", highlight=False)

@@ -74,9 +74,9 @@ def compare(store: Store, context: int, what: str, here: Mapping[str, str]) -> N
     if any(count for status, count in store.counts(context).items() if status != Status.FAILED):
         for name, code in here.items():
             if stored.get(name, code) != code:
-                warnings.warn(f"{what} must have another version for other code, got {name} with code {code} here and "
-                              f"{stored[name]} in the store under the same version, and would mix results of both; change the "
-                              "version, unless the change cannot change a result", StoreWarning, stacklevel=5)
+                warnings.warn(f"{what} must have another version for other code: the code of {name} changed ({code} here, "
+                              f"{stored[name]} in the store) and its version did not, so that results of both are mixed; give "
+                              "another version, unless the change cannot change a result", StoreWarning, stacklevel=5)
         kept = {**here, **stored}
     else:
         kept = {**stored, **here}
