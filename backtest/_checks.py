@@ -299,7 +299,12 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
     try:
         if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iuf":
             return np.ma.filled(value.astype(np.float64), np.nan)
+        if np.ma.is_masked(value):
+            raise error(f"{name} must say True or False everywhere, got a mask on {int(np.ma.count_masked(value))} of "
+                        f"{value.size}; filled(False) says what they count as")
         return np.asarray(value)
+    except InputError:
+        raise
     except (TypeError, ValueError, OverflowError) as wrong:
         raise error(f"{name} must be an array, got {type(value).__name__}; {said(wrong)}") from None
 

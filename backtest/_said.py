@@ -9,8 +9,9 @@ from typing import Any
 HIDDEN = "***"
 #: Characters of a value in a message, and of somebody else's error.
 SHOWN, SAID = 200, 4000
-_USER_PART = re.compile(r"(://[^\s/:@'\"]*):[^\s'\"]*@")
-_QUERY_PART = re.compile(r"(?i)([?&;][\w.-]*(?:passw|passphrase|pwd|secret|token|api_?key)[\w.-]*=)[^&;\s'\"]+")
+# A path has one slash where its URL had two; a password may hold blanks, and then ends at the first @.
+_USER_PART = re.compile(r"(:/{1,2}[^\s/:@'\"]*):(?:[^\s'\"]*|[^'\"\n]*?)@")
+_QUERY_PART = re.compile(r"(?i)([?&;][\w.-]*(?:passw|passphrase|pwd|secret|token|api_?key)[\w.-]*=|\bpassword=)[^&;\s'\"]+")
 
 
 def without_password(text: str) -> str:
@@ -18,8 +19,6 @@ def without_password(text: str) -> str:
 
     What stands between the user's name and the last ``@`` of a URL is one, and so are parameters such as ``password=``.
     """
-    if "://" not in text:
-        return text
     return _QUERY_PART.sub(rf"\1{HIDDEN}", _USER_PART.sub(rf"\1:{HIDDEN}@", text))
 
 

@@ -181,7 +181,7 @@ class Bars(Frozen):
         -------
         DataFrame
             One row per finding: ``kind``, ``first`` and ``last`` row, ``first_time`` and ``last_time``, ``value``, ``text``.
-            Kinds: ``split`` (a close that jumps by a factor near 2, 3, 4, 5, 10 or its inverse; the value is the ratio), ``hole``
+            Kinds: ``split`` (a close that jumps by a factor near 2, 3, 4, 5, 10, 100, 1,000 or its inverse; the ratio), ``hole``
             (much longer without a bar than anywhere else; days), ``equal`` (bars in a row with the same four prices; how many),
             ``volume`` (bars in a row without volume; how many), ``high`` (ten times the highs beside it; the high), ``low`` (a
             tenth of the lows beside it; the low).  Empty if nothing does.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Splits are by these factors, or the other way round.
-FACTORS = (2.0, 3.0, 4.0, 5.0, 10.0)
+#: Splits are by these factors, or the other way round; by 100 and 1,000 units change (pence, misread thousands).
+FACTORS = (2.0, 3.0, 4.0, 5.0, 10.0, 100.0, 1000.0)
 #: How far the close, or the open, may be from the factor: what a day moves beside a split; and the close, if the open is near.
 NEAR, OPEN_NEAR = 0.05, 0.2
 #: The smallest jump that can be one, as a logarithm: of 2, less what the close may be off.
@@ -93,7 +93,7 @@ def log(bars: Any, source: str) -> None:
 
 
 def _splits(open: Floats, close: Floats) -> list[Suspect]:
-    """Closes that jump by a factor near 2, 3, 4, 5, 10 or its inverse."""
+    """Closes that jump by a factor near 2, 3, 4, 5, 10, 100, 1,000 or its inverse."""
     if len(close) < 2:
         return []
     with np.errstate(all="ignore"):  # prices may be as small as floats are

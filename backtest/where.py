@@ -173,8 +173,8 @@ class Where(Frozen):
             if isinstance(op, (ast.In, ast.NotIn)):
                 assert isinstance(right_node, (ast.Tuple, ast.List))
                 right: Any = None
-                found = np.logical_or.reduce([np.broadcast_to(_equal(left, self.value(each, columns)), np.shape(left))
-                                              for each in right_node.elts] or [np.zeros(np.shape(left), bool)])
+                equal = [_equal(left, self.value(each, columns)) for each in right_node.elts]
+                found = np.logical_or.reduce(np.broadcast_arrays(np.zeros(np.shape(left), dtype=bool), *equal))
                 step = found if isinstance(op, ast.In) else ~found
             else:
                 right = self.value(right_node, columns)

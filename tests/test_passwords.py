@@ -131,3 +131,19 @@ def test_texts_without_passwords():
         assert without_password(each) == url_without_password(each) == each
     error = pickle.loads(pickle.dumps(bt.ObjectiveError(URLS[0], {"a": 1})))
     assert (str(error), error.params) == ("postgresql://me:***@host/db", {"a": 1})
+
+
+@pytest.mark.parametrize("text", ["postgresql:/me:hunter2@h/d", "https://u:hunter2 x@h/x", "host=h password=hunter2 dbname=x",
+                                  "redis://:hunter2@h", "a?api_key=hunter2&b=1", "s3://AK:hunter2@bucket/x"])
+def test_passwords_of_any_spelling_are_hidden(text, tmp_path):
+    assert "hunter2" not in without_password(text)
+    for read in (bt.Bars.read, bt.Space.read, bt.load):
+        with pytest.raises(bt.BacktestError) as told:
+            read(text)
+        assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize("text", ["C:/x/y.db", "see http://x/y: mail me", "sqlite:////tmp/a b:c.db", "ratio 3:4 @5",
+                                  "token=5"])
+def test_what_holds_no_password_is_shown_as_it_is(text):
+    assert without_password(text) == text

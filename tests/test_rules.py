@@ -502,3 +502,9 @@ def test_a_table_of_one_column_needs_no_parameter_that_names_it(backend):
     assert run.trades[["entry_price", "exit_price"]].to_numpy().tolist() == [[10.0, 16.0]]
     assert bt.run(bars, strategy, {"column": 0}, **given).equity.equals(run.equity)
     assert bt.evaluate(bars, strategy, **given)["total_return"].tolist() == [run.stats["total_return"]]
+
+
+def test_masked_signals_are_refused():
+    masked = np.ma.array([True, False], mask=[True, False])
+    with pytest.raises(bt.InputError, match=r"entries must say True or False everywhere, got a mask on 1 of 2; filled\(False\)"):
+        rules.from_arrays(masked, [False, True])

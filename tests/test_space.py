@@ -732,3 +732,8 @@ def test_what_is_not_in_the_space_is_told(other):
     _, inside = space.encode_batch([good, bad, good])
     assert inside.tolist() == [True, False, True]
     assert space.encode_batch([])[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize(("where", "size"), [("3 in (a, b)", 4), ("3 not in (a,)", 4), ("(-2) not in (b, 1)", 6)])
+def test_a_number_may_be_looked_for_among_parameters(where, size):
+    assert bt.Space({"a": [1, 2, 3], "b": [3, 4]}, where=where).size == size
