@@ -300,7 +300,7 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
         if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iuf":
             return np.ma.filled(value.astype(np.float64), np.nan)
         if np.ma.is_masked(value):
-            raise error(f"{name} must say True or False everywhere, got a mask on {int(np.ma.count_masked(value))} of "
+            raise error(f"{name} must say True or False everywhere, got a mask on {int(np.ma.getmaskarray(value).sum())} of "
                         f"{value.size}; filled(False) says what they count as")
         return np.asarray(value)
     except InputError:
