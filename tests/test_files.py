@@ -62,6 +62,8 @@ def test_dates_are_decided_on_the_whole_column(tmp_path, dates, expected):
     (["01/02/2014 10:00", "01/03/2014 10:00"], ["%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"]),
     (["01/02/14", "01/03/14"], ["%d/%m/%y", "%m/%d/%y"]),
     (["14.01.29", "14.01.30", "14.01.31"], ["%d.%m.%y", "%y.%m.%d"]),
+    (["03.02.01", "03.03.01"], ["%d.%m.%y", "%y.%m.%d"]),
+    (["02.01.14", "03.01.14", "06.01.14"], ["%d.%m.%y", "%y.%m.%d"]),
 ])
 def test_dates_that_fit_two_orders_are_refused_with_what_to_type(tmp_path, dates, formats):
     path = write(tmp_path, dates)
@@ -184,6 +186,23 @@ def test_labels_that_only_number_the_rows_are_no_times(labels):
     assert bt.Bars.from_frame(frame).index is None
 
 
+@pytest.mark.parametrize("labels", [range(2, -1, -1), [2, 1, 0], [3, 2, 1], range(1, -1, -1), [9, 7, 2]])
+def test_an_index_that_counts_down_is_refused(labels):
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 1.0), index=pd.Index(labels))
+    counts = rf"got {labels[0]} \(row 0\) down to {labels[-1]}: newest first\? frame\[::-1\]"
+    with pytest.raises(bt.DataError, match=f"the index must count up where it only numbers the rows, {counts}"):
+        bt.Bars.from_frame(frame)
+    assert len(bt.Bars.from_frame(frame.reset_index(drop=True))) == len(bt.Bars.from_frame(frame[::-1])) == len(labels)
+    dated = frame.assign(date=pd.date_range("2020-01-31", periods=len(labels)))
+    assert bt.Bars.from_frame(dated).index is not None  # where a column holds the times, the index says nothing
+
+
+def test_a_complex_index_is_refused():
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close"), 1.0), index=pd.Index([1 + 2j, 2 + 0j]))
+    with pytest.raises(bt.DataError, match="the index must hold dates, or number the rows, got complex numbers"):
+        bt.Bars.from_frame(frame)
+
+
 @settings(max_examples=40)
 @given(st.lists(st.integers(31_536_000, 4_100_000_000), min_size=1, max_size=20, unique=True),
        st.sampled_from([("unix_s", 1), ("unix_ms", 1000), ("unix_us", 10**6), ("unix_ns", 10**9)]))
@@ -300,6 +319,70 @@ def test_numbers_that_cannot_be_told_are_refused(tmp_path, prices, message):
         assert 'decimal="," or thousands=","' in str(caught.value)
 
 
+def of_prices(folder, closes, volumes=None, beside=()):
+    """A file of these closes (and volumes), with semicolons."""
+    lines = [f"2020-02-{day:02};{close};{close};{close};{close}" for day, close in enumerate(closes, start=1)]
+    if volumes:
+        lines = [f"{line};{volume}" for line, volume in zip(lines, volumes, strict=True)]
+    if beside:
+        lines = [f"{line};{each}" for line, each in zip(lines, beside, strict=True)]
+    header = "Date;Open;High;Low;Close" + ";Volume" * bool(volumes) + ";Change" * bool(beside)
+    (folder / "x.csv").write_text("\n".join([header, *lines]) + "\n")
+    return folder / "x.csv"
+
+
+@pytest.mark.parametrize(("closes", "volumes", "expected", "expected_volumes"), [
+    (["980", "990", "1.010"], ["1,5", "1,5", "2,5"], [980, 990, 1010], [1.5, 1.5, 2.5]),
+    (["9,50", "9,75", "10,25"], ["950", "980", "12.500"], [9.5, 9.75, 10.25], [950, 980, 12500]),
+    (["9,50", "9,75", "10,25"], ["12.500", "12.750", "13.000"], [9.5, 9.75, 10.25], [12500, 12750, 13000]),
+    (["9.50", "9.75", "10.25"], ["950", "980", "12,500"], [9.5, 9.75, 10.25], [950, 980, 12500]),
+    (["9.50", "999", "1.250"], ["950", "980", "1"], [9.5, 999, 1.25], [950, 980, 1]),
+    (["1.250", "1.260", "1.270"], ["950", "980", "1000"], [1.25, 1.26, 1.27], [950, 980, 1000]),
+    (["10", "10.5", "10.125"], ["1", "2", "3"], [10, 10.5, 10.125], [1, 2, 3]),
+    (["0.999", "999", "1.250"], ["1", "2", "3"], [0.999, 999, 1.25], [1, 2, 3]),
+    (["1234.567", "999", "1.250"], ["1", "2", "3"], [1234.567, 999, 1.25], [1, 2, 3]),
+])
+def test_a_mark_proven_anywhere_holds_for_every_column(tmp_path, closes, volumes, expected, expected_volumes):
+    bars = bt.Bars.read(of_prices(tmp_path, closes, volumes))
+    assert (bars.close.tolist(), bars.volume.tolist()) == (expected, expected_volumes)
+
+
+@pytest.mark.parametrize(("closes", "volumes", "message"), [
+    (["999", "1.250"], ["1", "2"], "numbers must show whether a point is their decimal mark, got '1.250' (row 1, line 3) in "
+     "column 'Open' beside '999' (row 0, line 2)"),
+    (["12.500", "13.500"], ["999", "1.250"], "got '1.250' (row 1, line 3) in column 'Volume' beside '999' (row 0, line 2)"),
+    (["9,50", "9,75"], ["950", "0.500"], "must have one decimal mark, got '0.500' (row 1, line 3) in column 'Volume' and"),
+    (["1010", "12.500"], ["1", "2"], "in column 'Open' beside '1010' (row 0, line 2)"),  # Spanish writes so
+    (["1.010", "12.500"], ["1,5", "1'000"], "column 'Volume' must hold numbers, got \"1'000\" (row 1, line 3); decimal= and"),
+    (["9,50", "9,75"], ["950", "12.50"], "must have one decimal mark, got '12.50' (row 1, line 3) in column 'Volume' and"),
+])
+def test_points_that_may_be_thousands_are_refused(tmp_path, closes, volumes, message):
+    with pytest.raises(bt.DataError) as caught:
+        bt.Bars.read(of_prices(tmp_path, closes, volumes))
+    assert message in str(caught.value)
+    assert "decimal=" in str(caught.value)
+
+
+def test_what_says_whether_points_are_thousands(tmp_path):
+    path = of_prices(tmp_path, ["999", "1.250"])
+    assert bt.Bars.read(path, decimal=".").close.tolist() == [999.0, 1.25]
+    for told in ({"thousands": "."}, {"decimal": ","}):
+        assert bt.Bars.read(path, **told).close.tolist() == [999.0, 1250.0]
+    path = of_prices(tmp_path, ["1.250", "1.260"], beside=["1,5%", "-0,25%"])
+    with pytest.raises(bt.DataError, match=r"got '1\.250' .* and a comma in column 'Change', '1,5%' \(row 0, line 2\); decimal="):
+        bt.Bars.read(path)
+    assert bt.Bars.read(path, thousands=".").close.tolist() == [1250.0, 1260.0]
+
+
+def test_a_comma_in_one_asset_is_one_for_all(tmp_path):
+    (tmp_path / "w.csv").write_text("Date;A;B\n2020-01-30;980;9,5\n2020-01-31;990;9,75\n2020-02-03;1.010;10\n")
+    assert read_wide(tmp_path / "w.csv", Reading()).to_numpy().tolist() == [[980, 9.5], [990, 9.75], [1010, 10]]
+    (tmp_path / "w.csv").write_text("Date;A;B\n2020-01-30;980;\n2020-01-31;990;95\n2020-02-03;1.010;96\n")
+    with pytest.raises(bt.DataError, match=r"got '1\.010' \(row 2, line 4\) in column 'A' beside '980' \(row 0, line 2\)"):
+        read_wide(tmp_path / "w.csv", Reading())
+    assert read_wide(tmp_path / "w.csv", Reading(decimal=".")).loc["2020-02-03"].tolist() == [1.01, 96]
+
+
 @pytest.mark.parametrize(("header", "cells", "expected"), [
     ("<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>", ["2020.01.31,09:30", "2020.01.31,09:31"], ["09:30", "09:31"]),
     ("Date,Time,Open,High,Low,Close", ["20200131,93000", "20200131,153559"], ["09:30", "15:35:59"]),
@@ -308,6 +391,80 @@ def test_numbers_that_cannot_be_told_are_refused(tmp_path, prices, message):
 ])
 def test_date_and_time_in_two_columns(tmp_path, header, cells, expected):
     assert times(write(tmp_path, cells, header)) == [str(pd.Timestamp(f"2020-01-31 {each}")) for each in expected]
+
+
+TWO = "Date,Time,Open,High,Low,Close"
+
+
+@pytest.mark.parametrize(("cells", "message"), [
+    (["2020-01-31,09:30", "2020-01-31,"], "column 'Time' must hold a time of day in every row, got '' (row 1, line 3); columns="),
+    (["2020-01-31,9h30", "2020-01-31,9h31"], "column 'Time' must hold times of day such as 09:30 or 9:30 AM, got '9h30' (row 0"),
+    (["2020-01-31,09:30", "2020-01-31,09:31 EST"], "must hold times of day such as 09:30 or 9:30 AM, got '09:31 EST' (row 1"),
+    (["2020-01-31,0.39583", "2020-02-03,0.4"], "column 'Time' must hold times of day such as 09:30 or 9:30 AM, got '0.39583'"),
+    (["2020-01-31 09:30:00,09:31", "2020-02-03 09:30:00,09:30"], "column 'Time' must agree with the times of day in 'Date', got "
+     "09:31 beside 2020-01-31 09:30:00 (row 0, line 2)"),
+    (["2020-01-31,9", "2020-01-31,10"], "which fits four readings, hours and minutes since midnight and seconds"),
+    (["2020-01-31,550", "2020-01-31,551"], "got 550 (row 0, line 2), which fits three readings, minutes since midnight"),
+    (["2020-01-31,930", "2020-01-31,935"], "three readings, minutes since midnight and seconds since midnight and HHMM"),
+    (["2020-01-31,930", "2020-01-31,1535"], "which fits two readings, seconds since midnight and HHMM"),
+    (["2020-01-31,34200", "2020-01-31,34500"], "which fits two readings, seconds since midnight and HHMMSS"),
+    (["2020-01-31,34260", "2020-01-31,86000"], "must hold times of day that can be told, such as 09:30, got 34260"),
+    (["2020-01-31,0930", "2020-01-31,0975"], "must hold times of day that can be told, such as 09:30, got 0930"),
+    (["2020-01-31,093000", "2020-01-31,253000"], "must hold times of day that can be told, such as 09:30, got 253000 (row 1"),
+])
+def test_a_time_column_that_cannot_be_read_is_refused(tmp_path, cells, message):
+    path = write(tmp_path, cells, TWO)
+    with pytest.raises(bt.DataError) as caught:
+        bt.Bars.read(path)
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("in x.csv")
+    frame = pd.read_csv(path, dtype=None if path.read_text().count(",0") == 0 else {"Time": str})
+    with pytest.raises(bt.DataError, match="column 'Time' must"):
+        bt.Bars.from_frame(frame)
+
+
+@pytest.mark.parametrize(("cells", "told", "expected"), [
+    (["2020-01-31 00:00:00,09:30", "2020-01-31 00:00:00,09:31"], {}, ["2020-01-31 09:30", "2020-01-31 09:31"]),
+    (["31.01.2020 00:00,9:30 AM", "31.01.2020 00:00,1:31 PM"], {}, ["2020-01-31 09:30", "2020-01-31 13:31"]),
+    (["2020-01-31 09:30:00,09:30", "2020-01-31 09:31:00,09:31"], {}, ["2020-01-31 09:30", "2020-01-31 09:31"]),
+    (["2020-01-31 09:30:15,09:30", "2020-01-31 09:31:15,09:31"], {}, ["2020-01-31 09:30:15", "2020-01-31 09:31:15"]),
+    (["2020-01-31 09:30+01:00,09:30", "2020-07-31 09:31+02:00,09:31"], {}, ["2020-01-31 08:30+00:00", "2020-07-31 07:31+00:00"]),
+    (["2020-01-31T00:00:00Z,09:30", "2020-01-31T00:00:00Z,09:31"], {}, ["2020-01-31 09:30+00:00", "2020-01-31 09:31+00:00"]),
+    (["202001310930,0930", "202001311531,1531"], {}, ["2020-01-31 09:30", "2020-01-31 15:31"]),
+    (["2020-01-31,", "2020-02-03,"], {}, ["2020-01-31", "2020-02-03"]),
+    (["2020-01-31,9h30", "2020-02-03,9h31"], {"columns": {"Date": "Date"}}, ["2020-01-31", "2020-02-03"]),
+    (["2020-01-31,0000", "2020-01-31,0005"], {}, ["2020-01-31", "2020-01-31 00:05"]),
+    (["2020-01-31,034200", "2020-01-31,034500"], {}, ["2020-01-31 03:42", "2020-01-31 03:45"]),
+    (["2020-01-31,930", "2020-01-31,1535"], {"dates": "%Y-%m-%d %H%M"}, ["2020-01-31 09:30", "2020-01-31 15:35"]),
+    (["20200131,105", "20200131,110"], {"dates": "%Y%m%d %H%M"}, ["2020-01-31 01:05", "2020-01-31 01:10"]),
+    (["2020-01-31,34200", "2020-01-31,34500"], {"dates": "%Y-%m-%d %H%M%S"}, ["2020-01-31 03:42", "2020-01-31 03:45"]),
+    (["43861,09:30", "43861,09:31"], {"dates": "excel"}, ["2020-01-31 09:30", "2020-01-31 09:31"]),
+])
+def test_time_columns_beside_dates(tmp_path, cells, told, expected):
+    path = write(tmp_path, cells, TWO)
+    assert times(path, **told) == [str(pd.Timestamp(each)) for each in expected]
+
+
+def test_time_columns_of_frames(tmp_path, caplog):
+    prices = dict.fromkeys(("open", "high", "low", "close"), 1.0)
+    days = pd.DatetimeIndex(["2020-01-31", "2020-01-31"])
+    clock = [datetime.time(9, 30), datetime.time(9, 31)]
+    right = pd.DatetimeIndex(["2020-01-31 09:30", "2020-01-31 09:31"])
+    for date in (days, days.date, [20200131] * 2, days.strftime("%d.%m.%Y")):
+        assert bt.Bars.from_frame(pd.DataFrame({"date": date, "time": clock, **prices})).times().tolist() == right.tolist()
+    aware = pd.DataFrame({"date": days.tz_localize("Asia/Tokyo"), "time": clock, **prices})
+    assert bt.Bars.from_frame(aware).times().tolist() == right.tz_localize("Asia/Tokyo").tolist()
+    assert bt.Bars.from_frame(aware, tz="UTC").times().tolist() == right.tz_localize("Asia/Tokyo").tz_convert("UTC").tolist()
+    with caplog.at_level("INFO", logger="backtest.files"):
+        bt.Bars.from_frame(pd.DataFrame({"date": ["2020-01-31", "2020-02-03"], "time": [None, None], **prices}))
+        bt.Bars.from_frame(pd.DataFrame({"date": right, "time": ["x", "y"], **prices}), columns={"Date": "date"})
+    wide_file = pd.DataFrame({"Date": ["2020-01-31", "2020-02-03"], "Time": ["9h30", "9h31"], "A": [1.0, 2.0]})
+    wide_file.to_csv(tmp_path / "w.csv", index=False)
+    with pytest.raises(bt.DataError, match=r"got '9h30' \(row 0, line 2\); columns={'Date': 'Date'} takes the dates alone"):
+        read_wide(tmp_path / "w.csv", Reading())
+    assert list(read_wide(tmp_path / "w.csv", Reading(columns={"Date": "Date"}))) == ["A"]
+    assert "the column 'time' is empty, left out" in caplog.text
+    assert "times of day in the column 'time' are left out" in caplog.text
 
 
 def test_date_and_time_columns_with_a_format_of_the_date(tmp_path):

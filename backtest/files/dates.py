@@ -87,9 +87,6 @@ class _Found:
         steps = np.diff(self.times)
         return bool((steps >= np.timedelta64(0)).all() or (steps <= np.timedelta64(0)).all())
 
-    def span(self) -> Any:
-        return self.times.max() - self.times.min()
-
 
 def _normal(texts: pd.Series[Any]) -> pd.Series[Any]:
     """Without weekdays, with single blanks, AM and PM in one spelling, offsets as numbers."""
@@ -202,8 +199,8 @@ def _decided(fits: dict[str, _Found], first: re.Match[str], texts: pd.Series[Any
     orders = list(fits)
     if len(orders) > 1 and "ymd" in orders:  # two digits of a year: the wrong order does not run one way for long
         runs = {order for order in orders if fits[order].is_monotone()}
-        if first["mark"] == ".":  # day first, unless the column is smoother with the year first
-            if "ymd" not in runs or ("dmy" in runs and fits["dmy"].span() <= fits["ymd"].span()):
+        if first["mark"] == ".":  # day first, unless the column runs one way with the year first
+            if "ymd" not in runs:
                 orders = ["dmy"]
         elif runs and "ymd" not in runs:
             orders.remove("ymd")

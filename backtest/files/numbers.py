@@ -19,11 +19,16 @@ _OTHER = {".": re.compile(r"[^0-9eE+.\0-]"), ",": re.compile(r"[^0-9eE+,\0-]")}
 _CURRENCY = "$€£¥"
 #: Marks that only group thousands.
 _GROUPING = "'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
+#: A point that is no mark of thousands, in texts joined by a zero byte.
+_POINT = re.compile(r"\.(?!\d{3}(?:\0|$))")
+#: Numbers with a decimal comma, in a column that is not read.
+_COMMA = re.compile(r"[+-]?\d+,(?:\d{1,2}|\d{4,}) ?[%KMBkmb]?")
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?P<mark>[.,'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])\d{3}(?:(?P=mark)\d{3})*")
 
 
-def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> dict[str, NDArray[np.float64]]:
-    """Columns of texts (pandas Series) as float64, missing ones as NaN.
+def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source,
+               beside: Mapping[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
+    """Columns of texts (pandas Series) as float64, missing ones as NaN; ``beside`` are columns that are not read.
 
     Raises
     ------
@@ -41,9 +46,11 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
             found[name] = _as_floats(texts)
         else:
             unusual[name] = texts
-    if not unusual:
+    if not unusual and (reading.decimal or reading.thousands or not _may_group(columns)):
         return found
-    decimal, thousands = _marks({**{name: columns[name] for name in found}, **unusual}, reading, source)
+    decimal, thousands = _marks({**{name: columns[name] for name in found}, **unusual}, reading, source, beside or {})
+    if decimal == ",":  # then a point is none
+        unusual |= {name: columns[name] for name in found if any("." in text for text in columns[name])}
     number = _pattern(decimal, thousands)
     for name, texts in unusual.items():
         if thousands is None and (floats := _fast(texts, decimal)) is not None:
@@ -59,6 +66,12 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source) -> 
             bare = bare.str.replace(thousands, "", regex=False)
         found[name] = _as_floats(bare.str.replace(decimal, ".", regex=False))
     return {name: found[name] for name in columns}
+
+
+def _may_group(columns: Mapping[str, Any]) -> bool:
+    """Is every point of plain numbers followed by three digits, and is there one?"""
+    together = ["\0".join(texts) for texts in columns.values()]
+    return any("." in each for each in together) and not any(_POINT.search(each) for each in together)
 
 
 def _fast(texts: Any, decimal: str) -> NDArray[np.float64] | None:
@@ -91,7 +104,8 @@ def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
     return re.compile(rf"[+-]?(?:(?:\d+{groups})(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
 
 
-def _marks(columns: Mapping[str, Any], reading: Reading, source: Source) -> tuple[str, str | None]:
+def _marks(columns: Mapping[str, Any], reading: Reading, source: Source,
+           beside: Mapping[str, Any]) -> tuple[str, str | None]:
     """Decimal mark, and the mark of thousands if there is one."""
     texts: dict[str, str] = {}
     for name, column in columns.items():
@@ -102,7 +116,9 @@ def _marks(columns: Mapping[str, Any], reading: Reading, source: Source) -> tupl
     if decimal is None and thousands in (".", ","):
         decimal = "," if thousands == "." else "."
     if decimal is None:
-        decimal = _told_decimal(texts, columns, source)
+        decimal, is_proven = _told_decimal(texts, columns, source)
+        if not is_proven and thousands is None:
+            _refuse_points(columns, beside, source)
     if thousands is None:
         others = {found["mark"] for text in texts if (found := _GROUPED.match(text.lstrip(_CURRENCY)))} - {decimal}
         thousands = others.pop() if len(others) == 1 else None
@@ -117,8 +133,8 @@ def _is_whole(text: str) -> bool:
     return text.isdigit() or text.lower() in MISSING
 
 
-def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> str:
-    """The decimal mark of a file, told from its numbers (text to column); an error where it cannot be told."""
+def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> tuple[str, bool]:
+    """The decimal mark of a file, told from its numbers (text to column), and whether one shows it."""
     proofs: dict[str, str] = {}  # the mark, and a text that shows it
     in_doubt = None
 
@@ -142,8 +158,33 @@ def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: 
         raise DataError(f"numbers must have one decimal mark, got {shown(proofs['.'])} and {shown(proofs[','])}; "
                         'decimal="," or decimal="." says which')
     if proofs:
-        return next(iter(proofs))
+        return next(iter(proofs)), True
     if in_doubt is not None:
         raise DataError(f"numbers must show whether a comma is their decimal mark, got {shown(in_doubt)}, and three digits "
                         'behind every comma; decimal="," or thousands="," says which')
-    return "."
+    return ".", False
+
+
+def _refuse_points(columns: Mapping[str, Any], beside: Mapping[str, Any], source: Source) -> None:
+    """Refuse points that may group thousands, in a file whose every point is followed by three digits.
+
+    They may where whole numbers stand beside them in one column (some write 1010 and 12.500), or where a column that is not
+    read has a decimal comma.  A column of three decimals throughout is one of decimals.
+    """
+    says = 'decimal="." or thousands="." says which'
+    for name, texts in columns.items():
+        bare = [text.lstrip(_CURRENCY).lstrip("+-") for text in texts]
+        points = [row for row, text in enumerate(bare) if "." in text and _GROUPED.fullmatch(text)]
+        if not points:
+            continue
+        got = f"{texts[points[0]]!r} {source.at(points[0])} in column {name!r}"
+        whole = [row for row, text in enumerate(bare) if text.isdigit()]
+        n_missing = sum(text.lower() in MISSING for text in texts)
+        if whole and len(points) + len(whole) + n_missing == len(bare):
+            raise DataError(f"numbers must show whether a point is their decimal mark, got {got} beside "
+                            f"{texts[whole[0]]!r} {source.at(whole[0])}, and three digits behind every point; {says}")
+        for other, column in beside.items():
+            row = next((row for row, text in enumerate(column) if _COMMA.fullmatch(text)), None)
+            if row is not None:
+                raise DataError(f"numbers must show whether a point is their decimal mark, got {got}, and a comma in column "
+                                f"{other!r}, {column[row]!r} {source.at(row)}; {says}")

@@ -15,7 +15,7 @@ from backtest._checks import DataError, InputError, did_you_mean
 from backtest.files.numbers import numbers_of
 from backtest.files.reading import Reading, Source
 from backtest.files.text import read_text
-from backtest.files.times import as_text, is_clock, times_of, times_of_labels, with_clock
+from backtest.files.times import as_text, clock_of, times_of, times_of_labels, with_clock, with_clock_as
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,10 +99,15 @@ def prices_of(table: Table, reading: Reading, others: Sequence[str] = (), *, rev
     wanted = {role: roles[role] for role in _ROLES if role in roles}
     if reading.adjust is None and wanted.pop("adj close", None) is not None:
         table.source.plain.append('Adj Close left alone (adjust="close" scales by it)')
-    times = _times(table, roles, reading)
+    try:
+        times = _times(table, roles, reading)
+    except DataError:
+        if not roles.keys() & {"date", "labels"} and getattr(getattr(table.labels, "dtype", None), "kind", "") in "iuf":
+            _say_unused(table, roles, False, others)  # dates in a column are the better thing to say
+        raise
     _say_unused(table, roles, times is not None, others)
     places = {str(table.names[place]): place for place in wanted.values()} | {name: _place(table, name) for name in others}
-    numbers = _numbers(table, places, reading)
+    numbers = _numbers(table, places, reading, roles)
     columns = {role: numbers[str(table.names[place])] for role, place in wanted.items()}
     extra = {name: np.asarray(numbers[name], dtype=np.float64) for name in others}
     if reading.adjust is not None:
@@ -126,13 +131,17 @@ def read_wide(path: Path, reading: Reading) -> pd.DataFrame:
         names = [renamed.get(place, name) for place, name in enumerate(table.names)]
         table = table._replace(names=names)
         roles = _time_roles(table, names)
+        of_times = set(roles.values())
+        if any(_plain(ours) == _plain(theirs) == "date" for ours, theirs in (reading.columns or {}).items()) and "time" in roles:
+            del roles["time"]  # the dates alone
+            table.source.notes.append("times of day are left out")
         times = _times(table, roles, reading)
         if times is None:
             raise InputError(f"{path.name} must have a column of dates ({', '.join(DATE_NAMES[:5])}), got "
                              f"{', '.join(map(str, names[:5]))}; columns={{'Date': ...}} names it")
         places = {str(name).strip(): place for place, name in enumerate(names)
-                  if place not in roles.values() and not _is_unnamed(name)}
-        frame = pd.DataFrame(_numbers(table, places, reading), index=times)
+                  if place not in of_times and not _is_unnamed(name)}
+        frame = pd.DataFrame(_numbers(table, places, reading, roles), index=times)
         if _is_newest_first(times):
             _say_reversed(table.source)
             frame = frame.iloc[::-1]
@@ -176,6 +185,9 @@ def _say_unused(table: Table, roles: Mapping[str, int], has_times: bool, others:
         name = str(table.names[place])
         if _plain(name).startswith("vol"):
             table.source.notes.append(f"no volume, the column {name!r} is left out (columns={{'Volume': {name!r}}} names it)")
+    for place in unused if has_times else ():
+        if _plain(table.names[place]) == "time":
+            table.source.notes.append(f"times of day in the column {str(table.names[place])!r} are left out")
     if unused:
         table.source.plain.append(f"columns left out: {', '.join(str(table.names[place]) for place in unused)}")
 
@@ -279,35 +291,65 @@ def texts_as_labels(texts: Any) -> Any:
 
 
 def _times_of_columns(table: Table, roles: Mapping[str, int], reading: Reading) -> pd.DatetimeIndex:
-    name = f"the time column {str(table.names[roles['date']])!r}"
-    days = table.columns[roles["date"]]
-    if "time" in roles and len(days):
-        clock = as_text(table.columns[roles["time"]])
-        if is_clock(clock) and not _has_clock(days):
-            table.source.notes.append("times from two columns, "
-                                      f"{table.names[roles['date']]} and {table.names[roles['time']]}")
-            if reading.dates is not None and not any(each in reading.dates for each in ("%H", "%I", "%T", "%X")):
-                days = times_of(days, Reading(dates=reading.dates), Source(lines=table.source.lines), name)
-                import pandas as pd
+    import pandas as pd
 
-                days, reading = pd.Series(days), Reading(tz=reading.tz)
-            return times_of(with_clock(days, clock), reading, table.source, name)
-    return times_of(days, reading, table.source, name)
+    date = str(table.names[roles["date"]])
+    name, source, days = f"the time column {date!r}", table.source, table.columns[roles["date"]]
+    if "time" not in roles or not len(days):
+        return times_of(days, reading, source, name)
+    column, clock_name = table.columns[roles["time"]], str(table.names[roles["time"]])
+    says_clock = reading.dates is not None and any(each in reading.dates for each in ("%H", "%I", "%T", "%X"))
+    has_clock = _has_clock(days)
+    if says_clock and not has_clock:
+        source.notes.append(f"times from two columns, {date} and {clock_name}")
+        return times_of(with_clock_as(days, column, str(reading.dates)), reading, source, name)
+    clock = clock_of(column, clock_name, date, source)
+    if clock is None:
+        source.notes.append(f"the column {clock_name!r} is empty, left out")
+        return times_of(days, reading, source, name)
+    is_text = pd.api.types.infer_dtype(days) == "string" and not days.str.fullmatch(r"[\d.]+").all()
+    if is_text and not has_clock and reading.dates is None:
+        source.notes.append(f"times from two columns, {date} and {clock_name}")
+        return times_of(with_clock(days, clock), reading, source, name)
+    apart = Source(lines=source.lines)
+    own = times_of(days, Reading(dates=reading.dates), apart, name)  # without a zone asked for
+    zone = None if own.tz is None else str(own.tz)
+    both, is_midnight = with_clock(pd.Series(own), clock), bool((own == own.normalize()).all())
+    joined = times_of(both, Reading(tz=zone or (reading.tz if is_midnight else None)), Source(lines=source.lines), name)
+    if is_midnight:
+        source.notes += [f"times from two columns, {date} and {clock_name}", *apart.notes]
+        source.plain += apart.plain
+        return joined if zone is None or reading.tz is None else joined.tz_convert(reading.tz)
+    if zone is not None and reading.dates is None and pd.api.types.infer_dtype(days) == "string":  # the clock before its offset
+        bare = days.str.replace(r"(:\d\d(?:\.\d+)?) ?(?:Z|[+-]\d\d:?\d\d)$", r"\1", regex=True)
+        own = times_of(bare, Reading(), Source(lines=source.lines), name)
+        own = own if own.tz is None else own.tz_localize(None)
+        joined = times_of(with_clock(pd.Series(own), clock), Reading(), Source(lines=source.lines), name)
+    differs = (own.hour != joined.hour) | (own.minute != joined.minute) | ((joined.second != 0) & (own.second != joined.second))
+    if differs.any():
+        row = int(differs.argmax())
+        raise DataError(f"column {clock_name!r} must agree with the times of day in {date!r}, got {column.iloc[row]} beside "
+                        f"{days.iloc[row]} {source.at(row)}; columns={{'Date': {date!r}}} takes {date!r} alone")
+    source.notes.append(f"times from the column {date!r}, {clock_name!r} says the same")
+    return times_of(days, reading, source, name)
 
 
 def _has_clock(days: Any) -> bool:
+    """Whether dates have times of day of their own, be they midnight."""
     import pandas as pd
 
     if pd.api.types.infer_dtype(days) in ("datetime64", "datetime"):
         times = pd.DatetimeIndex(days)
         return bool((times != times.normalize()).any())
-    return bool(as_text(days).str.contains(r"\d:\d\d", regex=True).any())
+    return bool(as_text(days).str.contains(r"\d:\d\d|^\d{9,}(?:\.\d+)?$|^\d{8}[ T_]\d{4}", regex=True).any())
 
 
-def _numbers(table: Table, places: Mapping[str, int], reading: Reading) -> dict[str, Any]:
+def _numbers(table: Table, places: Mapping[str, int], reading: Reading, roles: Mapping[str, int]) -> dict[str, Any]:
     """Columns as numbers; of a frame as they are."""
     if table.is_text:
-        return dict(numbers_of({name: table.columns[place] for name, place in places.items()}, reading, table.source))
+        used = {*places.values(), *(roles[each] for each in ("date", "time", "labels") if each in roles)}
+        beside = {str(name): table.columns[place] for place, name in enumerate(table.names) if place not in used}
+        return dict(numbers_of({name: table.columns[place] for name, place in places.items()}, reading, table.source, beside))
     return {name: _values(table.columns[place]) for name, place in places.items()}
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 YEARS = (1678, 2261)
 #: Texts that say that there is nothing.
 MISSING = frozenset({"", "nan", "nat", "null", "none", "na", "n/a", "#n/a", "<na>", "-"})
+_SECONDS = 86_400  # of a day
 _NUMBER = r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?"
 
@@ -77,10 +78,16 @@ def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "
     if isinstance(labels, pd.MultiIndex):
         raise DataError(f"{name} must be one level of times, got {labels.nlevels} levels; xs of a pandas table takes one "
                         "instrument")
+    if pd.api.types.is_complex_dtype(labels.dtype):
+        raise DataError(f"{name} must hold dates, or number the rows, got complex numbers, {labels[0]} {source.at(0)}")
     is_numeric = pd.api.types.is_numeric_dtype(labels.dtype) and not pd.api.types.is_bool_dtype(labels.dtype)
     if is_numeric and reading.dates is None:
         numbers = labels.to_numpy(dtype=np.float64, na_value=np.nan)
         if is_row_numbers(numbers, isinstance(labels, pd.RangeIndex)):
+            if len(numbers) > 1 and (np.diff(numbers) < 0).all():
+                raise DataError(f"{name} must count up where it only numbers the rows, got {labels[0]} {source.at(0)} down to "
+                                f"{labels[-1]}: newest first? frame[::-1] turns the rows round, and reset_index(drop=True) "
+                                "says that the oldest comes first")
             return None
     try:
         return times_of(labels, reading, source, name)
@@ -112,7 +119,7 @@ def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
 
     if isinstance(labels, pd.DatetimeIndex):
         return labels
-    if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miuf":
+    if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miufc":
         return None
     source = Source()
     found = times_of_labels(labels, Reading(), source)
@@ -127,25 +134,69 @@ def split(index: pd.DatetimeIndex) -> tuple[NDArray[np.datetime64], str | None]:
     return index.tz_convert("UTC").tz_localize(None).to_numpy(), str(index.tz)
 
 
-def is_clock(texts: pd.Series[Any]) -> bool:
-    """Are all texts a time of day, such as 09:30, 4:15 PM or 093000?"""
-    return bool(texts.str.fullmatch(_CLOCK).all()) or _is_compact_clock(texts)
+def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd.Series[Any] | None:
+    """Times of day such as 09:30, 4:15 PM, 0930 or 093000, as texts with colons; None if all are missing.
+
+    Raises
+    ------
+    DataError
+        One is missing or no time of day, or numbers may count several things.
+    """
+    column = column.reset_index(drop=True)
+    missing = (column.isna() | _is_missing_text(column)).to_numpy(dtype=bool)
+    if missing.all():
+        return None
+    alone = f"columns={{'Date': {date!r}}} takes the dates alone"
+    if missing.any():
+        row = int(missing.argmax())
+        raise DataError(f"column {name!r} must hold a time of day in every row, got {shown(column[row])} {source.at(row)}; "
+                        f"{alone}")
+    texts = as_text(column)
+    if texts.str.fullmatch(_CLOCK).all():
+        return texts
+    if not texts.str.fullmatch(r"\d{1,6}").all():
+        row = int((~texts.str.fullmatch(_CLOCK).astype(bool)).to_numpy().argmax())
+        raise DataError(f"column {name!r} must hold times of day such as 09:30 or 9:30 AM, got {shown(column[row])} "
+                        f"{source.at(row)}; {alone}")
+    numbers, widths = texts.astype(np.int64), texts.str.len()
+    is_padded = bool((widths == widths[0]).all() and widths[0] in (4, 6) and texts.str.startswith("0").any())
+    width = int(widths[0]) if is_padded else 4 if widths.max() <= 4 else 6
+    padded = texts.str.zfill(width)
+    valid = padded.str.fullmatch(r"(?:[01]\d|2[0-3])(?:[0-5]\d)+").astype(bool)
+    if valid.all() and (is_padded or numbers.max() >= _SECONDS):
+        return padded.str.replace(r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each),
+                                  regex=True)
+    readings = [word for word, fits in (
+        ("hours", numbers.max() < 24), ("minutes since midnight", numbers.max() < 1440),
+        ("seconds since midnight", numbers.max() < _SECONDS), ("HHMM" if width == 4 else "HHMMSS", valid.all())) if fits]
+    row = 0 if readings else int((~valid).to_numpy().argmax())
+    count = ("", ", which fits one reading, ", *(f", which fits {each} readings, " for each in ("two", "three", "four")))
+    which = count[len(readings)] + " and ".join(readings)
+    raise DataError(f"column {name!r} must hold times of day that can be told, such as 09:30, got {texts[row]} {source.at(row)}"
+                    f'{which}; a format of both columns says what they are, such as dates="%Y-%m-%d %H%M", and {alone}')
 
 
 def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
     """Days and times of day in one text each."""
     import pandas as pd
 
-    if _is_compact_clock(clock):
-        width = 4 if clock.str.len().max() <= 4 else 6
-        padded = clock.str.zfill(width)
-        clock = padded.str.replace(r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each),
-                                   regex=True)
     if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
         days = pd.Series(pd.DatetimeIndex(days).strftime("%Y-%m-%d"))
-    days = as_text(days)
+    days = as_text(days.reset_index(drop=True))
     return days.where(~days.str.fullmatch(r"\d{8}").astype(bool), days.str.replace(
         r"(\d{4})(\d\d)(\d\d)", r"\1-\2-\3", regex=True)) + " " + clock
+
+
+def with_clock_as(days: pd.Series[Any], clock: pd.Series[Any], dates: str) -> pd.Series[Any]:
+    """Days and times of day in one text each, as a format of both has them: zeros that numbers lost are put back."""
+    import pandas as pd
+
+    if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
+        days = pd.Series(pd.DatetimeIndex(days).strftime(dates.split(" ")[0]))
+    clock = as_text(clock.reset_index(drop=True))
+    if clock.str.fullmatch(r"\d{1,6}").all():
+        clock = clock.str.zfill(6 if "%H%M%S" in dates else 4 if "%H%M" in dates else 2)
+    return as_text(days.reset_index(drop=True)) + " " + clock
 
 
 def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -155,13 +206,6 @@ def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
     if pd.api.types.is_float_dtype(column.dtype) and (column == np.floor(column)).all():
         column = column.astype(np.int64)
     return column.astype(object).map(str).str.strip()
-
-
-def _is_compact_clock(texts: pd.Series[Any]) -> bool:
-    if not texts.str.fullmatch(r"\d{1,6}").all():
-        return False
-    width = 4 if texts.str.len().max() <= 4 else 6
-    return bool(texts.str.zfill(width).str.fullmatch(r"(?:[01]\d|2[0-3])(?:[0-5]\d)+").all())
 
 
 def _is_missing_text(column: pd.Series[Any]) -> Any:
