@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parent.parent))  # the tree, where nothing is installed
 from backtest import _backend, gpu
 from backtest.compute.many import optimize_many
 from backtest.compute.threads import default_threads
