@@ -87,5 +87,5 @@ def test_a_reader_that_goes_away_is_no_error(command):
 
 def test_a_reader_that_has_seen_it_all_is_no_end():
     done = subprocess.run(f"{sys.executable} -m backtest backend | cat", shell=True, capture_output=True, text=True, check=True)
-    assert "kernels" in done.stdout
+    assert done.stdout.startswith(("cython", "python"))
     assert "141" in CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).output
