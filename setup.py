@@ -54,13 +54,31 @@ def extensions(mode: str) -> list:
     modules = []
     for level, level_flags in {"": [], **SIMD_FLAGS.get(sysconfig.get_platform(), {})}.items():
         # Each level has its own C files: Cython enters a module into sys.modules under the name that is written in them.
-        modules += cythonize([
-            Extension(".".join(filter(None, ["backtest._ext", level, Path(path).stem])), [path], include_dirs=["ext"],
-                      extra_compile_args=flags + level_flags, **(info if "buildinfo" in path else {"depends": headers}))
-            for path in sources if path.endswith(".pyx") and not (level and "buildinfo" in path)
-        ], include_path=["ext"], build_dir=f"build/cython{level}", compiler_directives={
-            "language_level": "3", "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
-            "autotestdict": False, "auto_pickle": False, "freethreading_compatible": True})
+        modules += cythonize(
+            [
+                Extension(
+                    ".".join(filter(None, ["backtest._ext", level, Path(path).stem])),
+                    [path],
+                    include_dirs=["ext"],
+                    extra_compile_args=flags + level_flags,
+                    **(info if "buildinfo" in path else {"depends": headers}),
+                )
+                for path in sources
+                if path.endswith(".pyx") and not (level and "buildinfo" in path)
+            ],
+            include_path=["ext"],
+            build_dir=f"build/cython{level}",
+            compiler_directives={
+                "language_level": "3",
+                "boundscheck": False,
+                "wraparound": False,
+                "cdivision": True,
+                "initializedcheck": False,
+                "autotestdict": False,
+                "auto_pickle": False,
+                "freethreading_compatible": True,
+            },
+        )
     for module in modules:  # cythonize() drops the flag, so it is set afterwards
         module.optional = mode == "auto"
     return modules

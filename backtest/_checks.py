@@ -135,8 +135,16 @@ def price_bounds(name: str, values: NDArray[np.float64], error: type[InputError]
         raise (error or DataError)(f"{name} must be >= {LEAST_PRICE:g} and <= {MOST_PRICE:g}, got {values[where]} ({at})")
 
 
-def number(name: str, value: Any, *, low: float | None = None, high: float | None = None, open_low: bool = False,
-           infinite: bool = False, error: type[InputError] = InputError) -> float:
+def number(
+    name: str,
+    value: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    infinite: bool = False,
+    error: type[InputError] = InputError,
+) -> float:
     """``value`` as a float inside its bounds (``open_low``: the low bound itself is out)."""
     rule = _rule(low, high, open_low)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
@@ -246,8 +254,10 @@ def bars_window(value: Any) -> slice | None:
         raise InputError(f"window must be a slice of bars without a step, got {shown(value)}")
     for edge in (value.start, value.stop):
         if edge is not None and (isinstance(edge, (bool, np.bool_)) or not isinstance(edge, (int, np.integer))):
-            raise InputError(f"window must be a slice of bars by their numbers, got {shown(edge)}; for a date, "
-                             "index.searchsorted(date) is the number of the first bar from then on")
+            raise InputError(
+                f"window must be a slice of bars by their numbers, got {shown(edge)}; for a date, "
+                "index.searchsorted(date) is the number of the first bar from then on"
+            )
     return slice(*(None if edge is None else whole("edge of window", edge) for edge in (value.start, value.stop)))
 
 
@@ -271,7 +281,7 @@ def did_you_mean(word: Any, known: Iterable[Any]) -> str:
 def listed(names: Iterable[Any]) -> str:
     """Names for a message: cut where there are many."""
     text = ", ".join(map(str, names)) or "none"
-    return text if len(text) <= 5 * SHOWN else f"{text[:5 * SHOWN]}..."
+    return text if len(text) <= 5 * SHOWN else f"{text[: 5 * SHOWN]}..."
 
 
 def known_names(what: str, names: Iterable[str], known: Iterable[str], error: type[InputError] = InputError) -> None:
@@ -282,14 +292,21 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], error: ty
             raise error(f"{what} {shown(name)} is not known (known: {listed(known)}){did_you_mean(name, known)}")
 
 
-def vector(name: str, value: ArrayLike, *, length: int | None = None, finite: bool = True,
-           error: type[InputError] = InputError) -> NDArray[np.float64]:
+def vector(
+    name: str, value: ArrayLike, *, length: int | None = None, finite: bool = True, error: type[InputError] = InputError
+) -> NDArray[np.float64]:
     """``value`` as a C-contiguous float64 vector; the caller's array is never changed."""
     return _floats(name, value, 1, (length,), finite, error)
 
 
-def matrix(name: str, value: ArrayLike, *, shape: tuple[int | None, int | None] = (None, None), finite: bool = True,
-           error: type[InputError] = InputError) -> NDArray[np.float64]:
+def matrix(
+    name: str,
+    value: ArrayLike,
+    *,
+    shape: tuple[int | None, int | None] = (None, None),
+    finite: bool = True,
+    error: type[InputError] = InputError,
+) -> NDArray[np.float64]:
     """``value`` as a C-contiguous float64 matrix."""
     return _floats(name, value, 2, shape, finite, error)
 
@@ -300,8 +317,10 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
         if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "iuf":
             return np.ma.filled(value.astype(np.float64), np.nan)
         if np.ma.is_masked(value):
-            raise error(f"{name} must say True or False everywhere, got a mask on {int(np.ma.getmaskarray(value).sum())} of "
-                        f"{value.size}; filled(False) says what they count as")
+            raise error(
+                f"{name} must say True or False everywhere, got a mask on {int(np.ma.getmaskarray(value).sum())} of "
+                f"{value.size}; filled(False) says what they count as"
+            )
         return np.asarray(value)
     except InputError:
         raise
@@ -318,13 +337,15 @@ def check_prices(name: str, values: NDArray[np.float64], assets: Sequence[Any] |
         row, column = np.argwhere(bad)[0].tolist()
         value = values[row, column]
         at = f"row {row}" if assets is None else f"row {row}, asset {assets[column]!r}"
-        raise DataError(f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN says that there is "
-                        "no price")
+        raise DataError(
+            f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN says that there is no price"
+        )
     price_bounds(name, values)
 
 
-def _floats(name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool,
-            error: type[InputError]) -> NDArray[np.float64]:
+def _floats(
+    name: str, value: ArrayLike, rank: int, shape: tuple[int | None, ...], finite: bool, error: type[InputError]
+) -> NDArray[np.float64]:
     array = as_array(name, value, error)
     if array.dtype == bool or array.dtype.kind not in "iuf":
         if array.dtype.kind == "O":

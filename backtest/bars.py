@@ -64,12 +64,26 @@ class Bars(Frozen):
     _content: str
     _periods: Periods
 
-    def __init__(self, *, open: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike, volume: ArrayLike | None = None,
-                 index: ArrayLike | None = None, tz: str | None = None, symbol: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        open: ArrayLike,
+        high: ArrayLike,
+        low: ArrayLike,
+        close: ArrayLike,
+        volume: ArrayLike | None = None,
+        index: ArrayLike | None = None,
+        tz: str | None = None,
+        symbol: str = "",
+    ) -> None:
         given = {"close": close, "open": open, "high": high, "low": low, "volume": volume}
         check_alike(given)
-        columns = {"open": _prices("open", open), "high": _prices("high", high), "low": _prices("low", low),
-                   "close": _prices("close", close)}
+        columns = {
+            "open": _prices("open", open),
+            "high": _prices("high", high),
+            "low": _prices("low", low),
+            "close": _prices("close", close),
+        }
         n_bars = columns["close"].shape[0]
         for name, values in columns.items():
             if values.shape[0] != n_bars:
@@ -110,13 +124,27 @@ class Bars(Frozen):
             if f"{symbol}.factor" in stored.files:
                 factor = stored[f"{symbol}.factor"]
                 columns = {name: values * factor for name, values in columns.items()}
-            return cls(**columns, volume=stored[f"{symbol}.volume"], symbol=symbol,
-                       index=stored[f"{symbol}.date"].astype("datetime64[D]"))
+            return cls(
+                **columns,
+                volume=stored[f"{symbol}.volume"],
+                symbol=symbol,
+                index=stored[f"{symbol}.date"].astype("datetime64[D]"),
+            )
 
     @classmethod
-    def read(cls, path: str | Path, *, symbol: str | None = None, dates: str | None = None, tz: str | None = None,
-             sep: str | None = None, decimal: str | None = None, thousands: str | None = None,
-             columns: Mapping[str, str] | None = None, adjust: str | None = None) -> Bars:
+    def read(
+        cls,
+        path: str | Path,
+        *,
+        symbol: str | None = None,
+        dates: str | None = None,
+        tz: str | None = None,
+        sep: str | None = None,
+        decimal: str | None = None,
+        thousands: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        adjust: str | None = None,
+    ) -> Bars:
         """Read a CSV or Parquet file, told apart by its ending.
 
         How the file is written is told from the whole of it and logged (``logging.getLogger("backtest")``); what may mean
@@ -153,8 +181,16 @@ class Bars(Frozen):
         return from_prices(read_prices(path, reading), path.name.partition(".")[0] if symbol is None else symbol)
 
     @classmethod
-    def from_frame(cls, frame: Any, *, symbol: str = "", dates: str | None = None, tz: str | None = None,
-                   columns: Mapping[str, str] | None = None, adjust: str | None = None) -> Bars:
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        symbol: str = "",
+        dates: str | None = None,
+        tz: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        adjust: str | None = None,
+    ) -> Bars:
         """Bars from a pandas, polars or pyarrow table.
 
         Parameters

@@ -47,8 +47,18 @@ class Evaluator:
     Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
     """
 
-    def __init__(self, rule: Rule, space: Space, market: Market, rules: Rules, *, rebalance: Any = None,
-                 max_gross: float = MAX_GROSS, metrics: Sequence[str] = SWEEP, n_threads: int | None = None) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        space: Space,
+        market: Market,
+        rules: Rules,
+        *,
+        rebalance: Any = None,
+        max_gross: float = MAX_GROSS,
+        metrics: Sequence[str] = SWEEP,
+        n_threads: int | None = None,
+    ) -> None:
         if not callable(rule):
             raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
@@ -116,8 +126,7 @@ class Evaluator:
             raise ObjectiveError(f"rule at {params}: {error}", dict(params)) from error
 
 
-def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int,
-                   sums: NDArray[Any]) -> None:
+def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int, sums: NDArray[Any]) -> None:
     """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
     targets = joined(books)
     evaluate = _backend.kernel("portfolio").evaluate

@@ -87,8 +87,13 @@ class Block:
                 known = columns[0]
             else:
                 codes = [self.codes(name)[1][self.distinct(names).candidates].tolist() for name in names]
-                known = list(zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)),
-                                 strict=True)) if names else [()]
+                known = (
+                    list(
+                        zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)), strict=True)
+                    )
+                    if names
+                    else [()]
+                )
             self._keys[names] = known
         return known
 

@@ -39,9 +39,15 @@ Floats = NDArray[np.float64]
 
 #: Rows of :meth:`Book.statistics` that belong to the book as a whole: key -> title.
 BOOK_STATISTICS = {
-    "start_value": "Start value", "end_value": "End value", "total_return": "Total return", "max_drawdown": "Maximum drawdown",
-    "turnover": "Turnover (traded / start value)", "costs": "Costs, open positions included",
-    "max_margin_load": "Largest margin load", "mean_margin_load": "Mean margin load", "n_fills": "Orders executed",
+    "start_value": "Start value",
+    "end_value": "End value",
+    "total_return": "Total return",
+    "max_drawdown": "Maximum drawdown",
+    "turnover": "Turnover (traded / start value)",
+    "costs": "Costs, open positions included",
+    "max_margin_load": "Largest margin load",
+    "mean_margin_load": "Mean margin load",
+    "n_fills": "Orders executed",
     "stale_value": "Value on stale prices",
 }
 _ROWS = (*STATISTICS, *BOOK_STATISTICS)
@@ -61,16 +67,18 @@ class Book:
         First bar, and one past the last.
     """
 
-    def __init__(self, market: Market, rules: Rules, targets: Targets, window: slice | None = None,
-                 benchmark: Floats | None = None) -> None:
+    def __init__(
+        self, market: Market, rules: Rules, targets: Targets, window: slice | None = None, benchmark: Floats | None = None
+    ) -> None:
         self.market, self.rules, self.window, self._targets, self._benchmark = market, rules, window, targets, benchmark
         self._prices, self._settings = market.prices(rules.fill), market.settings(rules, window)
         self.first, self.last = self._settings.first, self._settings.last
         self.sums, self._trade_sums = np.zeros(1, dtype=SUMS), np.zeros(3, dtype=TRADE_SUMS)
         self._account, self._waiting = np.empty((3, self.last - self.first)), np.empty(market.n_assets)
         self._held = np.empty(market.n_assets)
-        self._waits_since = self._replay(self.sums, self._trade_sums, self._account, self._waiting, self._held,
-                                         np.empty(0, dtype=FILL))[1]
+        self._waits_since = self._replay(
+            self.sums, self._trade_sums, self._account, self._waiting, self._held, np.empty(0, dtype=FILL)
+        )[1]
 
     def _replay(self, *outputs: Any) -> tuple[int, int]:
         done: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
@@ -78,8 +86,10 @@ class Book:
 
     def __repr__(self) -> str:
         gained = float(self.sums["end_equity"][0]) / self.rules.start_value - 1
-        return (f"Book({self.market.n_assets} assets, {self.last - self.first} bars; total return {gained:.2%}, "
-                f"{int(self.sums['n_fills'][0])} orders, {int(self.sums['n_trades'][0])} trades)")
+        return (
+            f"Book({self.market.n_assets} assets, {self.last - self.first} bars; total return {gained:.2%}, "
+            f"{int(self.sums['n_fills'][0])} orders, {int(self.sums['n_trades'][0])} trades)"
+        )
 
     # --- bar by bar -----------------------------------------------------------------------------------------------------
 
@@ -173,12 +183,26 @@ class Book:
         import pandas as pd
 
         market = self.market
-        by_asset = {name: np.ascontiguousarray(each.T) for name, each in
-                    (("close", market.marks), ("high", market.high), ("low", market.low),
-                     ("open", market.open if self.rules.fill == "next_open" else None)) if each is not None}
+        by_asset = {
+            name: np.ascontiguousarray(each.T)
+            for name, each in (
+                ("close", market.marks),
+                ("high", market.high),
+                ("low", market.low),
+                ("open", market.open if self.rules.fill == "next_open" else None),
+            )
+            if each is not None
+        }
         times = pd.RangeIndex(market.n_bars) if market.times is None else market.times
-        return track(self.fills, times=times, borrow_per_bar=self._settings.borrow_per_bar, first=self.first, last=self.last,
-                     assets=market.assets, **by_asset)
+        return track(
+            self.fills,
+            times=times,
+            borrow_per_bar=self._settings.borrow_per_bar,
+            first=self.first,
+            last=self.last,
+            assets=market.assets,
+            **by_asset,
+        )
 
     @property
     def trades(self) -> pd.DataFrame:
@@ -196,8 +220,13 @@ class Book:
         import pandas as pd
 
         assets = np.flatnonzero(~np.isnan(self._waiting))
-        return pd.DataFrame({"asset": [self.market.assets[asset] for asset in assets],
-                             "decision_bar": np.full(len(assets), self._waits_since), "target": self._waiting[assets]})
+        return pd.DataFrame(
+            {
+                "asset": [self.market.assets[asset] for asset in assets],
+                "decision_bar": np.full(len(assets), self._waits_since),
+                "target": self._waiting[assets],
+            }
+        )
 
     @property
     def contribution(self) -> pd.Series[float]:
@@ -267,8 +296,11 @@ class Book:
         if ended:
             warnings.warn(
                 f"prices end while they are held: {ended}; to the last bar ({last}) the book values them at their last price, "
-                f"{self.stale_value:,.2f} of {self._account[0][-1]:,.2f}; delisted=\"write_off\" makes an asset worth 0 from the "
-                "bar after its last price on, if delisted_after bars have passed without one", NumericsWarning, stacklevel + 1)
+                f'{self.stale_value:,.2f} of {self._account[0][-1]:,.2f}; delisted="write_off" makes an asset worth 0 from the '
+                "bar after its last price on, if delisted_after bars have passed without one",
+                NumericsWarning,
+                stacklevel + 1,
+            )
         bars = self._targets.bars
         first, end = int(bars.searchsorted(self.first)), int(bars.searchsorted(self.last))
         never = never_weighted(self._targets.weights[first:end], endings, bars[first:end])
@@ -286,9 +318,18 @@ class Book:
     def _statistics(self) -> list[tuple[float, float, float]]:
         load, start = self._margin_load(), self.rules.start_value
         sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
-        of_book = (start, sums["end_equity"], sums["end_equity"] / start - 1.0, sums["max_drawdown"],
-                   sums["traded_value"] / start, sums["costs"], load.max(), np.add.reduce(load) / len(load), sums["n_fills"],
-                   self.stale_value)
+        of_book = (
+            start,
+            sums["end_equity"],
+            sums["end_equity"] / start - 1.0,
+            sums["max_drawdown"],
+            sums["traded_value"] / start,
+            sums["costs"],
+            load.max(),
+            np.add.reduce(load) / len(load),
+            sums["n_fills"],
+            self.stale_value,
+        )
         of_trades = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
         return of_trades + [(value, math.nan, math.nan) for value in of_book]
 
@@ -303,11 +344,28 @@ class Book:
         return statistics(self.statistics(), BOOK_STATISTICS)
 
 
-def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, low: Any = None, rebalance: ArrayLike | None = None,
-             fill: str = "next_open", costs: Costs, start_value: float = 100_000.0, reinvest: bool = True,
-             reserve_costs: bool = False, window: slice | None = None, index: Any = None, benchmark: ArrayLike | None = None,
-             periods_per_year: float | None = None, rf: float = 0.0, delisted: str = "keep", delisted_after: int = 5,
-             max_gross: float = MAX_GROSS) -> Book:
+def simulate(
+    weights: Any,
+    *,
+    close: Any,
+    open: Any = None,
+    high: Any = None,
+    low: Any = None,
+    rebalance: ArrayLike | None = None,
+    fill: str = "next_open",
+    costs: Costs,
+    start_value: float = 100_000.0,
+    reinvest: bool = True,
+    reserve_costs: bool = False,
+    window: slice | None = None,
+    index: Any = None,
+    benchmark: ArrayLike | None = None,
+    periods_per_year: float | None = None,
+    rf: float = 0.0,
+    delisted: str = "keep",
+    delisted_after: int = 5,
+    max_gross: float = MAX_GROSS,
+) -> Book:
     """Trade target weights over several assets.
 
     Parameters
@@ -376,9 +434,10 @@ def simulate(weights: Any, *, close: Any, open: Any = None, high: Any = None, lo
     base = market.benchmark(benchmark)
     book = Book(market, rules, joined([events]), window, base)
     if rules.fill == "next_open" and len(events[1]) and events[1][-1] == book.last - 1:
-        warnings.warn(f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",
-                      NumericsWarning, stacklevel=2)
+        warnings.warn(
+            f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",
+            NumericsWarning,
+            stacklevel=2,
+        )
     book.warn(stacklevel=2)
     return book
-
-

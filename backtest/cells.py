@@ -142,8 +142,10 @@ class Cells(Generic[E]):
             return AGGREGATES[self.aggregate](values)
         result = np.asarray(self.aggregate(values))
         if result.shape != (len(values),) or result.dtype.kind not in "iuf":
-            raise ObjectiveError(f"aggregate must return one number per candidate ({len(values)}), got shape {result.shape} of "
-                                 f"dtype {result.dtype}")
+            raise ObjectiveError(
+                f"aggregate must return one number per candidate ({len(values)}), got shape {result.shape} of "
+                f"dtype {result.dtype}"
+            )
         return result.astype(np.float64)
 
     def total(self, scores: Floats, metric: str) -> Floats:

@@ -91,19 +91,39 @@ class Profile(NamedTuple):
 PROFILES: dict[str | None, Profile] = {
     None: Profile(Conventions(), {}, {}, {}),
     "vectorbt": Profile(
-        Conventions(stops_slip=False, levels_from_decision=True, trail_from_extremes=True, stop_beats_gap=True,
-                    touches_exactly=True),
+        Conventions(
+            stops_slip=False, levels_from_decision=True, trail_from_extremes=True, stop_beats_gap=True, touches_exactly=True
+        ),
         {"fill": "close", "intrabar": "pessimistic", "size_type": "equity", "whole_units": False, "close_at_end": False},
-        {"per_unit": "from_signals has none", "minimum": "from_signals has none", "maximum": "from_signals has none",
-         "borrow_rate": "from_signals has none"},
-        {"max_bars": "from_signals has no time exit"}),
+        {
+            "per_unit": "from_signals has none",
+            "minimum": "from_signals has none",
+            "maximum": "from_signals has none",
+            "borrow_rate": "from_signals has none",
+        },
+        {"max_bars": "from_signals has no time exit"},
+    ),
     "backtesting.py": Profile(
-        Conventions(exits_slip=False, stops_slip=False, sized_on_quote=True, levels_from_decision=True, stop_beats_gap=True,
-                    touches_exactly=True, ends_at_open=True, extra_warm_up=True),
+        Conventions(
+            exits_slip=False,
+            stops_slip=False,
+            sized_on_quote=True,
+            levels_from_decision=True,
+            stop_beats_gap=True,
+            touches_exactly=True,
+            ends_at_open=True,
+            extra_warm_up=True,
+        ),
         {"fill": "next_open", "intrabar": "pessimistic", "size_type": "equity", "whole_units": True},
-        {"fixed": "it is taken for a cost of each unit when an order is sized there", "per_unit": "it has none",
-         "minimum": "it has none", "maximum": "it has none", "borrow_rate": "it has none"},
-        {"trailing_stop": "it has no trailing orders"}),
+        {
+            "fixed": "it is taken for a cost of each unit when an order is sized there",
+            "per_unit": "it has none",
+            "minimum": "it has none",
+            "maximum": "it has none",
+            "borrow_rate": "it has none",
+        },
+        {"trailing_stop": "it has no trailing orders"},
+    ),
 }
 
 #: Its default size of an order, just below 1, so that E / price units for E / price whole are one unit less.
@@ -184,8 +204,10 @@ class Execution:
             if self.profile == "backtesting.py" and self.size == 1.0:
                 object.__setattr__(self, "size", BACKTESTING_FULL_SIZE)
         if self.profile == "vectorbt" and self.sides == "both" and not (isinstance(self.size, float) and self.size == 1.0):
-            raise InputError("size must be 1 with profile='vectorbt' and both sides (from_signals cannot reverse a share of "
-                             f"equity), got {self.size!r}")
+            raise InputError(
+                "size must be 1 with profile='vectorbt' and both sides (from_signals cannot reverse a share of "
+                f"equity), got {self.size!r}"
+            )
         object.__setattr__(self, "cash", money("cash", self.cash))
         flag("whole_units", self.whole_units)
         flag("close_at_end", self.close_at_end)
@@ -215,11 +237,14 @@ class Execution:
         off = Costs.zero()
         for name, why in PROFILES[self.profile].no_costs.items():
             if getattr(costs, name) != getattr(off, name):
-                raise InputError(f"{name} must be {getattr(off, name):g} with profile={self.profile!r} ({why}), "
-                                 f"got {getattr(costs, name)!r}")
+                raise InputError(
+                    f"{name} must be {getattr(off, name):g} with profile={self.profile!r} ({why}), got {getattr(costs, name)!r}"
+                )
         if self.profile == "vectorbt" and self.sides == "both" and costs.fixed > 0:
-            raise InputError("fixed must be 0 with profile='vectorbt' and both sides (from_signals reverses with one order), "
-                             f"got {costs.fixed!r}")
+            raise InputError(
+                "fixed must be 0 with profile='vectorbt' and both sides (from_signals reverses with one order), "
+                f"got {costs.fixed!r}"
+            )
 
     def check_rules(self, is_on: Mapping[str, Any]) -> None:
         """Refuse candidates with levels or a time exit that the profile's tool does not have.
@@ -233,8 +258,10 @@ class Execution:
             if is_on[name].any():
                 raise InputError(f"{name} must be None with profile={self.profile!r} ({why}), got one")
         if self.profile == "vectorbt" and (is_on["stop_loss"] & is_on["trailing_stop"]).any():
-            raise InputError("stop_loss or trailing_stop must be None with profile='vectorbt' (from_signals has one stop, fixed "
-                             "or trailing), got both")
+            raise InputError(
+                "stop_loss or trailing_stop must be None with profile='vectorbt' (from_signals has one stop, fixed "
+                "or trailing), got both"
+            )
 
     @property
     def largest_size(self) -> float | None:

@@ -52,8 +52,15 @@ def tables() -> Tables:
     powers = [_halves(_exp(log2 * index // POWERS), 52) for index in range(POWERS)]
     log_uppers, log_lowers = np.array(logs).T.copy()
     power_uppers, power_lowers = np.array(powers).T.copy()
-    return Tables(np.array(factors) / (1 << FACTOR_BITS), log_uppers, log_lowers, power_uppers, power_lowers,
-                  *_halves(log2, GRAIN_BITS), *_halves(log2 // POWERS, GRAIN_BITS))
+    return Tables(
+        np.array(factors) / (1 << FACTOR_BITS),
+        log_uppers,
+        log_lowers,
+        power_uppers,
+        power_lowers,
+        *_halves(log2, GRAIN_BITS),
+        *_halves(log2 // POWERS, GRAIN_BITS),
+    )
 
 
 def _log(numerator: int, denominator: int) -> int:

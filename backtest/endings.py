@@ -64,8 +64,13 @@ class Endings:
 
     def news(self, assets: Iterable[int], bar: int, labels: Sequence[Any]) -> str:
         """Those of some assets that are news, and where their prices ended, in words; none is empty."""
-        return listed([f"{labels[asset]!r} at bar {np.flatnonzero(self.there[: bar + 1, asset])[-1]}" for asset in assets
-                       if self.is_news(asset, bar)])
+        return listed(
+            [
+                f"{labels[asset]!r} at bar {np.flatnonzero(self.there[: bar + 1, asset])[-1]}"
+                for asset in assets
+                if self.is_news(asset, bar)
+            ]
+        )
 
 
 def never_weighted(targets: Floats, endings: Endings | None, bars: Ints) -> list[int]:

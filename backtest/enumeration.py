@@ -51,8 +51,19 @@ class Enumeration(Frozen):
         Combinations.
     """
 
-    __slots__ = ("_domains", "_feasible", "_free", "_solved", "_visited", "box", "is_exact", "parameters", "product", "size",
-                 "where")
+    __slots__ = (
+        "_domains",
+        "_feasible",
+        "_free",
+        "_solved",
+        "_visited",
+        "box",
+        "is_exact",
+        "parameters",
+        "product",
+        "size",
+        "where",
+    )
 
     parameters: dict[str, Parameter]
     where: Where | None
@@ -66,8 +77,15 @@ class Enumeration(Frozen):
     _free: list[str]
     _feasible: Ints | None  # positions, among the named parameters' combinations, of those that are candidates
 
-    def __init__(self, parameters: Mapping[str, Parameter], named: Sequence[str], conditions: Mapping[str, Where],
-                 where: Where | None, seen: Seen, allowed: Callable[[Columns], NDArray[np.bool_]]) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Parameter],
+        named: Sequence[str],
+        conditions: Mapping[str, Where],
+        where: Where | None,
+        seen: Seen,
+        allowed: Callable[[Columns], NDArray[np.bool_]],
+    ) -> None:
         self.parameters, self.where = dict(parameters), where
         sizes = [each.size for each in parameters.values()]
         self.product = math.inf if math.inf in sizes else math.prod(sizes)
@@ -145,8 +163,9 @@ class Enumeration(Frozen):
         return numbers
 
 
-def _left(parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, Where],
-          where: Where | None) -> tuple[dict[str, Domain], list[Solved]]:
+def _left(
+    parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, Where], where: Where | None
+) -> tuple[dict[str, Domain], list[Solved]]:
     """Values to visit, and equalities that give the others: all where all can be counted, or hardly any fall away."""
     everything = {name: Domain(each) for name, each in parameters.items()}
     combinations = math.prod(each.size for each in everything.values())

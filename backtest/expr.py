@@ -59,13 +59,16 @@ class Node(Frozen):
             raise InputError(
                 f"an expression must be of at most {MAX_DEPTH} operations one inside the other and {MAX_NODES:,} in all, got "
                 f"{self.depth} and {self.n_nodes:,}; a function with @bt.line computes any line at once, and "
-                "rules.from_arrays takes signals that are ready")
+                "rules.from_arrays takes signals that are ready"
+            )
         self.op, self.args, self.params = op, args, merged_params(args)
         self.key = (op, identity, *(arg.key if isinstance(arg, Node) else arg for arg in args))
 
     def __bool__(self) -> bool:
-        raise InputError(f"{_brief(self)} has no truth value before bars are known; combine conditions with & | ~, not and/or/not"
-                         "; a < b < c is (a < b) & (b < c)")
+        raise InputError(
+            f"{_brief(self)} has no truth value before bars are known; combine conditions with & | ~, not and/or/not"
+            "; a < b < c is (a < b) & (b < c)"
+        )
 
     def __eq__(self, other: Any) -> bool:
         if self is other:
@@ -130,8 +133,10 @@ class Value(Node):
 
     def _is_no_condition(self, other: Any = None) -> NoReturn:
         """What ``a > 5 & b < 3`` comes to, because & binds more tightly than > does."""
-        raise InputError(f"both sides of & must be conditions, as of | and behind ~, got {_brief(self)}; put each comparison "
-                         "into parentheses: (a > 5) & (b < 3)")
+        raise InputError(
+            f"both sides of & must be conditions, as of | and behind ~, got {_brief(self)}; put each comparison "
+            "into parentheses: (a > 5) & (b < 3)"
+        )
 
     __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _is_no_condition
 
@@ -178,8 +183,9 @@ class Line(Value):
 
     def __repr__(self) -> str:
         if self.op in _SIGNS:
-            return f" {self.op} ".join(f"({arg!r})" if isinstance(arg, Line) and arg.op in _SIGNS else _text(arg)
-                                       for arg in self.args)
+            return f" {self.op} ".join(
+                f"({arg!r})" if isinstance(arg, Line) and arg.op in _SIGNS else _text(arg) for arg in self.args
+            )
         if self.op == "custom":
             return f"{self.args[0]!r}({', '.join(map(_text, self.args[1:]))})"
         return f"{self.op}({', '.join(map(_text, self.args))})" if self.args else self.op
@@ -192,8 +198,9 @@ class Condition(Node):
 
     def _is_no_value(self, other: Any) -> NoReturn:
         """What ``(a < b) < c`` comes to."""
-        raise InputError(f"< <= > >= must stand between lines and numbers, got the condition {_brief(self)}; write "
-                         "(a < b) & (b < c)")
+        raise InputError(
+            f"< <= > >= must stand between lines and numbers, got the condition {_brief(self)}; write (a < b) & (b < c)"
+        )
 
     __lt__ = __le__ = __gt__ = __ge__ = _is_no_value
 
@@ -230,8 +237,10 @@ def operand(name: str, value: Any) -> Value | float:
     if isinstance(value, Value):
         return value
     if not isinstance(value, np.generic) and hasattr(value, "__array__"):
-        raise InputError(f"{name} must be a number, got {type(value).__name__} of shape {np.shape(value)}; a function with "
-                         "@bt.line makes a line of values, and rules.from_arrays takes signals that are ready")
+        raise InputError(
+            f"{name} must be a number, got {type(value).__name__} of shape {np.shape(value)}; a function with "
+            "@bt.line makes a line of values, and rules.from_arrays takes signals that are ready"
+        )
     if isinstance(value, Condition):
         raise InputError(f"{name} must be a number, got {_brief(value)}, a condition")
     return number(name, value)
@@ -276,8 +285,10 @@ def _flat(op: str, left: Any, right: Any) -> tuple[Any, ...]:
 
 
 def _no_equality(sign: str, left: Any, right: Any) -> InputError:
-    return InputError(f"lines and conditions have no {sign}, got {_brief(left)} {sign} {_brief(right)}; where two lines are "
-                      "equal is (a >= b) & (a <= b), and ~ says not")
+    return InputError(
+        f"lines and conditions have no {sign}, got {_brief(left)} {sign} {_brief(right)}; where two lines are "
+        "equal is (a >= b) & (a <= b), and ~ says not"
+    )
 
 
 def _brief(value: Any) -> str:

@@ -79,8 +79,12 @@ class Domain(Frozen):
         if column.dtype == object:
             return Texts(tuple(column), np.ones((1, len(column)), dtype=np.bool_))
         known = column[~np.isnan(column)]
-        return Range(known.min() if len(known) else 0.0, known.max() if len(known) else 0.0, np.bool_(len(known)),
-                     np.bool_(len(known) < len(column)))
+        return Range(
+            known.min() if len(known) else 0.0,
+            known.max() if len(known) else 0.0,
+            np.bool_(len(known)),
+            np.bool_(len(known) < len(column)),
+        )
 
     def parts(self, edges: Ints) -> May:
         """What the parameter may be in each part."""
@@ -98,8 +102,9 @@ class Domain(Frozen):
         return self.parameter.column(self.at(np.arange(self.size)).astype(np.float64))
 
 
-def narrowed(parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, Where],
-             where: Where | None) -> dict[str, Domain] | None:
+def narrowed(
+    parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, Where], where: Where | None
+) -> dict[str, Domain] | None:
     """What is left of each parameter; None if no candidate can be.
 
     Parameters
@@ -129,8 +134,9 @@ def narrowed(parameters: Mapping[str, Grid | Choice], conditions: Mapping[str, W
     return domains
 
 
-def _can_hold(domains: Mapping[str, Domain], conditions: Mapping[str, Where], where: Where | None, split: str,
-              edges: Ints) -> NDArray[np.bool_]:
+def _can_hold(
+    domains: Mapping[str, Domain], conditions: Mapping[str, Where], where: Where | None, split: str, edges: Ints
+) -> NDArray[np.bool_]:
     """Whether there can be a candidate in each part of one parameter, whatever the values of the others."""
     can_hold: Any = np.ones(len(edges) - 1, dtype=np.bool_)
     seen: dict[str, May] = {}
@@ -162,6 +168,7 @@ def _optional(value: May, can_be: Any, can_miss: Any) -> May:
 
 
 # -- equalities --------------------------------------------------------------------------------------------------------
+
 
 class Solved(NamedTuple):
     """An equality ``side == other`` whose ``side`` grows or falls evenly with one parameter, which is nowhere else in it."""
@@ -197,8 +204,15 @@ def solved(domains: Mapping[str, Domain], conditions: Mapping[str, Where], where
     taken: set[str] = set()  # an equality must not need a parameter that a later one gives
     for equality in _equalities(where.tree):
         names = [*_names(equality.left), *_names(equality.comparators[0])]
-        open_to = [name for name in names if names.count(name) == 1 and name not in taken and name not in conditions
-                   and isinstance(domains[name].parameter, Grid) and domains[name].size > 1]
+        open_to = [
+            name
+            for name in names
+            if names.count(name) == 1
+            and name not in taken
+            and name not in conditions
+            and isinstance(domains[name].parameter, Grid)
+            and domains[name].size > 1
+        ]
         last = {name: place for place, name in enumerate(domains)}
         for name in sorted(open_to, key=lambda each: (domains[each].size, last[each]), reverse=True):
             sides = (equality.left, equality.comparators[0])
@@ -276,4 +290,3 @@ def _most(value: May) -> float:
     if not isinstance(value, Range) or bool(value.can_miss):
         return math.inf
     return max(abs(float(value.low)), abs(float(value.high)))
-

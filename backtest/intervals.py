@@ -135,6 +135,7 @@ def _number(value: May) -> Range:
 
 # -- comparisons -------------------------------------------------------------------------------------------------------
 
+
 def _compared(op: ast.cmpop, left: May, right: May) -> Truth:
     if isinstance(op, (ast.Eq, ast.Is)):
         return _equal(left, right)
@@ -176,6 +177,7 @@ def _equal(left: May, right: May) -> Truth:
 
 # -- arithmetic --------------------------------------------------------------------------------------------------------
 
+
 def _combined(op: ast.operator, a: Range, b: Range) -> Range:
     is_finite = np.isfinite(a.low) & np.isfinite(a.high) & np.isfinite(b.low) & np.isfinite(b.high)
     low, high, is_known = _ARITHMETIC[type(op)](a, b)
@@ -196,8 +198,10 @@ def _difference(a: Range, b: Range) -> tuple[Any, Any, Any]:
 
 def _at_corners(ufunc: Any, a: Range, b: Range) -> tuple[Any, Any]:
     corners = [ufunc(x, y) for x in (a.low, a.high) for y in (b.low, b.high)]
-    return (np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3])),
-            np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3])))
+    return (
+        np.minimum(np.minimum(corners[0], corners[1]), np.minimum(corners[2], corners[3])),
+        np.maximum(np.maximum(corners[0], corners[1]), np.maximum(corners[2], corners[3])),
+    )
 
 
 def _product(a: Range, b: Range) -> tuple[Any, Any, Any]:
@@ -242,6 +246,11 @@ def _power(a: Range, b: Range) -> tuple[Any, Any, Any]:
 
 
 _ARITHMETIC: dict[type[ast.operator], Any] = {
-    ast.Add: _sum, ast.Sub: _difference, ast.Mult: _product, ast.Div: _quotient, ast.FloorDiv: _floored, ast.Mod: _remainder,
+    ast.Add: _sum,
+    ast.Sub: _difference,
+    ast.Mult: _product,
+    ast.Div: _quotient,
+    ast.FloorDiv: _floored,
+    ast.Mod: _remainder,
     ast.Pow: _power,
 }

@@ -98,8 +98,15 @@ def labels_of_bars(bars: Any) -> Labels | None:
     return labels(getattr(bars, "close", None))
 
 
-def check_labels(name: str, mine: Labels | None, of: Labels | None, n_rows: int, whose: str = "the bars",
-                 target: str = "bars.times()", fill: str = "") -> None:
+def check_labels(
+    name: str,
+    mine: Labels | None,
+    of: Labels | None,
+    n_rows: int,
+    whose: str = "the bars",
+    target: str = "bars.times()",
+    fill: str = "",
+) -> None:
     """Refuse labels that are not those of the bars, and say what to type.
 
     Parameters
@@ -153,11 +160,15 @@ def _check_alone(name: str, mine: Labels, n_rows: int, whose: str) -> None:
         steps = np.diff(mine.nanos)
         if (steps <= 0).any():
             row = int((steps <= 0).argmax()) + 1
-            raise InputError(f"{name} must be sorted, oldest first, without duplicates, got {mine.text(row)} after "
-                             f"{mine.text(row - 1)} (row {row}); {name}.sort_index() is")
+            raise InputError(
+                f"{name} must be sorted, oldest first, without duplicates, got {mine.text(row)} after "
+                f"{mine.text(row - 1)} (row {row}); {name}.sort_index() is"
+            )
     elif getattr(mine.others, "dtype", np.dtype(object)).kind in "iuf":
-        raise InputError(f"{name} must have the index of {whose}, 0 to {n_rows - 1}, got {mine.text(0)} for 0 (row 0); "
-                         f"{name}.to_numpy() takes its rows by position")
+        raise InputError(
+            f"{name} must have the index of {whose}, 0 to {n_rows - 1}, got {mine.text(0)} for 0 (row 0); "
+            f"{name}.to_numpy() takes its rows by position"
+        )
 
 
 def _first(mine: Labels, of: Labels) -> int:

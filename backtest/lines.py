@@ -23,8 +23,26 @@ from backtest.bars import Bars
 from backtest.expr import Line, Node, Param, Value, param
 from backtest.labels import check_beside
 
-__all__ = ["Bollinger", "CustomLine", "Line", "atr", "bollinger", "close", "ema", "high", "highest", "line", "low", "lowest",
-           "open", "param", "previous", "rsi", "sma", "volume"]
+__all__ = [
+    "Bollinger",
+    "CustomLine",
+    "Line",
+    "atr",
+    "bollinger",
+    "close",
+    "ema",
+    "high",
+    "highest",
+    "line",
+    "low",
+    "lowest",
+    "open",
+    "param",
+    "previous",
+    "rsi",
+    "sma",
+    "volume",
+]
 
 Array = NDArray[np.float64]
 #: Parameter values that a node has to be looked at with.
@@ -129,8 +147,10 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
     """
     for name in names:
         if callable(name):
-            raise InputError("line must be given the names of the parameters after bars, as in @bt.line('n'), or called without "
-                             f"any, @bt.line(), got the function {_name(name)}")
+            raise InputError(
+                "line must be given the names of the parameters after bars, as in @bt.line('n'), or called without "
+                f"any, @bt.line(), got the function {_name(name)}"
+            )
         Param(name)  # refuses what is not a name
     if version is not None and not (isinstance(version, str) and version):
         raise InputError(f'version must be text, such as "1", got {shown(version)}')
@@ -139,11 +159,13 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
         try:
             expected = list(inspect.signature(function).parameters)[1:]
         except (TypeError, ValueError):  # no function, or one that is written in C and does not say
-            raise InputError("line must decorate a function f(bars, ...) that knows its parameters, got "
-                             f"{shown(function)}") from None
+            raise InputError(
+                f"line must decorate a function f(bars, ...) that knows its parameters, got {shown(function)}"
+            ) from None
         if expected != list(names):
-            raise InputError(f"line names must match {_name(function)}'s parameters after bars ({', '.join(expected)}), "
-                             f"got {', '.join(names)}")
+            raise InputError(
+                f"line names must match {_name(function)}'s parameters after bars ({', '.join(expected)}), got {', '.join(names)}"
+            )
         return CustomLine(function, names, version)
 
     return decorate
@@ -349,15 +371,17 @@ class LineMemo:
             given = custom.function(self.bars, *values)
             result = np.array(given, dtype=np.float64, order="C")
         except Exception as error:
-            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {said(error)}",
-                                 dict(params)) from error
+            raise ObjectiveError(f"line {custom.name!r} failed at {settings}: {said(error)}", dict(params)) from error
         try:
             check_beside(self.bars, {"result": given})
         except InputError as error:
             raise ObjectiveError(f"line {custom.name!r} at {settings}: {error}", dict(params)) from error
         if result.shape != self.bars.close.shape:
-            raise ObjectiveError(f"line {shown(custom.name)} must have one value per bar ({len(self.bars)}), "
-                                 f"got shape {result.shape} at {settings}", dict(params))
+            raise ObjectiveError(
+                f"line {shown(custom.name)} must have one value per bar ({len(self.bars)}), "
+                f"got shape {result.shape} at {settings}",
+                dict(params),
+            )
         return result
 
     def warm_up(self, node: Any, combinations: Combinations) -> int:
@@ -408,10 +432,14 @@ def _settings(node: Node, params: Mapping[str, Any]) -> str:
 
 def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
     """Every combination of the values of a node's parameters."""
+
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
         lists = [choices[name] for name in node.params]
         if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
-            raise WarmUpUnknown(f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
-                             "parameters; give Execution(start=...)")
+            raise WarmUpUnknown(
+                f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
+                "parameters; give Execution(start=...)"
+            )
         return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
+
     return combinations

@@ -170,9 +170,14 @@ class MaskMemo:
     def own(self, conditions: Sequence[Condition], block: Block) -> list[Condition]:
         """Those of the conditions that most candidates have to themselves, if the table of lines holds all that they need."""
         within = {leaf.key for condition in conditions if condition.op in _COMBINED for leaf in _leaves(condition)}
-        chosen = [condition for condition in conditions
-                  if condition.op not in (*_COMBINED, "array") and condition.key not in within
-                  and len(names := block.varied(condition)) > 1 and len(block.distinct(names).candidates) > len(block) // 2]
+        chosen = [
+            condition
+            for condition in conditions
+            if condition.op not in (*_COMBINED, "array")
+            and condition.key not in within
+            and len(names := block.varied(condition)) > 1
+            and len(block.distinct(names).candidates) > len(block) // 2
+        ]
         return chosen if sum(len(keys) for _, keys in self._lines_of(chosen, block)) <= self._table.capacity else []
 
     def pending(self, conditions: Sequence[Condition], block: Block) -> list[Pending]:
@@ -353,8 +358,9 @@ def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints
         bad = columns[(columns < 0) | (columns >= n_columns)].tolist()
     else:
         values = block.values("column")
-        bad = [value for value in values
-               if not isinstance(value, (int, float)) or not 0 <= value < n_columns or value != int(value)]
+        bad = [
+            value for value in values if not isinstance(value, (int, float)) or not 0 <= value < n_columns or value != int(value)
+        ]
         columns = np.array([0] * len(values) if bad else values, dtype=np.int64)[block.codes("column")[1][candidates]]
     if bad:
         raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {bad[0]!r}")

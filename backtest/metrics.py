@@ -24,11 +24,39 @@ Floats = NDArray[np.float64]
 NUMERICS_VERSION = 4
 
 #: What one candidate leaves behind; the struct of the same name in ext/_records.pxd.
-SUMS = np.dtype([(name, np.float64) for name in (
-    "n_returns", "end_equity", "sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss",
-    "sum_downside_2", "max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
-    "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade", "worst_trade",
-    "n_ambiguous")])
+SUMS = np.dtype(
+    [
+        (name, np.float64)
+        for name in (
+            "n_returns",
+            "end_equity",
+            "sum_return",
+            "sum_return_2",
+            "sum_return_3",
+            "sum_return_4",
+            "sum_gain",
+            "sum_loss",
+            "sum_downside_2",
+            "max_drawdown",
+            "bars_held",
+            "traded_value",
+            "costs",
+            "written_off",
+            "n_fills",
+            "n_trades",
+            "n_winners",
+            "won",
+            "lost",
+            "net_profit",
+            "largest_profit",
+            "sum_trade_return",
+            "sum_trade_return_2",
+            "best_trade",
+            "worst_trade",
+            "n_ambiguous",
+        )
+    ]
+)
 
 #: A variance of at most this share of the mean square is zero: the returns do not vary, their rounding does.
 ZERO_VARIANCE = 1e-12
@@ -83,8 +111,11 @@ class _Columns:
         mean, deviation = mean_and_deviation(self.sum_return, self.sum_return_2, n, 0)
         second, third, fourth = self.sum_return_2 / n, self.sum_return_3 / n, self.sum_return_4 / n
         square = mean * mean
-        return (deviation, third - 3.0 * mean * second + 2.0 * square * mean,
-                fourth - 4.0 * mean * third + 6.0 * square * second - 3.0 * square * square)
+        return (
+            deviation,
+            third - 3.0 * mean * second + 2.0 * square * mean,
+            fourth - 4.0 * mean * third + 6.0 * square * second - 3.0 * square * square,
+        )
 
 
 def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> tuple[Floats, Floats]:
@@ -164,8 +195,14 @@ _sweep("cagr", "Return per year", "fraction", 1, "(end equity / cash) ** (1 / ca
 _sweep("volatility", "Volatility per year", "fraction", -1, "std(r, ddof=1) sqrt(ppy)", _volatility)
 _sweep("sharpe", "Sharpe ratio", "ratio", 1, "mean(r - rf / ppy) / std(r, ddof=1) sqrt(ppy)", _sharpe)
 _sweep("sortino", "Sortino ratio", "ratio", 1, "mean(r - rf / ppy) / sqrt(mean(min(r - rf / ppy, 0)^2)) sqrt(ppy)", _sortino)
-_sweep("max_drawdown", "Maximum drawdown", "fraction", 1, "min(equity / running maximum - 1), the maximum from the cash on",
-       lambda s, c: s.max_drawdown)
+_sweep(
+    "max_drawdown",
+    "Maximum drawdown",
+    "fraction",
+    1,
+    "min(equity / running maximum - 1), the maximum from the cash on",
+    lambda s, c: s.max_drawdown,
+)
 _sweep("calmar", "Calmar ratio", "ratio", 1, "cagr / |max_drawdown|", _calmar)
 _sweep("omega", "Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|", lambda s, c: s.sum_gain / s.sum_loss)
 _sweep("skew", "Skew of returns", "ratio", 1, "third central moment of r / std(r, ddof=0)^3", _skew)
@@ -180,8 +217,14 @@ _sweep(
     "net profit of winners / |net profit of the others|",
     lambda s, c: s.won / s.lost,
 )
-_sweep("expectancy", "Expectancy", "fraction", 1, "mean return of trades (net profit / entry value)",
-       lambda s, c: s.sum_trade_return / s.n_trades)
+_sweep(
+    "expectancy",
+    "Expectancy",
+    "fraction",
+    1,
+    "mean return of trades (net profit / entry value)",
+    lambda s, c: s.sum_trade_return / s.n_trades,
+)
 _sweep("best_trade", "Best trade", "fraction", 1, "largest return of a trade", lambda s, c: _none_without_trades(s.best_trade, s))
 _sweep(
     "worst_trade", "Worst trade", "fraction", 1, "smallest return of a trade", lambda s, c: _none_without_trades(s.worst_trade, s)
@@ -207,8 +250,14 @@ _sweep(
 _sweep(
     "breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven
 )
-_sweep("n_ambiguous", "Ambiguous trades", "count", -1, "trades whose stop and target were touched in one bar",
-       lambda s, c: s.n_ambiguous)
+_sweep(
+    "n_ambiguous",
+    "Ambiguous trades",
+    "count",
+    -1,
+    "trades whose stop and target were touched in one bar",
+    lambda s, c: s.n_ambiguous,
+)
 _sweep(
     "largest_trade_share",
     "Largest trade's share",
@@ -266,8 +315,9 @@ def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
     known_names("metric", keys, METRICS)
     for key in keys:
         if kind is not None and METRICS[key].kind != kind:
-            raise InputError(f"metric must be one that every candidate has ({', '.join(SWEEP)}), got {shown(key)}; bt.run "
-                             "gives it")
+            raise InputError(
+                f"metric must be one that every candidate has ({', '.join(SWEEP)}), got {shown(key)}; bt.run gives it"
+            )
     return keys
 
 
@@ -342,5 +392,8 @@ def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) ->
 def warn_if_undated(*contexts: Context) -> None:
     """One warning when nothing says how long a bar is, of any context."""
     if not all(context.periods_per_year > 0 for context in contexts):
-        warnings.warn("bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
-                      NumericsWarning, stacklevel=4)
+        warnings.warn(
+            "bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
+            NumericsWarning,
+            stacklevel=4,
+        )

@@ -113,24 +113,38 @@ def optimize(
     asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = asked.space(space)
     if space.conditional:
-        raise SpaceError(f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
-                         "condition (when); bt.Study takes it")
+        raise SpaceError(
+            f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
+            "condition (when); bt.Study takes it"
+        )
     execution = Execution() if execution is None else execution
-    cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
-        of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share))
+    cells = Cells(
+        bars,
+        window,
+        aggregate,
+        lambda of, share: Evaluator(
+            of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share
+        ),
+    )
     cells.by_symbol(lambda each: each.fix_start(_combinations(each, space)))
     warn_if_undated(*cells.contexts())
     provenance = _provenance(cells)
 
     def identity() -> dict[str, Any]:
         parts = ("data", "strategy", "strategy_fingerprint", "execution", "start")
-        return {name: provenance[name] for name in parts} | own_lines(strategy) | {
-            "TA-Lib": metadata.version("TA-Lib")}
+        return {name: provenance[name] for name in parts} | own_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")}
 
     def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Run]:
         evaluator = cells.evaluators[cell.symbol]
-        return functools.partial(run, evaluator.bars, strategy, params, costs=costs, window=cell.window,
-                                 execution=execution.replace(start=evaluator.fixed_start))
+        return functools.partial(
+            run,
+            evaluator.bars,
+            strategy,
+            params,
+            costs=costs,
+            window=cell.window,
+            execution=execution.replace(start=evaluator.fixed_start),
+        )
 
     return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, packages=("TA-Lib",))
 
@@ -138,10 +152,15 @@ def optimize(
 def _provenance(cells: Cells[Evaluator]) -> dict[str, Any]:
     of, by_symbol = next(iter(cells.evaluators.values())), cells.by_symbol
     return {
-        "data": by_symbol(lambda each: each.bars.content_hash), "symbol": by_symbol(lambda each: each.bars.symbol),
-        "n_bars": by_symbol(lambda each: len(each.bars)), "strategy": repr(of.strategy),
+        "data": by_symbol(lambda each: each.bars.content_hash),
+        "symbol": by_symbol(lambda each: each.bars.symbol),
+        "n_bars": by_symbol(lambda each: len(each.bars)),
+        "strategy": repr(of.strategy),
         "strategy_fingerprint": hashlib.blake2b(repr(of.strategy.key).encode(), digest_size=16).hexdigest(),
-        "costs": of.costs.to_dict(), "execution": of.execution.to_dict(), "start": by_symbol(lambda each: each.fixed_start)}
+        "costs": of.costs.to_dict(),
+        "execution": of.execution.to_dict(),
+        "start": by_symbol(lambda each: each.fixed_start),
+    }
 
 
 class _Values(Sequence[Any]):
@@ -164,15 +183,17 @@ def _combinations(evaluator: Evaluator, space: Space) -> Combinations:
     """What the longest warm-up of a space has to be looked for in: every value, and both ends of continuous ranges."""
     values: dict[str, Sequence[Any]] = {
         name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else _Values(parameter)
-        for name, parameter in space.parameters.items()}
+        for name, parameter in space.parameters.items()
+    }
     listed = all_combinations({name: [default] for name, default in evaluator.params.items()} | values)
 
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
         # A custom line takes any number; whatever else has a warm-up of its own is a window.
         for name in node.params if node.op != "custom" else ():
             if name in space.continuous:
-                raise SpaceError(f"{name} must have a step, because it counts bars, got the continuous range "
-                                 f"{space.parameters[name]!r}")
+                raise SpaceError(
+                    f"{name} must have a step, because it counts bars, got the continuous range {space.parameters[name]!r}"
+                )
         return listed(node)
 
     if isinstance(evaluator.strategy.max_bars, Node):

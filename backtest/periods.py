@@ -72,8 +72,9 @@ def infer(nanos: Ints, local: Ints) -> Periods:
     starts, in_session = _sessions(nanos)
     a_week, why = _a_week(local[starts] // NS_PER_DAY, dates)
     days = _days_a_year(a_week) or a_week * DAYS_PER_YEAR / 7
-    return Periods(in_session * days, f"{in_session:g} bars in the median session, times {days:.6g}: "
-                                      f"{why.replace('bars', 'sessions')}")
+    return Periods(
+        in_session * days, f"{in_session:g} bars in the median session, times {days:.6g}: {why.replace('bars', 'sessions')}"
+    )
 
 
 def _a_week(days: Ints, dates: Ints) -> tuple[float, str]:

@@ -113,11 +113,16 @@ class Rules(NamedTuple):
             raise InputError(f"costs must be a Costs, got {shown(self.costs)}; Costs.zero() says none")
         ppy = self.periods_per_year
         return Rules(
-            self.costs, choice("fill", self.fill, ("next_open", "close")),
-            money("start_value", self.start_value), flag("reinvest", self.reinvest),
+            self.costs,
+            choice("fill", self.fill, ("next_open", "close")),
+            money("start_value", self.start_value),
+            flag("reinvest", self.reinvest),
             flag("reserve_costs", self.reserve_costs),
-            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True), number("rf", self.rf),
-            choice("delisted", self.delisted, ("keep", "write_off")), whole("delisted_after", self.delisted_after, low=0))
+            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True),
+            number("rf", self.rf),
+            choice("delisted", self.delisted, ("keep", "write_off")),
+            whole("delisted_after", self.delisted_after, low=0),
+        )
 
     @property
     def write_off_after(self) -> int | None:
@@ -132,8 +137,15 @@ class Market:
     last price, be it an open or a close; at nothing from the bar after it on, where it is written off (``write_off_after``).
     """
 
-    def __init__(self, close: Any, open: Any = None, high: Any = None, low: Any = None, index: Any = None,
-                 write_off_after: int | None = None) -> None:
+    def __init__(
+        self,
+        close: Any,
+        open: Any = None,
+        high: Any = None,
+        low: Any = None,
+        index: Any = None,
+        write_off_after: int | None = None,
+    ) -> None:
         self.close = _table("close", close)
         self.n_bars, self.n_assets = self.close.shape
         if not self.close.size:
@@ -144,8 +156,9 @@ class Market:
             raise DataError(f"close must have one column per asset, got {self._columns[self._columns.duplicated()][0]!r} twice")
         if (high is None) != (low is None):
             raise InputError("high and low must be given together, got one of them")
-        self.open, self.high, self.low = (None if each is None else self.aligned(name, each)
-                                          for name, each in (("open", open), ("high", high), ("low", low)))
+        self.open, self.high, self.low = (
+            None if each is None else self.aligned(name, each) for name, each in (("open", open), ("high", high), ("low", low))
+        )
         self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
         self.nanos = None if self.times is None else nanos_of(self.times)
         #: Where prices are missing; None: every close is one.
@@ -185,16 +198,24 @@ class Market:
         if columns is not None and self._columns is not None and not (columns is self._columns or columns.equals(self._columns)):
             found, expected = list(columns), list(self._columns)
             column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
-            raise InputError(f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column "
-                             f"{column})")
+            raise InputError(
+                f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column {column})"
+            )
         self._check_rows(name, values)
         return array
 
     def _check_rows(self, name: str, values: Any, fill: str = "") -> None:
         rows = _rows(values)
         if rows is not None and rows is not self._rows:
-            check_labels(name, labels(values), self._labels, self.n_bars, "close", "close.index" if self._rows is not None else
-                         "index", fill)
+            check_labels(
+                name,
+                labels(values),
+                self._labels,
+                self.n_bars,
+                "close",
+                "close.index" if self._rows is not None else "index",
+                fill,
+            )
 
     def benchmark(self, values: Any) -> Floats | None:
         """Prices of a benchmark on the same bars, if there is one."""
@@ -209,8 +230,11 @@ class Market:
         """Bars that know the times, for what a year is."""
         ones = np.ones(self.n_bars)
         zone = getattr(self.times, "tz", None)
-        index = None if self.times is None else (
-            self.times if zone is None else self.times.tz_convert("UTC").tz_localize(None)).to_numpy()
+        index = (
+            None
+            if self.times is None
+            else (self.times if zone is None else self.times.tz_convert("UTC").tz_localize(None)).to_numpy()
+        )
         return Bars(open=ones, high=ones, low=ones, close=ones, index=index, tz=None if zone is None else str(zone))
 
     def prices(self, fill: str) -> Prices:
@@ -219,8 +243,14 @@ class Market:
             raise InputError('open must be given for fill="next_open", got None; fill="close" trades at the deciding close')
         quotes = self.close if fill == "close" else self.open
         assert quotes is not None
-        return Prices(quotes, self.marks, NOTHING if self.high is None else self.high, NOTHING if self.low is None else self.low,
-                      NO_TIMES if self.nanos is None else self.nanos, *self._written_off)
+        return Prices(
+            quotes,
+            self.marks,
+            NOTHING if self.high is None else self.high,
+            NOTHING if self.low is None else self.low,
+            NO_TIMES if self.nanos is None else self.nanos,
+            *self._written_off,
+        )
 
     def events(self, weights: Any, rebalance: Any = None, max_gross: float = MAX_GROSS) -> Events:
         """Target weights of the bars that decide, and these bars.
@@ -239,8 +269,10 @@ class Market:
         targets = table.take(bars, axis=0)
         if wrong >= 0 and not np.isfinite(targets).all():
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
-            raise InputError(f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
-                             f"{bars[event]}, column {self.assets[asset]!r})")
+            raise InputError(
+                f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
+                f"{bars[event]}, column {self.assets[asset]!r})"
+            )
         if rebalance is not None:
             heavy = find_events(targets, np.empty_like(bars), limit)[2]
             heavy = heavy if heavy < 0 else bars[heavy]
@@ -248,7 +280,8 @@ class Market:
             raise InputError(
                 f"weights of an event must add up to at most {max_gross:g}, regardless of sign, got "
                 f"{float(np.abs(table[heavy]).sum()):g} (row {heavy}); they are shares of the value, 0.5 for 50 %, and "
-                "max_gross= allows more")
+                "max_gross= allows more"
+            )
         return targets, bars
 
     def mask(self, rebalance: Any) -> NDArray[np.bool_]:
@@ -281,9 +314,21 @@ class Market:
         if costs.borrow_rate > 0 and not ppy > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
         return Settings(
-            costs.fee_rate, costs.slippage, costs.fixed, costs.per_unit, costs.minimum, costs.maximum, first, last,
-            rules.start_value, rules.rf / ppy if ppy > 0 else 0.0, costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
-            rules.fill == "close", rules.reinvest, rules.reserve_costs)
+            costs.fee_rate,
+            costs.slippage,
+            costs.fixed,
+            costs.per_unit,
+            costs.minimum,
+            costs.maximum,
+            first,
+            last,
+            rules.start_value,
+            rules.rf / ppy if ppy > 0 else 0.0,
+            costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
+            rules.fill == "close",
+            rules.reinvest,
+            rules.reserve_costs,
+        )
 
 
 def gross_limit(value: Any) -> float:

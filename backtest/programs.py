@@ -47,8 +47,9 @@ class Program(NamedTuple):
 
     def of_rows(self, rows: Ints | slice) -> Program:
         """The program of some of its candidates."""
-        return self._replace(mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows],
-                             max_bars=self.max_bars[rows])
+        return self._replace(
+            mask_rows=self.mask_rows[rows], line_rows=self.line_rows[rows], values=self.values[rows], max_bars=self.max_bars[rows]
+        )
 
 
 class Plan:
@@ -71,8 +72,15 @@ class Plan:
         Most candidates of a program.
     """
 
-    def __init__(self, program: Program, conditions: Sequence[Any], stacks: Mapping[Any, Stack], pending: Sequence[Pending],
-                 memo: MaskMemo, tile: int) -> None:
+    def __init__(
+        self,
+        program: Program,
+        conditions: Sequence[Any],
+        stacks: Mapping[Any, Stack],
+        pending: Sequence[Pending],
+        memo: MaskMemo,
+        tile: int,
+    ) -> None:
         self.program, self.pending, self._stacks, self._memo, self._tile = program, pending, stacks, memo, tile
         self._places = {key: at * tile for at, key in enumerate(dict.fromkeys(key for key in conditions if key is not None))}
         self._rows = np.full((tile, len(CONDITIONS)), -1, dtype=np.int64)
@@ -100,8 +108,10 @@ class Plan:
     def _fill(self, rows: slice, room: Words) -> None:
         count = rows.stop - rows.start
         for each in self.pending:
-            words, other = (room[:0] if condition is None else self._place(condition.key, count, room)
-                            for condition in (each.condition, each.mirror))
+            words, other = (
+                room[:0] if condition is None else self._place(condition.key, count, room)
+                for condition in (each.condition, each.mirror)
+            )
             each.fill(self._memo, rows.start, rows.stop, words, other)
         for key, stack in self._stacks.items():
             np.take(stack.words, stack.inverse[rows], axis=0, out=self._place(key, count, room), mode="clip")  # else it buffers
@@ -134,9 +144,18 @@ class ProgramBuilder:
         A level, as a number or anywhere in its parameter's range, is 1 or more where it can then never be touched.
     """
 
-    def __init__(self, conditions: Sequence[Condition | None], sampled: Sequence[Any], max_bars: Any,
-                 columns: Mapping[str, Parameter], defaults: Mapping[str, Any], *, lines: LineMemo, masks: MaskMemo,
-                 largest_size: float | None) -> None:
+    def __init__(
+        self,
+        conditions: Sequence[Condition | None],
+        sampled: Sequence[Any],
+        max_bars: Any,
+        columns: Mapping[str, Parameter],
+        defaults: Mapping[str, Any],
+        *,
+        lines: LineMemo,
+        masks: MaskMemo,
+        largest_size: float | None,
+    ) -> None:
         self.conditions, self.sampled, self.max_bars = conditions, sampled, max_bars
         self.columns, self.defaults, self.lines, self.masks, self.largest_size = columns, defaults, lines, masks, largest_size
         self._lock = threading.Lock()  # tables of lines are filled and read in turns
@@ -220,13 +239,24 @@ class ProgramBuilder:
             rows[:, which], values[:, which] = at[inverse], of[inverse]
         if untouchable and not self._warned:
             self._warned = True
-            others = (f"; so are {sum(count for _, count in untouchable[1:]):,} values of {len(untouchable) - 1:,} other lines"
-                      if untouchable[1:] else "")
+            others = (
+                f"; so are {sum(count for _, count in untouchable[1:]):,} values of {len(untouchable) - 1:,} other lines"
+                if untouchable[1:]
+                else ""
+            )
             warnings.warn(f"{untouchable[0][0]}: a level that is never touched{others}", NumericsWarning, stacklevel=2)
         return np.array(lines).reshape(len(lines), len(self.lines.bars)), rows, values
 
-    def _sampled(self, name: str, node: Any, params: dict[str, Any], first: int, last: int, lines: list[Floats],
-                 untouchable: list[tuple[str, int]]) -> tuple[int, float]:
+    def _sampled(
+        self,
+        name: str,
+        node: Any,
+        params: dict[str, Any],
+        first: int,
+        last: int,
+        lines: list[Floats],
+        untouchable: list[tuple[str, int]],
+    ) -> tuple[int, float]:
         """Row in ``lines`` or -1, and the value (NaN: off), of a level or size."""
         value = None if node is None else self.lines.value(node, params)
         high = self.largest_size if name == "size" else None
@@ -248,8 +278,9 @@ class ProgramBuilder:
         beyond = span >= 1.0 if name in self.capped else np.zeros(0, dtype=np.bool_)
         if beyond.any():
             count, row = int(np.count_nonzero(beyond)), first + int(beyond.argmax())
-            untouchable.append((f"{name} = {node!r}{_at(params)} is >= 1 on {count:,} of {len(span):,} bars (first: row {row})",
-                                count))
+            untouchable.append(
+                (f"{name} = {node!r}{_at(params)} is >= 1 on {count:,} of {len(span):,} bars (first: row {row})", count)
+            )
         lines.append(value)
         return len(lines) - 1, np.nan
 
@@ -272,8 +303,9 @@ class ProgramBuilder:
 def _check_warm_up(condition: Condition, warm: Ints, first: int) -> None:
     if len(warm) and int(warm.max()) > first:
         needed = int(warm[np.argmax(warm > first)])
-        raise InputError(f"start must be >= the longest warm-up of the candidates, got {first}; "
-                         f"{condition!r} needs {needed} bars")
+        raise InputError(
+            f"start must be >= the longest warm-up of the candidates, got {first}; {condition!r} needs {needed} bars"
+        )
 
 
 def _highest(node: Any, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> float:

@@ -52,8 +52,14 @@ class Result:
         Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
     """
 
-    def __init__(self, table: pd.DataFrame, best_params: dict[str, Any], provenance: dict[str, Any], best: Any = None,
-                 distribution: Distribution | None = None) -> None:
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        best_params: dict[str, Any],
+        provenance: dict[str, Any],
+        best: Any = None,
+        distribution: Distribution | None = None,
+    ) -> None:
         self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
         self.distribution = distribution
         self.metric: str = provenance["metric"]
@@ -70,8 +76,11 @@ class Result:
     def best(self) -> Any:
         """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``; of several cells a dict of them."""
         if self._best is None:
-            again = ("bt.simulate with the rule's weights at result.best_params" if "rule" in self.provenance else
-                     "bt.run with result.best_params and Execution(start=result.start)")
+            again = (
+                "bt.simulate with the rule's weights at result.best_params"
+                if "rule" in self.provenance
+                else "bt.run with result.best_params and Execution(start=result.start)"
+            )
             raise InputError(f"a loaded result has no bars to replay its best candidate on; call {again}")
         return self._best()
 
@@ -129,10 +138,17 @@ class Result:
         trades, equity, statistics, trade_statistics = _replayed(self.best)
         trades.to_csv(folder / "trades.csv", index=False)
         equity.to_csv(folder / "equity.csv")
-        written = {"schema_version": SCHEMA_VERSION, "best_params": self.best_params, "best_value": self.best_value,
-                   "statistics": statistics, "trade_statistics": trade_statistics,
-                   "parameters": parameters, "mixed": mixed, "provenance": self.provenance,
-                   "summary": None if self.distribution is None else self.summary.to_dict()}
+        written = {
+            "schema_version": SCHEMA_VERSION,
+            "best_params": self.best_params,
+            "best_value": self.best_value,
+            "statistics": statistics,
+            "trade_statistics": trade_statistics,
+            "parameters": parameters,
+            "mixed": mixed,
+            "provenance": self.provenance,
+            "summary": None if self.distribution is None else self.summary.to_dict(),
+        }
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
 
@@ -157,8 +173,12 @@ def _replayed(best: Run | Book | dict[str, Run | Book]) -> tuple[Any, Any, Mappi
         for name, table in zip(each, tables, strict=True):
             table.insert(0, "cell", name)
     full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
-    return (pd.concat(full, ignore_index=True), pd.concat(equity), {name: one[2] for name, one in each.items()},
-            {name: one[3] for name, one in each.items()})
+    return (
+        pd.concat(full, ignore_index=True),
+        pd.concat(equity),
+        {name: one[2] for name, one in each.items()},
+        {name: one[3] for name, one in each.items()},
+    )
 
 
 def load(path: str | Path) -> Result:
@@ -195,8 +215,9 @@ def _written(path: Path) -> dict[str, Any]:
     if not isinstance(written, dict):
         raise _damaged(path, f"it must hold an object, got {type(written).__name__}")
     if written.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in "
-                         f"{str(path.parent)!r}")
+        raise InputError(
+            f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(path.parent)!r}"
+        )
     for name, kind in WRITTEN.items():
         if not isinstance(written.get(name), kind):
             raise _damaged(path, f"{name} must be {'an object' if kind is dict else 'a list'}, got {written.get(name)!r}")
@@ -222,8 +243,11 @@ def _candidates(path: Path, written: Mapping[str, Any]) -> pd.DataFrame:
     columns = [str(each) for each in table.columns]
     absent = [each for each in (*names, *mixed, metric) if each not in columns]
     if absent or len(set(columns)) < len(columns) or not len(table):
-        raise _damaged(path, f"it must have rows and a column for each of {', '.join(map(str, (*names, metric)))}, got "
-                             f"{len(table)} rows of {', '.join(columns) or 'nothing'}")
+        raise _damaged(
+            path,
+            f"it must have rows and a column for each of {', '.join(map(str, (*names, metric)))}, got "
+            f"{len(table)} rows of {', '.join(columns) or 'nothing'}",
+        )
     try:
         for name in mixed:
             table[name] = table[name].map(ast.literal_eval, na_action="ignore")

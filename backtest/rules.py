@@ -16,8 +16,19 @@ from backtest.compute.threads import run_rows, thread_count
 from backtest.expr import Condition, Param, Value, compare, merged_params, operand, param
 from backtest.labels import Labels, check_alike, check_labels, labels, labels_of_bars
 
-__all__ = ["Condition", "PackedSignals", "Param", "Strategy", "Value", "above", "below", "crosses_above", "crosses_below",
-           "from_arrays", "param"]
+__all__ = [
+    "Condition",
+    "PackedSignals",
+    "Param",
+    "Strategy",
+    "Value",
+    "above",
+    "below",
+    "crosses_above",
+    "crosses_below",
+    "from_arrays",
+    "param",
+]
 
 Words = NDArray[np.uint64]
 #: Name of an argument and the labels of its rows, if it has any.
@@ -74,8 +85,18 @@ class Strategy(Frozen):
         For tables.
     """
 
-    __slots__ = ("enter_long", "enter_short", "exit_long", "exit_short", "max_bars", "name", "params", "stop_loss",
-                 "take_profit", "trailing_stop")
+    __slots__ = (
+        "enter_long",
+        "enter_short",
+        "exit_long",
+        "exit_short",
+        "max_bars",
+        "name",
+        "params",
+        "stop_loss",
+        "take_profit",
+        "trailing_stop",
+    )
 
     enter_long: Condition | None
     exit_long: Condition | None
@@ -88,10 +109,19 @@ class Strategy(Frozen):
     name: str
     params: dict[str, Any]
 
-    def __init__(self, *, enter_long: Condition | None = None, exit_long: Condition | None = None,
-                 enter_short: Condition | None = None, exit_short: Condition | None = None,
-                 stop_loss: Value | float | None = None, take_profit: Value | float | None = None,
-                 trailing_stop: Value | float | None = None, max_bars: Param | int | None = None, name: str = "strategy") -> None:
+    def __init__(
+        self,
+        *,
+        enter_long: Condition | None = None,
+        exit_long: Condition | None = None,
+        enter_short: Condition | None = None,
+        exit_short: Condition | None = None,
+        stop_loss: Value | float | None = None,
+        take_profit: Value | float | None = None,
+        trailing_stop: Value | float | None = None,
+        max_bars: Param | int | None = None,
+        name: str = "strategy",
+    ) -> None:
         given = {"enter_long": enter_long, "exit_long": exit_long, "enter_short": enter_short, "exit_short": exit_short}
         for key, condition in given.items():
             if condition is not None and not isinstance(condition, Condition):
@@ -124,11 +154,18 @@ class Strategy(Frozen):
         return [None if name.endswith(off) else getattr(self, name) for name in CONDITIONS]
 
 
-def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLike | PackedSignals | None = None,
-                short_entries: ArrayLike | PackedSignals | None = None, short_exits: ArrayLike | PackedSignals | None = None, *,
-                stop_loss: Value | float | None = None, take_profit: Value | float | None = None,
-                trailing_stop: Value | float | None = None, max_bars: Param | int | None = None,
-                name: str = "signals") -> Strategy:
+def from_arrays(
+    entries: ArrayLike | PackedSignals | None = None,
+    exits: ArrayLike | PackedSignals | None = None,
+    short_entries: ArrayLike | PackedSignals | None = None,
+    short_exits: ArrayLike | PackedSignals | None = None,
+    *,
+    stop_loss: Value | float | None = None,
+    take_profit: Value | float | None = None,
+    trailing_stop: Value | float | None = None,
+    max_bars: Param | int | None = None,
+    name: str = "signals",
+) -> Strategy:
     """A strategy from ready signals.
 
     Parameters
@@ -144,8 +181,11 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
         As in :class:`Strategy`.
     """
     given = {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits}
-    arrays = {name: array if isinstance(array, PackedSignals) else PackedSignals.pack(name, array)
-              for name, array in given.items() if array is not None}
+    arrays = {
+        name: array if isinstance(array, PackedSignals) else PackedSignals.pack(name, array)
+        for name, array in given.items()
+        if array is not None
+    }
     shapes = [signals.shape for signals in arrays.values()]
     widths = {shape[1] for shape in shapes if len(shape) > 1}
     if len({shape[0] for shape in shapes}) > 1 or len(widths - {1}) > 1:
@@ -153,10 +193,14 @@ def from_arrays(entries: ArrayLike | PackedSignals | None = None, exits: ArrayLi
     check_alike(given, fill=", fill_value=False")
     _check_columns(given)
     packed: dict[PackedSignals, PackedSignals] = {}  # equal signals are one object, so that they are compared here only
-    conditions = {condition: _array_condition(arrays[name], max(widths, default=1), packed)
-                  for condition, name in zip(CONDITIONS, given, strict=True) if name in arrays}
-    return Strategy(**conditions, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop,
-                    max_bars=max_bars, name=name)
+    conditions = {
+        condition: _array_condition(arrays[name], max(widths, default=1), packed)
+        for condition, name in zip(CONDITIONS, given, strict=True)
+        if name in arrays
+    }
+    return Strategy(
+        **conditions, stop_loss=stop_loss, take_profit=take_profit, trailing_stop=trailing_stop, max_bars=max_bars, name=name
+    )
 
 
 def _check_columns(given: Mapping[str, Any]) -> None:
@@ -167,8 +211,10 @@ def _check_columns(given: Mapping[str, Any]) -> None:
         of = columns[first]
         if mine != of and len(mine) == len(of) and set(mine) == set(of):
             at = next(at for at in range(len(of)) if mine[at] != of[at])
-            raise InputError(f"{name} must have the columns of {first} in their order, got {mine[at]!r} for {of[at]!r} (column "
-                             f"{at}); {name}[{first}.columns] has")
+            raise InputError(
+                f"{name} must have the columns of {first} in their order, got {mine[at]!r} for {of[at]!r} (column "
+                f"{at}); {name}[{first}.columns] has"
+            )
 
 
 class PackedSignals:
@@ -203,8 +249,10 @@ class PackedSignals:
     def __init__(self, words: ArrayLike, n_bars: int) -> None:
         n_bars, array = whole("n_bars", n_bars, low=0), np.array(as_array("words", words), order="C", copy=True)
         if array.dtype != np.uint64 or array.ndim not in (1, 2) or array.shape[-1] != -(-n_bars // 64):
-            raise InputError(f"words must be uint64 of shape ({-(-n_bars // 64)},) or (n_candidates, {-(-n_bars // 64)}), got "
-                             f"{array.dtype} of shape {array.shape}")
+            raise InputError(
+                f"words must be uint64 of shape ({-(-n_bars // 64)},) or (n_candidates, {-(-n_bars // 64)}), got "
+                f"{array.dtype} of shape {array.shape}"
+            )
         if n_bars % 64 and (array[..., -1] >> np.uint64(n_bars % 64)).any():
             raise InputError(f"words must have no bits from n_bars ({n_bars}) on, got some")
         self._hold(array, n_bars)
@@ -224,8 +272,10 @@ class PackedSignals:
         """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for complaints."""
         array = as_array(name, values)
         if array.dtype != bool:
-            raise InputError(f"{name} must be boolean, got dtype {array.dtype}; astype(bool) makes numbers so, and "
-                             "shift(1, fill_value=False) keeps what is so")
+            raise InputError(
+                f"{name} must be boolean, got dtype {array.dtype}; astype(bool) makes numbers so, and "
+                "shift(1, fill_value=False) keeps what is so"
+            )
         if array.ndim not in (1, 2):
             raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
         n_bars, kernel = len(array), _backend.kernel("masks")
@@ -236,8 +286,12 @@ class PackedSignals:
             rows = np.ascontiguousarray(array.reshape(n_bars, -1).T) if array.size else np.empty((len(words), n_bars), np.bool_)
             given, work, width = rows.view(np.uint8), kernel.pack_rows, 1
         n = len(words)
-        run_rows(lambda start, stop: work(given, start * width, min(stop * width, n), words), -(-n // width), thread_count(None),
-                 _PACK_US * n_bars * width)
+        run_rows(
+            lambda start, stop: work(given, start * width, min(stop * width, n), words),
+            -(-n // width),
+            thread_count(None),
+            _PACK_US * n_bars * width,
+        )
         rows_of = labels(values)
         source = None if rows_of is None else (name, rows_of)
         return cls.__new__(cls)._hold(words[0] if array.ndim == 1 else words, n_bars, source)

@@ -62,22 +62,32 @@ class Run:
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
         self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
-        _, exit_code, self._unfilled_side = kernel.replay(self.bars, spans, program, settings, 0, self.sums, self.ledger,
-                                                          self._equity, self._units, self._unaffordable)
+        _, exit_code, self._unfilled_side = kernel.replay(
+            self.bars, spans, program, settings, 0, self.sums, self.ledger, self._equity, self._units, self._unaffordable
+        )
         self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
         self._unfilled_reason = REASONS[exit_code]
         prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
-        self.tracked: Trades = track(self.ledger, times=self.bars.times(), borrow_per_bar=settings.borrow_per_bar,
-                                     first=self.first, last=self.last, **prices)
+        self.tracked: Trades = track(
+            self.ledger,
+            times=self.bars.times(),
+            borrow_per_bar=settings.borrow_per_bar,
+            first=self.first,
+            last=self.last,
+            **prices,
+        )
         self._warn_if_unaffordable()
 
     def _warn_if_unaffordable(self) -> None:
         if self.n_unaffordable:
             bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
             n_entries = self.n_unaffordable + int(np.count_nonzero(self.ledger["position_before"] == 0))
-            warnings.warn(f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
-                          f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)", NumericsWarning,
-                          stacklevel=4)
+            warnings.warn(
+                f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
+                f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
+                NumericsWarning,
+                stacklevel=4,
+            )
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
@@ -139,16 +149,20 @@ class Run:
 
         n = len(self.ledger)
         entries = np.flatnonzero(self._unaffordable)
-        missed = [(self.first + bar, "entry", side, "unaffordable")
-                  for bar, side in zip(entries.tolist(), self._unaffordable[entries].tolist(), strict=True)]
+        missed = [
+            (self.first + bar, "entry", side, "unaffordable")
+            for bar, side in zip(entries.tolist(), self._unaffordable[entries].tolist(), strict=True)
+        ]
         if self._unfilled_reason:
             missed.append((self.last - 1, self._unfilled_reason, -np.sign(self._units[-1]), "unfilled"))
         if self._unfilled_side:
             missed.append((self.last - 1, "entry", self._unfilled_side, "unfilled"))
         fills = np.zeros(n + len(missed), dtype=FILL)
         fills[:n] = self.ledger
-        reason = ["entry" if opens else REASONS[code]
-                  for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)]
+        reason = [
+            "entry" if opens else REASONS[code]
+            for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)
+        ]
         status = ["filled"] * n
         for row, (bar, why, side, what) in enumerate(missed, n):
             fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = bar, -1, side
@@ -159,12 +173,22 @@ class Run:
         order = np.argsort(fills["decision_bar"], kind="stable")  # of one decision, what filled comes first: it had to
         fills = fills[order]
         is_filled = fills["fill_bar"] >= 0
-        return pd.DataFrame({
-            "decision_bar": fills["decision_bar"], "fill_bar": fills["fill_bar"],
-            "time": self.bars.times()[fills["fill_bar"]].where(is_filled), "side": np.where(fills["units"] > 0, "buy", "sell"),
-            "units": np.where(is_filled, fills["units"], np.nan), "price": fills["price"], "value": fills["value"],
-            "cost": fills["cost"], "reason": [reason[row] for row in order], "position_after": fills["position_after"],
-            "cash_after": fills["cash_after"], "status": [status[row] for row in order]})
+        return pd.DataFrame(
+            {
+                "decision_bar": fills["decision_bar"],
+                "fill_bar": fills["fill_bar"],
+                "time": self.bars.times()[fills["fill_bar"]].where(is_filled),
+                "side": np.where(fills["units"] > 0, "buy", "sell"),
+                "units": np.where(is_filled, fills["units"], np.nan),
+                "price": fills["price"],
+                "value": fills["value"],
+                "cost": fills["cost"],
+                "reason": [reason[row] for row in order],
+                "position_after": fills["position_after"],
+                "cash_after": fills["cash_after"],
+                "status": [status[row] for row in order],
+            }
+        )
 
 
 def run(
@@ -207,10 +231,19 @@ def run(
     return result
 
 
-def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: Any = None, *, costs: Costs,
-             execution: Execution | None = None, metrics: Sequence[str] | None = None, window: Window = None,
-             aggregate: Aggregate = "median", columns: Sequence[str] | None = None,
-             n_threads: int | None = None) -> pd.DataFrame:
+def evaluate(
+    bars: Bars | Mapping[str, Bars],
+    strategy: Strategy,
+    candidates: Any = None,
+    *,
+    costs: Costs,
+    execution: Execution | None = None,
+    metrics: Sequence[str] | None = None,
+    window: Window = None,
+    aggregate: Aggregate = "median",
+    columns: Sequence[str] | None = None,
+    n_threads: int | None = None,
+) -> pd.DataFrame:
     """Metrics of many candidates.
 
     Parameters
@@ -253,14 +286,20 @@ def evaluate(bars: Bars | Mapping[str, Bars], strategy: Strategy, candidates: An
         try:
             batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
         except TypeError:
-            raise InputError("candidates must hold numbers, strings, booleans or None, got others in column "
-                             f"{shown(name)}") from None
+            raise InputError(
+                f"candidates must hold numbers, strings, booleans or None, got others in column {shown(name)}"
+            ) from None
         kinds[name] = Choice(name, [value for _, value in distinct])
     metrics = list(SWEEP) if metrics is None else items("metrics", metrics)
     rules = Execution() if execution is None else execution
-    cells = Cells(bars, window, aggregate, lambda of, share: Evaluator(
-        of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads,
-        memo_share=share))
+    cells = Cells(
+        bars,
+        window,
+        aggregate,
+        lambda of, share: Evaluator(
+            of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads, memo_share=share
+        ),
+    )
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
     warn_if_undated(*cells.contexts())
     return metrics_table(cells.columns, table, cells(batch))
@@ -285,8 +324,11 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
 
     instance("strategy", strategy, Strategy)
     if candidates is None:
-        widths = [condition.args[0].shape[1] for condition in (getattr(strategy, name) for name in CONDITIONS)
-                  if condition is not None and condition.op == "array" and len(condition.args) > 1]
+        widths = [
+            condition.args[0].shape[1]
+            for condition in (getattr(strategy, name) for name in CONDITIONS)
+            if condition is not None and condition.op == "array" and len(condition.args) > 1
+        ]
         return {"column": range(widths[0])} if widths else {}
     if isinstance(candidates, pd.DataFrame):
         if any(name is not None for name in candidates.index.names):
@@ -296,8 +338,10 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
             raise InputError(f"candidates must have one column for each parameter, got {twice!r} twice")
         table = {str(name): candidates[name].tolist() for name in candidates.columns}
         # A missing number in a frame is None: pandas turned it into NaN.
-        return {name: [None if value is pd.NA or (isinstance(value, float) and value != value) else value for value in values]
-                for name, values in table.items()}
+        return {
+            name: [None if value is pd.NA or (isinstance(value, float) and value != value) else value for value in values]
+            for name, values in table.items()
+        }
     if isinstance(candidates, Mapping):
         table = {
             name: items(f"candidates[{shown(name)}]", values.tolist() if isinstance(values, np.ndarray) else values)
@@ -305,11 +349,15 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
         }
         lengths = {len(values) for values in table.values()}
         if len(lengths) > 1:
-            raise InputError("candidates must have columns of equal length, got "
-                             + ", ".join(f"{name}: {len(values)}" for name, values in table.items()))
+            raise InputError(
+                "candidates must have columns of equal length, got "
+                + ", ".join(f"{name}: {len(values)}" for name, values in table.items())
+            )
         return table
     array, columns = as_array("candidates", candidates), None if columns is None else items("columns", columns)
     if columns is None or array.ndim != 2 or array.shape[1] != len(columns) or not all(isinstance(name, str) for name in columns):
-        raise InputError(f"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=[...] as wide, got "
-                         f"{type(candidates).__name__} of shape {array.shape} and columns {shown(columns)}")
+        raise InputError(
+            f"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=[...] as wide, got "
+            f"{type(candidates).__name__} of shape {array.shape} and columns {shown(columns)}"
+        )
     return {name: array[:, column].tolist() for column, name in enumerate(columns)}

@@ -105,8 +105,14 @@ class Spans(NamedTuple):
     def _made(cls, bars: Bars, rf_per_bar: float) -> Spans:
         n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
         n_levels = max(int(n_blocks - 1).bit_length(), 1)
-        spans = cls(np.zeros((n_bars, 16)), np.zeros((n_bars, 4)), np.zeros((n_bars, 4)), np.zeros((n_levels, n_blocks, 4)),
-                    np.zeros(n_blocks), np.zeros(n_blocks))
+        spans = cls(
+            np.zeros((n_bars, 16)),
+            np.zeros((n_bars, 4)),
+            np.zeros((n_bars, 4)),
+            np.zeros((n_levels, n_blocks, 4)),
+            np.zeros(n_blocks),
+            np.zeros(n_blocks),
+        )
         _backend.kernel("signals").measure(bars, rf_per_bar, spans)
         return spans
 
@@ -138,8 +144,18 @@ class Evaluator:
     Scores do not depend on the thread count or on how a batch is cut: every candidate is replayed on its own.
     """
 
-    def __init__(self, bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], *, costs: Costs, execution: Execution,
-                 metrics: Sequence[str] = SWEEP, n_threads: int | None = None, memo_share: int = 1) -> None:
+    def __init__(
+        self,
+        bars: Bars,
+        strategy: Strategy,
+        columns: Mapping[str, Parameter],
+        *,
+        costs: Costs,
+        execution: Execution,
+        metrics: Sequence[str] = SWEEP,
+        n_threads: int | None = None,
+        memo_share: int = 1,
+    ) -> None:
         instance("bars", bars, Bars)
         instance("strategy", strategy, Strategy)
         instance("costs", costs, Costs)
@@ -161,12 +177,21 @@ class Evaluator:
         known_names("parameter", self.columns, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
         for name, default in self.params.items():
             if name not in self.columns and default is REQUIRED:
-                raise InputError(f"parameter {shown(name)} must have a value, got none (given: "
-                                 f"{', '.join(self.columns) or 'none'})")
+                raise InputError(
+                    f"parameter {shown(name)} must have a value, got none (given: {', '.join(self.columns) or 'none'})"
+                )
         self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
-        self.programs = ProgramBuilder(self.conditions, self.sampled, strategy.max_bars, self.columns, self.params,
-                                       lines=self.lines, masks=self.masks, largest_size=execution.largest_size)
+        self.programs = ProgramBuilder(
+            self.conditions,
+            self.sampled,
+            strategy.max_bars,
+            self.columns,
+            self.params,
+            lines=self.lines,
+            masks=self.masks,
+            largest_size=execution.largest_size,
+        )
         self.periods = given(execution.periods_per_year) if execution.periods_per_year else bars.inferred_periods()
         self.periods_per_year = self.periods.per_year
         if costs.borrow_rate > 0 and not self.periods_per_year > 0:
@@ -216,8 +241,10 @@ class Evaluator:
         begin, last, _ = (bars_window(window) or slice(None)).indices(n_bars)
         first = max(begin, self.fixed_start)
         if first >= last:
-            raise DataError(f"window must leave a bar to trade: bars {begin} to {last} of {n_bars}, and a warm-up of "
-                            f"{self.fixed_start} bars before the first decision, leave none")
+            raise DataError(
+                f"window must leave a bar to trade: bars {begin} to {last} of {n_bars}, and a warm-up of "
+                f"{self.fixed_start} bars before the first decision, leave none"
+            )
         return first, last
 
     def context(self, window: slice | None = None) -> Context:
@@ -296,8 +323,13 @@ class Evaluator:
         for begin in range(0, len(batch), self.block):
             block = batch[begin : begin + self.block]
             with self.plan(block, settings) as plan:
-                run_rows(functools.partial(self._replay_rows, plan, settings, begin, take), len(block), self.n_threads,
-                         BAR_US * (settings.last - settings.first), BLOCKS_EACH)
+                run_rows(
+                    functools.partial(self._replay_rows, plan, settings, begin, take),
+                    len(block),
+                    self.n_threads,
+                    BAR_US * (settings.last - settings.first),
+                    BLOCKS_EACH,
+                )
 
     def _replay_rows(self, plan: Plan, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
         """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""

@@ -64,9 +64,17 @@ class Search(NamedTuple):
         return space
 
 
-def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping[str, Any],
-          identity: Callable[[], Mapping[str, Any]], again: Callable[[Cell, dict[str, Any]], Callable[[], Run | Book]],
-          packages: Sequence[str] = (), batch_size: int | None = None) -> Result:
+def solve(
+    cells: Cells[Any],
+    space: Space,
+    asked: Search,
+    *,
+    provenance: Mapping[str, Any],
+    identity: Callable[[], Mapping[str, Any]],
+    again: Callable[[Cell, dict[str, Any]], Callable[[], Run | Book]],
+    packages: Sequence[str] = (),
+    batch_size: int | None = None,
+) -> Result:
     """Choose a search, search, remember, and say what was found.
 
     Parameters
@@ -94,8 +102,9 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     """
     known = _provenance(cells, space, asked, packages) | dict(provenance)
     what = None if asked.store is None else {name: known[name] for name in SHARED} | _checked(cells, identity)
-    ranking = search.Ranking(asked.metric, asked.min_trades, SWEEP.index(asked.metric),
-                             lambda scores: cells.total(scores, "n_trades"))
+    ranking = search.Ranking(
+        asked.metric, asked.min_trades, SWEEP.index(asked.metric), lambda scores: cells.total(scores, "n_trades")
+    )
     method, why = asked.method, "as asked for"
     if method == "auto":
         method, why = search.choose(cells, space, n_trials=asked.n_trials, seed=asked.seed, timeout=asked.timeout)
@@ -104,19 +113,34 @@ def solve(cells: Cells[Any], space: Space, asked: Search, *, provenance: Mapping
     memory = None if what is None else _memory(cells, space, asked, is_sweep, ranking, what)
     with _Progress(method, asked.metric, asked.progress) as bar, memory or contextlib.nullcontext():
         found = _finder(method, batch_size, asked.sampler)(
-            cells if memory is None else memory, space, n_trials=asked.n_trials, keep=asked.keep, seed=asked.seed,
-            timeout=asked.timeout, callback=bar, rank=ranking)
+            cells if memory is None else memory,
+            space,
+            n_trials=asked.n_trials,
+            keep=asked.keep,
+            seed=asked.seed,
+            timeout=asked.timeout,
+            callback=bar,
+            rank=ranking,
+        )
     if memory is not None:
         found.message += f", {memory.known:,} of them from the store"
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
-        warnings.warn(f"no candidate has a defined {asked.metric} with at least {asked.min_trades} trades; the first candidate "
-                      "is reported", NumericsWarning, stacklevel=3)
+        warnings.warn(
+            f"no candidate has a defined {asked.metric} with at least {asked.min_trades} trades; the first candidate is reported",
+            NumericsWarning,
+            stacklevel=3,
+        )
     if method == "optuna":
         known["sampler"] = asked.sampler if isinstance(asked.sampler, str) else type(asked.sampler).__name__
-    known |= {"method": method, "n_trials": asked.n_trials, "n_evaluated": found.nfev, "is_interrupted": not found.success,
-              "search": f"{method}, {why}; {found.message}"}
+    known |= {
+        "method": method,
+        "n_trials": asked.n_trials,
+        "n_evaluated": found.nfev,
+        "is_interrupted": not found.success,
+        "search": f"{method}, {why}; {found.message}",
+    }
     rows = space.decode_batch(found.batch)
     params = {name: [row.get(name) for row in rows] for name in space.names}  # None where a parameter is not there
     best_params = space.decode(found.x)
@@ -138,14 +162,23 @@ def _checked(cells: Cells[Any], identity: Callable[[], Mapping[str, Any]]) -> di
     return dict(identity())
 
 
-def _memory(cells: Cells[Any], space: Space, asked: Search, is_sweep: bool, ranking: search.Ranking,
-            what: Mapping[str, Any]) -> Memory:
+def _memory(
+    cells: Cells[Any], space: Space, asked: Search, is_sweep: bool, ranking: search.Ranking, what: Mapping[str, Any]
+) -> Memory:
     """A store behind the evaluation, under the fingerprint of all that scores depend on."""
     assert asked.store is not None
     if not is_sweep:
         return Memory(cells, space, asked.store, what, cells.columns)
-    memory = SweepMemory(cells, space, asked.store, what, cells.columns, rank=ranking.objective, keep=asked.keep,
-                         sweep={"metric": asked.metric, "min_trades": asked.min_trades})
+    memory = SweepMemory(
+        cells,
+        space,
+        asked.store,
+        what,
+        cells.columns,
+        rank=ranking.objective,
+        keep=asked.keep,
+        sweep={"metric": asked.metric, "min_trades": asked.min_trades},
+    )
     ranking.counts = lambda: not memory.is_known  # most of what it knows is only known to be no better
     return memory
 
@@ -161,8 +194,9 @@ class _Progress:
         from tqdm.auto import tqdm
 
         self._metric = metric
-        self._bar = tqdm(unit=" candidates", unit_scale=True, desc=method, leave=False,
-                         disable=None if wish is None else not wish)
+        self._bar = tqdm(
+            unit=" candidates", unit_scale=True, desc=method, leave=False, disable=None if wish is None else not wish
+        )
 
     def __enter__(self) -> _Progress:
         return self
@@ -181,13 +215,22 @@ def _provenance(cells: Cells[Any], space: Space, asked: Search, packages: Sequen
     backend, windows = _backend.chosen(), [_edges(window) for window in cells.windows]
     versions = {name: metadata.version(name) for name in ("backtest-kernels", "numpy", "scipy", "pandas", *packages)}
     return {
-        "versions": {"python": platform.python_version()} | versions, "numerics_version": NUMERICS_VERSION,
-        "backend": backend.name, "simd": backend.simd, "space": repr(space), "n_candidates": space.size,
-        "window": windows if len(windows) > 1 else windows[0], "cells": [cell.name for cell in cells.cells],
-        "n_decision_bars": cells.n_bars(), "aggregate": _aggregate_name(cells),
+        "versions": {"python": platform.python_version()} | versions,
+        "numerics_version": NUMERICS_VERSION,
+        "backend": backend.name,
+        "simd": backend.simd,
+        "space": repr(space),
+        "n_candidates": space.size,
+        "window": windows if len(windows) > 1 else windows[0],
+        "cells": [cell.name for cell in cells.cells],
+        "n_decision_bars": cells.n_bars(),
+        "aggregate": _aggregate_name(cells),
         "periods_per_year": cells.by_symbol(lambda each: each.context(cells.windows[0]).periods_per_year),
         "periods_per_year_why": cells.by_symbol(lambda each: each.periods.why),
-        "metric": asked.metric, "min_trades": asked.min_trades, "seed": asked.seed}
+        "metric": asked.metric,
+        "min_trades": asked.min_trades,
+        "seed": asked.seed,
+    }
 
 
 def _edges(window: slice | None) -> list[Any] | None:

@@ -90,8 +90,9 @@ class Space(Frozen):
         self._named = list(dict.fromkeys(named))
         self._digest = hashlib.blake2b("\0".join(sorted(self.parameters)).encode(), digest_size=16).digest()
         self._check_named()
-        self._enumeration = Enumeration(self.parameters, self._named, self._conditions, self.where,
-                                        lambda columns: self._seen(columns)[0], self._allowed)
+        self._enumeration = Enumeration(
+            self.parameters, self._named, self._conditions, self.where, lambda columns: self._seen(columns)[0], self._allowed
+        )
         self.product, self.size, self.is_exact = (getattr(self._enumeration, each) for each in ("product", "size", "is_exact"))
         if not self.size:
             raise SpaceError(f"where must leave at least one candidate, got {self.where!r}")
@@ -132,7 +133,8 @@ class Space(Frozen):
         """The space as plain lists and numbers; :meth:`from_dict` and, written as JSON, :meth:`read` make it anew."""
         table: dict[str, Any] = {
             name: each.to_dict() | ({"when": self._conditions[name].text} if name in self._conditions else {})
-            for name, each in self.parameters.items()}
+            for name, each in self.parameters.items()
+        }
         return table if self.where is None else table | {"where": self.where.text}
 
     def _seen(self, columns: Mapping[str, Floats]) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[np.bool_]]]:
@@ -185,8 +187,10 @@ class Space(Frozen):
         return int(self.size)
 
     def __repr__(self) -> str:
-        parts = [f"{name}: {each!r}" + (f" when {self._conditions[name].text}" if name in self._conditions else "")
-                 for name, each in self.parameters.items()]
+        parts = [
+            f"{name}: {each!r}" + (f" when {self._conditions[name].text}" if name in self._conditions else "")
+            for name, each in self.parameters.items()
+        ]
         return f"Space({', '.join(parts)}" + (f", where={self.where!r})" if self.where else ")")
 
     @property
@@ -321,8 +325,9 @@ class Space(Frozen):
     def encode(self, params: Mapping[str, Any]) -> Floats:
         """One candidate as a row of a batch, snapped to its grids."""
         known_names("parameter", params, self.parameters, SpaceError)
-        row = np.array([each.encode(name, params[name]) if name in params else self._first(name)
-                        for name, each in self.parameters.items()])
+        row = np.array(
+            [each.encode(name, params[name]) if name in params else self._first(name) for name, each in self.parameters.items()]
+        )
         there = {name: bool(is_there[0]) for name, is_there in self.present(row[np.newaxis]).items()}
         for name in self.parameters:
             if name not in params and there.get(name, True):
@@ -357,8 +362,9 @@ class Space(Frozen):
 
     def decode_batch(self, batch: Floats) -> list[dict[str, Any]]:
         """Rows of a batch as named values, of the parameters that are there."""
-        columns = [[each.decode(value) for value in batch[:, column].tolist()]
-                   for column, each in enumerate(self.parameters.values())]
+        columns = [
+            [each.decode(value) for value in batch[:, column].tolist()] for column, each in enumerate(self.parameters.values())
+        ]
         rows = [dict(zip(self.parameters, values, strict=True)) for values in zip(*columns, strict=True)]
         for name, is_there in self.present(batch).items():
             for row in np.flatnonzero(~is_there).tolist():

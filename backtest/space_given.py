@@ -72,8 +72,10 @@ def parameter(name: str, given: Any) -> Parameter:
         return Choice(name, [given])
     if isinstance(given, Iterable):
         return Choice(name, given)
-    raise SpaceError(f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}}, {{'choices'}}, an Optuna "
-                     f"distribution or a value, got {shown(given)}")
+    raise SpaceError(
+        f"{name} must be a range, a list of values, {{'low', 'high', 'step', 'log'}}, {{'choices'}}, an Optuna "
+        f"distribution or a value, got {shown(given)}"
+    )
 
 
 def _from_mapping(name: str, given: Mapping[str, Any]) -> Parameter:

@@ -206,8 +206,9 @@ class Choice(Frozen):
             given = iter(choices)
         except TypeError:  # an array without a dimension
             raise SpaceError(f"{name} must be a list of values, got {shown(choices)}") from None
-        self.choices = tuple(value.item() if isinstance(value, np.generic) else value
-                             for value in itertools.islice(given, MAX_CHOICES + 1))
+        self.choices = tuple(
+            value.item() if isinstance(value, np.generic) else value for value in itertools.islice(given, MAX_CHOICES + 1)
+        )
         if not self.choices:
             raise SpaceError(f"{name} must have at least one value, got none")
         if len(self.choices) > MAX_CHOICES:
@@ -262,8 +263,9 @@ class Choice(Frozen):
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
         """Indices for many values, and which of them are choices."""
         kinds = (bool, int, float, str, type(None))
-        index = np.array([self._known.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values],
-                         dtype=np.float64)
+        index = np.array(
+            [self._known.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values], dtype=np.float64
+        )
         return np.maximum(index, 0.0), index >= 0
 
     def encode(self, name: str, value: Any) -> float:
@@ -281,8 +283,9 @@ class Choice(Frozen):
     def column(self, values: Floats) -> NDArray[Any]:
         """The choices as ``where`` sees them: float64 with NaN for None, or objects."""
         numeric = all(value is None or isinstance(value, (bool, int, float)) for value in self.choices)
-        table = np.array([np.nan if numeric and value is None else value for value in self.choices],
-                         dtype=np.float64 if numeric else object)
+        table = np.array(
+            [np.nan if numeric and value is None else value for value in self.choices], dtype=np.float64 if numeric else object
+        )
         return np.asarray(table[self.index("choice", values)])
 
     def __repr__(self) -> str:

@@ -109,10 +109,16 @@ class _Backtesting(_View):
         equity, close = self.equity, self.close
         reference = close[max(self.run.first - self.run.begin - 1, 0)]
         return {
-            "Start": self.times[0], "End": self.times[-1], "Duration": self.times[-1] - self.times[0],
-            "Exposure Time [%]": held.mean() * 100, "Equity Final [$]": equity[-1], "Equity Peak [$]": equity.max(),
+            "Start": self.times[0],
+            "End": self.times[-1],
+            "Duration": self.times[-1] - self.times[0],
+            "Exposure Time [%]": held.mean() * 100,
+            "Equity Final [$]": equity[-1],
+            "Equity Peak [$]": equity.max(),
             **({"Commissions [$]": fees} if fees else {}),
-            "Return [%]": (equity[-1] / equity[0] - 1) * 100, "Buy & Hold Return [%]": (close[-1] / reference - 1) * 100}
+            "Return [%]": (equity[-1] / equity[0] - 1) * 100,
+            "Buy & Hold Return [%]": (close[-1] / reference - 1) * 100,
+        }
 
     def _annual(self) -> dict[str, Any]:
         is_dated = isinstance(self.times, pd.DatetimeIndex)
@@ -143,8 +149,13 @@ class _Backtesting(_View):
         span_keys = self._span()
         alpha = span_keys["Return [%]"] - beta * span_keys["Buy & Hold Return [%]"]
         return found | {
-            "Sharpe Ratio": yearly / _not_zero(volatility), "Sortino Ratio": yearly / (downside * np.sqrt(periods)),
-            "Calmar Ratio": yearly / _not_zero(worst), "Alpha [%]": alpha, "Beta": beta, "Max. Drawdown [%]": -worst * 100}
+            "Sharpe Ratio": yearly / _not_zero(volatility),
+            "Sortino Ratio": yearly / (downside * np.sqrt(periods)),
+            "Calmar Ratio": yearly / _not_zero(worst),
+            "Alpha [%]": alpha,
+            "Beta": beta,
+            "Max. Drawdown [%]": -worst * 100,
+        }
 
     def _bar(self) -> Any:
         """Median distance of the last hundred bars."""
@@ -174,34 +185,56 @@ class _Backtesting(_View):
 
     def _drawdowns(self) -> dict[str, Any]:
         durations, depths = self._spells()
-        return {"Avg. Drawdown [%]": -depths.mean() * 100, "Max. Drawdown Duration": self._rounded(durations.max()),
-                "Avg. Drawdown Duration": self._rounded(durations.mean())}
+        return {
+            "Avg. Drawdown [%]": -depths.mean() * 100,
+            "Max. Drawdown Duration": self._rounded(durations.max()),
+            "Avg. Drawdown Duration": self._rounded(durations.mean()),
+        }
 
     def _of_trades(self) -> dict[str, Any]:
         profit, returns, n = self.profit, self.returns, len(self.profit)
         durations = self.trades["duration"]
         wins = float((profit > 0).mean()) if n else np.nan
         return {
-            "# Trades": n, "Win Rate [%]": wins * 100, "Best Trade [%]": returns.max() * 100 if n else np.nan,
-            "Worst Trade [%]": returns.min() * 100 if n else np.nan, "Avg. Trade [%]": _geometric_mean(returns) * 100,
+            "# Trades": n,
+            "Win Rate [%]": wins * 100,
+            "Best Trade [%]": returns.max() * 100 if n else np.nan,
+            "Worst Trade [%]": returns.min() * 100 if n else np.nan,
+            "Avg. Trade [%]": _geometric_mean(returns) * 100,
             "Max. Trade Duration": self._rounded(durations.max()) if n else np.nan,
             "Avg. Trade Duration": self._rounded(durations.mean()) if n else np.nan,
             "Profit Factor": returns[returns > 0].sum() / _not_zero(-returns[returns < 0].sum()),
             "Expectancy [%]": returns.mean() * 100 if n else np.nan,
             "SQN": np.sqrt(n) * profit.mean() / _not_zero(profit.std(ddof=1)) if n > 1 else np.nan,
-            "Kelly Criterion": wins - (1 - wins) / (_mean(profit[profit > 0]) / -_mean(profit[profit < 0]))}
+            "Kelly Criterion": wins - (1 - wins) / (_mean(profit[profit > 0]) / -_mean(profit[profit < 0])),
+        }
 
     def _frames(self) -> dict[str, Any]:
         durations, _ = self._spells()
-        curve = pd.DataFrame({"Equity": self.equity, "DrawdownPct": self._falls(),
-                              "DrawdownDuration": durations.reindex(self.times)}, index=self.times)
+        curve = pd.DataFrame(
+            {"Equity": self.equity, "DrawdownPct": self._falls(), "DrawdownDuration": durations.reindex(self.times)},
+            index=self.times,
+        )
         t = self.trades
         size = t["units"].astype(np.int64) if self.run.execution.whole_units else t["units"]
-        trades = pd.DataFrame({
-            "Size": size, "EntryBar": t["entry_bar"] - self.run.begin, "ExitBar": t["exit_bar"] - self.run.begin,
-            "EntryPrice": t["entry_price"], "ExitPrice": t["exit_price"], "SL": t["stop"], "TP": t["target"],
-            "PnL": self.profit, "Commission": t["entry_cost"] + t["exit_cost"], "ReturnPct": self.returns,
-            "EntryTime": t["entry_time"], "ExitTime": t["exit_time"], "Duration": t["duration"], "Tag": None})
+        trades = pd.DataFrame(
+            {
+                "Size": size,
+                "EntryBar": t["entry_bar"] - self.run.begin,
+                "ExitBar": t["exit_bar"] - self.run.begin,
+                "EntryPrice": t["entry_price"],
+                "ExitPrice": t["exit_price"],
+                "SL": t["stop"],
+                "TP": t["target"],
+                "PnL": self.profit,
+                "Commission": t["entry_cost"] + t["exit_cost"],
+                "ReturnPct": self.returns,
+                "EntryTime": t["entry_time"],
+                "ExitTime": t["exit_time"],
+                "Duration": t["duration"],
+                "Tag": None,
+            }
+        )
         return {"_strategy": self.run.strategy, "_equity_curve": curve, "_trades": trades}
 
 
@@ -231,11 +264,18 @@ class _Vectorbt(_View):
     def _span(self) -> dict[str, Any]:
         depth, duration = self._drawdowns()
         return {
-            "Start": self.times[0], "End": self.times[-1], "Period": len(self.times) * self.bar, "Start Value": self.cash,
-            "End Value": self.equity[-1], "Total Return [%]": (self.equity[-1] / self.cash - 1) * 100,
+            "Start": self.times[0],
+            "End": self.times[-1],
+            "Period": len(self.times) * self.bar,
+            "Start Value": self.cash,
+            "End Value": self.equity[-1],
+            "Total Return [%]": (self.equity[-1] / self.cash - 1) * 100,
             "Benchmark Return [%]": (self.close[-1] / self.close[0] - 1) * 100,
-            "Max Gross Exposure [%]": self._gross_exposure().max() * 100, "Total Fees Paid": float(self.run.ledger["cost"].sum()),
-            "Max Drawdown [%]": -depth * 100, "Max Drawdown Duration": duration}
+            "Max Gross Exposure [%]": self._gross_exposure().max() * 100,
+            "Total Fees Paid": float(self.run.ledger["cost"].sum()),
+            "Max Drawdown [%]": -depth * 100,
+            "Max Drawdown Duration": duration,
+        }
 
     def _gross_exposure(self) -> Floats:
         """|Position value| over itself plus free cash: what a short brought in counts against it twice."""
@@ -263,13 +303,20 @@ class _Vectorbt(_View):
         held = self.trades["bars_held"].to_numpy()
         won, lost = profit > 0, profit < 0
         return {
-            "Total Trades": n + len(open_), "Total Closed Trades": n, "Total Open Trades": len(open_),
-            "Open Trade PnL": float(open_["PnL"].sum()), "Win Rate [%]": won.mean() * 100 if n else np.nan,
-            "Best Trade [%]": returns.max() * 100 if n else np.nan, "Worst Trade [%]": returns.min() * 100 if n else np.nan,
-            "Avg Winning Trade [%]": _mean(returns[won]) * 100, "Avg Losing Trade [%]": _mean(returns[lost]) * 100,
-            "Avg Winning Trade Duration": self._duration(held[won]), "Avg Losing Trade Duration": self._duration(held[lost]),
+            "Total Trades": n + len(open_),
+            "Total Closed Trades": n,
+            "Total Open Trades": len(open_),
+            "Open Trade PnL": float(open_["PnL"].sum()),
+            "Win Rate [%]": won.mean() * 100 if n else np.nan,
+            "Best Trade [%]": returns.max() * 100 if n else np.nan,
+            "Worst Trade [%]": returns.min() * 100 if n else np.nan,
+            "Avg Winning Trade [%]": _mean(returns[won]) * 100,
+            "Avg Losing Trade [%]": _mean(returns[lost]) * 100,
+            "Avg Winning Trade Duration": self._duration(held[won]),
+            "Avg Losing Trade Duration": self._duration(held[lost]),
             "Profit Factor": profit[won].sum() / abs(profit[lost].sum()) if n else np.nan,
-            "Expectancy": profit.sum() / n if n else np.nan}
+            "Expectancy": profit.sum() / n if n else np.nan,
+        }
 
     def _duration(self, held: NDArray[np.int64]) -> Any:
         return held.mean() * self.bar if len(held) else pd.NaT
@@ -287,32 +334,59 @@ class _Vectorbt(_View):
             "Sharpe Ratio": r.mean() / deviation * root if deviation != 0 else np.inf,
             "Calmar Ratio": yearly / abs(worst) if worst != 0 else np.nan,
             "Omega Ratio": r[r > 0].sum() / lost if lost != 0 else np.inf,
-            "Sortino Ratio": r.mean() / downside * root if downside != 0 else np.inf}
+            "Sortino Ratio": r.mean() / downside * root if downside != 0 else np.inf,
+        }
 
     def _open(self) -> pd.DataFrame:
         p = self.run.open_positions
         profit = p["gross_profit"] - p["entry_cost"] - p["borrow_cost"]
-        return pd.DataFrame({
-            "Size": p["units"].abs(), "Entry Timestamp": p["entry_time"], "Avg Entry Price": p["entry_price"],
-            "Entry Fees": p["entry_cost"], "Exit Timestamp": self.times[-1], "Avg Exit Price": p["last_price"], "Exit Fees": 0.0,
-            "PnL": profit, "Return": profit / (p["units"].abs() * p["entry_price"]), "Direction": p["side"].str.capitalize(),
-            "Status": "Open"})
+        return pd.DataFrame(
+            {
+                "Size": p["units"].abs(),
+                "Entry Timestamp": p["entry_time"],
+                "Avg Entry Price": p["entry_price"],
+                "Entry Fees": p["entry_cost"],
+                "Exit Timestamp": self.times[-1],
+                "Avg Exit Price": p["last_price"],
+                "Exit Fees": 0.0,
+                "PnL": profit,
+                "Return": profit / (p["units"].abs() * p["entry_price"]),
+                "Direction": p["side"].str.capitalize(),
+                "Status": "Open",
+            }
+        )
 
     def _frames(self) -> dict[str, Any]:
         t = self.trades
-        closed = pd.DataFrame({
-            "Size": t["units"].abs(), "Entry Timestamp": t["entry_time"], "Avg Entry Price": t["entry_price"],
-            "Entry Fees": t["entry_cost"], "Exit Timestamp": t["exit_time"], "Avg Exit Price": t["exit_price"],
-            "Exit Fees": t["exit_cost"], "PnL": self.profit, "Return": self.returns, "Direction": t["side"].str.capitalize(),
-            "Status": "Closed"})
+        closed = pd.DataFrame(
+            {
+                "Size": t["units"].abs(),
+                "Entry Timestamp": t["entry_time"],
+                "Avg Entry Price": t["entry_price"],
+                "Entry Fees": t["entry_cost"],
+                "Exit Timestamp": t["exit_time"],
+                "Avg Exit Price": t["exit_price"],
+                "Exit Fees": t["exit_cost"],
+                "PnL": self.profit,
+                "Return": self.returns,
+                "Direction": t["side"].str.capitalize(),
+                "Status": "Closed",
+            }
+        )
         parts = [part for part in (closed, self._open()) if len(part)]
         trades = pd.concat(parts, ignore_index=True) if parts else closed
         trades.insert(0, "Exit Trade Id", np.arange(len(trades)))
         trades.insert(1, "Column", 0)
         trades["Position Id"] = np.arange(len(trades))
         before = np.concatenate([[self.cash], self.equity])
-        curve = pd.DataFrame({"Value": self.equity, "Returns": np.diff(before) / before[:-1],
-                              "Drawdown": self.equity / np.maximum.accumulate(self.equity) - 1}, index=self.times)
+        curve = pd.DataFrame(
+            {
+                "Value": self.equity,
+                "Returns": np.diff(before) / before[:-1],
+                "Drawdown": self.equity / np.maximum.accumulate(self.equity) - 1,
+            },
+            index=self.times,
+        )
         return {"_equity_curve": curve, "_trades": trades}
 
 

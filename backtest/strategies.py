@@ -18,10 +18,16 @@ _fast, _slow = lines.sma(lines.close, param("fast")), lines.sma(lines.close, par
 #: ``fast``, ``slow`` (bars); optional, off by default: ``stop_loss``, ``take_profit``, ``trailing_stop`` (fractions),
 #: ``max_bars``.
 sma_cross = rules.Strategy(
-    enter_long=rules.crosses_above(_fast, _slow), exit_long=rules.crosses_below(_fast, _slow),
-    enter_short=rules.crosses_below(_fast, _slow), exit_short=rules.crosses_above(_fast, _slow),
-    stop_loss=param("stop_loss", None), take_profit=param("take_profit", None), trailing_stop=param("trailing_stop", None),
-    max_bars=param("max_bars", None), name="sma_cross")
+    enter_long=rules.crosses_above(_fast, _slow),
+    exit_long=rules.crosses_below(_fast, _slow),
+    enter_short=rules.crosses_below(_fast, _slow),
+    exit_short=rules.crosses_above(_fast, _slow),
+    stop_loss=param("stop_loss", None),
+    take_profit=param("take_profit", None),
+    trailing_stop=param("trailing_stop", None),
+    max_bars=param("max_bars", None),
+    name="sma_cross",
+)
 
 #: Every ready strategy by name.
 READY = {"sma_cross": sma_cross}

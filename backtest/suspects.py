@@ -66,11 +66,17 @@ def frame(bars: Any, found: list[Suspect]) -> pd.DataFrame:
 
     times = bars.times()
     first, last = ([getattr(each, name) for each in found] for name in ("first", "last"))
-    return pd.DataFrame({
-        "kind": pd.Series([each.kind for each in found], dtype=object), "first": np.array(first, dtype=np.int64),
-        "last": np.array(last, dtype=np.int64), "first_time": times[first], "last_time": times[last],
-        "value": np.array([each.value for each in found], dtype=np.float64),
-        "text": pd.Series([each.text for each in found], dtype=object)})
+    return pd.DataFrame(
+        {
+            "kind": pd.Series([each.kind for each in found], dtype=object),
+            "first": np.array(first, dtype=np.int64),
+            "last": np.array(last, dtype=np.int64),
+            "first_time": times[first],
+            "last_time": times[last],
+            "value": np.array([each.value for each in found], dtype=np.float64),
+            "text": pd.Series([each.text for each in found], dtype=object),
+        }
+    )
 
 
 def summary(bars: Any, found: list[Suspect]) -> str:
@@ -109,9 +115,16 @@ def _splits(open: Floats, close: Floats) -> list[Suspect]:
     found = []
     for row, at in zip(rows[is_near.any(axis=1)].tolist(), nearest[is_near.any(axis=1)].tolist(), strict=True):
         factor = FACTORS[at % len(FACTORS)]
-        found.append(Suspect("split", row + 1, row + 1, float(jump[row]),
-                             f"close is {close[row + 1]:.6g} after {close[row]:.6g}, nearly {factor:g} times "
-                             f"{'as much' if at < len(FACTORS) else 'less'}: a split that prices are not adjusted for?"))
+        found.append(
+            Suspect(
+                "split",
+                row + 1,
+                row + 1,
+                float(jump[row]),
+                f"close is {close[row + 1]:.6g} after {close[row]:.6g}, nearly {factor:g} times "
+                f"{'as much' if at < len(FACTORS) else 'less'}: a split that prices are not adjusted for?",
+            )
+        )
     return found
 
 
@@ -136,9 +149,16 @@ def _holes(nanos: Ints) -> list[Suspect]:
     else:
         return []
     aside = " (idle days of the week aside)" if len(idle) else ""
-    return [Suspect("hole", row, row + 1, float(gaps[row]) / NS_PER_DAY,
-                    f"{_length(int(gaps[row]))} without a bar, where others are at most {_length(others)} apart{aside}")
-            for row in sorted(rows[:n_holes].tolist())]
+    return [
+        Suspect(
+            "hole",
+            row,
+            row + 1,
+            float(gaps[row]) / NS_PER_DAY,
+            f"{_length(int(gaps[row]))} without a bar, where others are at most {_length(others)} apart{aside}",
+        )
+        for row in sorted(rows[:n_holes].tolist())
+    ]
 
 
 def _idle_days(first: Ints, last: Ints, idle: Ints) -> Ints:
@@ -162,14 +182,31 @@ def _equal(bars: Any) -> list[Suspect]:
     for name in ("open", "high", "low", "close"):
         values = getattr(bars, name)
         same &= values[1:] == values[:-1]
-    return [Suspect("equal", first, last + 1, float(last + 2 - first), f"{last + 2 - first:,} equal bars in a row, close "
-                    f"{bars.close[first]:.6g}") for first, last in _runs(same) if last + 2 - first >= MIN_EQUAL]
+    return [
+        Suspect(
+            "equal",
+            first,
+            last + 1,
+            float(last + 2 - first),
+            f"{last + 2 - first:,} equal bars in a row, close {bars.close[first]:.6g}",
+        )
+        for first, last in _runs(same)
+        if last + 2 - first >= MIN_EQUAL
+    ]
 
 
 def _no_volume(volume: Floats) -> list[Suspect]:
     found = [(first, last) for first, last in _runs(volume == 0)]
-    return [Suspect("volume", first, last, float(last + 1 - first), "no volume on every bar" if last + 1 - first == len(volume)
-                    else f"no volume on {_bars(last + 1 - first)}") for first, last in found]
+    return [
+        Suspect(
+            "volume",
+            first,
+            last,
+            float(last + 1 - first),
+            "no volume on every bar" if last + 1 - first == len(volume) else f"no volume on {_bars(last + 1 - first)}",
+        )
+        for first, last in found
+    ]
 
 
 def _bars(n: int) -> str:
@@ -187,8 +224,15 @@ def _spikes(high: Floats, low: Floats) -> list[Suspect]:
                 values = high if kind == "high" else low
                 for row in np.flatnonzero(ratio >= SPIKE).tolist():
                     word = "times" if kind == "high" else "times smaller than"
-                    found.append(Suspect(kind, row, row, float(values[row]),
-                                         f"{kind} is {values[row]:.6g}, {ratio[row]:.3g} {word} those beside it"))
+                    found.append(
+                        Suspect(
+                            kind,
+                            row,
+                            row,
+                            float(values[row]),
+                            f"{kind} is {values[row]:.6g}, {ratio[row]:.3g} {word} those beside it",
+                        )
+                    )
     return found
 
 

@@ -43,8 +43,15 @@ def plain_table(title: str, is_tight: bool = False) -> Table:
     """A table without lines."""
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False,
-                 padding=(0, 1 if is_tight else 2, 0, 0))
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        box=None,
+        pad_edge=False,
+        padding=(0, 1 if is_tight else 2, 0, 0),
+    )
 
 
 def statistics(frame: pd.DataFrame, more: Mapping[str, str] | None = None) -> Table:
@@ -63,8 +70,11 @@ def metrics(stats: pd.Series[float]) -> Table:
     table = plain_table("Metrics")
     for name in ("", "", "   ", ""):
         table.add_column(name)
-    rows = [(METRICS[str(key)].title, metric(str(key), value) + _other_order(str(key), stats)) for key, value in stats.items()
-            if key in METRICS]
+    rows = [
+        (METRICS[str(key)].title, metric(str(key), value) + _other_order(str(key), stats))
+        for key, value in stats.items()
+        if key in METRICS
+    ]
     half = -(-len(rows) // 2)
     for left, right in zip(rows[:half], [*rows[half:], ("", "")][:half], strict=False):
         table.add_row(*left, *right)

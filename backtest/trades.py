@@ -29,28 +29,109 @@ MOMENTS = ("open", "inside", "close")
 
 _INT, _FLOAT = np.int64, np.float64
 #: One executed order; the struct Fill in ext/_records.pxd.
-FILL = np.dtype([
-    ("decision_bar", _INT), ("fill_bar", _INT), ("moment", _INT), ("asset", _INT), ("units", _FLOAT), ("price", _FLOAT),
-    ("value", _FLOAT), ("cost", _FLOAT), ("cash_before", _FLOAT), ("cash_after", _FLOAT), ("position_before", _FLOAT),
-    ("position_after", _FLOAT), ("reason", _INT), ("ambiguous", _INT), ("stop", _FLOAT), ("target", _FLOAT),
-    ("trail", _FLOAT), ("equity", _FLOAT), ("written_off", _FLOAT)])
+FILL = np.dtype(
+    [
+        ("decision_bar", _INT),
+        ("fill_bar", _INT),
+        ("moment", _INT),
+        ("asset", _INT),
+        ("units", _FLOAT),
+        ("price", _FLOAT),
+        ("value", _FLOAT),
+        ("cost", _FLOAT),
+        ("cash_before", _FLOAT),
+        ("cash_after", _FLOAT),
+        ("position_before", _FLOAT),
+        ("position_after", _FLOAT),
+        ("reason", _INT),
+        ("ambiguous", _INT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("trail", _FLOAT),
+        ("equity", _FLOAT),
+        ("written_off", _FLOAT),
+    ]
+)
 #: One completed trade; the struct Trade.
-TRADE = np.dtype([
-    ("asset", _INT), ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("exit_bar", _INT), ("units", _FLOAT),
-    ("entry_price", _FLOAT), ("exit_price", _FLOAT), ("stop", _FLOAT), ("target", _FLOAT), ("trail", _FLOAT),
-    ("entry_value", _FLOAT), ("entry_cost", _FLOAT), ("exit_cost", _FLOAT), ("borrow_cost", _FLOAT), ("gross_profit", _FLOAT),
-    ("net_profit", _FLOAT), ("return_", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("is_uncertain", _INT), ("reason", _INT),
-    ("ambiguous", _INT), ("equity", _FLOAT), ("written_off", _FLOAT)])
+TRADE = np.dtype(
+    [
+        ("asset", _INT),
+        ("side", _INT),
+        ("decision_bar", _INT),
+        ("entry_bar", _INT),
+        ("exit_bar", _INT),
+        ("units", _FLOAT),
+        ("entry_price", _FLOAT),
+        ("exit_price", _FLOAT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("trail", _FLOAT),
+        ("entry_value", _FLOAT),
+        ("entry_cost", _FLOAT),
+        ("exit_cost", _FLOAT),
+        ("borrow_cost", _FLOAT),
+        ("gross_profit", _FLOAT),
+        ("net_profit", _FLOAT),
+        ("return_", _FLOAT),
+        ("mfe", _FLOAT),
+        ("mae", _FLOAT),
+        ("is_uncertain", _INT),
+        ("reason", _INT),
+        ("ambiguous", _INT),
+        ("equity", _FLOAT),
+        ("written_off", _FLOAT),
+    ]
+)
 #: One open position; the struct Position.
-POSITION = np.dtype([
-    ("side", _INT), ("decision_bar", _INT), ("entry_bar", _INT), ("bar", _INT), ("moment", _INT), ("units", _FLOAT),
-    ("price", _FLOAT), ("entry_cost", _FLOAT), ("borrow_cost", _FLOAT), ("mfe", _FLOAT), ("mae", _FLOAT), ("stop", _FLOAT),
-    ("target", _FLOAT), ("equity", _FLOAT)])
+POSITION = np.dtype(
+    [
+        ("side", _INT),
+        ("decision_bar", _INT),
+        ("entry_bar", _INT),
+        ("bar", _INT),
+        ("moment", _INT),
+        ("units", _FLOAT),
+        ("price", _FLOAT),
+        ("entry_cost", _FLOAT),
+        ("borrow_cost", _FLOAT),
+        ("mfe", _FLOAT),
+        ("mae", _FLOAT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("equity", _FLOAT),
+    ]
+)
 #: Trades of one side, added up; the struct TradeSums.
-TRADE_SUMS = np.dtype([(name, _FLOAT) for name in (
-    "n_trades", "n_winners", "n_losers", "costs", "net_profit", "won", "lost", "largest_profit", "largest_loss", "sum_return",
-    "sum_return_2", "sum_mfe", "sum_mae", "sum_bars_held", "min_bars_held", "max_bars_held", "longest_winning_streak",
-    "longest_losing_streak", "n_ambiguous", "written_off", "sum_days_held", "min_days_held", "max_days_held")])
+TRADE_SUMS = np.dtype(
+    [
+        (name, _FLOAT)
+        for name in (
+            "n_trades",
+            "n_winners",
+            "n_losers",
+            "costs",
+            "net_profit",
+            "won",
+            "lost",
+            "largest_profit",
+            "largest_loss",
+            "sum_return",
+            "sum_return_2",
+            "sum_mfe",
+            "sum_mae",
+            "sum_bars_held",
+            "min_bars_held",
+            "max_bars_held",
+            "longest_winning_streak",
+            "longest_losing_streak",
+            "n_ambiguous",
+            "written_off",
+            "sum_days_held",
+            "min_days_held",
+            "max_days_held",
+        )
+    ]
+)
 
 #: Columns that a ledger of this library has and that follow from its others.
 DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
@@ -62,15 +143,34 @@ DAYS_PER_MONTH = 30.44
 
 #: Rows of :meth:`Trades.statistics`: key -> title.
 STATISTICS = {
-    "n_trades": "Completed trades", "n_winners": "Winners (net profit > 0)", "n_losers": "Losers (net profit < 0)",
-    "win_rate": "Win rate", "costs_paid": "Costs paid", "net_profit": "Net profit", "largest_profit": "Largest profit",
-    "largest_loss": "Largest loss", "mean_profit": "Mean profit of winners", "mean_loss": "Mean loss of losers",
-    "mean_net_profit": "Mean net profit", "reward_risk": "Reward / risk", "profit_factor": "Profit factor",
-    "expectancy": "Expectancy (mean return)", "sqn": "System quality number", "longest_winning_streak": "Longest winning streak",
-    "longest_losing_streak": "Longest losing streak", "mean_mfe": "Mean MFE", "mean_mae": "Mean MAE",
-    "min_bars_held": "Shortest (bars)", "mean_bars_held": "Mean (bars)", "max_bars_held": "Longest (bars)",
-    "min_days_held": "Shortest (days)", "mean_days_held": "Mean (days)", "max_days_held": "Longest (days)",
-    "information_score": "Information score", "trades_per_month": "Trades per month", "n_ambiguous": "Ambiguous trades",
+    "n_trades": "Completed trades",
+    "n_winners": "Winners (net profit > 0)",
+    "n_losers": "Losers (net profit < 0)",
+    "win_rate": "Win rate",
+    "costs_paid": "Costs paid",
+    "net_profit": "Net profit",
+    "largest_profit": "Largest profit",
+    "largest_loss": "Largest loss",
+    "mean_profit": "Mean profit of winners",
+    "mean_loss": "Mean loss of losers",
+    "mean_net_profit": "Mean net profit",
+    "reward_risk": "Reward / risk",
+    "profit_factor": "Profit factor",
+    "expectancy": "Expectancy (mean return)",
+    "sqn": "System quality number",
+    "longest_winning_streak": "Longest winning streak",
+    "longest_losing_streak": "Longest losing streak",
+    "mean_mfe": "Mean MFE",
+    "mean_mae": "Mean MAE",
+    "min_bars_held": "Shortest (bars)",
+    "mean_bars_held": "Mean (bars)",
+    "max_bars_held": "Longest (bars)",
+    "min_days_held": "Shortest (days)",
+    "mean_days_held": "Mean (days)",
+    "max_days_held": "Longest (days)",
+    "information_score": "Information score",
+    "trades_per_month": "Trades per month",
+    "n_ambiguous": "Ambiguous trades",
     "written_off": "Written off",
 }
 
@@ -86,8 +186,15 @@ class Trades:
         Per asset; ``side`` is 0 where nothing is open.
     """
 
-    def __init__(self, records: NDArray[Any], positions: NDArray[Any], close: NDArray[np.float64], times: Any,
-                 bars: tuple[int, int], assets: tuple[Any, ...] | None) -> None:
+    def __init__(
+        self,
+        records: NDArray[Any],
+        positions: NDArray[Any],
+        close: NDArray[np.float64],
+        times: Any,
+        bars: tuple[int, int],
+        assets: tuple[Any, ...] | None,
+    ) -> None:
         self.records, self.positions = records, positions
         self._close, self._times, self._assets = close, times, assets
         self._first, self._last = bars
@@ -111,14 +218,33 @@ class Trades:
             columns[f"{name}_bar"] = t[f"{name}_bar"]
         for name in ("decision", "entry", "exit"):
             columns[f"{name}_time"] = self._times[t[f"{name}_bar"]]
-        for name in ("entry_price", "exit_price", "stop", "target", "trail", "units", "entry_value", "entry_cost",
-                     "exit_cost", "borrow_cost", "gross_profit", "net_profit"):
+        for name in (
+            "entry_price",
+            "exit_price",
+            "stop",
+            "target",
+            "trail",
+            "units",
+            "entry_value",
+            "entry_cost",
+            "exit_cost",
+            "borrow_cost",
+            "gross_profit",
+            "net_profit",
+        ):
             columns[name] = t[name]
-        columns |= {"return": t["return_"], "mfe": t["mfe"], "mae": t["mae"], "excursion_uncertain": t["is_uncertain"] != 0,
-                    "bars_held": t["exit_bar"] - t["entry_bar"],
-                    "duration": self._times[t["exit_bar"]] - self._times[t["entry_bar"]],
-                    "exit_reason": [REASONS[code] for code in t["reason"]], "ambiguous": t["ambiguous"] != 0,
-                    "equity": t["equity"], "written_off": t["written_off"]}
+        columns |= {
+            "return": t["return_"],
+            "mfe": t["mfe"],
+            "mae": t["mae"],
+            "excursion_uncertain": t["is_uncertain"] != 0,
+            "bars_held": t["exit_bar"] - t["entry_bar"],
+            "duration": self._times[t["exit_bar"]] - self._times[t["entry_bar"]],
+            "exit_reason": [REASONS[code] for code in t["reason"]],
+            "ambiguous": t["ambiguous"] != 0,
+            "equity": t["equity"],
+            "written_off": t["written_off"],
+        }
         return pd.DataFrame(columns)
 
     @property
@@ -130,11 +256,22 @@ class Trades:
         p = self.positions[assets]
         last_close = self._close[assets, self._last - 1] if len(assets) else np.empty(0)
         columns: dict[str, Any] = {} if self._assets is None else {"asset": self._asset_names(assets)}
-        columns |= {"side": np.where(p["side"] > 0, "long", "short"), "entry_bar": p["entry_bar"],
-                    "entry_time": self._times[p["entry_bar"]], "entry_price": p["price"], "units": p["units"],
-                    "entry_cost": p["entry_cost"], "borrow_cost": p["borrow_cost"], "stop": p["stop"], "target": p["target"],
-                    "last_price": last_close, "gross_profit": p["units"] * (last_close - p["price"]),
-                    "mfe": p["mfe"], "mae": p["mae"], "bars_held": self._last - 1 - p["entry_bar"]}
+        columns |= {
+            "side": np.where(p["side"] > 0, "long", "short"),
+            "entry_bar": p["entry_bar"],
+            "entry_time": self._times[p["entry_bar"]],
+            "entry_price": p["price"],
+            "units": p["units"],
+            "entry_cost": p["entry_cost"],
+            "borrow_cost": p["borrow_cost"],
+            "stop": p["stop"],
+            "target": p["target"],
+            "last_price": last_close,
+            "gross_profit": p["units"] * (last_close - p["price"]),
+            "mfe": p["mfe"],
+            "mae": p["mae"],
+            "bars_held": self._last - 1 - p["entry_bar"],
+        }
         return pd.DataFrame(columns)
 
     def _asset_names(self, assets: NDArray[np.int64]) -> list[Any]:
@@ -177,18 +314,36 @@ def _statistics_of_side(s: Any, months: float) -> tuple[float, ...]:
     deviation = math.sqrt(variance) if variance > ZERO_VARIANCE * square else math.nan  # else it is rounding only
     sample = deviation * math.sqrt(ratio(n, n - 1.0)) if n > 1 else math.nan
     values = {
-        "n_trades": n, "n_winners": s.n_winners, "n_losers": s.n_losers, "win_rate": ratio(s.n_winners, n),
-        "costs_paid": s.costs, "net_profit": s.net_profit, "largest_profit": s.largest_profit + none,
-        "largest_loss": s.largest_loss + none, "mean_profit": mean_profit, "mean_loss": mean_loss,
-        "mean_net_profit": ratio(s.net_profit, n), "reward_risk": abs(ratio(mean_profit, mean_loss)),
-        "profit_factor": ratio(s.won, s.lost), "expectancy": mean, "sqn": ratio(math.sqrt(n) * mean, sample),
-        "longest_winning_streak": s.longest_winning_streak, "longest_losing_streak": s.longest_losing_streak,
-        "mean_mfe": ratio(s.sum_mfe, n), "mean_mae": ratio(s.sum_mae, n), "min_bars_held": s.min_bars_held + none,
-        "mean_bars_held": ratio(s.sum_bars_held, n), "max_bars_held": s.max_bars_held + none,
-        "min_days_held": s.min_days_held + undated + none, "mean_days_held": ratio(s.sum_days_held, n) + undated,
+        "n_trades": n,
+        "n_winners": s.n_winners,
+        "n_losers": s.n_losers,
+        "win_rate": ratio(s.n_winners, n),
+        "costs_paid": s.costs,
+        "net_profit": s.net_profit,
+        "largest_profit": s.largest_profit + none,
+        "largest_loss": s.largest_loss + none,
+        "mean_profit": mean_profit,
+        "mean_loss": mean_loss,
+        "mean_net_profit": ratio(s.net_profit, n),
+        "reward_risk": abs(ratio(mean_profit, mean_loss)),
+        "profit_factor": ratio(s.won, s.lost),
+        "expectancy": mean,
+        "sqn": ratio(math.sqrt(n) * mean, sample),
+        "longest_winning_streak": s.longest_winning_streak,
+        "longest_losing_streak": s.longest_losing_streak,
+        "mean_mfe": ratio(s.sum_mfe, n),
+        "mean_mae": ratio(s.sum_mae, n),
+        "min_bars_held": s.min_bars_held + none,
+        "mean_bars_held": ratio(s.sum_bars_held, n),
+        "max_bars_held": s.max_bars_held + none,
+        "min_days_held": s.min_days_held + undated + none,
+        "mean_days_held": ratio(s.sum_days_held, n) + undated,
         "max_days_held": s.max_days_held + undated + none,
-        "information_score": ratio(mean, deviation) if n > 1 else math.nan, "trades_per_month": ratio(n, months),
-        "n_ambiguous": s.n_ambiguous, "written_off": s.written_off}
+        "information_score": ratio(mean, deviation) if n > 1 else math.nan,
+        "trades_per_month": ratio(n, months),
+        "n_ambiguous": s.n_ambiguous,
+        "written_off": s.written_off,
+    }
     return tuple(map(values.__getitem__, STATISTICS))
 
 
@@ -216,8 +371,13 @@ def statistics_frame(keys: Iterable[str], values: Sequence[tuple[float, float, f
 
 def plain_numbers(frame: pd.DataFrame) -> dict[str, dict[str, float | None]]:
     """A table of numbers as dicts by column and row; what JSON cannot hold is None."""
-    return {str(column): {str(key): value if math.isfinite(value) else None
-                          for key, value in zip(frame.index, frame[column].tolist(), strict=True)} for column in frame}
+    return {
+        str(column): {
+            str(key): value if math.isfinite(value) else None
+            for key, value in zip(frame.index, frame[column].tolist(), strict=True)
+        }
+        for column in frame
+    }
 
 
 NO_TIMES: NDArray[np.int64] = np.empty(0, dtype=np.int64)
@@ -236,9 +396,19 @@ def months_of(nanos: NDArray[np.int64] | None, first: int, last: int) -> float:
     return np.nan if nanos is None else float(nanos[last - 1] - nanos[first]) / (NS_PER_DAY * DAYS_PER_MONTH)
 
 
-def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open: NDArray[np.float64] | None = None,
-          high: NDArray[np.float64] | None = None, low: NDArray[np.float64] | None = None, borrow_per_bar: float = 0.0,
-          first: int = 0, last: int | None = None, assets: tuple[Any, ...] | None = None) -> Trades:
+def track(
+    ledger: NDArray[Any],
+    *,
+    close: NDArray[np.float64],
+    times: Any,
+    open: NDArray[np.float64] | None = None,
+    high: NDArray[np.float64] | None = None,
+    low: NDArray[np.float64] | None = None,
+    borrow_per_bar: float = 0.0,
+    first: int = 0,
+    last: int | None = None,
+    assets: tuple[Any, ...] | None = None,
+) -> Trades:
     """Trades of a ledger that is known to be in order, traded on the bars ``first`` to ``last``.
 
     Prices are (n_assets, n_bars), ``times`` a pandas index.
@@ -247,13 +417,29 @@ def track(ledger: NDArray[Any], *, close: NDArray[np.float64], times: Any, open:
     last = close.shape[1] if last is None else last
     positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.empty(max(len(ledger), 1), dtype=TRADE)
     n_trades = _backend.kernel("trades").track(
-        ledger, nothing if open is None else open, nothing if high is None else high, nothing if low is None else low, close,
-        borrow_per_bar, last, positions, trades)
+        ledger,
+        nothing if open is None else open,
+        nothing if high is None else high,
+        nothing if low is None else low,
+        close,
+        borrow_per_bar,
+        last,
+        positions,
+        trades,
+    )
     return Trades(trades[:n_trades], positions, close, times, (first, last), assets)
 
 
-def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None, high: ArrayLike | None = None,
-                 low: ArrayLike | None = None, index: Any = None, borrow_per_bar: float = 0.0) -> Trades:
+def track_trades(
+    ledger: Any,
+    *,
+    close: ArrayLike,
+    open: ArrayLike | None = None,
+    high: ArrayLike | None = None,
+    low: ArrayLike | None = None,
+    index: Any = None,
+    borrow_per_bar: float = 0.0,
+) -> Trades:
     """Completed trades and open positions of any engine's ledger.
 
     Parameters
@@ -290,8 +476,11 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     if index is None and isinstance(close, (pd.DataFrame, pd.Series)):
         index = times_of_rows(close.index)
     labels: tuple[Any, ...] | None = tuple(close.columns) if isinstance(close, pd.DataFrame) else None
-    prices: dict[str, Any] = {name: _price_matrix(name, values) for name, values in
-              (("close", close), ("open", open), ("high", high), ("low", low)) if name == "close" or values is not None}
+    prices: dict[str, Any] = {
+        name: _price_matrix(name, values)
+        for name, values in (("close", close), ("open", open), ("high", high), ("low", low))
+        if name == "close" or values is not None
+    }
     if ("high" in prices) != ("low" in prices):
         raise InputError("high and low must be given together, got one of them")
     shape = prices["close"].shape
@@ -311,8 +500,13 @@ def track_trades(ledger: Any, *, close: ArrayLike, open: ArrayLike | None = None
     times = pd.RangeIndex(shape[1]) if index is None else times_asked("index", index)
     if len(times) != shape[1]:
         raise InputError(f"index must have one time per bar ({shape[1]}), got {len(times)}")
-    return track(_ledger(ledger, shape[1], shape[0], labels), times=times, assets=labels,
-                 borrow_per_bar=number("borrow_per_bar", borrow_per_bar, low=0.0), **prices)
+    return track(
+        _ledger(ledger, shape[1], shape[0], labels),
+        times=times,
+        assets=labels,
+        borrow_per_bar=number("borrow_per_bar", borrow_per_bar, low=0.0),
+        **prices,
+    )
 
 
 def _dates(index: Any) -> Any:
@@ -353,12 +547,29 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
         given = {name: given[name] for name in given.dtype.names}
     if not isinstance(given, (pd.DataFrame, Mapping)):
         raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
-    columns = {name: as_array(f"ledger column {shown(name)}", given[name])
-               for name in (given.columns if isinstance(given, pd.DataFrame) else given)}
+    columns = {
+        name: as_array(f"ledger column {shown(name)}", given[name])
+        for name in (given.columns if isinstance(given, pd.DataFrame) else given)
+    }
     if set(VECTORBT) <= set(columns):
         columns = _from_vectorbt(columns, labels)
-    known = ("fill_bar", "units", "price", "asset", "cost", "decision_bar", "moment", "stop", "target", "trail", "reason",
-             "ambiguous", "equity", "written_off", *DERIVED)
+    known = (
+        "fill_bar",
+        "units",
+        "price",
+        "asset",
+        "cost",
+        "decision_bar",
+        "moment",
+        "stop",
+        "target",
+        "trail",
+        "reason",
+        "ambiguous",
+        "equity",
+        "written_off",
+        *DERIVED,
+    )
     known_names("ledger column", columns, known)
     for name in known[:3]:
         if name not in columns:
@@ -399,8 +610,12 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     price_bounds("ledger column 'price'", ledger["price"], InputError)
     _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
     _rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
-    _rows(ledger, "decision_bar", (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),
-          "from 0 to the fill_bar")
+    _rows(
+        ledger,
+        "decision_bar",
+        (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),
+        "from 0 to the fill_bar",
+    )
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
     _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
     return ledger
@@ -409,8 +624,9 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
 def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
     """A column as numbers; of bars as whole ones."""
     if values.dtype.kind in "Mm":
-        raise InputError(f"ledger column {name!r} must hold numbers, got dates; close.index.get_indexer(dates) gives the numbers "
-                         "of their bars")
+        raise InputError(
+            f"ledger column {name!r} must hold numbers, got dates; close.index.get_indexer(dates) gives the numbers of their bars"
+        )
     if values.dtype.kind in "iub":
         return values
     numbers = vector(f"ledger column {name!r}", values, finite=False)
@@ -436,8 +652,13 @@ def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | N
             raise InputError(f"column 'col' of vectorbt's order records must be from 0 to {len(labels) - 1}, got {columns.max()}")
         assets = np.empty(len(columns), dtype=object)
         assets[:] = [labels[column] for column in columns.tolist()]
-    return {"fill_bar": records["idx"][order], "units": np.where(sides == 0, 1.0, -1.0) * records["size"][order],
-            "price": records["price"][order], "asset": assets, "cost": records["fees"][order]}
+    return {
+        "fill_bar": records["idx"][order],
+        "units": np.where(sides == 0, 1.0, -1.0) * records["size"][order],
+        "price": records["price"][order],
+        "asset": assets,
+        "cost": records["fees"][order],
+    }
 
 
 def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:

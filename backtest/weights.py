@@ -131,8 +131,10 @@ def optimize_weights(
     asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = asked.space(space)
     if store is not None and (not isinstance(version, str) or not version):
-        raise InputError(f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
-                         "code cannot tell by itself whether it still means the same")
+        raise InputError(
+            f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
+            "code cannot tell by itself whether it still means the same"
+        )
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     base = market.benchmark(benchmark)
@@ -145,7 +147,11 @@ def optimize_weights(
     def identity() -> dict[str, Any]:
         mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
         return {name: provenance[name] for name in ("data", "rules", "start", "version")} | {
-            "rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
+            "rule": label(rule),
+            "rebalance": mask,
+            "looks_at": plain("data", data),
+            "code": fingerprints({"rule": rule}),
+        }
 
     def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Book]:
         return functools.partial(_book, books, params, cell.window, base)
@@ -167,18 +173,26 @@ def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
         return
     ended = endings.news(np.flatnonzero(market.marks[last]).tolist(), last, market.assets)
     if ended:
-        warnings.warn(f"prices end before the last bar ({last}): {ended}; books that hold these assets then value them at their "
-                      'last price to the end; delisted="write_off" makes them worth 0', NumericsWarning, stacklevel=3)
+        warnings.warn(
+            f"prices end before the last bar ({last}): {ended}; books that hold these assets then value them at their "
+            'last price to the end; delisted="write_off" makes them worth 0',
+            NumericsWarning,
+            stacklevel=3,
+        )
 
 
 def _provenance(books: Evaluator, cells: Cells[Evaluator], version: str | None) -> dict[str, Any]:
     market, rule = books.market, books.rule
     return {
-        "data": _content(market), "assets": list(map(str, market.assets)), "n_bars": market.n_bars,
+        "data": _content(market),
+        "assets": list(map(str, market.assets)),
+        "n_bars": market.n_bars,
         "start": min(market.bounds(window)[0] for window in cells.windows),
-        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}", "version": version,
+        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}",
+        "version": version,
         "costs": books.rules.costs.to_dict(),
-        "rules": {name: value for name, value in books.rules._asdict().items() if name != "costs"}}
+        "rules": {name: value for name, value in books.rules._asdict().items() if name != "costs"},
+    }
 
 
 def _content(market: Market) -> str:

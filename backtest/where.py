@@ -14,12 +14,21 @@ from backtest._said import shown
 from backtest.elementary import power
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Lt: np.less, ast.LtE: np.less_equal, ast.Gt: np.greater, ast.GtE: np.greater_equal,
-    ast.Eq: np.equal, ast.NotEq: np.not_equal,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
 }
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.divide,
-    ast.FloorDiv: np.floor_divide, ast.Mod: np.mod, ast.Pow: power,
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.FloorDiv: np.floor_divide,
+    ast.Mod: np.mod,
+    ast.Pow: power,
 }
 
 _LARGEST = 10**300
@@ -72,8 +81,7 @@ class Where(Frozen):
         for name in names:
             if name not in known:
                 raise SpaceError(
-                    f"where must name parameters ({listed(known)}), got {shown(name)} in {shown(text)}"
-                    f"{did_you_mean(name, known)}"
+                    f"where must name parameters ({listed(known)}), got {shown(name)} in {shown(text)}{did_you_mean(name, known)}"
                 )
         if not names:
             raise SpaceError(f"where must name at least one parameter, got {shown(text)}")
@@ -102,11 +110,16 @@ class Where(Frozen):
             if isinstance(node.value, (int, float)):
                 self._check_literal(node.value)
         else:
-            allowed = isinstance(node, ast.BoolOp) or (is_list and isinstance(node, (ast.Tuple, ast.List))) or (
-                isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub, ast.UAdd)))
+            allowed = (
+                isinstance(node, ast.BoolOp)
+                or (is_list and isinstance(node, (ast.Tuple, ast.List)))
+                or (isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub, ast.UAdd)))
+            )
         if not allowed:
-            raise SpaceError(f"where may hold parameters, numbers, + - * / // % **, comparisons, in, and, or, not; "
-                             f"got {ast.unparse(node)!r} in {shown(self.text)}")
+            raise SpaceError(
+                f"where may hold parameters, numbers, + - * / // % **, comparisons, in, and, or, not; "
+                f"got {ast.unparse(node)!r} in {shown(self.text)}"
+            )
         lists = node.comparators[-1:] if isinstance(node, ast.Compare) and isinstance(node.ops[-1], (ast.In, ast.NotIn)) else []
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
@@ -118,16 +131,22 @@ class Where(Frozen):
             if isinstance(side, ast.Constant) and isinstance(side.value, str):
                 raise SpaceError(f"where must compare values of one kind, got {shown(self.text)}: there is no arithmetic on text")
         exponent = node.right.operand if isinstance(node.right, ast.UnaryOp) else node.right
-        if isinstance(node.op, ast.Pow) and isinstance(exponent, ast.Constant) and isinstance(exponent.value, (int, float)) \
-                and exponent.value > MAX_EXPONENT:
+        if (
+            isinstance(node.op, ast.Pow)
+            and isinstance(exponent, ast.Constant)
+            and isinstance(exponent.value, (int, float))
+            and exponent.value > MAX_EXPONENT
+        ):
             raise SpaceError(f"where must hold exponents up to {MAX_EXPONENT:,}, got {shown(exponent.value)}")
 
     def _check_literal(self, value: float) -> None:
         if abs(value) > _LARGEST:
             raise SpaceError(f"where must hold numbers up to {_LARGEST:g}, got {shown(value)}")
         if isinstance(value, int) and abs(value) > _MAX_EXACT and int(float(value)) != value:
-            raise SpaceError(f"where must hold numbers that are float64s, as whole numbers up to 2**53 are; got {value}, and the "
-                             f"nearest is {int(float(value))}")
+            raise SpaceError(
+                f"where must hold numbers that are float64s, as whole numbers up to 2**53 are; got {value}, and the "
+                f"nearest is {int(float(value))}"
+            )
 
     def __call__(self, columns: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
         """Which candidates satisfy the condition.
@@ -163,9 +182,7 @@ class Where(Frozen):
                 return np.logical_not(_truth(value))
             return np.multiply(-1.0 if isinstance(node.op, ast.USub) else 1.0, _counted(value))
         if isinstance(node, ast.BinOp):
-            return _ARITHMETIC[type(node.op)](
-                _counted(self.value(node.left, columns)), _counted(self.value(node.right, columns))
-            )
+            return _ARITHMETIC[type(node.op)](_counted(self.value(node.left, columns)), _counted(self.value(node.right, columns)))
         assert isinstance(node, ast.Compare)
         result: Any = True
         left = self.value(node.left, columns)
@@ -192,9 +209,12 @@ class Where(Frozen):
 def _may_compare(node: ast.Compare) -> bool:
     """Order and equality, ``in`` a list at the end of a chain, ``is None``."""
     last = len(node.ops) - 1
-    return all((isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)) and place == last)
-               or (isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None)
-               or type(op) in _COMPARE for place, (op, right) in enumerate(zip(node.ops, node.comparators, strict=True)))
+    return all(
+        (isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)) and place == last)
+        or (isinstance(op, (ast.Is, ast.IsNot)) and isinstance(right, ast.Constant) and right.value is None)
+        or type(op) in _COMPARE
+        for place, (op, right) in enumerate(zip(node.ops, node.comparators, strict=True))
+    )
 
 
 def _equal(left: Any, right: Any) -> Any:

@@ -23,9 +23,15 @@ def problem(n_bars, seed=20):
     close = rng.normal(0.0, 0.01, n_bars)
     high = np.maximum(close, 0.0) + np.abs(rng.normal(0.0, 0.006, n_bars))
     low = np.minimum(close, 0.0) - np.abs(rng.normal(0.0, 0.006, n_bars))
-    return Levels(close=close, high=high, low=low, high_pred=np.abs(rng.normal(0.008, 0.004, n_bars)),
-                  low_pred=-np.abs(rng.normal(0.008, 0.004, n_bars)),
-                  position=rng.choice([-1.0, 1.0], n_bars) * rng.uniform(0.1, 1.0, n_bars), fee_rate=0.0015)
+    return Levels(
+        close=close,
+        high=high,
+        low=low,
+        high_pred=np.abs(rng.normal(0.008, 0.004, n_bars)),
+        low_pred=-np.abs(rng.normal(0.008, 0.004, n_bars)),
+        position=rng.choice([-1.0, 1.0], n_bars) * rng.uniform(0.1, 1.0, n_bars),
+        fee_rate=0.0015,
+    )
 
 
 def offsets(n_candidates=N_CANDIDATES):
@@ -122,9 +128,12 @@ def bench_many_on_two_threads(benchmark, method):
     expected = optimize_many(tasks, method, n_threads=1, progress=False)
     got = benchmark(optimize_many, tasks, method, n_threads=2, progress=False)
     assert got.equals(expected)
-    one, two, each = minima(lambda: optimize_many(tasks, method, n_threads=1, progress=False),
-                            lambda: optimize_many(tasks, method, n_threads=2, progress=False),
-                            lambda: [task.optimize(method) for task in tasks.values()], repeats=20)
+    one, two, each = minima(
+        lambda: optimize_many(tasks, method, n_threads=1, progress=False),
+        lambda: optimize_many(tasks, method, n_threads=2, progress=False),
+        lambda: [task.optimize(method) for task in tasks.values()],
+        repeats=20,
+    )
     say(benchmark, milliseconds_a_problem=1e3 * two / len(tasks), speed_up_on_two_threads=one / two, overhead=one / each - 1.0)
 
 

@@ -71,8 +71,9 @@ def test_packing_against_packbits(benchmark, order):
     expected = np.packbits(signals.T, axis=1, bitorder="little")
     packed = rules.from_arrays(signals).enter_long.args[0]
     assert packed.words.view(np.uint8)[:, : expected.shape[1]].tobytes() == expected.tobytes()
-    mine, numpys, copies = minima(lambda: rules.from_arrays(signals), lambda: np.packbits(signals.T, axis=1, bitorder="little"),
-                                  signals.copy)
+    mine, numpys, copies = minima(
+        lambda: rules.from_arrays(signals), lambda: np.packbits(signals.T, axis=1, bitorder="little"), signals.copy
+    )
     benchmark.extra_info["ratio"] = round(mine / numpys, 3)
     benchmark(rules.from_arrays, signals)
     speed = signals.nbytes / mine / 1e9

@@ -70,11 +70,14 @@ def test_weekly_book_with_full_statistics(benchmark):
     assert_equal(statistics, others)
     benchmark(ours, *case)
     frames = [plain_portfolio.Frame(pd.DataFrame(each)) for each in case]
-    ours_, arrays, of_frames = (1000 * each for each in in_turns(lambda: ours(*case), lambda: plain(*case),
-                                                                 lambda: plain(*frames)))
+    ours_, arrays, of_frames = (
+        1000 * each for each in in_turns(lambda: ours(*case), lambda: plain(*case), lambda: plain(*frames))
+    )
     benchmark.extra_info |= {"loop_over_arrays": round(arrays / ours_), "loop_over_frames": round(of_frames / ours_)}
-    print(f"\nours {ours_:.3f} ms; plain loop over arrays {arrays:.0f} ms, {arrays / ours_:.0f} times; over DataFrames "
-          f"{of_frames:.0f} ms, {of_frames / ours_:.0f} times")
+    print(
+        f"\nours {ours_:.3f} ms; plain loop over arrays {arrays:.0f} ms, {arrays / ours_:.0f} times; over DataFrames "
+        f"{of_frames:.0f} ms, {of_frames / ours_:.0f} times"
+    )
     if _backend.chosen().name == "cython":
         share = 1.0 if _backend.chosen().simd in ("x86-64-v3", "x86-64-v4") else 0.4  # vectors of two numbers
         assert arrays >= share * LEAST["arrays"] * ours_
@@ -101,8 +104,17 @@ def test_against_the_pure_twin(benchmark):
 
 def of_vectorbt(vbt, weights, close):
     portfolio = vbt.Portfolio.from_orders(
-        pd.DataFrame(close), size=pd.DataFrame(weights), size_type="targetpercent", cash_sharing=True, group_by=True,
-        call_seq="auto", fees=FEE_RATE, slippage=SLIPPAGE, init_cash=START, freq="1D")
+        pd.DataFrame(close),
+        size=pd.DataFrame(weights),
+        size_type="targetpercent",
+        cash_sharing=True,
+        group_by=True,
+        call_seq="auto",
+        fees=FEE_RATE,
+        slippage=SLIPPAGE,
+        init_cash=START,
+        freq="1D",
+    )
     trades = portfolio.exit_trades
     return portfolio, [trades.stats(), trades.long.stats(), trades.short.stats()]
 
@@ -129,8 +141,10 @@ def test_against_vectorbt(benchmark):
             assert statistics.loc["profit_factor", column] == pytest.approx(each["Profit Factor"], rel=1e-7)
         ours_, theirs = in_turns(mine, lambda: of_vectorbt(vbt, weights, close), repeats=3)
     benchmark(mine)
-    print(f"\nvectorbt: {theirs / ours_:.0f} times ours ({ours_ * 1e3:.2f} against {theirs * 1e3:.0f} ms; its first call took "
-          f"{first:.1f} s)")
+    print(
+        f"\nvectorbt: {theirs / ours_:.0f} times ours ({ours_ * 1e3:.2f} against {theirs * 1e3:.0f} ms; its first call took "
+        f"{first:.1f} s)"
+    )
     if _backend.chosen().name == "cython":
         assert theirs >= LEAST["vectorbt"] * ours_
 
@@ -152,5 +166,7 @@ def test_large_book(benchmark):
     if benchmark.enabled:
         begun = time.perf_counter()
         n_trades = len(book.tracked)
-        print(f"\n{n_fills:,} orders: {benchmark.stats.stats.min:.3f} s with full statistics, {grown:.0f} MB more; ledger and "
-              f"{n_trades:,} trade records on request in {time.perf_counter() - begun:.2f} s")
+        print(
+            f"\n{n_fills:,} orders: {benchmark.stats.stats.min:.3f} s with full statistics, {grown:.0f} MB more; ledger and "
+            f"{n_trades:,} trade records on request in {time.perf_counter() - begun:.2f} s"
+        )

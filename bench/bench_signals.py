@@ -17,16 +17,26 @@ from backtest.signals import Evaluator
 MOST_OF_PURE = 0.05
 SPACES = {
     "pairs": {"fast": range(5, 51), "slow": range(20, 201, 5)},
-    "stops": {"fast": range(5, 51, 5), "slow": range(60, 201, 20), "stop_loss": [0.02, 0.05, 0.1],
-              "take_profit": [0.05, 0.2, 0.4]},
+    "stops": {
+        "fast": range(5, 51, 5),
+        "slow": range(60, 201, 20),
+        "stop_loss": [0.02, 0.05, 0.1],
+        "take_profit": [0.05, 0.2, 0.4],
+    },
 }
 COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 
 
 def evaluator_of(name, n_threads=1):
     space = bt.Space(SPACES[name], where="fast < slow")
-    evaluator = Evaluator(bt.Bars.sample(), bt.strategies.sma_cross, space.parameters, costs=COSTS,
-                          execution=bt.Execution(start=200), n_threads=n_threads)
+    evaluator = Evaluator(
+        bt.Bars.sample(),
+        bt.strategies.sma_cross,
+        space.parameters,
+        costs=COSTS,
+        execution=bt.Execution(start=200),
+        n_threads=n_threads,
+    )
     return evaluator, space.candidates(np.arange(len(space)))[1]
 
 

@@ -25,8 +25,15 @@ from backtest.study.rows import Row
 from backtest.study.store import Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
-SPACE = bt.Space({"fast": range(5, 60), "slow": range(20, 201, 5), "stop_loss": [None, 0.05, 0.1],
-                  "k": {"low": 0.1, "high": 3.0, "step": 0.1}, "x": {"low": 0.0, "high": 1.0}})
+SPACE = bt.Space(
+    {
+        "fast": range(5, 60),
+        "slow": range(20, 201, 5),
+        "stop_loss": [None, 0.05, 0.1],
+        "k": {"low": 0.1, "high": 3.0, "step": 0.1},
+        "x": {"low": 0.0, "high": 1.0},
+    }
+)
 #: Our time a key over that of a tuple of decoded values, which is what one writes first; measured 0.1.
 MOST_OF_TUPLES = 0.3
 #: Time a row in batches over a commit a row; measured 0.1.
@@ -54,8 +61,9 @@ def some_rows(rng, count):
 def bench_keys():
     batch = some_batch(1000)
     assert len(set(names(SPACE.keys(batch)))) == len({tuple(each.values()) for each in SPACE.decode_batch(batch)})
-    ours, tuples = minima(lambda: names(SPACE.keys(batch)),
-                          lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15)
+    ours, tuples = minima(
+        lambda: names(SPACE.keys(batch)), lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15
+    )
     print(f"keys {ours * 1e3:.3f} us each, tuples {tuples * 1e3:.3f} us")
     assert ours <= MOST_OF_TUPLES * tuples
 
@@ -127,6 +135,7 @@ def bench_warm_workers():
 
 def two_against_one():
     """Speed-up of two workers against one, of work that holds the processor."""
+
     def objective(params, trial):
         until = time.process_time() + 0.02
         while time.process_time() < until:
@@ -154,8 +163,10 @@ def of_a_million(folder):
         rows = some_rows(rng, 100_000)
         store.add(context, rows)
         keys += [row.key for row in rows]
-    asked_for = {"known": [keys[place] for place in rng.permutation(len(keys))[:100_000].tolist()],
-                 "unknown": [row.key for row in some_rows(rng, 100_000)]}
+    asked_for = {
+        "known": [keys[place] for place in rng.permutation(len(keys))[:100_000].tolist()],
+        "unknown": [row.key for row in some_rows(rng, 100_000)],
+    }
     for what, asked in asked_for.items():
         seconds = []
         for start in range(0, len(asked), 20_000):

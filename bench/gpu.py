@@ -35,8 +35,14 @@ def problem(n_bars, seed=20, **rules):
     close = rng.normal(0.0, 0.01, n_bars)
     high = np.maximum(close, 0.0) + np.abs(rng.normal(0.0, 0.006, n_bars))
     low = np.minimum(close, 0.0) - np.abs(rng.normal(0.0, 0.006, n_bars))
-    bars = {"close": close, "high": high, "low": low, "high_pred": np.abs(rng.normal(0.008, 0.004, n_bars)),
-            "low_pred": -np.abs(rng.normal(0.008, 0.004, n_bars)), "fee_rate": 0.0015}
+    bars = {
+        "close": close,
+        "high": high,
+        "low": low,
+        "high_pred": np.abs(rng.normal(0.008, 0.004, n_bars)),
+        "low_pred": -np.abs(rng.normal(0.008, 0.004, n_bars)),
+        "fee_rate": 0.0015,
+    }
     if rules.pop("always_on", False):
         return AlwaysOn(**bars, buy=rng.random(n_bars), sell=-rng.random(n_bars), **rules)
     return Levels(**bars, position=rng.choice([-1.0, 1.0], n_bars) * rng.uniform(0.1, 1.0, n_bars), **rules)
@@ -95,8 +101,13 @@ class Bench:
     def parity(self):
         """500 problems of every mode, ragged lengths, against the CPU kernel; or the end."""
         rng = np.random.default_rng(0)
-        modes = [{"close_at_eod": eod, "intrabar": rule, "fill_margin": margin, "always_on": both} for eod in (False, True)
-                 for rule in ("optimistic", "pessimistic") for margin in (0.0, 0.001) for both in (False, True)]
+        modes = [
+            {"close_at_eod": eod, "intrabar": rule, "fill_margin": margin, "always_on": both}
+            for eod in (False, True)
+            for rule in ("optimistic", "pessimistic")
+            for margin in (0.0, 0.001)
+            for both in (False, True)
+        ]
         n = 96 if self.small else 500
         tasks = [problem(int(rng.integers(1, 300)), seed, **modes[seed % len(modes)]) for seed in range(n)]
         first = np.concatenate([[0], np.cumsum(rng.integers(0, 40, len(tasks)))])
@@ -106,10 +117,16 @@ class Bench:
         terms, amounts = np.concatenate([scales(task, batch) for task, batch in mine], axis=1)
         sizes = {"float64": terms, "float32": amounts}
         clear = np.concatenate([distance(task, batch) for task, batch in mine]) > 1e-6
-        table(f"**Parity**: {len(tasks)} problems, {len(points)} profits against the CPU kernel; error of float64 as a share of "
-              "the sum of absolute terms, of float32 of the amounts they are differences of", "way", "type", "largest error",
-              "share", "allowed")
-        for way in (["fused", "torch"] if self.is_cuda else ["torch"]):
+        table(
+            f"**Parity**: {len(tasks)} problems, {len(points)} profits against the CPU kernel; error of float64 as a share of "
+            "the sum of absolute terms, of float32 of the amounts they are differences of",
+            "way",
+            "type",
+            "largest error",
+            "share",
+            "allowed",
+        )
+        for way in ["fused", "torch"] if self.is_cuda else ["torch"]:
             for dtype, allowed in (("float64", 1e-12), ("float32", 1e-6)):
                 error = np.abs(gpu.Problems(tasks, self.device, dtype, path=way).ragged(points, first) - expected)
                 kept = clear if dtype == "float32" else np.ones_like(clear)
@@ -137,29 +154,60 @@ class Bench:
 
     def throughput(self, ceilings):
         """Candidate-bars a second, by size, type and way."""
-        table(f"**Candidate-bars a second**; CPU: {self.threads} threads, float64", "bars", "candidates", "CPU", "way", "type",
-              "device", "call", "call / CPU", "of arithmetic", "of memory")
-        sizes = [(200, 512), (2000, 512)] if self.small else [(200, 4096), (200, 1 << 20), (2000, 4096), (2000, 1 << 18),
-                                                              (20_000, 4096), (20_000, 1 << 16)]
+        table(
+            f"**Candidate-bars a second**; CPU: {self.threads} threads, float64",
+            "bars",
+            "candidates",
+            "CPU",
+            "way",
+            "type",
+            "device",
+            "call",
+            "call / CPU",
+            "of arithmetic",
+            "of memory",
+        )
+        sizes = (
+            [(200, 512), (2000, 512)]
+            if self.small
+            else [(200, 4096), (200, 1 << 20), (2000, 4096), (2000, 1 << 18), (20_000, 4096), (20_000, 1 << 16)]
+        )
         for n_bars, n in sizes:
             task, batch = problem(n_bars), offsets(n)
             work = n_bars * n
             cpu = work / seconds(lambda task=task, batch=batch: task.profit(batch))
             tensor = self.torch.as_tensor(batch, device=self.device)
-            for way in (["fused", "torch"] if self.is_cuda else ["torch"]):
+            for way in ["fused", "torch"] if self.is_cuda else ["torch"]:
                 for dtype in ("float64", "float32"):
                     there = gpu.Problems([task], self.device, dtype, path=way)
                     inside = work / self.on_device(lambda there=there, tensor=tensor: there.profit(tensor))
                     call = work / seconds(lambda there=there, batch=batch: there.profit(batch))
                     arithmetic = f"{100 * OPERATIONS * inside / ceilings[dtype]:.0f} %" if dtype in ceilings else "-"
                     moved = (n_bars * BYTES_A_ROW[dtype] + n * BYTES_A_PROFIT) * inside / work
-                    row(n_bars, n, cpu, way, dtype, inside, call, call / cpu, arithmetic,
-                        f"{100 * moved / ceilings['bytes']:.1f} %")
+                    row(
+                        n_bars,
+                        n,
+                        cpu,
+                        way,
+                        dtype,
+                        inside,
+                        call,
+                        call / cpu,
+                        arithmetic,
+                        f"{100 * moved / ceilings['bytes']:.1f} %",
+                    )
 
     def break_even(self):
         """The batch from which on a call is faster than all cores."""
-        table(f"**Break-even**: candidates in one call from which on the device is ahead of {self.threads} threads; the rows lie "
-              "there", "bars", "type", "candidates", "call (ms)", "CPU (ms)")
+        table(
+            f"**Break-even**: candidates in one call from which on the device is ahead of {self.threads} threads; the rows lie "
+            "there",
+            "bars",
+            "type",
+            "candidates",
+            "call (ms)",
+            "CPU (ms)",
+        )
         for n_bars in (200, 2000) if self.small else (200, 2000, 20_000):
             task = problem(n_bars)
             for dtype in ("float64", "float32"):
@@ -176,11 +224,19 @@ class Bench:
         from_exact = {}
         for n, n_bars in ((6, 60), (20, 60)) if self.small else ((140, 200), (10_000, 200)):
             tasks = {seed: problem(n_bars, seed) for seed in range(n)}
-            table(f"**{n} problems** of {n_bars} bars, whole: `optimize_many`, direct with 500 evaluations", "how", "seconds",
-                  "ms a problem", "sum of profits", "of exact")
+            table(
+                f"**{n} problems** of {n_bars} bars, whole: `optimize_many`, direct with 500 evaluations",
+                "how",
+                "seconds",
+                "ms a problem",
+                "sum of profits",
+                "of exact",
+            )
             ways = {"exact, CPU": {"method": "exact"}, "direct, CPU": {"method": "direct"}}
-            ways |= {f"direct, {self.device}, {dtype}": {"method": "direct", "device": str(self.device), "dtype": dtype}
-                     for dtype in ("float64", "float32")}
+            ways |= {
+                f"direct, {self.device}, {dtype}": {"method": "direct", "device": str(self.device), "dtype": dtype}
+                for dtype in ("float64", "float32")
+            }
             for name, options in ways.items():
                 if time.monotonic() > until:
                     row(name, "not run: five minutes are over", "-", "-", "-")
@@ -226,12 +282,17 @@ def main():
     bench = Bench(wish.device, small=not wish.device.startswith("cuda"))
     import torch
 
-    print(f"{gpu.report(wish.device)}; torch {torch.__version__}, threads {torch.get_num_threads()}; CPU: {_backend.backend()}, "
-          f"{platform.processor() or platform.machine()}; Python {platform.python_version()}")
+    print(
+        f"{gpu.report(wish.device)}; torch {torch.__version__}, threads {torch.get_num_threads()}; CPU: {_backend.backend()}, "
+        f"{platform.processor() or platform.machine()}; Python {platform.python_version()}"
+    )
     bench.parity()
     ceilings = bench.ceilings()
-    parts = {"throughput": functools.partial(bench.throughput, ceilings), "break-even": bench.break_even,
-             "jobs": functools.partial(bench.jobs, until)}
+    parts = {
+        "throughput": functools.partial(bench.throughput, ceilings),
+        "break-even": bench.break_even,
+        "jobs": functools.partial(bench.jobs, until),
+    }
     for name, part in parts.items():
         if time.monotonic() > until:
             print(f"\nnot run, the time is over: {name}")

@@ -39,8 +39,14 @@ def series(n, seed=0):
     high = np.maximum(close, 0) + np.abs(rng.normal(0, 0.006, n))
     low = np.minimum(close, 0) - np.abs(rng.normal(0, 0.006, n))
     side = np.sign(0.6 * close + rng.normal(0, 0.012, n))
-    return {"close": close, "high": high, "low": low, "high_pred": 0.6 * high + rng.normal(0, 0.003, n),
-            "low_pred": 0.6 * low + rng.normal(0, 0.003, n), "position": np.where(side == 0, 1.0, side)}
+    return {
+        "close": close,
+        "high": high,
+        "low": low,
+        "high_pred": 0.6 * high + rng.normal(0, 0.003, n),
+        "low_pred": 0.6 * low + rng.normal(0, 0.003, n),
+        "position": np.where(side == 0, 1.0, side),
+    }
 
 
 def problems(count):
@@ -59,7 +65,8 @@ class OneByOne:
     def __init__(self, arrays, dtype=torch.float64):
         self.close_at_eod = arrays["close_at_eod"]
         self.close, self.high, self.low, self.high_pred, self.low_pred, position = (
-            torch.as_tensor(arrays[name], dtype=dtype) for name in ("close", "high", "low", "high_pred", "low_pred", "position"))
+            torch.as_tensor(arrays[name], dtype=dtype) for name in ("close", "high", "low", "high_pred", "low_pred", "position")
+        )
         self.size, self.is_long = position.abs(), position > 0
 
     def profit(self, x):
@@ -102,8 +109,11 @@ def per_candidate(console, repeats=5):
         check(arrays, problem)
         points = np.random.default_rng(2).uniform(-0.03, 0.03, (4096, 2))
         few = points[:200]
-        ours, theirs = minima(lambda p=problem, x=points: p.profit(x, n_threads=1),
-                              lambda s=scorer, x=few: [s.loss(point) for point in x], repeats=repeats)
+        ours, theirs = minima(
+            lambda p=problem, x=points: p.profit(x, n_threads=1),
+            lambda s=scorer, x=few: [s.loss(point) for point in x],
+            repeats=repeats,
+        )
         ours, theirs = ours / len(points), theirs / len(few)
         table.add_row(f"{n:,}", f"{theirs * 1e6:.1f}", f"{ours * 1e6:.4f}", f"{theirs / ours:,.0f}x", f"{n / ours / 1e9:.2f} G")
     console.print(table, "")
@@ -127,8 +137,10 @@ def ways(made, ours, n_evolution):
     def evolution(loss):
         return differential_evolution(loss, BOUNDS, seed=0, polish=False, maxiter=16, tol=0)
 
-    found = {"torch, scipy.direct": (keys, lambda: theirs(direct, keys)),
-             "torch, differential_evolution": (some, lambda: theirs(evolution, some))}
+    found = {
+        "torch, scipy.direct": (keys, lambda: theirs(direct, keys)),
+        "torch, differential_evolution": (some, lambda: theirs(evolution, some)),
+    }
     for method in ("exact", "direct"):
         found[f"ours, {method}, all threads"] = keys, lambda method=method: many(method, None)
         found[f"ours, {method}, 1 thread"] = keys, lambda method=method: many(method, 1)
@@ -156,8 +168,9 @@ def main():
     slow, fast = ([name for name in each if name.startswith(who)] for who in ("torch", "ours"))
     seconds = dict(zip(slow, minima(*(each[name][1] for name in slow), repeats=1), strict=True))
     seconds |= dict(zip(fast, minima(*(each[name][1] for name in fast), repeats=20), strict=True))
-    table = listing(f"{len(made)} problems of {BARS} bars", "way", "ms a problem", "times faster", "of the optimum",
-                    "below exact on")
+    table = listing(
+        f"{len(made)} problems of {BARS} bars", "way", "ms a problem", "times faster", "of the optimum", "below exact on"
+    )
     base = seconds[slow[0]] / len(made)
     for name, (keys, _) in each.items():
         mine = seconds[name] / len(keys)

@@ -70,8 +70,13 @@ class Job(NamedTuple):
     @property
     def rules(self):
         """Costs and execution, as our calls take them."""
-        return {"costs": bt.Costs(fee_rate=self.fee_rate), "n_threads": 1, "execution": bt.Execution(
-            profile=self.profile, sides=self.sides, cash=CASH, start=self.start, periods_per_year=PER_YEAR)}
+        return {
+            "costs": bt.Costs(fee_rate=self.fee_rate),
+            "n_threads": 1,
+            "execution": bt.Execution(
+                profile=self.profile, sides=self.sides, cash=CASH, start=self.start, periods_per_year=PER_YEAR
+            ),
+        }
 
     @property
     def n_bars(self):
@@ -79,7 +84,7 @@ class Job(NamedTuple):
 
     def prices(self):
         """Open, high, low and close of the bars that may decide: other engines have no warm-up before their first bar."""
-        return (np.ascontiguousarray(getattr(self.bars, name)[self.start:]) for name in ("open", "high", "low", "close"))
+        return (np.ascontiguousarray(getattr(self.bars, name)[self.start :]) for name in ("open", "high", "low", "close"))
 
     def signals(self, count):
         """Entries and exits of the first ``count`` candidates on those bars: a generator of chunks of columns."""
@@ -173,13 +178,26 @@ def vectorbt(engine):
             entries, exits, *short = signals
             extra = {"short_entries": short[0], "short_exits": short[1]} if short else {"direction": "longonly"}
             if job.levels:
-                extra |= {"open": open_, "high": high, "low": low, "sl_stop": job.levels["stop_loss"],
-                          "tp_stop": job.levels["take_profit"]}
-            book = vbt.Portfolio.from_signals(close, entries, exits, **extra, size=np.inf, fees=job.fee_rate, init_cash=CASH,
-                                              freq="1D", engine=engine)
+                extra |= {
+                    "open": open_,
+                    "high": high,
+                    "low": low,
+                    "sl_stop": job.levels["stop_loss"],
+                    "tp_stop": job.levels["take_profit"],
+                }
+            book = vbt.Portfolio.from_signals(
+                close, entries, exits, **extra, size=np.inf, fees=job.fee_rate, init_cash=CASH, freq="1D", engine=engine
+            )
             closed = book.trades.closed
-            numbers = (book.total_return(), book.sharpe_ratio(), book.sortino_ratio(), book.max_drawdown(), closed.count(),
-                       closed.win_rate(), closed.profit_factor())
+            numbers = (
+                book.total_return(),
+                book.sharpe_ratio(),
+                book.sortino_ratio(),
+                book.max_drawdown(),
+                closed.count(),
+                closed.win_rate(),
+                closed.profit_factor(),
+            )
             found.append(np.array([np.atleast_1d(np.asarray(each, dtype=float)) for each in numbers]))
             # Its peak begins at the first close, ours at the cash: they differ if the first bar already pays a fee.
             found[-1][3, sum(each[0] for each in (entries, *short[:1])) > 0] = np.nan
@@ -192,8 +210,9 @@ def _raptorbt_arguments(job):
     import raptorbt
 
     open_, high, low, close = job.prices()
-    config = raptorbt.BacktestConfig(initial_capital=CASH, fees=job.fee_rate, slippage=0.0, fill_timing="same_bar_close",
-                                     periods_per_year=PER_YEAR)
+    config = raptorbt.BacktestConfig(
+        initial_capital=CASH, fees=job.fee_rate, slippage=0.0, fill_timing="same_bar_close", periods_per_year=PER_YEAR
+    )
     if job.levels:
         config.set_fixed_stop(job.levels["stop_loss"])
         config.set_fixed_target(job.levels["take_profit"])
@@ -202,26 +221,47 @@ def _raptorbt_arguments(job):
 
 
 def _raptorbt_metrics(results):
-    found = np.array([[each.total_return_pct / 100, each.sharpe_ratio, each.sortino_ratio, -each.max_drawdown_pct / 100,
-                       each.total_closed_trades, each.win_rate_pct / 100, each.profit_factor]
-                      for each in (result.metrics for result in results)], dtype=float)  # None is NaN
+    found = np.array(
+        [
+            [
+                each.total_return_pct / 100,
+                each.sharpe_ratio,
+                each.sortino_ratio,
+                -each.max_drawdown_pct / 100,
+                each.total_closed_trades,
+                each.win_rate_pct / 100,
+                each.profit_factor,
+            ]
+            for each in (result.metrics for result in results)
+        ],
+        dtype=float,
+    )  # None is NaN
     return dict(zip(METRICS, found.T, strict=True))
 
 
 def raptorbt_single(job, count):
     raptorbt, config, prices = _raptorbt_arguments(job)
-    return _raptorbt_metrics([
-        raptorbt.run_single_backtest(*prices, np.ascontiguousarray(entries[:, each]), np.ascontiguousarray(exits[:, each]),
-                                     1, 1.0, "", config)
-        for entries, exits in job.signals(count) for each in range(entries.shape[1])])
+    return _raptorbt_metrics(
+        [
+            raptorbt.run_single_backtest(
+                *prices, np.ascontiguousarray(entries[:, each]), np.ascontiguousarray(exits[:, each]), 1, 1.0, "", config
+            )
+            for entries, exits in job.signals(count)
+            for each in range(entries.shape[1])
+        ]
+    )
 
 
 def raptorbt_batch(job, count):
     raptorbt, config, prices = _raptorbt_arguments(job)
     results = []
     for entries, exits in job.signals(count):
-        items = [raptorbt.BatchSingleItem(str(each), np.ascontiguousarray(entries[:, each]), np.ascontiguousarray(exits[:, each]),
-                                          1, 1.0, "") for each in range(entries.shape[1])]
+        items = [
+            raptorbt.BatchSingleItem(
+                str(each), np.ascontiguousarray(entries[:, each]), np.ascontiguousarray(exits[:, each]), 1, 1.0, ""
+            )
+            for each in range(entries.shape[1])
+        ]
         found = dict(raptorbt.batch_single_backtest(*prices, items, config))
         results += [found[str(each)] for each in range(len(items))]
     return _raptorbt_metrics(results)
@@ -250,8 +290,9 @@ def backtesting_py(job, count):
                 self.position.close()
                 self.sell()
 
-    frame = pd.DataFrame({name.capitalize(): getattr(job.bars, name) for name in ("open", "high", "low", "close")},
-                         index=job.bars.times())
+    frame = pd.DataFrame(
+        {name.capitalize(): getattr(job.bars, name) for name in ("open", "high", "low", "close")}, index=job.bars.times()
+    )
     engine, found = Backtest(frame, SmaCross, cash=CASH, commission=job.fee_rate), []
     for fast, slow in job.pairs[:count].tolist():
         told = engine.run(fast=fast, slow=slow)
@@ -357,8 +398,12 @@ def measure(job, quick, table):
         elif differ[name]:
             cells += [f"{counts[name]:,}", "", "", "differs: dropped"]
         else:
-            cells += [f"{counts[name]:,}", f"{each[name] * 1e6:,.2f}", f"{job.n_bars / each[name] / 1e6:,.1f}",
-                      f"{each[name] / each['backtest']:,.1f}"]
+            cells += [
+                f"{counts[name]:,}",
+                f"{each[name] * 1e6:,.2f}",
+                f"{job.n_bars / each[name] / 1e6:,.1f}",
+                f"{each[name] / each['backtest']:,.1f}",
+            ]
             if not quick:
                 cost = fresh(job.name, name, quick)
                 cells += ["" if cost["growth"] is None else f"{cost['growth'] / 2**20:,.0f}", f"{cost['first']:.2f}"]
@@ -381,8 +426,17 @@ def main():
     if options.child:
         return child(options.child, options.engine, options.quick)
     table = Table(title=f"{bt.backend()}; one thread each", title_justify="left")
-    for column in ("job", "engine", "metrics", "candidates", "us each", "M candidate-bars/s", "times ours", "MB more",
-                   "first call, s"):
+    for column in (
+        "job",
+        "engine",
+        "metrics",
+        "candidates",
+        "us each",
+        "M candidate-bars/s",
+        "times ours",
+        "MB more",
+        "first call, s",
+    ):
         table.add_column(column, justify="left" if column in ("job", "engine", "metrics") else "right")
     dropped = []
     for job in jobs(options.quick):
@@ -393,9 +447,11 @@ def main():
     modules = {engine.module for engine in ENGINES.values() if is_installed(engine)} - {"backtest"}
     names = sorted(module.replace("_", "-") for module in modules)
     console.print("versions: " + ", ".join(f"{name} {version(name)}" for name in names))
-    console.print("metrics: how many each computes; parity is checked on " + ", ".join(METRICS) + " (backtesting.py: 4 of them). "
-                  "MB more: growth of resident memory over the timed candidates, at its peak; first call: import and four "
-                  "candidates, with NumPy and pandas there; both in a fresh process, with what the peer has cached before.")
+    console.print(
+        "metrics: how many each computes; parity is checked on " + ", ".join(METRICS) + " (backtesting.py: 4 of them). "
+        "MB more: growth of resident memory over the timed candidates, at its peak; first call: import and four "
+        "candidates, with NumPy and pandas there; both in a fresh process, with what the peer has cached before."
+    )
     return None
 
 

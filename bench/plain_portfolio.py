@@ -80,9 +80,20 @@ def order(positions, trades, asset, units, price, cost, bar):
     exit_cost = cost * abs(held / units) if crosses else cost
     gross = closed * (price - position["price"])
     net = gross - share * position["cost"] - exit_cost
-    trades.append({"asset": asset, "side": 1 if held > 0 else -1, "entry_bar": position["bar"], "exit_bar": bar, "gross": gross,
-                   "net": net, "return": net / (abs(closed) * position["price"]), "cost": share * position["cost"] + exit_cost,
-                   "mfe": max(share * position["mfe"], gross), "mae": min(share * position["mae"], gross)})
+    trades.append(
+        {
+            "asset": asset,
+            "side": 1 if held > 0 else -1,
+            "entry_bar": position["bar"],
+            "exit_bar": bar,
+            "gross": gross,
+            "net": net,
+            "return": net / (abs(closed) * position["price"]),
+            "cost": share * position["cost"] + exit_cost,
+            "mfe": max(share * position["mfe"], gross),
+            "mae": min(share * position["mae"], gross),
+        }
+    )
     if closes_all:
         del positions[asset]
     elif crosses:
@@ -111,12 +122,28 @@ def statistics(trades):
         deviation = math.sqrt(sum((x - mean) ** 2 for x in returns) / n)
         mean_profit, mean_loss = sum(won) / len(won), sum(lost) / len(lost)
         result[name] = {
-            "n_trades": n, "n_winners": len(won), "n_losers": len(lost), "win_rate": len(won) / n,
-            "costs_paid": sum(trade["cost"] for trade in of), "net_profit": sum(net), "largest_profit": max(net),
-            "largest_loss": min(net), "mean_profit": mean_profit, "mean_loss": mean_loss, "mean_net_profit": sum(net) / n,
-            "reward_risk": abs(mean_profit / mean_loss), "profit_factor": -sum(won) / sum(lost), "expectancy": mean,
-            "sqn": math.sqrt(n) * mean / (deviation * math.sqrt(n / (n - 1))), "longest_winning_streak": most_won,
-            "longest_losing_streak": most_lost, "mean_mfe": sum(trade["mfe"] for trade in of) / n,
-            "mean_mae": sum(trade["mae"] for trade in of) / n, "min_bars_held": min(held), "mean_bars_held": sum(held) / n,
-            "max_bars_held": max(held), "information_score": mean / deviation}
+            "n_trades": n,
+            "n_winners": len(won),
+            "n_losers": len(lost),
+            "win_rate": len(won) / n,
+            "costs_paid": sum(trade["cost"] for trade in of),
+            "net_profit": sum(net),
+            "largest_profit": max(net),
+            "largest_loss": min(net),
+            "mean_profit": mean_profit,
+            "mean_loss": mean_loss,
+            "mean_net_profit": sum(net) / n,
+            "reward_risk": abs(mean_profit / mean_loss),
+            "profit_factor": -sum(won) / sum(lost),
+            "expectancy": mean,
+            "sqn": math.sqrt(n) * mean / (deviation * math.sqrt(n / (n - 1))),
+            "longest_winning_streak": most_won,
+            "longest_losing_streak": most_lost,
+            "mean_mfe": sum(trade["mfe"] for trade in of) / n,
+            "mean_mae": sum(trade["mae"] for trade in of) / n,
+            "min_bars_held": min(held),
+            "mean_bars_held": sum(held) / n,
+            "max_bars_held": max(held),
+            "information_score": mean / deviation,
+        }
     return result

@@ -46,21 +46,34 @@ def cases(draw):
     signals = [np.array(draw(flags)) if often else np.array([draw(st.integers(0, 5)) == 0 for _ in range(n)]) for _ in range(4)]
     sides = draw(st.sampled_from(SIDES))
     untouchable = {"stop_loss": "short", "take_profit": "long", "trailing_stop": "short"}  # 1 or more is for that side only
-    levels = {name: draw(st.sampled_from([None, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0 if sides == side else 0.99]))
-              for name, side in untouchable.items()}
+    levels = {
+        name: draw(st.sampled_from([None, 0.005, 0.01, 0.05, 0.1, 0.5, 2.0 if sides == side else 0.99]))
+        for name, side in untouchable.items()
+    }
     max_bars = draw(st.sampled_from([None, 1, 2, 5]))
     costs = bt.Costs(
-        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.25])), slippage=draw(st.sampled_from([0.0, 0.001, 0.1])),
-        fixed=draw(st.sampled_from([0.0, 1.0, 400.0])), per_unit=draw(st.sampled_from([0.0, 0.01])),
-        minimum=draw(st.sampled_from([0.0, 5.0])), maximum=draw(st.sampled_from([5.0, 50.0, float("inf")])),
-        borrow_rate=draw(st.sampled_from([0.0, 0.3])))
+        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.25])),
+        slippage=draw(st.sampled_from([0.0, 0.001, 0.1])),
+        fixed=draw(st.sampled_from([0.0, 1.0, 400.0])),
+        per_unit=draw(st.sampled_from([0.0, 0.01])),
+        minimum=draw(st.sampled_from([0.0, 5.0])),
+        maximum=draw(st.sampled_from([5.0, 50.0, float("inf")])),
+        borrow_rate=draw(st.sampled_from([0.0, 0.3])),
+    )
     size_type = draw(st.sampled_from(["equity", "cash"]))
     execution = bt.Execution(
-        fill=draw(st.sampled_from(["next_open", "close"])), intrabar=draw(st.sampled_from(["pessimistic", "optimistic"])),
-        sides=sides, size_type=size_type, cash=1000.0,
+        fill=draw(st.sampled_from(["next_open", "close"])),
+        intrabar=draw(st.sampled_from(["pessimistic", "optimistic"])),
+        sides=sides,
+        size_type=size_type,
+        cash=1000.0,
         size=draw(st.sampled_from([1.0, 0.5] if size_type == "equity" else [300.0, 5000.0])),
-        whole_units=draw(st.booleans()), close_at_end=draw(st.booleans()), start=draw(st.integers(0, n - 1)),
-        rf=draw(st.sampled_from([0.0, 0.05])), periods_per_year=252.0)
+        whole_units=draw(st.booleans()),
+        close_at_end=draw(st.booleans()),
+        start=draw(st.integers(0, n - 1)),
+        rf=draw(st.sampled_from([0.0, 0.05])),
+        periods_per_year=252.0,
+    )
     return bars, signals, levels | {"max_bars": max_bars}, costs, execution
 
 
@@ -77,7 +90,9 @@ def weight_cases(draw, max_bars=14, max_assets=4):
     holes = draw(st.sampled_from([0.0, 0.15]))
 
     def prices():
-        table = rng.choice([50.0, 80.0, 95.0, 100.0, 101.0, 120.0, 250.0], (n_bars, n_assets), p=[.05, .1, .25, .3, .2, .08, .02])
+        table = rng.choice(
+            [50.0, 80.0, 95.0, 100.0, 101.0, 120.0, 250.0], (n_bars, n_assets), p=[0.05, 0.1, 0.25, 0.3, 0.2, 0.08, 0.02]
+        )
         return np.where(rng.random(table.shape) < holes, np.nan, table)
 
     close, open_ = prices(), prices()
@@ -89,18 +104,31 @@ def weight_cases(draw, max_bars=14, max_assets=4):
     weights = rng.choice([0.0, 0.25, 0.5, 1.0, -0.5, -1.0, 2.0, 1e-15], (n_bars, n_assets)) / draw(st.sampled_from([1, n_assets]))
     weights[rng.random(n_bars) < draw(st.sampled_from([0.0, 0.5, 0.8]))] = np.nan
     costs = bt.Costs(
-        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.1])), slippage=draw(st.sampled_from([0.0, 0.002])),
-        fixed=draw(st.sampled_from([0.0, 1.0, 100.0])), per_unit=draw(st.sampled_from([0.0, 0.01])),
-        minimum=draw(st.sampled_from([0.0, 5.0])), maximum=draw(st.sampled_from([20.0, np.inf])),
-        borrow_rate=draw(st.sampled_from([0.0, 0.3])))
+        fee_rate=draw(st.sampled_from([0.0, 0.001, 0.1])),
+        slippage=draw(st.sampled_from([0.0, 0.002])),
+        fixed=draw(st.sampled_from([0.0, 1.0, 100.0])),
+        per_unit=draw(st.sampled_from([0.0, 0.01])),
+        minimum=draw(st.sampled_from([0.0, 5.0])),
+        maximum=draw(st.sampled_from([20.0, np.inf])),
+        borrow_rate=draw(st.sampled_from([0.0, 0.3])),
+    )
     extremes = draw(st.booleans())
     both = np.fmax(close, open_)
     delisted, after = draw(st.sampled_from([("keep", 5), ("write_off", 0), ("write_off", 3)] if ends else [("keep", 5)]))
     more = {"high": both + 2, "low": both - 30} if extremes else {}
     fill = draw(st.sampled_from(["next_open", "close"]))
-    return weights, {"close": close, "open": open_, "costs": costs, "fill": fill, "start_value": 1000.0,
-                     "reinvest": draw(st.booleans()), "reserve_costs": draw(st.booleans()), "periods_per_year": 252.0,
-                     "delisted": delisted, "delisted_after": after} | more
+    return weights, {
+        "close": close,
+        "open": open_,
+        "costs": costs,
+        "fill": fill,
+        "start_value": 1000.0,
+        "reinvest": draw(st.booleans()),
+        "reserve_costs": draw(st.booleans()),
+        "periods_per_year": 252.0,
+        "delisted": delisted,
+        "delisted_after": after,
+    } | more
 
 
 def simulated(weights, kwargs):

@@ -37,7 +37,8 @@ def pytest_configure(config):
         expected = load_setup().source_hash(ROOT / "ext")
         if expected != info.SOURCE_HASH:
             raise pytest.UsageError(
-                f"stale build: the compiled kernels carry source hash {info.SOURCE_HASH}, ext/ has {expected}; install again")
+                f"stale build: the compiled kernels carry source hash {info.SOURCE_HASH}, ext/ has {expected}; install again"
+            )
 
 
 def _import_buildinfo():
@@ -55,6 +56,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 # BACKTEST_BACKEND=python, or a pure wheel: the suite runs once, on the twins.
 BACKENDS = ["cython", "python"] if _backend.chosen().name == "cython" else ["python"]
+
 
 def pytest_collection_modifyitems(config, items):
     """Without compiled kernels there is nothing to compare the twins with: such tests are left out, not skipped."""

@@ -12,8 +12,11 @@ def any_problem(seed):
     rng = np.random.default_rng([seed, 5])
     kind = KINDS[seed % len(KINDS)]
     data = moves(int(rng.choice([0, 1, 2, 7, 31, 40, 60])), seed, kind)
-    wish = rules(seed, kind) | {"close_at_eod": bool(seed & 1), "intrabar": ("optimistic", "pessimistic")[seed >> 1 & 1],
-                                "fill_margin": 0.001 * (seed >> 2 & 1)}
+    wish = rules(seed, kind) | {
+        "close_at_eod": bool(seed & 1),
+        "intrabar": ("optimistic", "pessimistic")[seed >> 1 & 1],
+        "fill_margin": 0.001 * (seed >> 2 & 1),
+    }
     return AlwaysOn(**always_on(data, seed), **wish) if seed >> 3 & 1 else Levels(**data, **wish)
 
 

@@ -29,8 +29,14 @@ def moves(n_bars, seed, kind="plain"):
         low = np.where(rng.random(n_bars) < 0.5, -1.0, low)
         low_pred = np.where(rng.random(n_bars) < 0.5, rng.uniform(-1.0, -0.98, n_bars), low_pred)
         close = np.where(rng.random(n_bars) < 0.5, low, close)
-    return {"close": close, "high": high, "low": np.minimum(low, high), "high_pred": high_pred, "low_pred": low_pred,
-            "position": position}
+    return {
+        "close": close,
+        "high": high,
+        "low": np.minimum(low, high),
+        "high_pred": high_pred,
+        "low_pred": low_pred,
+        "position": position,
+    }
 
 
 def rules(seed, kind="plain"):
@@ -38,14 +44,24 @@ def rules(seed, kind="plain"):
     rng = np.random.default_rng([seed, 77])
     fee = {"worthless": 0.02, "hopeless": 0.9}.get(kind, float(rng.choice([0.0, 0.0015, 0.004])))
     close_at_eod, intrabar = bool(rng.random() < 0.25), str(rng.choice(["optimistic", "pessimistic"]))
-    return {"fee_rate": fee, "close_at_eod": close_at_eod, "intrabar": intrabar,
-            "fill_margin": float(rng.choice([0.0, 0.0, 0.0005, 0.002]))}
+    return {
+        "fee_rate": fee,
+        "close_at_eod": close_at_eod,
+        "intrabar": intrabar,
+        "fill_margin": float(rng.choice([0.0, 0.0, 0.0005, 0.002])),
+    }
 
 
 def bounds(seed):
     rng = np.random.default_rng([seed, 78])
-    return [((-0.03, 0.03), (-0.03, 0.03)), ((-0.002, 0.002), (-0.001, 0.004)), ((0.001, 0.01), (-0.02, -0.003)),
-            ((-2.0, 12.0), (-3.0, 2.0)), ((0.0, 0.02), (-0.02, 0.0)), ((0.004, 0.004), (-0.03, 0.03))][rng.integers(0, 6)]
+    return [
+        ((-0.03, 0.03), (-0.03, 0.03)),
+        ((-0.002, 0.002), (-0.001, 0.004)),
+        ((0.001, 0.01), (-0.02, -0.003)),
+        ((-2.0, 12.0), (-3.0, 2.0)),
+        ((0.0, 0.02), (-0.02, 0.0)),
+        ((0.004, 0.004), (-0.03, 0.03)),
+    ][rng.integers(0, 6)]
 
 
 def always_on(data, seed):

@@ -61,10 +61,21 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             return
         cost = order_cost(costs, units, price)
         stop, target, trail = (sample(name, decided) for name in ("stop", "target", "trail"))
-        position = {"side": side, "units": units, "entry_price": price, "entry_bar": bar, "entry_cost": cost, "borrow": 0.0,
-                    "stop": None if stop is None else price * (1 - side * stop),
-                    "target": None if target is None else price * (1 + side * target),
-                    "trail": trail, "best": price, "closes": 0, "equity": cash, "decision_bar": decided}
+        position = {
+            "side": side,
+            "units": units,
+            "entry_price": price,
+            "entry_bar": bar,
+            "entry_cost": cost,
+            "borrow": 0.0,
+            "stop": None if stop is None else price * (1 - side * stop),
+            "target": None if target is None else price * (1 + side * target),
+            "trail": trail,
+            "best": price,
+            "closes": 0,
+            "equity": cash,
+            "decision_bar": decided,
+        }
         cash -= side * units * price + cost
 
     def leave(quote, bar, reason, ambiguous=False):
@@ -76,9 +87,22 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         gross = p["side"] * p["units"] * (price - p["entry_price"])
         trail = math.nan if p["trail"] is None else p["best"] * (1 - p["side"] * p["trail"])
         net = gross - p["entry_cost"] - cost - p["borrow"]
-        trades.append({"side": p["side"], "entry_bar": p["entry_bar"], "exit_bar": bar, "entry_price": p["entry_price"],
-                       "exit_price": price, "units": p["units"], "net": net, "return": net / (p["units"] * p["entry_price"]),
-                       "reason": reason, "ambiguous": ambiguous, "written_off": 0.0, "trail": trail})
+        trades.append(
+            {
+                "side": p["side"],
+                "entry_bar": p["entry_bar"],
+                "exit_bar": bar,
+                "entry_price": p["entry_price"],
+                "exit_price": price,
+                "units": p["units"],
+                "net": net,
+                "return": net / (p["units"] * p["entry_price"]),
+                "reason": reason,
+                "ambiguous": ambiguous,
+                "written_off": 0.0,
+                "trail": trail,
+            }
+        )
         position = None
 
     def act(decision, quote, bar):
@@ -211,8 +235,12 @@ def metrics_of(equity, trades, cash, ppy, rf=0.0):
         "n_ambiguous": sum(trade["ambiguous"] for trade in trades),
     }
     if returns:
-        result |= {"win_rate": sum(net > 0 for net in nets) / len(nets), "expectancy": math.fsum(returns) / len(returns),
-                   "best_trade": max(returns), "worst_trade": min(returns)}
+        result |= {
+            "win_rate": sum(net > 0 for net in nets) / len(nets),
+            "expectancy": math.fsum(returns) / len(returns),
+            "best_trade": max(returns),
+            "worst_trade": min(returns),
+        }
         lost = -math.fsum(net for net in nets if net <= 0)
         if lost:
             result["profit_factor"] = math.fsum(net for net in nets if net > 0) / lost

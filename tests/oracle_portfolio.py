@@ -9,8 +9,22 @@ def is_price(price):
     return price is not None and 0 < price < math.inf
 
 
-def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill="next_open", start_value=100_000.0,
-                  reinvest=True, reserve_costs=False, ppy=252.0, delisted="keep", delisted_after=5):
+def trade_weights(
+    weights,
+    close,
+    open=None,
+    high=None,
+    low=None,
+    *,
+    costs,
+    fill="next_open",
+    start_value=100_000.0,
+    reinvest=True,
+    reserve_costs=False,
+    ppy=252.0,
+    delisted="keep",
+    delisted_after=5,
+):
     """Rows of weights are events unless None.  Returns value and cash per bar, ledger rows, completed trades, open positions."""
     n_bars, n_assets = len(close), len(close[0])
     assets = range(n_assets)
@@ -23,7 +37,7 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
     ends = {}
     for a in assets if delisted == "write_off" else ():
         last = max((bar for bar in range(n_bars) if a in priced[bar]), default=None)
-        if last is not None and sum(map(bool, priced[last + 1:])) >= max(delisted_after, 1):
+        if last is not None and sum(map(bool, priced[last + 1 :])) >= max(delisted_after, 1):
             ends.setdefault(last + 1, []).append(a)
 
     def worth(prices):
@@ -57,8 +71,18 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
         cash -= order * price + cost
         units[asset] = before + order
         p = holding[asset]
-        ledger.append({"decision_bar": decided, "fill_bar": bar, "asset": asset, "units": order, "price": price, "cost": cost,
-                       "cash_after": cash, "position_after": units[asset]})
+        ledger.append(
+            {
+                "decision_bar": decided,
+                "fill_bar": bar,
+                "asset": asset,
+                "units": order,
+                "price": price,
+                "cost": cost,
+                "cash_after": cash,
+                "position_after": units[asset],
+            }
+        )
         if p is not None and p["units"] * order > 0:
             p["price"] = (p["units"] * p["price"] + order * price) / (p["units"] + order)
             p["units"] += order
@@ -72,13 +96,29 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
             gross = closed * (price - p["price"])
             net = gross - share * p["cost"] - exit_cost - share * p["borrow"]
             through = abs(order) > abs(p["units"]) and units[asset] != 0
-            trades.append({"asset": asset, "side": "long" if closed > 0 else "short", "decision_bar": p["decided"],
-                           "entry_bar": p["bar"], "exit_bar": bar, "units": closed, "entry_price": p["price"],
-                           "exit_price": price,
-                           "entry_cost": share * p["cost"], "exit_cost": exit_cost, "borrow_cost": share * p["borrow"],
-                           "gross_profit": gross, "net_profit": net, "return": net / abs(closed * p["price"]),
-                           "mfe": max(share * p["best"], gross), "mae": min(share * p["worst"], gross), "equity": p["equity"],
-                           "exit_reason": reason or ("reverse" if through else "signal"), "written_off": 0.0})
+            trades.append(
+                {
+                    "asset": asset,
+                    "side": "long" if closed > 0 else "short",
+                    "decision_bar": p["decided"],
+                    "entry_bar": p["bar"],
+                    "exit_bar": bar,
+                    "units": closed,
+                    "entry_price": p["price"],
+                    "exit_price": price,
+                    "entry_cost": share * p["cost"],
+                    "exit_cost": exit_cost,
+                    "borrow_cost": share * p["borrow"],
+                    "gross_profit": gross,
+                    "net_profit": net,
+                    "return": net / abs(closed * p["price"]),
+                    "mfe": max(share * p["best"], gross),
+                    "mae": min(share * p["worst"], gross),
+                    "equity": p["equity"],
+                    "exit_reason": reason or ("reverse" if through else "signal"),
+                    "written_off": 0.0,
+                }
+            )
             if not through:
                 if share == 1.0 or units[asset] == 0:
                     holding[asset] = None
@@ -88,8 +128,17 @@ def trade_weights(weights, close, open=None, high=None, low=None, *, costs, fill
                         p[name] *= 1 - share
                 return
             entry_share = 1.0 - abs(closed / order)
-        holding[asset] = {"units": units[asset], "price": price, "cost": cost * entry_share, "borrow": 0.0, "best": 0.0,
-                          "worst": 0.0, "bar": bar, "decided": decided, "equity": equity}
+        holding[asset] = {
+            "units": units[asset],
+            "price": price,
+            "cost": cost * entry_share,
+            "borrow": 0.0,
+            "best": 0.0,
+            "worst": 0.0,
+            "bar": bar,
+            "decided": decided,
+            "equity": equity,
+        }
 
     def rebalance(quotes, bar):
         nonlocal waiting
@@ -200,15 +249,28 @@ def statistics(trades):
         mean = math.fsum(returns) / n if n else math.nan
         spread = math.sqrt(math.fsum((x - mean) ** 2 for x in returns) / n) if n else math.nan
         result[column] = {
-            "n_trades": n, "n_winners": len(won), "n_losers": len(lost), "win_rate": _mean([float(x > 0) for x in net]),
+            "n_trades": n,
+            "n_winners": len(won),
+            "n_losers": len(lost),
+            "win_rate": _mean([float(x > 0) for x in net]),
             "costs_paid": math.fsum(t["entry_cost"] + t["exit_cost"] + t["borrow_cost"] for t in of),
             "net_profit": math.fsum(net),
-            "largest_profit": max(net, default=math.nan), "largest_loss": min(net, default=math.nan), "mean_profit": _mean(won),
-            "mean_loss": _mean(lost), "mean_net_profit": _mean(net), "reward_risk": abs(_mean(won) / _mean(lost)),
-            "expectancy": mean, "longest_winning_streak": _streak(net, 1), "longest_losing_streak": _streak(net, -1),
-            "mean_mfe": _mean([t["mfe"] for t in of]), "mean_mae": _mean([t["mae"] for t in of]),
-            "min_bars_held": min(held, default=math.nan), "mean_bars_held": _mean(held),
-            "max_bars_held": max(held, default=math.nan), "written_off": math.fsum(t["written_off"] for t in of)}
+            "largest_profit": max(net, default=math.nan),
+            "largest_loss": min(net, default=math.nan),
+            "mean_profit": _mean(won),
+            "mean_loss": _mean(lost),
+            "mean_net_profit": _mean(net),
+            "reward_risk": abs(_mean(won) / _mean(lost)),
+            "expectancy": mean,
+            "longest_winning_streak": _streak(net, 1),
+            "longest_losing_streak": _streak(net, -1),
+            "mean_mfe": _mean([t["mfe"] for t in of]),
+            "mean_mae": _mean([t["mae"] for t in of]),
+            "min_bars_held": min(held, default=math.nan),
+            "mean_bars_held": _mean(held),
+            "max_bars_held": max(held, default=math.nan),
+            "written_off": math.fsum(t["written_off"] for t in of),
+        }
         if lost:
             result[column]["profit_factor"] = math.fsum(won) / -math.fsum(lost)
         if n > 1 and spread > 1e-5 * max(map(abs, returns)):

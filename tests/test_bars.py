@@ -13,8 +13,12 @@ import pytest
 import backtest as bt
 
 N = 6
-PRICES = {"open": [10.0, 11, 12, 11, 10, 11], "high": [12.0, 13, 14, 13, 12, 13], "low": [9.0, 10, 11, 10, 9, 10],
-          "close": [11.0, 12, 13, 12, 11, 12]}
+PRICES = {
+    "open": [10.0, 11, 12, 11, 10, 11],
+    "high": [12.0, 13, 14, 13, 12, 13],
+    "low": [9.0, 10, 11, 10, 9, 10],
+    "close": [11.0, 12, 13, 12, 11, 12],
+}
 VOLUME = [100.0, 0, 300, 400, 500, 600]
 DAYS = pd.DatetimeIndex(["2024-01-04", "2024-01-05", "2024-01-08", "2024-01-09", "2024-01-10", "2024-01-11"])
 
@@ -39,6 +43,7 @@ def expected():
 
 
 # -- what they hold ----------------------------------------------------------------------------------------------------
+
 
 def test_bars_hold_what_they_were_given():
     bars = bt.Bars(**PRICES, volume=VOLUME, index=DAYS.to_numpy(), symbol="X")
@@ -68,39 +73,61 @@ def test_frame_round_trip():
 
 # -- readers -----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("table", [
-    frame(),
-    frame().rename(columns=str.upper),
-    frame().rename(columns=str.lower),
-    frame().rename_axis("Date").reset_index(),
-    frame().rename_axis("DATETIME").reset_index(),
-    frame().rename_axis("Timestamp").reset_index(),
-    frame().set_axis(DAYS.strftime("%Y-%m-%d")),
-    frame().set_axis([day.date() for day in DAYS]),
-    frame().astype({"Volume": "Int64", "Close": "Float64"}),
-    frame().convert_dtypes(dtype_backend="pyarrow"),
-    frame(Extra="text"),
-    frame()[["Volume", "Low", "Close", "High", "Open"]],
-    pa.table(frame().rename_axis("date").reset_index()),
-    pa.table(frame().rename_axis("time").reset_index().assign(time=[day.date() for day in DAYS])),
-], ids=["index", "upper", "lower", "date", "datetime", "timestamp", "text index", "date index", "nullable", "arrow dtypes",
-        "extra column", "other order", "pyarrow", "pyarrow date32"])
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        frame(),
+        frame().rename(columns=str.upper),
+        frame().rename(columns=str.lower),
+        frame().rename_axis("Date").reset_index(),
+        frame().rename_axis("DATETIME").reset_index(),
+        frame().rename_axis("Timestamp").reset_index(),
+        frame().set_axis(DAYS.strftime("%Y-%m-%d")),
+        frame().set_axis([day.date() for day in DAYS]),
+        frame().astype({"Volume": "Int64", "Close": "Float64"}),
+        frame().convert_dtypes(dtype_backend="pyarrow"),
+        frame(Extra="text"),
+        frame()[["Volume", "Low", "Close", "High", "Open"]],
+        pa.table(frame().rename_axis("date").reset_index()),
+        pa.table(frame().rename_axis("time").reset_index().assign(time=[day.date() for day in DAYS])),
+    ],
+    ids=[
+        "index",
+        "upper",
+        "lower",
+        "date",
+        "datetime",
+        "timestamp",
+        "text index",
+        "date index",
+        "nullable",
+        "arrow dtypes",
+        "extra column",
+        "other order",
+        "pyarrow",
+        "pyarrow date32",
+    ],
+)
 def test_every_table_gives_equal_bars(table):
     bars = bt.Bars.from_frame(table)
     assert bars.content_hash == expected().content_hash
     assert bars.tz is None
 
 
-@pytest.mark.parametrize(("name", "write"), [
-    ("named.csv", lambda path: frame().rename_axis("Date").to_csv(path)),
-    ("unnamed.csv", lambda path: frame().to_csv(path)),
-    ("packed.csv.gz", lambda path: frame().to_csv(path)),
-    ("numbered.csv", lambda path: frame().rename_axis("date").reset_index().to_csv(path)),
-    ("UPPER.CSV", lambda path: frame().rename(columns=str.upper).to_csv(path)),
-    ("bars.parquet", lambda path: frame().to_parquet(path)),
-    ("column.parquet", lambda path: frame().rename_axis("date").reset_index().to_parquet(path)),
-    ("arrow.pq", lambda path: pyarrow.parquet.write_table(pa.table(frame().rename_axis("date").reset_index()), path)),
-])
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("named.csv", lambda path: frame().rename_axis("Date").to_csv(path)),
+        ("unnamed.csv", lambda path: frame().to_csv(path)),
+        ("packed.csv.gz", lambda path: frame().to_csv(path)),
+        ("numbered.csv", lambda path: frame().rename_axis("date").reset_index().to_csv(path)),
+        ("UPPER.CSV", lambda path: frame().rename(columns=str.upper).to_csv(path)),
+        ("bars.parquet", lambda path: frame().to_parquet(path)),
+        ("column.parquet", lambda path: frame().rename_axis("date").reset_index().to_parquet(path)),
+        ("arrow.pq", lambda path: pyarrow.parquet.write_table(pa.table(frame().rename_axis("date").reset_index()), path)),
+    ],
+)
 def test_every_file_gives_equal_bars(tmp_path, name, write):
     write(tmp_path / name)
     bars = bt.Bars.read(tmp_path / name)
@@ -138,38 +165,52 @@ def test_fixed_offset_is_a_time_zone():
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("changes", "message"), [
-    (with_value("open", 2, np.nan), "open must be finite, got nan (row 2)"),
-    (with_value("high", 1, np.inf), "high must be finite, got inf (row 1)"),
-    (with_value("low", 5, -np.inf), "low must be finite, got -inf (row 5)"),
-    (with_value("close", 3, 0.0), "close must be > 0, got 0.0 (row 3)"),
-    (with_value("low", 4, -1.0), "low must be > 0, got -1.0 (row 4)"),
-    (with_value("high", 2, 11.5), "high must be >= open, got 11.5 against 12.0 (row 2)"),
-    (with_value("high", 1, 11.0), "high must be >= close, got 11.0 against 12.0 (row 1)"),
-    (with_value("low", 3, 14.0), "high must be >= low, got 13.0 against 14.0 (row 3)"),
-    (with_value("low", 2, 12.5), "low must be <= open, got 12.5 against 12.0 (row 2)"),
-    (with_value("close", 4, 8.5), "low must be <= close, got 9.0 against 8.5 (row 4)"),
-    ({"open": [10.0]}, "open must have as many rows as close (6), got 1"),
-    ({"close": [["1"]]}, "close must have 1 dimension, got shape (1, 1)"),
-    ({"close": 1.0}, "close must have 1 dimension, got shape ()"),
-    ({"close": ["a"] * N}, "close must hold numbers, got dtype <U1"),
-    ({"close": [True] * N}, "close must hold numbers, got dtype bool"),
-    ({"close": [1j] * N}, "close must hold numbers, got dtype complex128"),
-    ({"close": np.array(["a"] * N, dtype=object)}, "close must hold numbers, got dtype object"),
-    ({"volume": [1.0] * 5}, "volume must have as many rows as close (6), got 5"),
-    ({"volume": [1, 2, -3, 4, 5, 6]}, "volume must be finite and >= 0, got -3.0 (row 2)"),
-    ({"volume": [1, 2, np.nan, 4, 5, 6]}, "volume must be finite and >= 0, got nan (row 2)"),
-    ({"index": DAYS[:-1].to_numpy()}, "index must have as many rows as close (6), got shape (5,)"),
-    ({"index": np.arange(N)}, "index must hold dates (datetime64), got dtype int64"),
-    ({"index": DAYS.to_numpy()[::-1]}, "index must be sorted, oldest first, got 2024-01-10T00:00:00.000000000 after 2024-01-11"),
-    ({"index": DAYS.to_numpy()[[0, 1, 2, 2, 3, 4]]}, "index must be without duplicates, got 2024-01-08T00:00:00.000000000 after"),
-    ({"index": np.array(["NaT"] + ["2024-01-05"] * 5, "M8[D]")}, "index must have no missing date, got NaT (row 0)"),
-    ({"index": np.arange("2500", "2506", dtype="M8[Y]").astype("M8[D]")},
-     "index must be between 1678-01-01T00:00:00 and 2261-12-31T23:59:59, got 2500-01-01 (row 0)"),
-    ({"index": DAYS.to_numpy(), "tz": "Mars/Base"},
-     "tz must be the name of a time zone, such as 'America/New_York', got 'Mars/Base'"),
-    ({"index": DAYS.to_numpy(), "tz": 5}, "tz must be the name of a time zone, such as 'America/New_York', got 5"),
-])
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (with_value("open", 2, np.nan), "open must be finite, got nan (row 2)"),
+        (with_value("high", 1, np.inf), "high must be finite, got inf (row 1)"),
+        (with_value("low", 5, -np.inf), "low must be finite, got -inf (row 5)"),
+        (with_value("close", 3, 0.0), "close must be > 0, got 0.0 (row 3)"),
+        (with_value("low", 4, -1.0), "low must be > 0, got -1.0 (row 4)"),
+        (with_value("high", 2, 11.5), "high must be >= open, got 11.5 against 12.0 (row 2)"),
+        (with_value("high", 1, 11.0), "high must be >= close, got 11.0 against 12.0 (row 1)"),
+        (with_value("low", 3, 14.0), "high must be >= low, got 13.0 against 14.0 (row 3)"),
+        (with_value("low", 2, 12.5), "low must be <= open, got 12.5 against 12.0 (row 2)"),
+        (with_value("close", 4, 8.5), "low must be <= close, got 9.0 against 8.5 (row 4)"),
+        ({"open": [10.0]}, "open must have as many rows as close (6), got 1"),
+        ({"close": [["1"]]}, "close must have 1 dimension, got shape (1, 1)"),
+        ({"close": 1.0}, "close must have 1 dimension, got shape ()"),
+        ({"close": ["a"] * N}, "close must hold numbers, got dtype <U1"),
+        ({"close": [True] * N}, "close must hold numbers, got dtype bool"),
+        ({"close": [1j] * N}, "close must hold numbers, got dtype complex128"),
+        ({"close": np.array(["a"] * N, dtype=object)}, "close must hold numbers, got dtype object"),
+        ({"volume": [1.0] * 5}, "volume must have as many rows as close (6), got 5"),
+        ({"volume": [1, 2, -3, 4, 5, 6]}, "volume must be finite and >= 0, got -3.0 (row 2)"),
+        ({"volume": [1, 2, np.nan, 4, 5, 6]}, "volume must be finite and >= 0, got nan (row 2)"),
+        ({"index": DAYS[:-1].to_numpy()}, "index must have as many rows as close (6), got shape (5,)"),
+        ({"index": np.arange(N)}, "index must hold dates (datetime64), got dtype int64"),
+        (
+            {"index": DAYS.to_numpy()[::-1]},
+            "index must be sorted, oldest first, got 2024-01-10T00:00:00.000000000 after 2024-01-11",
+        ),
+        (
+            {"index": DAYS.to_numpy()[[0, 1, 2, 2, 3, 4]]},
+            "index must be without duplicates, got 2024-01-08T00:00:00.000000000 after",
+        ),
+        ({"index": np.array(["NaT"] + ["2024-01-05"] * 5, "M8[D]")}, "index must have no missing date, got NaT (row 0)"),
+        (
+            {"index": np.arange("2500", "2506", dtype="M8[Y]").astype("M8[D]")},
+            "index must be between 1678-01-01T00:00:00 and 2261-12-31T23:59:59, got 2500-01-01 (row 0)",
+        ),
+        (
+            {"index": DAYS.to_numpy(), "tz": "Mars/Base"},
+            "tz must be the name of a time zone, such as 'America/New_York', got 'Mars/Base'",
+        ),
+        ({"index": DAYS.to_numpy(), "tz": 5}, "tz must be the name of a time zone, such as 'America/New_York', got 5"),
+    ],
+)
 def test_bad_data_is_refused_by_name_rule_value_and_row(changes, message):
     with pytest.raises(bt.DataError) as caught:
         make(**changes)
@@ -185,46 +226,71 @@ def test_one_bar_is_enough():
     assert len(bt.Bars(open=[1], high=[1], low=[1], close=[1])) == 1
 
 
-@pytest.mark.parametrize(("table", "message"), [
-    (frame().drop(columns="Close"), "frame must have a column 'Close' (any letter case), got columns Open, High, Low, Volume"),
-    (frame().assign(close=1.0), "frame must have one column 'close', got 'Close' and 'close'"),
-    (pd.concat([frame(), frame()[["Close"]]], axis=1), "frame must have unique column names"),
-    (frame(Date=DAYS, date=DAYS).reset_index(drop=True), "frame must have one column 'date', got 'Date' and 'date'"),
-    ([1, 2], "frame must be a pandas, polars or pyarrow table, got list"),
-    (frame()["Close"], "frame must be a pandas, polars or pyarrow table, got Series"),
-    (frame(Close=[1.0, None, 1, 1, 1, 1]), "close must be finite, got nan (row 1)"),
-    (frame(Close=pd.array([1.0, 1, pd.NA, 1, 1, 1], dtype="Float64").tolist()), "close must"),
-    (pa.table({"Open": [1.0], "High": [1.0], "Low": [1.0], "Close": [None]}), "close must"),
-    (frame(Date=range(N)).reset_index(drop=True), "the time column 'Date' must hold dates, got numbers, 0 (row 0)"),
-    (frame(Date=np.arange(N) + 0.5).reset_index(drop=True), "the time column 'Date' must hold dates, got numbers, 0.5 (row 0)"),
-    (frame(Date=np.array(range(N), dtype=object)).reset_index(drop=True),
-     "the time column 'Date' must hold dates, got numbers, 0 (row 0)"),
-    (frame(Date=["2024-01-04", None, "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
-     "the time column 'Date' must have no missing date, got NaT (row 1)"),
-    (frame(Date=["2024-01-04", "x", "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
-     "the time column 'Date' must hold dates, got 'x' (row 1)"),
-    (frame().set_axis(pd.period_range("2024-01-01", periods=N)), "the index must hold dates, got periods"),
-    (frame().iloc[::-1], "index must be sorted, oldest first, got 2024-01-10"),
-    (frame().iloc[:0], "bars must hold at least one row, got 0"),
-])
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            frame().drop(columns="Close"),
+            "frame must have a column 'Close' (any letter case), got columns Open, High, Low, Volume",
+        ),
+        (frame().assign(close=1.0), "frame must have one column 'close', got 'Close' and 'close'"),
+        (pd.concat([frame(), frame()[["Close"]]], axis=1), "frame must have unique column names"),
+        (frame(Date=DAYS, date=DAYS).reset_index(drop=True), "frame must have one column 'date', got 'Date' and 'date'"),
+        ([1, 2], "frame must be a pandas, polars or pyarrow table, got list"),
+        (frame()["Close"], "frame must be a pandas, polars or pyarrow table, got Series"),
+        (frame(Close=[1.0, None, 1, 1, 1, 1]), "close must be finite, got nan (row 1)"),
+        (frame(Close=pd.array([1.0, 1, pd.NA, 1, 1, 1], dtype="Float64").tolist()), "close must"),
+        (pa.table({"Open": [1.0], "High": [1.0], "Low": [1.0], "Close": [None]}), "close must"),
+        (frame(Date=range(N)).reset_index(drop=True), "the time column 'Date' must hold dates, got numbers, 0 (row 0)"),
+        (
+            frame(Date=np.arange(N) + 0.5).reset_index(drop=True),
+            "the time column 'Date' must hold dates, got numbers, 0.5 (row 0)",
+        ),
+        (
+            frame(Date=np.array(range(N), dtype=object)).reset_index(drop=True),
+            "the time column 'Date' must hold dates, got numbers, 0 (row 0)",
+        ),
+        (
+            frame(Date=["2024-01-04", None, "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
+            "the time column 'Date' must have no missing date, got NaT (row 1)",
+        ),
+        (
+            frame(Date=["2024-01-04", "x", "2024-01-06", "2024-01-07", "2024-01-08", "2024-01-09"]).reset_index(drop=True),
+            "the time column 'Date' must hold dates, got 'x' (row 1)",
+        ),
+        (frame().set_axis(pd.period_range("2024-01-01", periods=N)), "the index must hold dates, got periods"),
+        (frame().iloc[::-1], "index must be sorted, oldest first, got 2024-01-10"),
+        (frame().iloc[:0], "bars must hold at least one row, got 0"),
+    ],
+)
 def test_bad_tables_are_refused(table, message):
     with pytest.raises(bt.DataError) as caught:
         bt.Bars.from_frame(table)
     assert str(caught.value).startswith(message)
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("prices.xls", b"", "path must end in .csv, .csv.gz, .tsv, .txt or .parquet, got 'prices.xls'"),
-    ("prices.csv", b"", "path must be a readable CSV file, got"),
-    ("prices.csv", b"Date,Open\n1,2,3\n1,2,3,4,5,6\n", "path must be a readable CSV file, got"),
-    ("prices.csv", b"\xff\xfe\x00\x80\x01", "path must be a readable CSV file, got"),
-    ("prices.csv.gz", b"no gzip", "path must be a readable CSV file, got"),
-    ("prices.parquet", b"no parquet", "path must be a readable Parquet file, got"),
-    ("prices.csv", b"Date,Open,High,Low,Close\n", "bars must hold at least one row, got 0"),
-    ("prices.csv", b"Date,Open,High,Low,Close\n2024-01-01,1,x,1,1\n", "column 'High' must hold numbers, got 'x' (row 0, line 2)"),
-    ("prices.csv", b"timestamp,Open,High,Low,Close\n43831,1,1,1,1\n",
-     "the time column 'timestamp' must hold dates, got numbers, 43831 (row 0, line 2), which look like serial days"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("prices.xls", b"", "path must end in .csv, .csv.gz, .tsv, .txt or .parquet, got 'prices.xls'"),
+        ("prices.csv", b"", "path must be a readable CSV file, got"),
+        ("prices.csv", b"Date,Open\n1,2,3\n1,2,3,4,5,6\n", "path must be a readable CSV file, got"),
+        ("prices.csv", b"\xff\xfe\x00\x80\x01", "path must be a readable CSV file, got"),
+        ("prices.csv.gz", b"no gzip", "path must be a readable CSV file, got"),
+        ("prices.parquet", b"no parquet", "path must be a readable Parquet file, got"),
+        ("prices.csv", b"Date,Open,High,Low,Close\n", "bars must hold at least one row, got 0"),
+        (
+            "prices.csv",
+            b"Date,Open,High,Low,Close\n2024-01-01,1,x,1,1\n",
+            "column 'High' must hold numbers, got 'x' (row 0, line 2)",
+        ),
+        (
+            "prices.csv",
+            b"timestamp,Open,High,Low,Close\n43831,1,1,1,1\n",
+            "the time column 'timestamp' must hold dates, got numbers, 43831 (row 0, line 2), which look like serial days",
+        ),
+    ],
+)
 def test_bad_files_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(bt.InputError) as caught:
@@ -241,6 +307,7 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 
 
 # -- copies ------------------------------------------------------------------------------------------------------------
+
 
 def test_callers_arrays_are_neither_changed_nor_aliased():
     given = {name: np.array(values) for name, values in PRICES.items()}
@@ -294,8 +361,9 @@ def test_attributes_cannot_be_set(name):
         setattr(make(), name, 1)
 
 
-@pytest.mark.parametrize("again", [lambda bars: pickle.loads(pickle.dumps(bars)), copy.copy, copy.deepcopy],
-                         ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize(
+    "again", [lambda bars: pickle.loads(pickle.dumps(bars)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
 def test_copies_are_equal_and_read_only(again):
     bars = bt.Bars(**PRICES, volume=VOLUME, index=DAYS.to_numpy(), tz="Asia/Tokyo", symbol="X")
     other = again(bars)
@@ -305,11 +373,17 @@ def test_copies_are_equal_and_read_only(again):
 
 # -- identity ----------------------------------------------------------------------------------------------------------
 
+
 def test_content_hash_sees_every_change():
     dates = DAYS.to_numpy()
-    hashes = [make(volume=VOLUME, index=dates).content_hash, make(index=dates).content_hash, make(volume=VOLUME).content_hash,
-              make().content_hash, make(volume=[0.0] * N, index=dates).content_hash,
-              make(volume=VOLUME, index=dates + np.timedelta64(1, "ns")).content_hash]
+    hashes = [
+        make(volume=VOLUME, index=dates).content_hash,
+        make(index=dates).content_hash,
+        make(volume=VOLUME).content_hash,
+        make().content_hash,
+        make(volume=[0.0] * N, index=dates).content_hash,
+        make(volume=VOLUME, index=dates + np.timedelta64(1, "ns")).content_hash,
+    ]
     for name, values in PRICES.items():
         for row in (0, N - 1):
             outward = -1e-12 if name == "low" else 1e-12
@@ -324,21 +398,25 @@ def test_content_hash_does_not_depend_on_the_name_or_resolution():
 
 # -- calendar ----------------------------------------------------------------------------------------------------------
 
+
 def dated(index):
     index = pd.DatetimeIndex(index)
     ones = np.ones(len(index))
     return bt.Bars(open=ones, high=ones, low=ones, close=ones, index=index.to_numpy())
 
 
-@pytest.mark.parametrize(("index", "expected"), [
-    (pd.bdate_range("2020-01-01", periods=600), 252),
-    (pd.bdate_range("2020-01-01 16:00", periods=600), 252),
-    (pd.bdate_range("2024-01-01", periods=5), 252),  # one week, Monday to Friday
-    (pd.date_range("2020-01-01", periods=600), 365),
-    (pd.date_range("2020-01-01", periods=209, freq="W"), 365.25 / 7),
-    (pd.date_range("2020-01-01", periods=365 * 24, freq="h"), 365.25 * 24),
-    (pd.date_range("2000-01-01", periods=21, freq="YS"), 1.0),
-])
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        (pd.bdate_range("2020-01-01", periods=600), 252),
+        (pd.bdate_range("2020-01-01 16:00", periods=600), 252),
+        (pd.bdate_range("2024-01-01", periods=5), 252),  # one week, Monday to Friday
+        (pd.date_range("2020-01-01", periods=600), 365),
+        (pd.date_range("2020-01-01", periods=209, freq="W"), 365.25 / 7),
+        (pd.date_range("2020-01-01", periods=365 * 24, freq="h"), 365.25 * 24),
+        (pd.date_range("2000-01-01", periods=21, freq="YS"), 1.0),
+    ],
+)
 def test_periods_per_year(index, expected):
     assert dated(index).inferred_periods_per_year() == pytest.approx(expected, rel=1e-3)
 
@@ -364,8 +442,11 @@ def test_years_count_from_the_bar_before_the_first():
 
 # -- sample ------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("symbol", "n_bars", "first"), [
-    ("GOOG", 2148, "2004-08-19"), ("AAPL", 3270, "2000-03-01"), ("IBM", 3270, "2000-03-01"), ("MSFT", 3270, "2000-03-01")])
+
+@pytest.mark.parametrize(
+    ("symbol", "n_bars", "first"),
+    [("GOOG", 2148, "2004-08-19"), ("AAPL", 3270, "2000-03-01"), ("IBM", 3270, "2000-03-01"), ("MSFT", 3270, "2000-03-01")],
+)
 def test_sample(symbol, n_bars, first):
     bars = bt.Bars.sample(symbol)
     assert len(bars) == n_bars
@@ -384,10 +465,14 @@ def test_sample_of_goog_is_as_published():
 
 
 # Rows 0, 1 and -1 of the column Adj Close, and Open, Close and Volume of row 0, of the source named in data/SOURCE.md.
-@pytest.mark.parametrize(("symbol", "adjusted_close", "first_open", "first_close", "first_volume"), [
-    ("AAPL", [4.186663, 3.919675, 56.137353], 118.56, 130.31, 9616100),
-    ("IBM", [73.667719, 75.776710, 175.271183], 102.00, 100.25, 10807800),
-    ("MSFT", [30.225710, 31.077795, 24.684342], 89.62, 90.81, 53444900)])
+@pytest.mark.parametrize(
+    ("symbol", "adjusted_close", "first_open", "first_close", "first_volume"),
+    [
+        ("AAPL", [4.186663, 3.919675, 56.137353], 118.56, 130.31, 9616100),
+        ("IBM", [73.667719, 75.776710, 175.271183], 102.00, 100.25, 10807800),
+        ("MSFT", [30.225710, 31.077795, 24.684342], 89.62, 90.81, 53444900),
+    ],
+)
 def test_sample_is_adjusted(symbol, adjusted_close, first_open, first_close, first_volume):
     bars = bt.Bars.sample(symbol)
     assert bars.close[[0, 1, -1]].round(6).tolist() == adjusted_close

@@ -63,9 +63,9 @@ def invoke(*arguments):
 
 def process(*arguments, **more):
     env = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"} | more.pop("env", {})
-    return subprocess.run([sys.executable, "-m",
-    "backtest", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=60,
-                          **more)
+    return subprocess.run(
+        [sys.executable, "-m", "backtest", *map(str, arguments)], capture_output=True, text=True, env=env, timeout=60, **more
+    )
 
 
 def expected(**more):
@@ -74,6 +74,7 @@ def expected(**more):
 
 
 # -- optimize ----------------------------------------------------------------------------------------------------------
+
 
 def test_optimize_prints_what_optimize_finds(folder):
     code, out = invoke("optimize", "small.toml")
@@ -127,10 +128,12 @@ def test_continuous_ranges_and_methods_reach_optimize(folder):
     assert "infinitely many candidates, where fast < slow" in out
     assert "0.01..0.3 log" in out
     assert "evolution, as asked for; done: 50 of 50 candidates evaluated" in out
-    space = bt.Space({"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
-                     where="fast < slow")
-    best = bt.optimize(bt.Bars.sample(), bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method="evolution",
-                       n_trials=50, seed=4)
+    space = bt.Space(
+        {"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": {"low": 0.01, "high": 0.3, "log": True}}, where="fast < slow"
+    )
+    best = bt.optimize(
+        bt.Bars.sample(), bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method="evolution", n_trials=50, seed=4
+    )
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
 
 
@@ -144,8 +147,14 @@ def test_symbols_and_windows_reach_optimize(folder, data):
     code, out = invoke("optimize", "c.toml", "--out", "o")
     assert code == 0
     space = bt.Space({"fast": [5, 10], "slow": range(20, 41, 10), "stop_loss": [None, 0.05]}, where="fast < slow")
-    best = bt.optimize(bars, bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), aggregate="min",
-                       window=[slice(0, 1000), slice(1000, 2148)])
+    best = bt.optimize(
+        bars,
+        bt.strategies.sma_cross,
+        space,
+        costs=bt.Costs(fee_rate=0.001),
+        aggregate="min",
+        window=[slice(0, 1000), slice(1000, 2148)],
+    )
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
     assert "first decision on bar 40 of AAPL for every candidate (2000-04-27)" in out
     for cell in best.best:
@@ -177,6 +186,7 @@ def test_undefined_metrics_are_a_dash(folder):
 
 
 # -- data --------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["prices.csv", "prices.parquet", "odd [bold] [x].csv"])
 def test_file_data_lies_next_to_the_configuration(folder, name):
@@ -214,19 +224,19 @@ def test_markup_in_names_is_text(folder):
 
 # -- custom strategies -------------------------------------------------------------------------------------------------
 
-CUSTOM = '''\
+CUSTOM = """\
 import backtest as bt
 from backtest import lines, rules
 
 trend = rules.Strategy(enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
                        exit_long=lines.close < lines.sma(lines.close, bt.param("n")), name="trend")
 number = 5
-'''
+"""
 
 
 def custom(folder, name, space="[space]\nn = [20, 50, 100]\n"):
     text = SMALL.replace('"sma_cross"', f'"{name}"')
-    (folder / "c.toml").write_text(text[: text.index("[space]")] + space + text[text.index("[costs]"):])
+    (folder / "c.toml").write_text(text[: text.index("[space]")] + space + text[text.index("[costs]") :])
 
 
 @pytest.mark.parametrize("place", ["cli_trend.py", "cli_pack/cli_trend.py"])
@@ -240,15 +250,22 @@ def test_custom_strategy_next_to_the_configuration(folder, place):
     assert "n = " in done.stdout
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("cli_missing:trend", "strategy must name something importable, got 'cli_missing:trend': "
-     "ModuleNotFoundError: No module named 'cli_missing'"),
-    ("cli_own:absent", "strategy must name something importable, got 'cli_own:absent'"),
-    ("cli_own:number", "strategy must be a rules.Strategy, got int at 'cli_own:number'"),
-    (":trend", "strategy must be 'package.module:name', got ':trend'"), ("cli_own:",
-    "strategy must be 'package.module:name', got 'cli_own:'"),
-    (".cli_own:trend", "strategy must be 'package.module:name', got '.cli_own:trend'"),
-    ("sma_cros", "strategy must be one of sma_cross or 'package.module:name', got 'sma_cros'; did you mean 'sma_cross'?")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "cli_missing:trend",
+            "strategy must name something importable, got 'cli_missing:trend': "
+            "ModuleNotFoundError: No module named 'cli_missing'",
+        ),
+        ("cli_own:absent", "strategy must name something importable, got 'cli_own:absent'"),
+        ("cli_own:number", "strategy must be a rules.Strategy, got int at 'cli_own:number'"),
+        (":trend", "strategy must be 'package.module:name', got ':trend'"),
+        ("cli_own:", "strategy must be 'package.module:name', got 'cli_own:'"),
+        (".cli_own:trend", "strategy must be 'package.module:name', got '.cli_own:trend'"),
+        ("sma_cros", "strategy must be one of sma_cross or 'package.module:name', got 'sma_cros'; did you mean 'sma_cross'?"),
+    ],
+)
 def test_bad_strategies_are_refused(folder, name, message):
     (folder / "cli_own.py").write_text(CUSTOM)
     custom(folder, name)
@@ -259,49 +276,66 @@ def test_bad_strategies_are_refused(folder, name, message):
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("[costs]", "[cost]", "section 'cost' is not known (known: data, strategy, space, params, costs, execution, search)"),
-    ("[costs]", "[cost]", "; did you mean 'costs'?"),
-    ("fee_rate", "fee_rat", "key of [costs] 'fee_rat' is not known"), ("fee_rate", "fee_rat", "did you mean 'fee_rate'?"),
-    ("metric =", "metrik =", "did you mean 'metric'?"), ("sample =", "sampel =", "did you mean 'sample'?"),
-    ("[strategy]\nname", "[strategy]\nnmae", "key of [strategy] 'nmae' is not known"),
-    ('name = "sma_cross"', "", "[strategy] must have a name, one of sma_cross or 'package.module:name', got None"),
-    ("[costs]\nfee_rate = 0.001", "", "section [costs] must be there, got none; fee_rate = 0.0 says no costs"),
-    ("fee_rate = 0.001", "slippage = 0.1", "[costs] must have 'fee_rate', got {'slippage': 0.1}"),
-    ("fee_rate = 0.001", "fee_rate = -1", "fee_rate must be >= 0, got -1"),
-    ('sample = "GOOG"', "", "[data] must have one of sample, samples, file and files, got {}"),
-    ('sample = "GOOG"', 'sample = "GOOG"\nfile = "x.csv"', "[data] must have one of sample, samples, file and files"),
-    ('sample = "GOOG"', 'sample = "GOOG"\nsymbol = "X"', "symbol of [data] must go with file, got sample = 'GOOG'"),
-    ('sample = "GOOG"', 'sample = "GOGO"', "did you mean 'GOOG'?"), ('sample = "GOOG"', "sample = 5",
-    "sample of [data] must be text, got 5"),
-    ('sample = "GOOG"', "file = 5", "file of [data] must be a file, or a table such as"),
-    ('sample = "GOOG"', 'file = "none.csv"', "path must be an existing file, got"),
-    ('sample = "GOOG"', 'file = "small.toml"', "path must end in .csv, .csv.gz, .tsv, .txt or .parquet, got 'small.toml'"),
-    ("fast < slow", "fast < slwo", "did you mean 'slow'?"), ("fast < slow", "exit()", "where may hold parameters"),
-    ('where = "fast < slow"', "where = 5", "where must be a string such as 'fast < slow', got 5"),
-    ("slow = {", "slwo = {", "where must name parameters"), ("low = 20", "lo = 20", "key of slow 'lo' is not known"),
-    ("low = 20", "low = 50", "slow.low must be <= high (40), got 50"), ("fast = [5, 10]", "fast = []",
-    "fast must have at least one value"),
-    ("fast = [5, 10]", "fast = [[5]]", "fast must hold numbers, strings, booleans or None, got [5]"),
-    ("fast = [5, 10]", 'fast = ["x"]', "where must compare values of one kind, got 'fast < slow'"),
-    ("fast = [5, 10]", "fast = [5.5]", "window of sma(close, fast) must be a whole number >= 1, got 5.5"),
-    ('metric = "sharpe"', 'metric = "sharp"', "did you mean 'sharpe'?"),
-    ('metric = "sharpe"', "metric = 5", "metric 5 is not known"),
-    ('metric = "sharpe"', 'n_trials = "x"', "n_trials must be a whole number >= 1, got 'x'"),
-    ('metric = "sharpe"', "seed = -1", "seed must be a whole number >= 0, got -1"),
-    ('metric = "sharpe"', "window = [1, 2, 3]",
-     "window must be two bars [first, last], or a list of such pairs, got [1, 2, 3]"),
-    ('metric = "sharpe"', "window = [[1, 2], [3]]", "window must be two bars [first, last], or a list of such pairs, got [3]"),
-    ('metric = "sharpe"', 'aggregate = "max"', "aggregate must be one of 'median', 'mean', 'min', got 'max'"),
-    ('sample = "GOOG"', 'samples = "GOOG"', "samples of [data] must be a list of symbols, got 'GOOG'"),
-    ('sample = "GOOG"', 'samples = ["GOOG", "GOOG"]', "samples of [data] must hold each symbol once, got"),
-    ('sample = "GOOG"', "files = { A = 5 }", "files of [data], A, must be a file, or a table such as"),
-    ('sample = "GOOG"', 'samples = ["GOOG"]\nsymbol = "X"', "symbol of [data] must go with file, got samples = ['GOOG']"),
-    ('metric = "sharpe"', "window = [0, 10]", "window must leave a bar to trade"),
-    ('metric = "sharpe"', '[execution]\nfill = "open"', "fill must be one of 'next_open', 'close', got 'open'"),
-    ('metric = "sharpe"', "[execution]\nsizes = 5", "key of [execution] 'sizes' is not known"),
-    ("[search]", "search = 5\n[other]", "is not known"), ("[data]", "costs = 1\n[data]", "CONFIG must be TOML"),
-    ("[data]", "[data", "CONFIG must be TOML, got")])
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[costs]", "[cost]", "section 'cost' is not known (known: data, strategy, space, params, costs, execution, search)"),
+        ("[costs]", "[cost]", "; did you mean 'costs'?"),
+        ("fee_rate", "fee_rat", "key of [costs] 'fee_rat' is not known"),
+        ("fee_rate", "fee_rat", "did you mean 'fee_rate'?"),
+        ("metric =", "metrik =", "did you mean 'metric'?"),
+        ("sample =", "sampel =", "did you mean 'sample'?"),
+        ("[strategy]\nname", "[strategy]\nnmae", "key of [strategy] 'nmae' is not known"),
+        ('name = "sma_cross"', "", "[strategy] must have a name, one of sma_cross or 'package.module:name', got None"),
+        ("[costs]\nfee_rate = 0.001", "", "section [costs] must be there, got none; fee_rate = 0.0 says no costs"),
+        ("fee_rate = 0.001", "slippage = 0.1", "[costs] must have 'fee_rate', got {'slippage': 0.1}"),
+        ("fee_rate = 0.001", "fee_rate = -1", "fee_rate must be >= 0, got -1"),
+        ('sample = "GOOG"', "", "[data] must have one of sample, samples, file and files, got {}"),
+        ('sample = "GOOG"', 'sample = "GOOG"\nfile = "x.csv"', "[data] must have one of sample, samples, file and files"),
+        ('sample = "GOOG"', 'sample = "GOOG"\nsymbol = "X"', "symbol of [data] must go with file, got sample = 'GOOG'"),
+        ('sample = "GOOG"', 'sample = "GOGO"', "did you mean 'GOOG'?"),
+        ('sample = "GOOG"', "sample = 5", "sample of [data] must be text, got 5"),
+        ('sample = "GOOG"', "file = 5", "file of [data] must be a file, or a table such as"),
+        ('sample = "GOOG"', 'file = "none.csv"', "path must be an existing file, got"),
+        ('sample = "GOOG"', 'file = "small.toml"', "path must end in .csv, .csv.gz, .tsv, .txt or .parquet, got 'small.toml'"),
+        ("fast < slow", "fast < slwo", "did you mean 'slow'?"),
+        ("fast < slow", "exit()", "where may hold parameters"),
+        ('where = "fast < slow"', "where = 5", "where must be a string such as 'fast < slow', got 5"),
+        ("slow = {", "slwo = {", "where must name parameters"),
+        ("low = 20", "lo = 20", "key of slow 'lo' is not known"),
+        ("low = 20", "low = 50", "slow.low must be <= high (40), got 50"),
+        ("fast = [5, 10]", "fast = []", "fast must have at least one value"),
+        ("fast = [5, 10]", "fast = [[5]]", "fast must hold numbers, strings, booleans or None, got [5]"),
+        ("fast = [5, 10]", 'fast = ["x"]', "where must compare values of one kind, got 'fast < slow'"),
+        ("fast = [5, 10]", "fast = [5.5]", "window of sma(close, fast) must be a whole number >= 1, got 5.5"),
+        ('metric = "sharpe"', 'metric = "sharp"', "did you mean 'sharpe'?"),
+        ('metric = "sharpe"', "metric = 5", "metric 5 is not known"),
+        ('metric = "sharpe"', 'n_trials = "x"', "n_trials must be a whole number >= 1, got 'x'"),
+        ('metric = "sharpe"', "seed = -1", "seed must be a whole number >= 0, got -1"),
+        (
+            'metric = "sharpe"',
+            "window = [1, 2, 3]",
+            "window must be two bars [first, last], or a list of such pairs, got [1, 2, 3]",
+        ),
+        (
+            'metric = "sharpe"',
+            "window = [[1, 2], [3]]",
+            "window must be two bars [first, last], or a list of such pairs, got [3]",
+        ),
+        ('metric = "sharpe"', 'aggregate = "max"', "aggregate must be one of 'median', 'mean', 'min', got 'max'"),
+        ('sample = "GOOG"', 'samples = "GOOG"', "samples of [data] must be a list of symbols, got 'GOOG'"),
+        ('sample = "GOOG"', 'samples = ["GOOG", "GOOG"]', "samples of [data] must hold each symbol once, got"),
+        ('sample = "GOOG"', "files = { A = 5 }", "files of [data], A, must be a file, or a table such as"),
+        ('sample = "GOOG"', 'samples = ["GOOG"]\nsymbol = "X"', "symbol of [data] must go with file, got samples = ['GOOG']"),
+        ('metric = "sharpe"', "window = [0, 10]", "window must leave a bar to trade"),
+        ('metric = "sharpe"', '[execution]\nfill = "open"', "fill must be one of 'next_open', 'close', got 'open'"),
+        ('metric = "sharpe"', "[execution]\nsizes = 5", "key of [execution] 'sizes' is not known"),
+        ("[search]", "search = 5\n[other]", "is not known"),
+        ("[data]", "costs = 1\n[data]", "CONFIG must be TOML"),
+        ("[data]", "[data", "CONFIG must be TOML, got"),
+    ],
+)
 def test_bad_configurations_end_in_one_line_and_code_2(folder, old, new, message):
     assert old in SMALL
     (folder / "bad.toml").write_text(SMALL.replace(old, new, 1))
@@ -317,24 +351,30 @@ def test_a_section_that_is_no_table_is_refused(folder):
     assert invoke("optimize", "bad.toml") == (2, "error: section 'costs' must be a table [costs], got 5\n")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["optimize", "none.toml"], "CONFIG must be an existing TOML file, got 'none.toml'"), (["optimize",
-    "."], "CONFIG must be an existing"),
-    (["optimize", "binary.toml"], "CONFIG must be TOML, got 'binary.toml'"), (["run",
-    "none.toml"], "CONFIG must be an existing TOML file"),
-    (["optimize", "small.toml", "--metric", "sharp"], "did you mean 'sharpe'?"),
-    (["optimize", "small.toml", "--threads", "0"], "n_threads must be a whole number >= 1, got 0"),
-    (["optimize", "small.toml", "--out", "small.toml"], "small.toml"), (["run", "small.toml", "--out",
-    "small.toml"], "small.toml"),
-    (["example", "optimise"], "example must be one of 'optimize', 'levels', 'portfolio', got 'optimise'; did you mean"),
-    (["optimize", "params.toml"], "section [space] must be there to optimize, got none; backtest run takes [params]"),
-    (["run", "space.toml"], "section [params] must be there to run one candidate, got none"),
-    (["optimize", "small.toml", "--top", "0"], "top"), (["optimize", "small.toml", "--wat"], "No such option"),
-    (["optimise"], "No such command"), (["run"], "Missing argument")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimize", "none.toml"], "CONFIG must be an existing TOML file, got 'none.toml'"),
+        (["optimize", "."], "CONFIG must be an existing"),
+        (["optimize", "binary.toml"], "CONFIG must be TOML, got 'binary.toml'"),
+        (["run", "none.toml"], "CONFIG must be an existing TOML file"),
+        (["optimize", "small.toml", "--metric", "sharp"], "did you mean 'sharpe'?"),
+        (["optimize", "small.toml", "--threads", "0"], "n_threads must be a whole number >= 1, got 0"),
+        (["optimize", "small.toml", "--out", "small.toml"], "small.toml"),
+        (["run", "small.toml", "--out", "small.toml"], "small.toml"),
+        (["example", "optimise"], "example must be one of 'optimize', 'levels', 'portfolio', got 'optimise'; did you mean"),
+        (["optimize", "params.toml"], "section [space] must be there to optimize, got none; backtest run takes [params]"),
+        (["run", "space.toml"], "section [params] must be there to run one candidate, got none"),
+        (["optimize", "small.toml", "--top", "0"], "top"),
+        (["optimize", "small.toml", "--wat"], "No such option"),
+        (["optimise"], "No such command"),
+        (["run"], "Missing argument"),
+    ],
+)
 def test_bad_arguments_end_in_code_2(folder, arguments, message):
     (folder / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    (folder / "params.toml").write_text(SMALL[: SMALL.index("[space]")] + SMALL[SMALL.index("[params]"):])
-    (folder / "space.toml").write_text(SMALL[: SMALL.index("[params]")] + SMALL[SMALL.index("[costs]"):])
+    (folder / "params.toml").write_text(SMALL[: SMALL.index("[space]")] + SMALL[SMALL.index("[params]") :])
+    (folder / "space.toml").write_text(SMALL[: SMALL.index("[params]")] + SMALL[SMALL.index("[costs]") :])
     code, out = invoke(*arguments)
     assert code == 2
     assert message in out
@@ -353,12 +393,13 @@ def test_bad_input_leaves_no_traceback_in_a_process(folder):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "error: where must name parameters (fast, slow, stop_loss), got 'slwo' in 'fast < slwo'; did you mean 'slow'?"]
+        "error: where must name parameters (fast, slow, stop_loss), got 'slwo' in 'fast < slwo'; did you mean 'slow'?"
+    ]
 
 
 # -- interruption ------------------------------------------------------------------------------------------------------
 
-SLOW = '''\
+SLOW = """\
 import itertools, pathlib, time
 import backtest as bt
 from backtest import rules, search, signals
@@ -379,7 +420,7 @@ def level(bars, n):
     return bars.close / n
 
 strategy = rules.Strategy(enter_long=level() > 1, exit_long=level() < 1)
-'''
+"""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a child on Windows")
@@ -388,8 +429,14 @@ def test_ctrl_c_prints_and_saves_what_was_done_and_exits_with_130(folder):
     custom(folder, "cli_slow:strategy", "[space]\nn = { low = 100, high = 190, step = 0.01 }\n")
     with (folder / "c.toml").open("a") as file:
         file.write('window = [2000, 2148]\nmethod = "grid"\n')  # by the clock, auto would choose otherwise where nothing is idle
-    child = subprocess.Popen([sys.executable, "-m", "backtest", "optimize", "c.toml", "--out", "partial"], cwd=folder, text=True,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "backtest", "optimize", "c.toml", "--out", "partial"],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+    )
     deadline = time.monotonic() + 50
     while not (folder / "ready").exists() and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -408,6 +455,7 @@ def test_ctrl_c_prints_and_saves_what_was_done_and_exits_with_130(folder):
 def test_interruption_before_anything_was_done_exits_with_130(folder, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(bt, "optimize", interrupt)
     code, out = invoke("optimize", "small.toml")
     assert code == 130
@@ -425,10 +473,12 @@ def test_timeout_is_no_interruption(folder, monkeypatch):
 
 # -- the other commands ------------------------------------------------------------------------------------------------
 
+
 def test_run_prints_and_writes_one_candidate(folder):
     code, out = invoke("run", "small.toml", "--out", "one")
-    run = bt.run(bt.Bars.sample(), bt.strategies.sma_cross, {"fast": 5, "slow": 20, "stop_loss": None},
-    costs=bt.Costs(fee_rate=0.001))
+    run = bt.run(
+        bt.Bars.sample(), bt.strategies.sma_cross, {"fast": 5, "slow": 20, "stop_loss": None}, costs=bt.Costs(fee_rate=0.001)
+    )
     assert code == 0
     assert "fast = 5, slow = 20, stop_loss = off" in out
     assert f"{run.stats['total_return']:.2%}" in out
@@ -447,8 +497,9 @@ def test_run_without_trades(folder):
     assert "Last 0 of 0 trades" in out
 
 
-@pytest.mark.parametrize(("wish", "text"), [("python", "python (asked for by BACKTEST_BACKEND=python)\n"),
-(None, bt.backend() + "\n")])
+@pytest.mark.parametrize(
+    ("wish", "text"), [("python", "python (asked for by BACKTEST_BACKEND=python)\n"), (None, bt.backend() + "\n")]
+)
 def test_backend_says_which_kernels_run(wish, text):
     done = process("backend", env={} if wish is None else {"BACKTEST_BACKEND": wish})
     assert (done.returncode, done.stdout) == (0, text)
@@ -478,8 +529,9 @@ def test_optimize_without_a_configuration_runs_the_example(folder, monkeypatch):
     assert "bars a year: 252, daily bars, 5 bars in the median full week" in out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["optimize", "--help"], ["run", "--help"], ["backend",
-"--help"], ["example", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["optimize", "--help"], ["run", "--help"], ["backend", "--help"], ["example", "--help"]]
+)
 def test_help(arguments):
     code, out = invoke(*arguments)
     assert code == 0
@@ -493,9 +545,16 @@ def test_module_and_script_are_the_same_program():
     assert "Exit codes: 0 done, 2 bad input, 130 interrupted, 141" in done.stdout
 
 
-@pytest.mark.parametrize(("values", "width", "line"), [
-    ([1, 2, 4, 8], 4, "▁▃▆█"), ([5, 5, 5], 3, "▁▁▁"), ([0, 1, 3, 7], 4, "▁▂▄█"),
-    ([-7, -6, -4, 0], 10, "▁▂▄█"), (range(1, 1001), 1, "▁")])
+@pytest.mark.parametrize(
+    ("values", "width", "line"),
+    [
+        ([1, 2, 4, 8], 4, "▁▃▆█"),
+        ([5, 5, 5], 3, "▁▁▁"),
+        ([0, 1, 3, 7], 4, "▁▂▄█"),
+        ([-7, -6, -4, 0], 10, "▁▂▄█"),
+        (range(1, 1001), 1, "▁"),
+    ],
+)
 def test_sparkline(values, width, line):
     assert sparkline(list(values), width) == line
 

@@ -28,10 +28,17 @@ def test_fee_rate_has_no_default():
 
 
 @pytest.mark.parametrize("name", [*RATES, "maximum"])
-@pytest.mark.parametrize(("value", "message"), [
-    (-0.1, r" must be >= 0, got -0\.1"), (nan, " must be a finite number >= 0, got nan"), ("1",
-    " must be a number >= 0, got '1'"),
-    (None, " must be a number >= 0, got None"), (True, " must be a number >= 0, got True"), (-inf, " must be .*>= 0, got -inf")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (-0.1, r" must be >= 0, got -0\.1"),
+        (nan, " must be a finite number >= 0, got nan"),
+        ("1", " must be a number >= 0, got '1'"),
+        (None, " must be a number >= 0, got None"),
+        (True, " must be a number >= 0, got True"),
+        (-inf, " must be .*>= 0, got -inf"),
+    ],
+)
 def test_every_cost_is_a_number_from_zero_up(name, value, message):
     with pytest.raises(bt.InputError, match=f"^{name}{message}"):
         bt.Costs(**({"fee_rate": 0.0} | {name: value}))
@@ -44,11 +51,15 @@ def test_only_the_maximum_may_be_infinite(name):
     assert bt.Costs(fee_rate=0, maximum=inf).maximum == inf
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"slippage": 1}, r"slippage must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
-    ({"fee_rate": 1}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
-    ({"fee_rate": 5}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 5\.0"),
-    ({"minimum": 3, "maximum": 2}, r"minimum must be <= maximum \(2\), got 3\.0")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"slippage": 1}, r"slippage must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
+        ({"fee_rate": 1}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 1\.0"),
+        ({"fee_rate": 5}, r"fee_rate must be < 1 \(a fraction: 0\.05 for 5 %\), got 5\.0"),
+        ({"minimum": 3, "maximum": 2}, r"minimum must be <= maximum \(2\), got 3\.0"),
+    ],
+)
 def test_costs_that_contradict_themselves(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         bt.Costs(**({"fee_rate": 0} | arguments))
@@ -72,29 +83,50 @@ def test_costs_become_plain_floats(given):
 
 def test_execution_defaults():
     assert bt.Execution().to_dict() == {
-        "fill": "next_open", "intrabar": "pessimistic", "sides": "both", "size": 1.0, "size_type": "equity", "cash": 100_000.0,
-        "whole_units": False, "close_at_end": False, "start": None, "rf": 0.0, "periods_per_year": None, "profile": None}
+        "fill": "next_open",
+        "intrabar": "pessimistic",
+        "sides": "both",
+        "size": 1.0,
+        "size_type": "equity",
+        "cash": 100_000.0,
+        "whole_units": False,
+        "close_at_end": False,
+        "start": None,
+        "rf": 0.0,
+        "periods_per_year": None,
+        "profile": None,
+    }
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [
-    ("fill", "open", r"fill must be one of 'next_open', 'close', got 'open'; did you mean 'next_open'\?"),
-    ("fill", None, "fill must be one of 'next_open', 'close', got None"),
-    ("intrabar", "pesimistic", r"got 'pesimistic'; did you mean 'pessimistic'\?"),
-    ("sides", "Long", r"sides must be one of 'both', 'long', 'short', got 'Long'; did you mean 'long'\?"),
-    ("size_type", "units", "size_type must be one of 'equity', 'cash', got 'units'"),
-    ("profile", "vectorbot", r"profile must be one of None, 'vectorbt', 'backtesting.py', got 'vectorbot'; did you mean"),
-    ("size", 0, "size must be > 0 and <= 1, got 0"), ("size", 1.01, r"size must be > 0 and <= 1, got 1\.01"),
-    ("size", -1, "size must be > 0 and <= 1, got -1"), ("size", nan, "size must be a finite number > 0 and <= 1, got nan"),
-    ("size", "all", "size must be a number > 0 and <= 1, got 'all'"),
-    ("size", None, "size must be a number > 0 and <= 1, got None"),
-    ("cash", 0, "cash must be > 0, got 0"), ("cash", inf, "cash must be a finite number > 0, got inf"),
-    ("cash", "1", "cash must be a number > 0, got '1'"),
-    ("whole_units", 1, "whole_units must be True or False, got 1"),
-    ("close_at_end", None, "close_at_end must be True or False, got None"),
-    ("start", -1, "start must be a whole number >= 0, got -1"), ("start", 2.0, r"start must be a whole number >= 0, got 2\.0"),
-    ("start", True, "start must be a whole number >= 0, got True"), ("rf", nan, "rf must be a finite number, got nan"),
-    ("rf", "2%", "rf must be a number, got '2%'"), ("periods_per_year", 0, "periods_per_year must be > 0, got 0"),
-    ("periods_per_year", inf, "periods_per_year must be a finite number > 0, got inf")])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("fill", "open", r"fill must be one of 'next_open', 'close', got 'open'; did you mean 'next_open'\?"),
+        ("fill", None, "fill must be one of 'next_open', 'close', got None"),
+        ("intrabar", "pesimistic", r"got 'pesimistic'; did you mean 'pessimistic'\?"),
+        ("sides", "Long", r"sides must be one of 'both', 'long', 'short', got 'Long'; did you mean 'long'\?"),
+        ("size_type", "units", "size_type must be one of 'equity', 'cash', got 'units'"),
+        ("profile", "vectorbot", r"profile must be one of None, 'vectorbt', 'backtesting.py', got 'vectorbot'; did you mean"),
+        ("size", 0, "size must be > 0 and <= 1, got 0"),
+        ("size", 1.01, r"size must be > 0 and <= 1, got 1\.01"),
+        ("size", -1, "size must be > 0 and <= 1, got -1"),
+        ("size", nan, "size must be a finite number > 0 and <= 1, got nan"),
+        ("size", "all", "size must be a number > 0 and <= 1, got 'all'"),
+        ("size", None, "size must be a number > 0 and <= 1, got None"),
+        ("cash", 0, "cash must be > 0, got 0"),
+        ("cash", inf, "cash must be a finite number > 0, got inf"),
+        ("cash", "1", "cash must be a number > 0, got '1'"),
+        ("whole_units", 1, "whole_units must be True or False, got 1"),
+        ("close_at_end", None, "close_at_end must be True or False, got None"),
+        ("start", -1, "start must be a whole number >= 0, got -1"),
+        ("start", 2.0, r"start must be a whole number >= 0, got 2\.0"),
+        ("start", True, "start must be a whole number >= 0, got True"),
+        ("rf", nan, "rf must be a finite number, got nan"),
+        ("rf", "2%", "rf must be a number, got '2%'"),
+        ("periods_per_year", 0, "periods_per_year must be > 0, got 0"),
+        ("periods_per_year", inf, "periods_per_year must be a finite number > 0, got inf"),
+    ],
+)
 def test_execution_refuses(name, value, message):
     with pytest.raises(bt.InputError, match=message):
         bt.Execution(**{name: value})

@@ -22,8 +22,21 @@ door = importlib.import_module("backtest.search.direct")  # the package's attrib
 
 # scipy as built for other processors may fuse multiply and add, and then visits other points.
 same_bits_as_scipy = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="scipy's bits are x86-64's")
-KINDS = ("quadratic", "absolute", "many minima", "steps", "plateaus", "symmetric", "infinite", "minus infinite", "constant",
-         "no value", "nearly equal", "scattered", "scattered infinities")
+KINDS = (
+    "quadratic",
+    "absolute",
+    "many minima",
+    "steps",
+    "plateaus",
+    "symmetric",
+    "infinite",
+    "minus infinite",
+    "constant",
+    "no value",
+    "nearly equal",
+    "scattered",
+    "scattered infinities",
+)
 N_PROBLEMS = 2600
 
 
@@ -40,10 +53,15 @@ class Problem:
         self.kind = KINDS[seed % len(KINDS)]
         self.bounds = [(float(a), float(a + w)) for a, w in zip(self.low, self.width, strict=True)]
         self.options = {
-            "eps": pick(1e-4, 0.0, 1e-2, 0.5), "maxfun": pick(1, 5, *rng.integers(1, 600, 6).tolist()),
-            "maxiter": pick(1, 2, 3, 5, 20, 1000), "locally_biased": pick(True, False), "vol_tol": pick(1e-16, 0.0, 1e-3, 1e-6),
-            "len_tol": pick(1e-6, 0.0, 1e-2, 1e-4), "f_min": pick(-math.inf, -math.inf, 0.0, -1.0),
-            "f_min_rtol": pick(1e-4, 0.0, 0.1)}
+            "eps": pick(1e-4, 0.0, 1e-2, 0.5),
+            "maxfun": pick(1, 5, *rng.integers(1, 600, 6).tolist()),
+            "maxiter": pick(1, 2, 3, 5, 20, 1000),
+            "locally_biased": pick(True, False),
+            "vol_tol": pick(1e-16, 0.0, 1e-3, 1e-6),
+            "len_tol": pick(1e-6, 0.0, 1e-2, 1e-4),
+            "f_min": pick(-math.inf, -math.inf, 0.0, -1.0),
+            "f_min_rtol": pick(1e-4, 0.0, 0.1),
+        }
 
     def __call__(self, batch):
         total, ripple, spread = np.zeros(len(batch)), np.zeros(len(batch)), np.zeros(len(batch))
@@ -56,13 +74,21 @@ class Problem:
             ripple = ripple + phase * (1 - phase)
             spread = spread + (u * 1237 - np.floor(u * 1237))
         scattered = np.floor((spread - np.floor(spread)) * 5)
-        return {"quadratic": total, "absolute": np.abs(total - 0.2) - 1, "many minima": total + ripple - 1,
-                "steps": np.floor(total * 20), "plateaus": np.floor(total * 3), "symmetric": np.round(total, 3),
-                "infinite": np.where(total > 0.4, math.inf, total), "minus infinite": np.where(total < 0.001, -math.inf, total),
-                "constant": total * 0 + 1, "no value": total * 0 + math.inf,
-                "nearly equal": np.floor(total * 2) + 4e-14 * scattered, "scattered": scattered,
-                "scattered infinities": np.select([scattered == 0, scattered == 4], [-math.inf, math.inf], scattered),
-                }[self.kind]
+        return {
+            "quadratic": total,
+            "absolute": np.abs(total - 0.2) - 1,
+            "many minima": total + ripple - 1,
+            "steps": np.floor(total * 20),
+            "plateaus": np.floor(total * 3),
+            "symmetric": np.round(total, 3),
+            "infinite": np.where(total > 0.4, math.inf, total),
+            "minus infinite": np.where(total < 0.001, -math.inf, total),
+            "constant": total * 0 + 1,
+            "no value": total * 0 + math.inf,
+            "nearly equal": np.floor(total * 2) + 4e-14 * scattered,
+            "scattered": scattered,
+            "scattered infinities": np.select([scattered == 0, scattered == 4], [-math.inf, math.inf], scattered),
+        }[self.kind]
 
 
 class Recorder:
@@ -95,12 +121,17 @@ def scipys(seed):
 def assert_same_run(got, ours, reference, theirs, what):
     where = f"{what} (scipy {scipy.__version__}; the rules were checked with scipy 1.14 to 1.17)"
     if reference.status < 0:  # its buffers overflowed: we pass that point and go on
-        assert ours.points[:len(theirs.points)] == theirs.points, where
+        assert ours.points[: len(theirs.points)] == theirs.points, where
         assert got.status > 0, where
         return
     assert ours.points == theirs.points, where
     assert (got.fun, got.nfev, got.nit, got.status, got.success) == (
-        reference.fun, reference.nfev, reference.nit, reference.status, reference.success), where
+        reference.fun,
+        reference.nfev,
+        reference.nit,
+        reference.status,
+        reference.success,
+    ), where
     assert got.x_scipy.tobytes() == np.asarray(reference.x).tobytes(), where
 
 
@@ -151,6 +182,7 @@ def test_every_budget_stops_where_scipy_stops(backend):
 @same_bits_as_scipy
 def test_follows_scipy_below_the_smallest_float(backend):
     """The minimum at the centre, no tolerance: sides of 3 ** -700, all sizes zero."""
+
     def at_centre(batch):
         return np.abs(batch[:, 0] - 0.5) - 1.0
 
@@ -176,6 +208,7 @@ def test_goes_on_where_scipy_runs_out_of_room(backend):
 
 
 # ---- strict selection ---------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.peers
 @same_bits_as_scipy
@@ -207,6 +240,7 @@ def test_strict_visits_nlopts_points(backend):
 
 # ---- the door -----------------------------------------------------------------------------------------------------------
 
+
 def test_growing_arrays_changes_nothing(backend, monkeypatch):
     options = {"maxfun": 4000, "vol_tol": 0.0, "len_tol": 0.0}
     for locally_biased in (True, False):
@@ -223,7 +257,7 @@ def test_cutting_the_batch_changes_nothing(backend):
     problem = Problem(2)
 
     def in_pieces(size):
-        return lambda batch: np.concatenate([problem(batch[at:at + size]) for at in range(0, len(batch), size)])
+        return lambda batch: np.concatenate([problem(batch[at : at + size]) for at in range(0, len(batch), size)])
 
     whole = run(problem, problem.bounds, maxfun=300)
     for size in (1, 2, 7):
@@ -253,29 +287,38 @@ def test_batches_are_the_callees_to_keep_and_to_spoil(backend):
 def test_bounds_come_in_several_forms_and_stay_as_they_are(backend):
     pairs = np.array([[-1.0, 1.0], [0.0, 2.0]])
     pairs.flags.writeable = False
-    forms = [[(-1, 1), (0, 2)], ((-1.0, 1.0), (0.0, 2.0)), pairs, scipy.optimize.Bounds([-1, 0], [1, 2]),
-             iter([(-1, 1), (0, 2)])]
+    forms = [[(-1, 1), (0, 2)], ((-1.0, 1.0), (0.0, 2.0)), pairs, scipy.optimize.Bounds([-1, 0], [1, 2]), iter([(-1, 1), (0, 2)])]
     assert len({search.direct(sphere, form, maxfun=100).x.tobytes() for form in forms}) == 1
     assert search.direct(sphere, scipy.optimize.Bounds(-1, 1), maxfun=50).x.shape == (1,)
 
 
-@pytest.mark.parametrize("scores", [lambda x: sphere(x).astype(np.float32), lambda x: sphere(x).tolist(),
-                                    lambda x: np.round(sphere(x)).astype(int), lambda x: np.repeat(sphere(x), 2)[::2]])
+@pytest.mark.parametrize(
+    "scores",
+    [
+        lambda x: sphere(x).astype(np.float32),
+        lambda x: sphere(x).tolist(),
+        lambda x: np.round(sphere(x)).astype(int),
+        lambda x: np.repeat(sphere(x), 2)[::2],
+    ],
+)
 def test_scores_may_be_any_real_vector(backend, scores):
     assert search.direct(scores, [(-1, 1)] * 2, maxfun=100).nfev > 60
 
 
-@pytest.mark.parametrize(("scores", "message"), [
-    (lambda batch: None, "evaluate must return numbers, got NoneType of dtype object"),
-    (lambda batch: 1.0, r"evaluate must return scores of shape \(5,\), got shape \(\)"),
-    (lambda batch: batch, r"evaluate must return scores of shape \(5,\), got shape \(5, 2\)"),
-    (lambda batch: sphere(batch)[:, None], r"got shape \(5, 1\)"),
-    (lambda batch: sphere(batch)[:-1], r"got shape \(4,\)"),
-    (lambda batch: sphere(batch) + 0j, "dtype complex128"),
-    (lambda batch: sphere(batch) > 0, "dtype bool"),
-    (lambda batch: ["a"] * len(batch), "evaluate must return numbers, got list of dtype <U1"),
-    (lambda batch: [[1], [1, 2]], "evaluate must return 5 numbers, got list"),
-])
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (lambda batch: None, "evaluate must return numbers, got NoneType of dtype object"),
+        (lambda batch: 1.0, r"evaluate must return scores of shape \(5,\), got shape \(\)"),
+        (lambda batch: batch, r"evaluate must return scores of shape \(5,\), got shape \(5, 2\)"),
+        (lambda batch: sphere(batch)[:, None], r"got shape \(5, 1\)"),
+        (lambda batch: sphere(batch)[:-1], r"got shape \(4,\)"),
+        (lambda batch: sphere(batch) + 0j, "dtype complex128"),
+        (lambda batch: sphere(batch) > 0, "dtype bool"),
+        (lambda batch: ["a"] * len(batch), "evaluate must return numbers, got list of dtype <U1"),
+        (lambda batch: [[1], [1, 2]], "evaluate must return 5 numbers, got list"),
+    ],
+)
 def test_other_scores_are_refused(backend, scores, message):
     with pytest.raises(ObjectiveError, match=message):
         search.direct(scores, [(-1, 1)] * 2)
@@ -315,7 +358,7 @@ def test_callback_sees_the_best_so_far_and_may_stop(backend):
     got, ours = run(sphere, [(-1, 1)] * 2, maxfun=200, callback=seen.append)
     assert [each.nit for each in seen] == list(range(1, got.nit + 1))
     assert [each.nfev for each in seen] == np.cumsum(ours.batches).tolist()
-    assert [each.fun for each in seen] == [min(ours.scores[:each.nfev]) for each in seen]
+    assert [each.fun for each in seen] == [min(ours.scores[: each.nfev]) for each in seen]
     assert all(sphere(each.x[None])[0] == each.fun for each in seen)
 
     def stop(best):
@@ -328,35 +371,51 @@ def test_callback_sees_the_best_so_far_and_may_stop(backend):
 
 
 def test_messages_name_the_limit(backend):
-    cases = [({"maxfun": 30}, 1, "more than maxfun=30 evaluations done"), ({"maxiter": 5}, 2, "maxiter=5 iterations done"),
-             ({"f_min": 0.0, "f_min_rtol": 0.01}, 3, "fun is within f_min_rtol=0.01 of f_min"),
-             ({"vol_tol": 0.01}, 4, "the volume of the best rectangle is below vol_tol=0.01"),
-             ({"len_tol": 0.1}, 5, "the size of the best rectangle is below len_tol=0.1")]
+    cases = [
+        ({"maxfun": 30}, 1, "more than maxfun=30 evaluations done"),
+        ({"maxiter": 5}, 2, "maxiter=5 iterations done"),
+        ({"f_min": 0.0, "f_min_rtol": 0.01}, 3, "fun is within f_min_rtol=0.01 of f_min"),
+        ({"vol_tol": 0.01}, 4, "the volume of the best rectangle is below vol_tol=0.01"),
+        ({"len_tol": 0.1}, 5, "the size of the best rectangle is below len_tol=0.1"),
+    ]
     for options, status, message in cases:
         got = search.direct(sphere, [(-1, 1)] * 2, **options)
         assert (got.status, got.message, got.success) == (status, message, status in (3, 4, 5))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"maxfun": 0}, "maxfun must be a whole number >= 1"), ({"maxfun": 10.0}, "maxfun must be a whole number"),
-    ({"maxiter": 0}, "maxiter must be a whole number >= 1"), ({"eps": -1e-4}, "eps must be >= 0, got -0.0001"),
-    ({"eps": math.nan}, "eps must be a finite number"), ({"vol_tol": 2}, "vol_tol must be >= 0 and <= 1, got 2"),
-    ({"len_tol": -1}, "len_tol must be >= 0"), ({"f_min_rtol": 1.5}, "f_min_rtol must be"),
-    ({"f_min": math.inf}, "f_min must be < inf, got inf"), ({"f_min": math.nan}, "f_min must be"),
-    ({"locally_biased": 1}, "locally_biased must be True or False, got 1"),
-    ({"selection": "stric"}, "selection must be one of 'relaxed', 'strict', got 'stric'; did you mean 'strict'"),
-    ({"nan": "ignore"}, "nan must be one of 'raise', 'inf'"), ({"callback": 3}, "callback must be callable or None, got 3"),
-    ({"bounds": []}, "bounds must "), ({"bounds": [(1, 0)]}, r"bounds must have low < high, got \(1.0, 0.0\) \(row 0\)"),
-    ({"bounds": [(0, 1), (2, 2)]}, r"got \(2.0, 2.0\) \(row 1\)"),
-    ({"bounds": [(0, math.inf)]}, r"bounds must be finite, got inf \(row 0, column 1\)"),
-    ({"bounds": [(0, math.nan)]}, "bounds must be finite, got nan"), ({"bounds": [(None, 1)]}, "bounds must be finite, got nan"),
-    ({"bounds": [(-1e308, 1e308)]}, "bounds must have a finite width"), ({"bounds": [(0, 1, 2)]}, "bounds must have shape"),
-    ({"bounds": 3}, "bounds must be a list, got 3"), ({"bounds": [("a", "b")]}, "bounds must hold numbers"),
-    ({"bounds": scipy.optimize.Bounds([0, 0], [1, -1])}, r"low < high, got \(0.0, -1.0\) \(row 1\)"),
-    ({"bounds": scipy.optimize.Bounds([0], [math.inf])}, "bounds.ub must be finite"),
-    ({"bounds": types.SimpleNamespace(lb=[0, 0], ub=[1])}, "as many lower as upper bounds, got 2 and 1"),
-    ({"evaluate": 3}, "evaluate must be callable"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"maxfun": 0}, "maxfun must be a whole number >= 1"),
+        ({"maxfun": 10.0}, "maxfun must be a whole number"),
+        ({"maxiter": 0}, "maxiter must be a whole number >= 1"),
+        ({"eps": -1e-4}, "eps must be >= 0, got -0.0001"),
+        ({"eps": math.nan}, "eps must be a finite number"),
+        ({"vol_tol": 2}, "vol_tol must be >= 0 and <= 1, got 2"),
+        ({"len_tol": -1}, "len_tol must be >= 0"),
+        ({"f_min_rtol": 1.5}, "f_min_rtol must be"),
+        ({"f_min": math.inf}, "f_min must be < inf, got inf"),
+        ({"f_min": math.nan}, "f_min must be"),
+        ({"locally_biased": 1}, "locally_biased must be True or False, got 1"),
+        ({"selection": "stric"}, "selection must be one of 'relaxed', 'strict', got 'stric'; did you mean 'strict'"),
+        ({"nan": "ignore"}, "nan must be one of 'raise', 'inf'"),
+        ({"callback": 3}, "callback must be callable or None, got 3"),
+        ({"bounds": []}, "bounds must "),
+        ({"bounds": [(1, 0)]}, r"bounds must have low < high, got \(1.0, 0.0\) \(row 0\)"),
+        ({"bounds": [(0, 1), (2, 2)]}, r"got \(2.0, 2.0\) \(row 1\)"),
+        ({"bounds": [(0, math.inf)]}, r"bounds must be finite, got inf \(row 0, column 1\)"),
+        ({"bounds": [(0, math.nan)]}, "bounds must be finite, got nan"),
+        ({"bounds": [(None, 1)]}, "bounds must be finite, got nan"),
+        ({"bounds": [(-1e308, 1e308)]}, "bounds must have a finite width"),
+        ({"bounds": [(0, 1, 2)]}, "bounds must have shape"),
+        ({"bounds": 3}, "bounds must be a list, got 3"),
+        ({"bounds": [("a", "b")]}, "bounds must hold numbers"),
+        ({"bounds": scipy.optimize.Bounds([0, 0], [1, -1])}, r"low < high, got \(0.0, -1.0\) \(row 1\)"),
+        ({"bounds": scipy.optimize.Bounds([0], [math.inf])}, "bounds.ub must be finite"),
+        ({"bounds": types.SimpleNamespace(lb=[0, 0], ub=[1])}, "as many lower as upper bounds, got 2 and 1"),
+        ({"evaluate": 3}, "evaluate must be callable"),
+    ],
+)
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(InputError, match=message):
         search.direct(**{"evaluate": sphere, "bounds": [(0, 1)], **arguments})

@@ -106,8 +106,9 @@ def test_a_foreign_kernel_runs_the_whole_loop(foreign, locally_biased, tight):
         width = high - low
         x = np.empty(n)
         status, fun, nfev, n_moves = foreign.solve(low / width, width, budget, 1000, locally_biased, tight, x)
-        got = search.direct(sphere, list(zip(low, high, strict=True)), maxfun=budget, locally_biased=locally_biased,
-                            vol_tol=0.0, len_tol=0.0)
+        got = search.direct(
+            sphere, list(zip(low, high, strict=True)), maxfun=budget, locally_biased=locally_biased, vol_tol=0.0, len_tol=0.0
+        )
         assert (status, fun, nfev, x.tobytes()) == (got.status, got.fun, got.nfev, got.x.tobytes())
         if not tight and locally_biased:
             assert n_moves == 0

@@ -66,8 +66,11 @@ def test_twins_have_the_same_face():
     for ours, twins in ((kernel.State, pure.State), (kernel.State.bind, pure.State.bind)):
         assert inspect.getdoc(ours) == inspect.getdoc(twins)
     assert kernel.NAN == pure.NAN
-    names = [name for name, each in vars(pure).items()
-             if inspect.isfunction(each) and each.__module__ == pure.__name__ and not name.startswith("_")]
+    names = [
+        name
+        for name, each in vars(pure).items()
+        if inspect.isfunction(each) and each.__module__ == pure.__name__ and not name.startswith("_")
+    ]
     assert names == ["start", "select", "fits", "sample", "update"]
     for name in names:
         ours, twins = getattr(kernel, name), getattr(pure, name)
@@ -75,8 +78,13 @@ def test_twins_have_the_same_face():
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(twins).parameters)
 
 
-@given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 10), locally_biased=st.booleans(), strict=st.booleans(),
-       pool=st.lists(st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-14, 0.5, -2.0, 3e-300, 1e300, math.inf, -math.inf]), min_size=1))
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.integers(1, 10),
+    locally_biased=st.booleans(),
+    strict=st.booleans(),
+    pool=st.lists(st.sampled_from([0.0, -0.0, 1.0, 1.0 + 1e-14, 0.5, -2.0, 3e-300, 1e300, math.inf, -math.inf]), min_size=1),
+)
 def test_twins_agree_on_any_scores(seed, n, locally_biased, strict, pool):
     lockstep(compiled(), pure, n, noise(seed, pool), locally_biased=locally_biased, strict=strict)
 
@@ -87,17 +95,20 @@ def test_twins_agree_on_a_surface(n, locally_biased):
     lockstep(compiled(), pure, n, sphere, locally_biased=locally_biased, n_iterations=40)
 
 
-@pytest.mark.parametrize(("sign", "flipped"), [
-    ("centre[parent, param] - step", "centre[parent, param] + step"),
-    ("return not score - low * size", "return not score + low * size"),
-    ("state.fun - state.eps * abs", "state.fun + state.eps * abs"),
-    ("state.early -= 1", "state.early += 1"),
-    ("if slope > high:", "if slope < high:"),
-    ("minus if minus < plus else plus", "minus if minus > plus else plus"),
-    ("score < state.least[place - 1]", "score <= state.least[place - 1]"),
-    ("state.rank[two] < state.rank[one]", "state.rank[two] > state.rank[one]"),
-    ("(n_params - cut) + cut / 9.0", "(n_params - cut) - cut / 9.0"),
-])
+@pytest.mark.parametrize(
+    ("sign", "flipped"),
+    [
+        ("centre[parent, param] - step", "centre[parent, param] + step"),
+        ("return not score - low * size", "return not score + low * size"),
+        ("state.fun - state.eps * abs", "state.fun + state.eps * abs"),
+        ("state.early -= 1", "state.early += 1"),
+        ("if slope > high:", "if slope < high:"),
+        ("minus if minus < plus else plus", "minus if minus > plus else plus"),
+        ("score < state.least[place - 1]", "score <= state.least[place - 1]"),
+        ("state.rank[two] < state.rank[one]", "state.rank[two] > state.rank[one]"),
+        ("(n_params - cut) + cut / 9.0", "(n_params - cut) - cut / 9.0"),
+    ],
+)
 def test_a_flipped_sign_breaks_the_agreement(sign, flipped):
     source = Path(pure.__file__).read_text()
     assert source.count(sign) == 1
@@ -117,8 +128,10 @@ def test_a_flipped_sign_breaks_the_agreement(sign, flipped):
 
 # ---- by slower means ----------------------------------------------------------------------------------------------------
 
+
 def on_hull(scores, sizes):
     """In exact arithmetic, largest first: does some K > 0 make score - K * size least here?"""
+
     def slopes(j, others):
         return [(scores[i] - scores[j]) / (sizes[i] - sizes[j]) for i in others]
 
@@ -153,6 +166,7 @@ def test_strict_chooses_the_lower_hull_and_relaxed_more(backend, locally_biased)
 
 def test_a_class_is_scipys_sorted_list():
     """Rule by rule on a plain list: behind equals, plus first unless minus is better, and the pair before an equal front."""
+
     def insert(members, rect, scores):
         at = next((i for i, other in enumerate(members) if scores[rect] < scores[other]), len(members))
         members.insert(at, rect)
@@ -164,7 +178,7 @@ def test_a_class_is_scipys_sorted_list():
         scores, members, waiting = arrays["value"], [], -1
         for plus in range(1, 60, 2):
             minus = plus + 1
-            scores[plus:plus + 2] = rng.integers(0, 3, 2)
+            scores[plus : plus + 2] = rng.integers(0, 3, 2)
             front = members[0] if members else None
             pure._insert_pair(state, 0, plus, minus)
             if front is not None and scores[plus] < scores[front] and scores[minus] == scores[front]:

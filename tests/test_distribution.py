@@ -75,8 +75,15 @@ def test_histogram():
 def test_a_search_tells_how_its_metric_is_distributed(method):
     bars = bt.Bars.sample("GOOG")
     space = bt.Space({"fast": range(5, 25), "slow": range(20, 90, 5)}, where="fast < slow")
-    found = bt.optimize(bars, bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method=method, keep=3,
-                        **({"n_trials": 60} if method == "evolution" else {}))
+    found = bt.optimize(
+        bars,
+        bt.strategies.sma_cross,
+        space,
+        costs=bt.Costs(fee_rate=0.001),
+        method=method,
+        keep=3,
+        **({"n_trials": 60} if method == "evolution" else {}),
+    )
     summary = found.summary
     assert summary["n"] == found.n_evaluated == len(found.distribution)
     assert summary["max"] == found.best_value

@@ -37,40 +37,63 @@ def square(batch):
 
 
 @pytest.mark.parametrize("large", [LARGE, -LARGE, 10**5000], ids=["1e400", "-1e400", "1e5000"])
-@pytest.mark.parametrize("call", [
-    lambda n: bt.Costs(fee_rate=n), lambda n: bt.Costs(fee_rate=0.0, maximum=n), lambda n: bt.Execution(cash=n),
-    lambda n: bt.Execution(size=n), lambda n: bt.Execution(start=n), lambda n: bt.Execution(periods_per_year=n),
-    lambda n: lines.close > n, lambda n: lines.close + n, lambda n: n * lines.close,
-    lambda n: lines.sma(lines.close, n),
-    lambda n: lines.previous(lines.close, n), lambda n: lines.bollinger(lines.close, 20, n), lambda n: bt.param("a", n),
-    lambda n: rules.Strategy(enter_long=lines.close > 1, stop_loss=n),
-    lambda n: rules.Strategy(enter_long=lines.close > 1, max_bars=n),
-    lambda n: rules.PackedSignals(np.ones(1, np.uint64), n), lambda n: rules.crosses_above(lines.close, n),
-    lambda n: bt.Bars(**PRICES | {"close": [n] * 60}), lambda n: bt.Bars(**PRICES, volume=[n] * 60),
-    lambda n: bt.run(BARS, SMA, {"fast": n, "slow": 20}, costs=COSTS),
-    lambda n: bt.run(BARS, SMA, {"fast": 5, "slow": 20, "max_bars": n}, costs=COSTS),
-    lambda n: bt.evaluate(BARS, SMA, {"fast": [5], "slow": [20], "stop_loss": [n]}, costs=COSTS),
-    lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, keep=n),
-    lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, timeout=n),
-    lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, seed=n),
-    lambda n: bt.Space({"a": n}), lambda n: bt.Space({"a": [1, n]}),
-    lambda n: bt.Space({"a": {"low": 0, "high": n, "step": 1}}),
-    lambda n: bt.Space({"a": {"low": 0.0, "high": n}}), lambda n: bt.Space({"a": range(5)}).encode({"a": n}),
-    lambda n: levels(close=[n]), lambda n: levels(fee_rate=n), lambda n: levels(fill_margin=n),
-    lambda n: levels().profit([[0.0, n]]),
-    lambda n: levels().optimize(bounds=((0.0, n), (-0.1, 0.1))), lambda n: levels().optimize(maxfun=n),
-    lambda n: levels().prices([0.0, 0.0], reference=100.0, tick=n), lambda n: levels().prices([0.0, 0.0], reference=n),
-    lambda n: book(close=[[n, 1.0]] * 60), lambda n: book(start_value=n), lambda n: book(weights=[[n, 0.0]] * 60),
-    lambda n: book(rf=n),
-    lambda n: bt.track_trades({"fill_bar": [0], "units": [n], "price": [1.0]}, close=[1.0, 2.0]),
-    lambda n: bt.track_trades({"fill_bar": [n], "units": [1.0], "price": [1.0]}, close=[1.0, 2.0]),
-    lambda n: bt.track_trades({"fill_bar": [0], "units": [1.0], "price": [1.0]}, close=[1.0, n]),
-    lambda n: bt.search.direct(square, [(0.0, n)]), lambda n: bt.search.direct(square, [(0.0, 1.0)], eps=n),
-    lambda n: bt.search.evolution(square, [(0.0, n)]), lambda n: bt.search.evolution(square, [(0.0, 1.0)], maxfun=n),
-    lambda n: bt.Study({"a": [1]}, lambda params, trial: 1.0, seed=n),
-    lambda n: bt.Study({"a": [1]}, lambda params, trial: 1.0).run(timeout=n),
-    lambda n: windows.simple_forecasts(BARS, n),
-])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n: bt.Costs(fee_rate=n),
+        lambda n: bt.Costs(fee_rate=0.0, maximum=n),
+        lambda n: bt.Execution(cash=n),
+        lambda n: bt.Execution(size=n),
+        lambda n: bt.Execution(start=n),
+        lambda n: bt.Execution(periods_per_year=n),
+        lambda n: lines.close > n,
+        lambda n: lines.close + n,
+        lambda n: n * lines.close,
+        lambda n: lines.sma(lines.close, n),
+        lambda n: lines.previous(lines.close, n),
+        lambda n: lines.bollinger(lines.close, 20, n),
+        lambda n: bt.param("a", n),
+        lambda n: rules.Strategy(enter_long=lines.close > 1, stop_loss=n),
+        lambda n: rules.Strategy(enter_long=lines.close > 1, max_bars=n),
+        lambda n: rules.PackedSignals(np.ones(1, np.uint64), n),
+        lambda n: rules.crosses_above(lines.close, n),
+        lambda n: bt.Bars(**PRICES | {"close": [n] * 60}),
+        lambda n: bt.Bars(**PRICES, volume=[n] * 60),
+        lambda n: bt.run(BARS, SMA, {"fast": n, "slow": 20}, costs=COSTS),
+        lambda n: bt.run(BARS, SMA, {"fast": 5, "slow": 20, "max_bars": n}, costs=COSTS),
+        lambda n: bt.evaluate(BARS, SMA, {"fast": [5], "slow": [20], "stop_loss": [n]}, costs=COSTS),
+        lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, keep=n),
+        lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, timeout=n),
+        lambda n: bt.optimize(BARS, SMA, {"fast": [5], "slow": [20]}, costs=COSTS, seed=n),
+        lambda n: bt.Space({"a": n}),
+        lambda n: bt.Space({"a": [1, n]}),
+        lambda n: bt.Space({"a": {"low": 0, "high": n, "step": 1}}),
+        lambda n: bt.Space({"a": {"low": 0.0, "high": n}}),
+        lambda n: bt.Space({"a": range(5)}).encode({"a": n}),
+        lambda n: levels(close=[n]),
+        lambda n: levels(fee_rate=n),
+        lambda n: levels(fill_margin=n),
+        lambda n: levels().profit([[0.0, n]]),
+        lambda n: levels().optimize(bounds=((0.0, n), (-0.1, 0.1))),
+        lambda n: levels().optimize(maxfun=n),
+        lambda n: levels().prices([0.0, 0.0], reference=100.0, tick=n),
+        lambda n: levels().prices([0.0, 0.0], reference=n),
+        lambda n: book(close=[[n, 1.0]] * 60),
+        lambda n: book(start_value=n),
+        lambda n: book(weights=[[n, 0.0]] * 60),
+        lambda n: book(rf=n),
+        lambda n: bt.track_trades({"fill_bar": [0], "units": [n], "price": [1.0]}, close=[1.0, 2.0]),
+        lambda n: bt.track_trades({"fill_bar": [n], "units": [1.0], "price": [1.0]}, close=[1.0, 2.0]),
+        lambda n: bt.track_trades({"fill_bar": [0], "units": [1.0], "price": [1.0]}, close=[1.0, n]),
+        lambda n: bt.search.direct(square, [(0.0, n)]),
+        lambda n: bt.search.direct(square, [(0.0, 1.0)], eps=n),
+        lambda n: bt.search.evolution(square, [(0.0, n)]),
+        lambda n: bt.search.evolution(square, [(0.0, 1.0)], maxfun=n),
+        lambda n: bt.Study({"a": [1]}, lambda params, trial: 1.0, seed=n),
+        lambda n: bt.Study({"a": [1]}, lambda params, trial: 1.0).run(timeout=n),
+        lambda n: windows.simple_forecasts(BARS, n),
+    ],
+)
 def test_a_number_beyond_float_is_refused_by_name(call, large):
     with pytest.raises(bt.InputError, match=r"about 2\*\*(1328|16609)|must") as caught:
         call(large)
@@ -84,7 +107,8 @@ def test_max_bars_beyond_every_bar_is_refused(backend, large):
     with pytest.raises(bt.InputError, match="max_bars"):
         bt.run(BARS, rules.Strategy(enter_long=lines.close > 1, max_bars=bt.param("a") * 1e300), {"a": 1e300}, costs=COSTS)
     assert len(bt.run(BARS, SMA, {"fast": 2, "slow": 5, "max_bars": 2.0**53}, costs=COSTS).trades) == len(
-        bt.run(BARS, SMA, {"fast": 2, "slow": 5}, costs=COSTS).trades)
+        bt.run(BARS, SMA, {"fast": 2, "slow": 5}, costs=COSTS).trades
+    )
 
 
 def test_windows_that_talib_refuses_are_refused_by_name():
@@ -149,8 +173,12 @@ def test_prices_at_the_bounds_have_finite_metrics(backend):
     """From the smallest price to the largest within a bar: powers of such returns are what the bounds are for."""
     close = np.resize([1e-30, 1e30], 60)
     bars = bt.Bars(open=close, high=close, low=close, close=close, index=BARS.index)
-    run = bt.run(bars, rules.from_arrays(np.arange(60) == 1, np.arange(60) == 3), costs=COSTS,
-                 execution=bt.Execution(fill="close", cash=1.0))
+    run = bt.run(
+        bars,
+        rules.from_arrays(np.arange(60) == 1, np.arange(60) == 3),
+        costs=COSTS,
+        execution=bt.Execution(fill="close", cash=1.0),
+    )
     assert run.stats["total_return"] == pytest.approx(0.0)
     assert run.stats["max_drawdown"] == pytest.approx(-1.0)
     assert np.isfinite(run.stats[["volatility", "skew", "kurtosis", "sharpe"]]).all()
@@ -222,11 +250,20 @@ def test_a_value_nested_without_an_end_is_no_attribute():
 # --- operators -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("use", [
-    lambda: lines.close == 5, lambda: 5 == lines.close, lambda: lines.close == lines.open,  # noqa: SIM300
-    lambda: lines.close != 5.0,
-    lambda: bt.param("a") == 5, lambda: lines.close == np.ones(3), lambda: lines.close == pd.Series([1.0]),
-    lambda: (lines.close > 1) == True, lambda: (lines.close > 1) == (lines.open > 1)])  # noqa: E712 - what people write
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: lines.close == 5,
+        lambda: 5 == lines.close,  # noqa: SIM300
+        lambda: lines.close == lines.open,
+        lambda: lines.close != 5.0,
+        lambda: bt.param("a") == 5,
+        lambda: lines.close == np.ones(3),
+        lambda: lines.close == pd.Series([1.0]),
+        lambda: (lines.close > 1) == True,  # noqa: E712 - what people write
+        lambda: (lines.close > 1) == (lines.open > 1),
+    ],
+)
 def test_lines_have_no_equality(use):
     with pytest.raises(bt.InputError, match=r"have no [!=]=, got .*; where two lines are equal is \(a >= b\) & \(a <= b\)"):
         use()
@@ -244,24 +281,44 @@ def test_nodes_may_be_kept_in_containers():
         bt.Execution(profile="vectorbt", size=bt.param("size"))
 
 
-@pytest.mark.parametrize("use", [
-    lambda: lines.close > 5 & lines.open, lambda: lines.close & lines.open, lambda: ~lines.close, lambda: True | lines.close,
-    lambda: bt.param("a") | (lines.close > 1)])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: lines.close > 5 & lines.open,
+        lambda: lines.close & lines.open,
+        lambda: ~lines.close,
+        lambda: True | lines.close,
+        lambda: bt.param("a") | (lines.close > 1),
+    ],
+)
 def test_lines_are_no_conditions(use):
     with pytest.raises(bt.InputError, match=r"both sides of & must be conditions.*put each comparison into parentheses"):
         use()
 
 
-@pytest.mark.parametrize("use", [
-    lambda: (lines.close > 5) > 3, lambda: (lines.close > 5) <= lines.open, lambda: 3 < (lines.close > 5),  # noqa: SIM300
-    lambda: rules.crosses_above(lines.close, 3) >= 1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: (lines.close > 5) > 3,
+        lambda: (lines.close > 5) <= lines.open,
+        lambda: 3 < (lines.close > 5),  # noqa: SIM300
+        lambda: rules.crosses_above(lines.close, 3) >= 1,
+    ],
+)
 def test_conditions_are_no_values(use):
     with pytest.raises(bt.InputError, match=r"must stand between lines and numbers, got the condition .*\(a < b\) & \(b < c\)"):
         use()
 
 
-@pytest.mark.parametrize("use", [lambda: 90 < lines.close < 110, lambda: lines.low < lines.close < lines.high,
-                                 lambda: bool(lines.close > 1), lambda: lines.close > 1 and lines.open > 1])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: 90 < lines.close < 110,
+        lambda: lines.low < lines.close < lines.high,
+        lambda: bool(lines.close > 1),
+        lambda: lines.close > 1 and lines.open > 1,
+    ],
+)
 def test_a_chain_of_comparisons_says_what_to_write(use):
     with pytest.raises(bt.InputError, match=r"has no truth value before bars are known.*a < b < c is \(a < b\) & \(b < c\)"):
         use()
@@ -269,8 +326,13 @@ def test_a_chain_of_comparisons_says_what_to_write(use):
 
 @pytest.mark.parametrize("other", [pd.Series([1.0, 2.0]), np.ones(2), pd.DataFrame({"a": [1.0]}), pd.Index([1.0])])
 def test_a_line_against_an_array_says_what_to_do(other):
-    for use in (lambda: lines.close > other, lambda: other > lines.close, lambda: lines.close + other,
-                lambda: other / lines.close, lambda: rules.above(lines.close, other)):
+    for use in (
+        lambda: lines.close > other,
+        lambda: other > lines.close,
+        lambda: lines.close + other,
+        lambda: other / lines.close,
+        lambda: rules.above(lines.close, other),
+    ):
         with pytest.raises(bt.InputError, match=r"must be a number, got \w+ of shape .*; a function with @bt\.line makes a line"):
             use()
 
@@ -283,8 +345,11 @@ def test_line_without_its_names():
         return bars.close
 
     for use in (lambda: bt.line(mine), lambda: bt.line(mine, version="1"), lambda: bt.line(np.add)):
-        with pytest.raises(bt.InputError, match=r"line must be given the names .* called without any, @bt.line\(\), got the "
-                                                r"function (mine|add)"):
+        with pytest.raises(
+            bt.InputError,
+            match=r"line must be given the names .* called without any, @bt.line\(\), got the "
+            r"function (mine|add)",
+        ):
             use()
     for what in (5, None, "mine"):
         with pytest.raises(bt.InputError, match=r"line must decorate a function f\(bars, ...\) that knows its"):
@@ -307,8 +372,9 @@ def test_heatmap_of_one_parameter_or_an_unknown_aggregate():
         result.heatmap(["fast"], "slow")
 
 
-@pytest.mark.parametrize(("module", "hidden"), [(bt, "study"), (lines, "np"), (rules, "hashlib"), (bt.strategies, "param"),
-                                                (bt.search, "kept")])
+@pytest.mark.parametrize(
+    ("module", "hidden"), [(bt, "study"), (lines, "np"), (rules, "hashlib"), (bt.strategies, "param"), (bt.search, "kept")]
+)
 def test_dir_shows_public_names(module, hidden):
     names = dir(module)
     assert set(module.__all__) <= set(names)
@@ -348,9 +414,16 @@ def test_shown_is_short_and_never_fails():
 
 @pytest.mark.parametrize("value", [[[1.0, 2.0], [3.0]], nested(100, lambda inside: [inside])])
 def test_ragged_lists_are_refused_by_name(value):
-    for call in (lambda: bt.Bars(**PRICES | {"open": value}), lambda: levels(close=value), lambda: book(weights=value),
-                 lambda: levels().profit(value), lambda: rules.from_arrays(value), lambda: bt.search.direct(square, value),
-                 lambda: bt.Space({"a": range(3)}).from_unit(value), lambda: book(rebalance=value)):
+    for call in (
+        lambda: bt.Bars(**PRICES | {"open": value}),
+        lambda: levels(close=value),
+        lambda: book(weights=value),
+        lambda: levels().profit(value),
+        lambda: rules.from_arrays(value),
+        lambda: bt.search.direct(square, value),
+        lambda: bt.Space({"a": range(3)}).from_unit(value),
+        lambda: book(rebalance=value),
+    ):
         with pytest.raises(bt.InputError, match=r"must (be an array|hold numbers|be boolean|have|be finite)"):
             call()
 

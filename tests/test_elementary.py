@@ -16,8 +16,31 @@ import backtest as bt
 from backtest import _backend, elementary
 
 N = 120
-SPECIAL = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 3.0, -3.0, 0.5, -0.5, 2.0**53 - 1, 2.0**53, -(2.0**53) - 2, 2.0**70, -(2.0**80),
-           5e-324, -5e-324, 1e-310, 1e308, -1e308, math.inf, -math.inf, math.nan]
+SPECIAL = [
+    0.0,
+    -0.0,
+    1.0,
+    -1.0,
+    2.0,
+    -2.0,
+    3.0,
+    -3.0,
+    0.5,
+    -0.5,
+    2.0**53 - 1,
+    2.0**53,
+    -(2.0**53) - 2,
+    2.0**70,
+    -(2.0**80),
+    5e-324,
+    -5e-324,
+    1e-310,
+    1e308,
+    -1e308,
+    math.inf,
+    -math.inf,
+    math.nan,
+]
 
 
 def units_off(got, exact):
@@ -41,9 +64,12 @@ def test_within_a_unit_in_the_last_place(name):
         "log": (np.concatenate([spread, 1 + near, 1 + nearest, [5e-324, 2.0**-1022, 1.7e308, 1 - 2.0**-53, 1 + 2.0**-52]]), None),
         "log1p": (np.concatenate([10 ** rng.uniform(-30, 300, 20), near, nearest, -1 + 10 ** rng.uniform(-12, 0, N)]), None),
         "exp": (np.concatenate([rng.uniform(-700, 700, N), near, nearest]), None),
-        "power": (np.concatenate([10 ** rng.uniform(-3, 3, N), 1 + near, 1 + nearest, 10 ** rng.uniform(-20, 20, N)]),
-                  np.concatenate([rng.uniform(-90, 90, N), 1 / rng.uniform(0.01, 50, N), rng.uniform(-1e10, 1e10, N),
-                                  rng.uniform(-14, 14, N)])),
+        "power": (
+            np.concatenate([10 ** rng.uniform(-3, 3, N), 1 + near, 1 + nearest, 10 ** rng.uniform(-20, 20, N)]),
+            np.concatenate(
+                [rng.uniform(-90, 90, N), 1 / rng.uniform(0.01, 50, N), rng.uniform(-1e10, 1e10, N), rng.uniform(-14, 14, N)]
+            ),
+        ),
     }[name]
     got = getattr(elementary, name)(*([x] if y is None else [x, y]))
     with decimal.localcontext(decimal.Context(prec=80)):
@@ -62,9 +88,11 @@ def test_what_can_be_said_exactly_is():
 
 
 def same(got, expected):
-    return np.array_equal(np.isnan(got), np.isnan(expected)) and np.array_equal(
-        np.copysign(1, got)[~np.isnan(got)], np.copysign(1, expected)[~np.isnan(got)]) and np.allclose(
-        got, expected, rtol=1e-15, atol=1e-323, equal_nan=True)
+    return (
+        np.array_equal(np.isnan(got), np.isnan(expected))
+        and np.array_equal(np.copysign(1, got)[~np.isnan(got)], np.copysign(1, expected)[~np.isnan(got)])
+        and np.allclose(got, expected, rtol=1e-15, atol=1e-323, equal_nan=True)
+    )
 
 
 @pytest.mark.usefixtures("backend")
@@ -93,8 +121,13 @@ def test_the_same_bits_at_every_level_and_in_the_twin():
     rng = np.random.default_rng(1)
     x, y = np.array(list(itertools.product(SPECIAL, SPECIAL))).T
     x, y = np.concatenate([x, np.exp(rng.normal(0, 50, 20_000))]), np.concatenate([y, rng.normal(0, 5, 20_000)])
-    works = [lambda: elementary.power(x, y), lambda: elementary.power(x, 0.37), lambda: elementary.exp(y),
-             lambda: elementary.log(x), lambda: elementary.log1p(y)]
+    works = [
+        lambda: elementary.power(x, y),
+        lambda: elementary.power(x, 0.37),
+        lambda: elementary.exp(y),
+        lambda: elementary.log(x),
+        lambda: elementary.log1p(y),
+    ]
     for work in works:
         found = set()
         for backend, simd in [("python", None), *(("cython", level) for level in _backend.simd_levels())]:
@@ -154,8 +187,9 @@ for level in levels:
 def numbers(disabled, *arguments):
     """Lines of numbers of a process that may not use some instructions; None if NumPy refuses to go without them."""
     env = os.environ | ({"NPY_DISABLE_CPU_FEATURES": " ".join(disabled)} if disabled else {})
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", NUMBERS, *arguments], env=env, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NUMBERS, *arguments], env=env, capture_output=True, text=True, check=False
+    )
     if done.returncode and "You cannot disable CPU feature" in done.stderr:
         return None
     assert done.returncode == 0, done.stderr[-2000:]

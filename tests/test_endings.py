@@ -30,6 +30,7 @@ def traded(weights=WEIGHTS, close=CLOSE, fill="close", costs=FREE, **more):
 
 # --- kept, or written off -----------------------------------------------------------------------------------------------
 
+
 @on_both
 def test_an_ended_asset_is_kept_at_its_last_price_and_buys_nothing():
     with pytest.warns(bt.NumericsWarning, match=ENDED) as said:
@@ -133,31 +134,37 @@ def test_a_weekend_is_no_end():
 
 # --- what cannot be sold pays for nothing -----------------------------------------------------------------------------
 
+
 def event(held, targets, prices, costs=FREE, fill="close", **more):
     """Units after an event at prices of 100 and another one; NaN says that an asset cannot trade at the second.  And cash."""
     close = np.array([[100.0] * len(held), prices, [100.0] * len(held)])
-    book = simulated(np.array([held, targets, [NAN] * len(held)]), {"close": close, "fill": fill, "costs": costs,
-                                                                    "start_value": 1000.0, "periods_per_year": 252.0} | more)
+    book = simulated(
+        np.array([held, targets, [NAN] * len(held)]),
+        {"close": close, "fill": fill, "costs": costs, "start_value": 1000.0, "periods_per_year": 252.0} | more,
+    )
     return book.units.iloc[1].round(9).tolist(), round(book.cash.iloc[1], 9)
 
 
 @on_both
-@pytest.mark.parametrize(("held", "targets", "prices", "units", "cash"), [
-    ([0.5, 0.5, 0], [0.5, 0, 0.5], [100, NAN, 100], [5, 5, 0], 0),  # there is no money at all
-    ([0.5, 0.3, 0], [0.5, 0, 0.5], [100, NAN, 100], [5, 3, 2], 0),  # 200 for what should cost 500: a factor of 0.4
-    ([0.5, 0.3, 0, 0], [0.5, 0, 0.4, 0.1], [100, NAN, 100, 100], [5, 3, 1.6, 0.4], 0),  # one factor for all
-    ([0.5, 0.5, 0], [0.2, 0, 0.8], [100, NAN, 100], [2, 5, 3], 0),  # sales are not cut, and pay
-    ([0.5, 0.5, 0], [0, 0, 0], [100, NAN, 100], [0, 5, 0], 500),
-    ([0, 0.5, 0], [0.5, 0, -0.5], [100, NAN, 100], [5, 5, -5], 500),  # there is enough
-    ([0, 1, 0], [0.75, 0, -0.25], [100, NAN, 100], [0, 10, 0], 0),  # short sales alone could be paid for: one factor for all
-    ([0, 1, 0], [0.25, 0, -0.75], [100, NAN, 100], [2.5, 10, -7.5], 500),  # these pay
-    ([0.5, 0.5, 0], [-0.5, 0, 1], [100, NAN, 100], [-5, 5, 10], 0),  # what is held is sold, the short sale pays for the rest
-    ([0.5, 0.5, 0], [-0.2, 0, 1.2], [100, NAN, 100], [-1, 5, 6], 0),  # a factor of 0.5, but not of what is held
-    ([0.5, 0.5], [1, 0.5], [100, NAN], [10, 5], -500),  # debt that the weights ask for
-    ([0.5, 0.5], [1.5, 0], [100, NAN], [10, 5], -500),  # and no more
-    ([1, 1], [1.5, 0], [100, NAN], [10, 10], -1000),  # more than they ask for (-500) is owed already
-    ([-1, 1.5], [0, 0], [100, NAN], [-5, 15], 0),  # to cover is to buy
-])
+@pytest.mark.parametrize(
+    ("held", "targets", "prices", "units", "cash"),
+    [
+        ([0.5, 0.5, 0], [0.5, 0, 0.5], [100, NAN, 100], [5, 5, 0], 0),  # there is no money at all
+        ([0.5, 0.3, 0], [0.5, 0, 0.5], [100, NAN, 100], [5, 3, 2], 0),  # 200 for what should cost 500: a factor of 0.4
+        ([0.5, 0.3, 0, 0], [0.5, 0, 0.4, 0.1], [100, NAN, 100, 100], [5, 3, 1.6, 0.4], 0),  # one factor for all
+        ([0.5, 0.5, 0], [0.2, 0, 0.8], [100, NAN, 100], [2, 5, 3], 0),  # sales are not cut, and pay
+        ([0.5, 0.5, 0], [0, 0, 0], [100, NAN, 100], [0, 5, 0], 500),
+        ([0, 0.5, 0], [0.5, 0, -0.5], [100, NAN, 100], [5, 5, -5], 500),  # there is enough
+        ([0, 1, 0], [0.75, 0, -0.25], [100, NAN, 100], [0, 10, 0], 0),  # short sales alone could be paid for: one factor for all
+        ([0, 1, 0], [0.25, 0, -0.75], [100, NAN, 100], [2.5, 10, -7.5], 500),  # these pay
+        ([0.5, 0.5, 0], [-0.5, 0, 1], [100, NAN, 100], [-5, 5, 10], 0),  # what is held is sold, the short sale pays for the rest
+        ([0.5, 0.5, 0], [-0.2, 0, 1.2], [100, NAN, 100], [-1, 5, 6], 0),  # a factor of 0.5, but not of what is held
+        ([0.5, 0.5], [1, 0.5], [100, NAN], [10, 5], -500),  # debt that the weights ask for
+        ([0.5, 0.5], [1.5, 0], [100, NAN], [10, 5], -500),  # and no more
+        ([1, 1], [1.5, 0], [100, NAN], [10, 10], -1000),  # more than they ask for (-500) is owed already
+        ([-1, 1.5], [0, 0], [100, NAN], [-5, 15], 0),  # to cover is to buy
+    ],
+)
 def test_what_cannot_be_sold_pays_for_nothing(held, targets, prices, units, cash):
     assert event(held, targets, prices) == (units, cash)
 
@@ -232,10 +239,18 @@ def test_books_that_end_meet_the_oracle():
         opens[rng.random(close.shape) < 0.1] = NAN
         weights = rng.choice([0.0, 0.5, 1.0, -0.5], close.shape) / n_assets * 2
         weights[rng.random(n_bars) < 0.7] = NAN
-        kwargs = {"close": close, "open": opens, "fill": ("close", "next_open")[case % 2], "start_value": 1000.0,
-                  "reinvest": case % 5 > 0, "reserve_costs": case % 3 == 0, "periods_per_year": 252.0,
-                  "costs": bt.Costs(fee_rate=0.002, slippage=0.001),
-                  "delisted": ("keep", "write_off")[case // 2 % 2], "delisted_after": case % 7}
+        kwargs = {
+            "close": close,
+            "open": opens,
+            "fill": ("close", "next_open")[case % 2],
+            "start_value": 1000.0,
+            "reinvest": case % 5 > 0,
+            "reserve_costs": case % 3 == 0,
+            "periods_per_year": 252.0,
+            "costs": bt.Costs(fee_rate=0.002, slippage=0.001),
+            "delisted": ("keep", "write_off")[case // 2 % 2],
+            "delisted_after": case % 7,
+        }
         book = simulated(weights, kwargs)
         values, _, ledger, trades, _ = of_oracle(weights, kwargs)
         np.testing.assert_allclose(book.value, values, rtol=1e-9, atol=1e-6)
@@ -246,12 +261,34 @@ def test_books_that_end_meet_the_oracle():
 
 
 #: What of a book's records is compared; other fields may come.
-SUMMED = ("end_equity", "sum_return", "sum_return_2", "sum_downside_2", "max_drawdown", "traded_value", "costs", "n_fills", "won",
-          "lost", "sum_trade_return_2")
+SUMMED = (
+    "end_equity",
+    "sum_return",
+    "sum_return_2",
+    "sum_downside_2",
+    "max_drawdown",
+    "traded_value",
+    "costs",
+    "n_fills",
+    "won",
+    "lost",
+    "sum_trade_return_2",
+)
 ADDED = ("n_trades", "costs", "net_profit", "won", "lost", "sum_mfe", "sum_mae", "longest_losing_streak")
 FILLED = ("decision_bar", "fill_bar", "asset", "units", "price", "cost", "cash_after", "position_after", "reason")
-TRADED = ("entry_bar", "exit_bar", "units", "entry_price", "exit_price", "entry_cost", "borrow_cost", "net_profit", "return_",
-          "mfe", "mae")
+TRADED = (
+    "entry_bar",
+    "exit_bar",
+    "units",
+    "entry_price",
+    "exit_price",
+    "entry_cost",
+    "borrow_cost",
+    "net_profit",
+    "return_",
+    "mfe",
+    "mae",
+)
 
 
 def lattice_book(seed):
@@ -271,8 +308,15 @@ def lattice_book(seed):
     weights = (numbers(n_bars * n_assets) % 9 - 3) / 4 / n_assets
     weights[numbers(n_bars)[:, 0] % 3 > 0] = NAN
     costs = bt.Costs(fee_rate=0.002, slippage=0.001, fixed=float(seed % 2), borrow_rate=0.1 * (seed % 3))
-    return weights, {"close": close, "open": opens, "costs": costs, "fill": ("close", "next_open")[seed // 3 % 2],
-                     "reserve_costs": seed % 4 == 0, "reinvest": seed % 5 > 0, "periods_per_year": 252.0}
+    return weights, {
+        "close": close,
+        "open": opens,
+        "costs": costs,
+        "fill": ("close", "next_open")[seed // 3 % 2],
+        "reserve_costs": seed % 4 == 0,
+        "reinvest": seed % 5 > 0,
+        "periods_per_year": 252.0,
+    }
 
 
 @on_both
@@ -290,6 +334,7 @@ def test_books_with_all_their_prices_are_what_they_were():
 
 # --- weights ------------------------------------------------------------------------------------------------------------
 
+
 def test_percents_are_no_weights():
     percents = WEIGHTS * 100
     whole = CLOSE.assign(B=100.0)
@@ -301,8 +346,16 @@ def test_percents_are_no_weights():
     traded(tenths, tenths * 0 + 100.0)  # a hundred times 0.1 is a little more than 10, and is 10
     with pytest.raises(bt.ObjectiveError, match=r"rule at \{'n': 1\}: weights of an event must add up to at most 10"):
         bt.optimize_weights(lambda params: percents, {"n": [1]}, close=whole, fill="close", costs=FREE)
-    found = bt.optimize_weights(lambda params: percents, {"n": [1]}, close=whole, fill="close", costs=FREE, max_gross=100,
-                                min_trades=0, metric="total_return")
+    found = bt.optimize_weights(
+        lambda params: percents,
+        {"n": [1]},
+        close=whole,
+        fill="close",
+        costs=FREE,
+        max_gross=100,
+        min_trades=0,
+        metric="total_return",
+    )
     assert found.best.value.iloc[0] == 100_000
 
 
@@ -356,20 +409,25 @@ def test_stock_and_coin_share_the_risk():
 
 # --- on the command line ----------------------------------------------------------------------------------------------
 
+
 def test_a_configuration_says_what_becomes_of_them(folder):  # noqa: F811
     CLOSE.to_csv(folder / "close.csv", index_label="date")
     WEIGHTS.dropna().to_csv(folder / "weights.csv", index_label="date")
-    text = ('[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n[portfolio]\nfill = "close"\n'
-            'delisted = "write_off"\ndelisted_after = 0\n')
+    text = (
+        '[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n[portfolio]\nfill = "close"\n'
+        'delisted = "write_off"\ndelisted_after = 0\n'
+    )
     for more, end in (("", 65_000.0), ("max_gross = 1.0\n", 65_000.0)):
         (folder / "p.toml").write_text(text + more)
         code, out = invoke("portfolio", "p.toml", "--out", "o")
         assert code == 0, out
         assert pd.read_csv(folder / "o" / "equity.csv")["value"].tolist() == [100_000.0, 55_000.0, 60_000.0, end]
         assert "Value on stale prices" in out
-    for change, message in (("max_gross = 0.9\n", "must add up to at most 0.9"),
-                            ('delisted = "drop"\n', "delisted must be one of")):
-        (folder / "p.toml").write_text(re.sub(r'delisted = .*\n' if "delisted" in change else "$^", "", text) + change)
+    for change, message in (
+        ("max_gross = 0.9\n", "must add up to at most 0.9"),
+        ('delisted = "drop"\n', "delisted must be one of"),
+    ):
+        (folder / "p.toml").write_text(re.sub(r"delisted = .*\n" if "delisted" in change else "$^", "", text) + change)
         code, out = invoke("portfolio", "p.toml")
         assert code == 2, out
         assert message in out

@@ -14,9 +14,14 @@ from backtest.signals import Evaluator, Spans
 
 pytestmark = pytest.mark.filterwarnings(UNPAID)
 POWERS = {
-    "sum_return": lambda r, rf: r, "sum_return_2": lambda r, rf: r**2, "sum_return_3": lambda r, rf: r**3,
-    "sum_return_4": lambda r, rf: r**4, "sum_gain": lambda r, rf: np.maximum(r, 0), "sum_loss": lambda r, rf: np.maximum(-r, 0),
-    "sum_downside_2": lambda r, rf: np.minimum(r - rf, 0) ** 2}
+    "sum_return": lambda r, rf: r,
+    "sum_return_2": lambda r, rf: r**2,
+    "sum_return_3": lambda r, rf: r**3,
+    "sum_return_4": lambda r, rf: r**4,
+    "sum_gain": lambda r, rf: np.maximum(r, 0),
+    "sum_loss": lambda r, rf: np.maximum(-r, 0),
+    "sum_downside_2": lambda r, rf: np.minimum(r - rf, 0) ** 2,
+}
 
 
 def against_walk(run, rf_per_bar, tolerance=1e-12):

@@ -39,6 +39,7 @@ def rows(space):
 
 # -- what is answered at once ------------------------------------------------------------------------------------------
 
+
 @pytest.mark.usefixtures("at_once")
 def test_an_impossible_sum_is_refused():
     with pytest.raises(bt.SpaceError, match=r"where must leave at least one candidate, got 'p0 .* == 595', which no combination"):
@@ -46,9 +47,16 @@ def test_an_impossible_sum_is_refused():
 
 
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(("where", "candidate", "number"), [
-    (f"{SUM} == 594", [99.0] * 6, 10**12 - 1), (f"594 == {SUM}", [99.0] * 6, 10**12 - 1), (f"{SUM} == 0", [0.0] * 6, 0),
-    (f"{SUM} > 593", [99.0] * 6, 10**12 - 1), (f"not {SUM} < 593.5", [99.0] * 6, 10**12 - 1)])
+@pytest.mark.parametrize(
+    ("where", "candidate", "number"),
+    [
+        (f"{SUM} == 594", [99.0] * 6, 10**12 - 1),
+        (f"594 == {SUM}", [99.0] * 6, 10**12 - 1),
+        (f"{SUM} == 0", [0.0] * 6, 0),
+        (f"{SUM} > 593", [99.0] * 6, 10**12 - 1),
+        (f"not {SUM} < 593.5", [99.0] * 6, 10**12 - 1),
+    ],
+)
 def test_the_only_candidate_is_found(where, candidate, number):
     space = six(where)
     numbers, batch = space.candidates(np.arange(1))
@@ -103,9 +111,15 @@ def test_ten_of_a_million_million_are_all_found_by_optimize(method):
     goog = bt.Bars.sample("GOOG")
     bars = bt.Bars(**{name: getattr(goog, name)[:120] for name in ("open", "high", "low", "close", "index")})
     strategy = bt.strategies.sma_cross
-    space = Space({"fast": range(2, 40), "slow": range(3, 60), "stop_loss": {"low": 0.0001, "high": 0.5, "step": 0.0001},
-                   "take_profit": {"low": 0.0001, "high": 0.5, "step": 0.0001}},
-                  where="fast == 5 and slow == 20 and stop_loss == 0.05 and take_profit < 0.00105")
+    space = Space(
+        {
+            "fast": range(2, 40),
+            "slow": range(3, 60),
+            "stop_loss": {"low": 0.0001, "high": 0.5, "step": 0.0001},
+            "take_profit": {"low": 0.0001, "high": 0.5, "step": 0.0001},
+        },
+        where="fast == 5 and slow == 20 and stop_loss == 0.05 and take_profit < 0.00105",
+    )
     assert space.product > 10**9
     found = bt.optimize(bars, strategy, space, costs=bt.Costs.zero(), method=method, progress=False, min_trades=0)
     assert sorted(found.table.index.get_level_values("take_profit")) == [round(0.0001 * step, 4) for step in range(1, 11)]
@@ -124,9 +138,15 @@ def test_equalities_are_solved_for_their_last_parameter():
     assert len(np.unique(numbers)) == len(numbers)
 
 
-@pytest.mark.parametrize(("where", "size"), [
-    ("a + b == 1_000_000 and c == 5", 999_999), ("a - b == 5 and c + d == 7 and a + c < 40", None),
-    ("2 * a + 1 == b / 2 and c == d", None), ("-a + 10 == -b and c in (1, 2, 3) and d in (4, 5)", None)])
+@pytest.mark.parametrize(
+    ("where", "size"),
+    [
+        ("a + b == 1_000_000 and c == 5", 999_999),
+        ("a - b == 5 and c + d == 7 and a + c < 40", None),
+        ("2 * a + 1 == b / 2 and c == d", None),
+        ("-a + 10 == -b and c in (1, 2, 3) and d in (4, 5)", None),
+    ],
+)
 def test_equalities_over_millions(where, size):
     space = Space({name: range(1, 10**6) for name in "abcd"}, where=where)
     assert space.product > 10**23
@@ -170,33 +190,62 @@ def test_a_space_of_which_hardly_anything_falls_away_is_visited_as_ever():
 # -- nothing is left out -----------------------------------------------------------------------------------------------
 
 PARAMETERS = {
-    "i": range(-2, 3), "x": {"low": -0.1, "high": 0.3, "step": 0.1}, "c": [None, 0.1, 3, True],
-    "kind": ["ema", None, 1], "maybe": {"low": 0, "high": 2, "step": 2, "when": "kind == 'ema' or i > 1"},
-    "deep": {"choices": [None, "on", 2], "when": "maybe is not None and x < 0.2"}}
+    "i": range(-2, 3),
+    "x": {"low": -0.1, "high": 0.3, "step": 0.1},
+    "c": [None, 0.1, 3, True],
+    "kind": ["ema", None, 1],
+    "maybe": {"low": 0, "high": 2, "step": 2, "when": "kind == 'ema' or i > 1"},
+    "deep": {"choices": [None, "on", 2], "when": "maybe is not None and x < 0.2"},
+}
 NUMBERS = ("i", "x", "c", "maybe")
 LITERALS = ("0", "1", "-1", "0.1", "0.3", "2", "3.0", "None", "True", "1e300", "0.30000000000000004")
 
 
 def numbers():
     leaf = st.sampled_from([*NUMBERS, *LITERALS])
-    return st.recursive(leaf, lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda each: f"({' '.join(each)})"),
-        st.tuples(inner, st.sampled_from(["2", "3", "0", "-1", "0.5", "i"])).map(lambda each: f"({each[0]}) ** {each[1]}"),
-        inner.map(lambda each: f"(-{each})")), max_leaves=4)
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda each: f"({' '.join(each)})"),
+            st.tuples(inner, st.sampled_from(["2", "3", "0", "-1", "0.5", "i"])).map(lambda each: f"({each[0]}) ** {each[1]}"),
+            inner.map(lambda each: f"(-{each})"),
+        ),
+        max_leaves=4,
+    )
 
 
 def conditions():
     order = st.tuples(numbers(), st.sampled_from(["<", "<=", ">", ">=", "==", "!="]), numbers()).map(" ".join)
     chain = st.tuples(numbers(), numbers(), numbers()).map(lambda each: f"{each[0]} <= {each[1]} < {each[2]}")
-    texts = st.sampled_from(["kind == 'ema'", "kind != 'ema'", "kind in ('ema', i)", "kind not in (1, None)", "deep == 'on'",
-                             "deep is None", "deep in (2, 'on')", "deep == kind", "kind", "not deep", "kind == c", "deep != n"])
+    texts = st.sampled_from(
+        [
+            "kind == 'ema'",
+            "kind != 'ema'",
+            "kind in ('ema', i)",
+            "kind not in (1, None)",
+            "deep == 'on'",
+            "deep is None",
+            "deep in (2, 'on')",
+            "deep == kind",
+            "kind",
+            "not deep",
+            "kind == c",
+            "deep != n",
+        ]
+    )
     among = st.tuples(st.sampled_from(NUMBERS), st.lists(numbers(), max_size=3)).map(
-        lambda each: f"{each[0]} in ({''.join(one + ', ' for one in each[1])})")
+        lambda each: f"{each[0]} in ({''.join(one + ', ' for one in each[1])})"
+    )
     leaf = st.one_of(order, chain, among, texts, numbers())
-    return st.recursive(leaf, lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda each: f"({' '.join(each)})"),
-        inner.map(lambda each: f"(not {each})"),
-        st.tuples(inner, inner).map(lambda each: f"(({each[0]}) == ({each[1]}))")), max_leaves=4)
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(lambda each: f"({' '.join(each)})"),
+            inner.map(lambda each: f"(not {each})"),
+            st.tuples(inner, inner).map(lambda each: f"(({each[0]}) == ({each[1]}))"),
+        ),
+        max_leaves=4,
+    )
 
 
 def found(space):
@@ -242,18 +291,37 @@ def test_narrowing_leaves_every_candidate(where, counted, order):
 def test_equalities_on_stepped_grids_lose_nothing_to_rounding(data):
     places = data.draw(st.integers(0, 3))
     step = 10.0**-places
-    parameters = {name: {"low": low * step if places else low, "high": round((low + 12) * step, places) if places else low + 12,
-                         "step": step if places else 1}
-                  for name in "abc" for low in [data.draw(st.integers(-20, 20))]}
+    parameters = {
+        name: {
+            "low": low * step if places else low,
+            "high": round((low + 12) * step, places) if places else low + 12,
+            "step": step if places else 1,
+        }
+        for name in "abc"
+        for low in [data.draw(st.integers(-20, 20))]
+    }
     for each in parameters.values():
         each["low"] = round(each["low"], places) if places else each["low"]
     factors, divisors = st.sampled_from(["", "-", "3 * ", "0.1 * ", "-0.7 * "]), st.sampled_from(["", " / 3"])
     terms = [f"{data.draw(factors)}{name}{data.draw(divisors)}" for name in "abc"]
-    total = round(sum(eval(term, {}, dict(zip("abc", (each["low"] + 6 * step for each in parameters.values()), strict=True)))
-                      for term in terms), 6)
-    where = data.draw(st.sampled_from([f"{terms[0]} + {terms[1]} == {total} - ({terms[2]})", f"{' + '.join(terms)} == {total}",
-                                       f"{terms[0]} + {terms[1]} == {terms[2]}", f"{terms[0]} == {terms[1]} and b == c",
-                                       f"{terms[0]} == {terms[1]} * {terms[2]}"]))
+    total = round(
+        sum(
+            eval(term, {}, dict(zip("abc", (each["low"] + 6 * step for each in parameters.values()), strict=True)))
+            for term in terms
+        ),
+        6,
+    )
+    where = data.draw(
+        st.sampled_from(
+            [
+                f"{terms[0]} + {terms[1]} == {total} - ({terms[2]})",
+                f"{' + '.join(terms)} == {total}",
+                f"{terms[0]} + {terms[1]} == {terms[2]}",
+                f"{terms[0]} == {terms[1]} and b == c",
+                f"{terms[0]} == {terms[1]} * {terms[2]}",
+            ]
+        )
+    )
     assert narrowly(parameters, where, data.draw(st.sampled_from([0, 100]))) == found_in(parameters, where)
 
 

@@ -490,9 +490,13 @@ def search(rnd):
     )
     endured(
         lambda: bt.search.evolution(
-            **affordable(spoilt(
-                rnd, {"evaluate": evaluate, "bounds": box, "maxfun": 50, "seed": 0, "popsize": 3, "tol": 0.0, "callback": None}, 1
-            ))
+            **affordable(
+                spoilt(
+                    rnd,
+                    {"evaluate": evaluate, "bounds": box, "maxfun": 50, "seed": 0, "popsize": 3, "tol": 0.0, "callback": None},
+                    1,
+                )
+            )
         )
     )
     given = bt.Space({"a": range(5), "b": range(3)})

@@ -64,8 +64,13 @@ def own(work, points, first):
 def long_moves(rng, n):
     close = rng.normal(0, 0.01, n)
     high, low = np.maximum(close, 0) + rng.random(n) * 0.01, np.minimum(close, 0) - rng.random(n) * 0.01
-    return {"close": close, "high": high, "low": low, "high_pred": 0.6 * high + rng.normal(0, 0.004, n),
-            "low_pred": 0.6 * low + rng.normal(0, 0.004, n)}
+    return {
+        "close": close,
+        "high": high,
+        "low": low,
+        "high_pred": 0.6 * high + rng.normal(0, 0.004, n),
+        "low_pred": 0.6 * low + rng.normal(0, 0.004, n),
+    }
 
 
 def busy(n):
@@ -175,12 +180,18 @@ def test_too_little_memory_means_smaller_launches_and_then_an_error(monkeypatch)
     assert sum(launched) == len(points)
     assert max(launched) <= 11
     room = 3
-    with pytest.raises(bt.InputError, match=r"problems must leave room for profits in the memory of cpu: 4 of them do not fit; "
-                                            r"pass fewer .*CUDA out of memory"):
+    with pytest.raises(
+        bt.InputError,
+        match=r"problems must leave room for profits in the memory of cpu: 4 of them do not fit; "
+        r"pass fewer .*CUDA out of memory",
+    ):
         on_device.ragged(points, first)
     monkeypatch.setattr(devices, "rows_that_fit", lambda *_: 10)
-    with pytest.raises(bt.InputError, match=r"problems must fit into the memory of cpu: \d+ rows of float64, room for 10; "
-                                            r"pass fewer problems at once or dtype=float32"):
+    with pytest.raises(
+        bt.InputError,
+        match=r"problems must fit into the memory of cpu: \d+ rows of float64, room for 10; "
+        r"pass fewer problems at once or dtype=float32",
+    ):
         gpu.Problems(problems, "cpu")
 
 
@@ -205,8 +216,10 @@ def test_nothing_to_score(way):
 def test_soft_profit_goes_to_the_profit_as_the_temperature_goes_to_nothing():
     offsets = np.random.default_rng(3).uniform(-0.02, 0.02, (20, 2))
     for problem in busy(150):
-        gaps = [np.abs(gpu.soft_profit(problem, torch.as_tensor(offsets), heat).numpy() - problem.profit(offsets)).max()
-                for heat in (1e-2, 1e-4, 1e-9)]
+        gaps = [
+            np.abs(gpu.soft_profit(problem, torch.as_tensor(offsets), heat).numpy() - problem.profit(offsets)).max()
+            for heat in (1e-2, 1e-4, 1e-9)
+        ]
         assert gaps[0] > gaps[2]
         assert gaps[2] < 1e-6
 
@@ -230,26 +243,52 @@ def test_a_few_steps_along_the_gradient_earn_more():
     assert problem.profit(offsets.detach().numpy())[0] > problem.profit([[0.0, 0.0]])[0]
 
 
-@pytest.mark.parametrize(("call", "error", "message"), [
-    (lambda p: gpu.profit(p, [[0.0, np.nan]], "cpu"), bt.InputError, r"offsets must be finite, got nan \(row 0, column 1\)"),
-    (lambda p: gpu.profit(p, [[0.0]], "cpu"), bt.InputError, r"offsets must have shape"),
-    (lambda p: gpu.profit(p, torch.full((1, 2), torch.nan), "cpu"), bt.InputError, "offsets must be finite"),
-    (lambda p: gpu.profit(p, torch.zeros(2), "cpu"), bt.InputError, r"offsets must have shape \(n_candidates, 2\), got \(2,\)"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], "cpu", "float16"), bt.InputError, "dtype must be one of 'float64', 'float32'"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], "abacus"), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'abacus'"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], "mps"), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'mps'"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], None), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got None"),
-    (lambda p: gpu.profit("p", [[0.0, 0.0]], "cpu"), bt.InputError, "problem must be Levels or AlwaysOn, got str"),
-    (lambda p: gpu.profit(p, [[0.0, 0.0]], "cpu", path="rocket"), bt.InputError,
-     "path must be one of auto, fused, torch, got 'rocket'"),
-    (lambda p: gpu.Problems([p], "cpu", path=None), bt.InputError, "path must be one of auto, fused, torch, got None"),
-    (lambda p: gpu.report("cpu", path=""), bt.InputError, "path must be one of auto, fused, torch, got ''"),
-    (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 2]), bt.InputError, "first must rise from 0 to .* 3, got"),
-    (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 3, 3]), bt.InputError, "first must hold 2 whole numbers"),
-    (lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0.0, 3.0]), bt.InputError, "first must hold .* dtype float64"),
-    (lambda p: gpu.soft_profit(p, torch.zeros((1, 2)), 0.0), bt.InputError, "temperature must be > 0, got 0.0"),
-    (lambda p: gpu.soft_profit(p, np.zeros((1, 2)), 0.1), bt.InputError, "offsets must be a float tensor"),
-])
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda p: gpu.profit(p, [[0.0, np.nan]], "cpu"), bt.InputError, r"offsets must be finite, got nan \(row 0, column 1\)"),
+        (lambda p: gpu.profit(p, [[0.0]], "cpu"), bt.InputError, r"offsets must have shape"),
+        (lambda p: gpu.profit(p, torch.full((1, 2), torch.nan), "cpu"), bt.InputError, "offsets must be finite"),
+        (
+            lambda p: gpu.profit(p, torch.zeros(2), "cpu"),
+            bt.InputError,
+            r"offsets must have shape \(n_candidates, 2\), got \(2,\)",
+        ),
+        (lambda p: gpu.profit(p, [[0.0, 0.0]], "cpu", "float16"), bt.InputError, "dtype must be one of 'float64', 'float32'"),
+        (
+            lambda p: gpu.profit(p, [[0.0, 0.0]], "abacus"),
+            bt.InputError,
+            "device must be 'cpu', 'cuda' or 'cuda:N', got 'abacus'",
+        ),
+        (lambda p: gpu.profit(p, [[0.0, 0.0]], "mps"), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got 'mps'"),
+        (lambda p: gpu.profit(p, [[0.0, 0.0]], None), bt.InputError, "device must be 'cpu', 'cuda' or 'cuda:N', got None"),
+        (lambda p: gpu.profit("p", [[0.0, 0.0]], "cpu"), bt.InputError, "problem must be Levels or AlwaysOn, got str"),
+        (
+            lambda p: gpu.profit(p, [[0.0, 0.0]], "cpu", path="rocket"),
+            bt.InputError,
+            "path must be one of auto, fused, torch, got 'rocket'",
+        ),
+        (lambda p: gpu.Problems([p], "cpu", path=None), bt.InputError, "path must be one of auto, fused, torch, got None"),
+        (lambda p: gpu.report("cpu", path=""), bt.InputError, "path must be one of auto, fused, torch, got ''"),
+        (
+            lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 2]),
+            bt.InputError,
+            "first must rise from 0 to .* 3, got",
+        ),
+        (
+            lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0, 3, 3]),
+            bt.InputError,
+            "first must hold 2 whole numbers",
+        ),
+        (
+            lambda p: gpu.Problems([p], "cpu").ragged(np.zeros((3, 2)), [0.0, 3.0]),
+            bt.InputError,
+            "first must hold .* dtype float64",
+        ),
+        (lambda p: gpu.soft_profit(p, torch.zeros((1, 2)), 0.0), bt.InputError, "temperature must be > 0, got 0.0"),
+        (lambda p: gpu.soft_profit(p, np.zeros((1, 2)), 0.1), bt.InputError, "offsets must be a float tensor"),
+    ],
+)
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
         call(any_problem(7))
@@ -269,8 +308,10 @@ def test_the_report_says_which_way_and_why(monkeypatch):
     assert gpu.report("cpu").startswith("cpu: plain torch operations (a CPU; Levels.profit is faster here")
     assert "asked for by path='torch'" in gpu.report("cpu", path="torch")
     if not HAS_CUDA:
-        assert gpu.report(path="fused") == (f"cpu: fused kernel (triton {fused.VERSION}, interpreted: for tests only; "
-                                            f"torch {torch.__version__} sees no CUDA device)")
+        assert gpu.report(path="fused") == (
+            f"cpu: fused kernel (triton {fused.VERSION}, interpreted: for tests only; "
+            f"torch {torch.__version__} sees no CUDA device)"
+        )
     monkeypatch.setattr(fused, "INTERPRETED", False)
     with pytest.raises(bt.BackendUnavailable, match="path='fused' needs a CUDA device, or TRITON_INTERPRET=1"):
         gpu.report("cpu", path="fused")
@@ -293,8 +334,11 @@ def test_without_triton_the_reason_is_told(monkeypatch):
 def test_without_torch_the_reason_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert gpu.report().startswith("none: torch is not installed (")
-    for call in (lambda: gpu.report("cpu"), lambda: gpu.profit(any_problem(7), [[0.0, 0.0]], "cpu"),
-                 lambda: bt.optimize_many({"a": any_problem(7)}, "direct", device="cpu")):
+    for call in (
+        lambda: gpu.report("cpu"),
+        lambda: gpu.profit(any_problem(7), [[0.0, 0.0]], "cpu"),
+        lambda: bt.optimize_many({"a": any_problem(7)}, "direct", device="cpu"),
+    ):
         with pytest.raises(bt.BackendUnavailable, match=r"torch is not installed .*pip install 'backtest-kernels\[gpu\]'"):
             call()
 
@@ -306,8 +350,11 @@ def test_a_kernel_that_does_not_run_is_named(monkeypatch):
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(fused, "score", broken)
-    with pytest.raises(bt.BackendUnavailable, match=r"the fused kernel did not run on .*: RuntimeError: Failed to find C "
-                                                    r"compiler; to do without it, pass path='torch' to gpu.Problems"):
+    with pytest.raises(
+        bt.BackendUnavailable,
+        match=r"the fused kernel did not run on .*: RuntimeError: Failed to find C "
+        r"compiler; to do without it, pass path='torch' to gpu.Problems",
+    ):
         on_device.profit([[0.0, 0.0]])
 
 

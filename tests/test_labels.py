@@ -30,17 +30,30 @@ NEW_YORK = bars_of(DAYS.tz_localize("America/New_York"))
 UNDATED = bt.Bars(open=CLOSE, high=CLOSE, low=CLOSE, close=CLOSE)
 #: Name -> (bars, index that is not theirs, what the error says).
 WRONG = {
-    "other decade": (BARS, DAYS - pd.DateOffset(years=10),
-                     r"got 2004-01-01 for 2014-01-01 \(row 0\); X\.reindex\(bars\.times\(\)F\) would find none of its rows"),
-    "reversed": (BARS, DAYS[::-1], r"got 2014-01-06 for 2014-01-01 \(row 0\), newest first; "
-                                   r"X\.reindex\(bars\.times\(\)F\) puts each row where it belongs"),
+    "other decade": (
+        BARS,
+        DAYS - pd.DateOffset(years=10),
+        r"got 2004-01-01 for 2014-01-01 \(row 0\); X\.reindex\(bars\.times\(\)F\) would find none of its rows",
+    ),
+    "reversed": (
+        BARS,
+        DAYS[::-1],
+        r"got 2014-01-06 for 2014-01-01 \(row 0\), newest first; "
+        r"X\.reindex\(bars\.times\(\)F\) puts each row where it belongs",
+    ),
     "shifted": (BARS, DAYS + pd.Timedelta("1D"), r"got 2014-01-02 for 2014-01-01 \(row 0\); X\.reindex\(bars\.times\(\)F\) puts"),
     "one row": (BARS, DAYS[[0, 1, 2, 3, 5, 4]], r"got 2014-01-06 for 2014-01-05 \(row 4\); X\.reindex\(bars\.times\(\)F\) puts"),
-    "a row twice": (BARS, DAYS[[0, 1, 2, 2, 4, 5]],
-                    r"got 2014-01-03 for 2014-01-04 \(row 3\); X\[~X\.index\.duplicated\(\)\]\.reindex\(bars\.times\(\)F\) puts"),
-    "other zone": (NEW_YORK, DAYS.tz_localize("Asia/Tokyo"),
-                   r"got 2014-01-01 00:00:00\+09:00 for 2014-01-01 00:00:00-05:00 \(row 0\); "
-                   r"X\.tz_localize\(None\)\.tz_localize\('America/New_York'\) if only the zone is wrong"),
+    "a row twice": (
+        BARS,
+        DAYS[[0, 1, 2, 2, 4, 5]],
+        r"got 2014-01-03 for 2014-01-04 \(row 3\); X\[~X\.index\.duplicated\(\)\]\.reindex\(bars\.times\(\)F\) puts",
+    ),
+    "other zone": (
+        NEW_YORK,
+        DAYS.tz_localize("Asia/Tokyo"),
+        r"got 2014-01-01 00:00:00\+09:00 for 2014-01-01 00:00:00-05:00 \(row 0\); "
+        r"X\.tz_localize\(None\)\.tz_localize\('America/New_York'\) if only the zone is wrong",
+    ),
     "no zone": (NEW_YORK, DAYS, r"got times without a zone for times in America/New_York; X\.tz_localize\('America/New_York'\)"),
     "UTC without saying so": (NEW_YORK, DAYS + pd.Timedelta("5h"), r"got times without a zone .*; X\.tz_localize\('UTC'\) says"),
     "a zone": (BARS, DAYS.tz_localize("Asia/Tokyo"), r"got times in Asia/Tokyo for times without a zone; X\.tz_localize\(None\)"),
@@ -49,17 +62,29 @@ WRONG = {
     "words": (BARS, list("abcdef"), r"got 'a' for 2014-01-01 \(row 0\); X\.to_numpy\(\)"),
     "pairs": (BARS, pd.MultiIndex.from_product([["A"], DAYS]), r"got \('A', Timestamp\('2014-01-01 00:00:00'\)\) for 2014-01-01"),
     "numbers beside undated bars": (UNDATED, pd.RangeIndex(5, -1, -1), r", 0 to 5, got 5 for 0 \(row 0\); X\.to_numpy\(\) takes"),
-    "newest first beside undated bars": (UNDATED, DAYS[::-1],
-                                         r"X must be sorted, oldest first, without duplicates, got 2014-01-05 after 2014-01-06 "
-                                         r"\(row 1\); X\.sort_index\(\) is")}
+    "newest first beside undated bars": (
+        UNDATED,
+        DAYS[::-1],
+        r"X must be sorted, oldest first, without duplicates, got 2014-01-05 after 2014-01-06 "
+        r"\(row 1\); X\.sort_index\(\) is",
+    ),
+}
 #: Index -> bars that it is the index of.
 RIGHT = {
-    "the same": (BARS, DAYS), "other unit": (BARS, DAYS.as_unit("s")), "periods": (BARS, DAYS.to_period("D")),
-    "dates": (BARS, [each.date() for each in DAYS]), "arrow": (BARS, pd.Index(DAYS.astype("timestamp[ns][pyarrow]"))),
-    "categories": (BARS, pd.CategoricalIndex(DAYS)), "floats": (BARS, np.arange(6.0)),
-    "text": (BARS, DAYS.strftime("%Y-%m-%d")), "counts": (BARS, range(6)),
-    "counts as numbers": (BARS, np.arange(6)), "in a zone": (NEW_YORK, DAYS.tz_localize("America/New_York")),
-    "the same instants": (NEW_YORK, DAYS.tz_localize("America/New_York").tz_convert("UTC")), "undated": (UNDATED, DAYS)}
+    "the same": (BARS, DAYS),
+    "other unit": (BARS, DAYS.as_unit("s")),
+    "periods": (BARS, DAYS.to_period("D")),
+    "dates": (BARS, [each.date() for each in DAYS]),
+    "arrow": (BARS, pd.Index(DAYS.astype("timestamp[ns][pyarrow]"))),
+    "categories": (BARS, pd.CategoricalIndex(DAYS)),
+    "floats": (BARS, np.arange(6.0)),
+    "text": (BARS, DAYS.strftime("%Y-%m-%d")),
+    "counts": (BARS, range(6)),
+    "counts as numbers": (BARS, np.arange(6)),
+    "in a zone": (NEW_YORK, DAYS.tz_localize("America/New_York")),
+    "the same instants": (NEW_YORK, DAYS.tz_localize("America/New_York").tz_convert("UTC")),
+    "undated": (UNDATED, DAYS),
+}
 
 
 def said(text, name, fill=""):
@@ -84,10 +109,13 @@ def buy(bars, entries, **more):
 
 # -- signals -----------------------------------------------------------------------------------------------------------
 
+
 def test_newest_first_signals_are_refused_and_reindexed_ones_buy_where_they_should(backend):
     newest_first = pd.Series(ENTER, DAYS)[::-1]
-    message = (r"entries must have the index of the bars, got 2014-01-06 for 2014-01-01 \(row 0\), newest first; "
-               r"entries\.reindex\(bars\.times\(\), fill_value=False\) puts")
+    message = (
+        r"entries must have the index of the bars, got 2014-01-06 for 2014-01-01 \(row 0\), newest first; "
+        r"entries\.reindex\(bars\.times\(\), fill_value=False\) puts"
+    )
     with pytest.raises(bt.InputError, match=message):
         buy(BARS, newest_first)
     assert buy(BARS, newest_first.reindex(BARS.times(), fill_value=False)) == [0, 10]
@@ -158,8 +186,11 @@ def test_signals_of_another_length_say_how_they_fit():
 
 def test_one_column_is_for_all(backend):
     wide = np.column_stack([ENTER, np.roll(ENTER, 1)])
-    for one in (np.roll(ENTER, 3)[:, None], pd.DataFrame({"exit": np.roll(ENTER, 3)}, DAYS),
-                rules.PackedSignals(np.array([[8]], dtype=np.uint64), 6)):
+    for one in (
+        np.roll(ENTER, 3)[:, None],
+        pd.DataFrame({"exit": np.roll(ENTER, 3)}, DAYS),
+        rules.PackedSignals(np.array([[8]], dtype=np.uint64), 6),
+    ):
         table = bt.evaluate(BARS, rules.from_arrays(wide, one), costs=FREE, execution=bt.Execution(fill="close"))
         assert table["total_return"].tolist() == pytest.approx([9 / 10 - 1, 9 / 11 - 1])
         assert rules.from_arrays(wide, one).key == rules.from_arrays(wide, np.roll(ENTER, 3)).key
@@ -270,19 +301,34 @@ def test_books_compare_every_table(name):
     bt.simulate(**given, close=TABLE, costs=FREE)
     wrong = given | {name: given[name][::-1]}
     fill = r", fill_value=False" if name == "rebalance" else ""
-    with pytest.raises(bt.InputError, match=rf"{name} must have the index of close, got 2014-01-06 for 2014-01-01 \(row 0\), "
-                                            rf"newest first; {name}\.reindex\(close\.index{fill}\) puts"):
+    with pytest.raises(
+        bt.InputError,
+        match=rf"{name} must have the index of close, got 2014-01-06 for 2014-01-01 \(row 0\), "
+        rf"newest first; {name}\.reindex\(close\.index{fill}\) puts",
+    ):
         bt.simulate(**wrong, close=TABLE, costs=FREE)
     with pytest.raises(bt.InputError, match=rf"{name} must have the index of close, .*; {name}\.reindex\(index{fill}\) puts"):
-        bt.simulate(**{key: np.asarray(each) if key != name else wrong[name].rename(columns={"A": 0, "B": 1})
-                       if name in ("weights", "open") else wrong[name] for key, each in given.items()},
-                    close=TABLE.to_numpy(), index=DAYS, costs=FREE)
+        bt.simulate(
+            **{
+                key: np.asarray(each)
+                if key != name
+                else wrong[name].rename(columns={"A": 0, "B": 1})
+                if name in ("weights", "open")
+                else wrong[name]
+                for key, each in given.items()
+            },
+            close=TABLE.to_numpy(),
+            index=DAYS,
+            costs=FREE,
+        )
 
 
 def test_a_search_over_books_compares_benchmark_mask_and_weights():
     def search(weights=HALF, **more):
-        return bt.optimize_weights(lambda params: weights, {"w": [1, 2]}, close=TABLE, fill="close", costs=FREE, progress=False,
-                                   min_trades=0, **more)
+        return bt.optimize_weights(
+            lambda params: weights, {"w": [1, 2]}, close=TABLE, fill="close", costs=FREE, progress=False, min_trades=0, **more
+        )
+
     search(benchmark=TABLE["A"], rebalance=pd.Series(ENTER, DAYS))
     for name, values in (("benchmark", TABLE["A"]), ("rebalance", pd.Series(ENTER, DAYS))):
         with pytest.raises(bt.InputError, match=f"{name} must have the index of close"):
@@ -333,9 +379,13 @@ def test_columns_of_bars_are_of_the_same_rows(name):
 
 
 @settings(max_examples=60)
-@given_(order=st.permutations(range(6)), days=st.sampled_from([0, 0, 1, -2, 400]),
-        zone=st.sampled_from([None, "UTC", "Asia/Tokyo"]), shown=st.sampled_from([None, "America/New_York"]),
-        cut=st.integers(3, 6))
+@given_(
+    order=st.permutations(range(6)),
+    days=st.sampled_from([0, 0, 1, -2, 400]),
+    zone=st.sampled_from([None, "UTC", "Asia/Tokyo"]),
+    shown=st.sampled_from([None, "America/New_York"]),
+    cut=st.integers(3, 6),
+)
 def test_only_the_bars_own_rows_pass_and_reindexed_ones_are_those(order, days, zone, shown, cut):
     times = DAYS if zone is None else DAYS.tz_localize(zone)
     bars = bars_of(times)
@@ -357,10 +407,15 @@ def test_missing_dates_are_shown():
         buy(BARS, pd.Series(ENTER, [*DAYS[:5], pd.NaT]))
 
 
-@pytest.mark.parametrize(("index", "hint"), [
-    ([each.date() for each in DAYS[::-1]], "entries.set_axis(pandas.to_datetime(entries.index))"),
-    (DAYS[::-1].strftime("%Y-%m-%d"), "entries.set_axis(pandas.to_datetime(entries.index))"),
-    (DAYS[::-1].to_period("D"), "entries.to_timestamp()"), (DAYS[::-1], "entries")])
+@pytest.mark.parametrize(
+    ("index", "hint"),
+    [
+        ([each.date() for each in DAYS[::-1]], "entries.set_axis(pandas.to_datetime(entries.index))"),
+        (DAYS[::-1].strftime("%Y-%m-%d"), "entries.set_axis(pandas.to_datetime(entries.index))"),
+        (DAYS[::-1].to_period("D"), "entries.to_timestamp()"),
+        (DAYS[::-1], "entries"),
+    ],
+)
 def test_the_hint_works_as_it_stands(index, hint):
     entries = pd.Series(ENTER[::-1], index)
     with pytest.raises(bt.InputError, match="newest first") as caught:
@@ -370,9 +425,15 @@ def test_the_hint_works_as_it_stands(index, hint):
     assert buy(BARS, eval(typed, {"entries": entries, "pandas": pd, "bars": BARS})) == [0, 10]
 
 
-@pytest.mark.parametrize("index", [
-    [20140101 + day for day in range(6)], [1_388_534_400 + 86_400 * day for day in range(6)],
-    [f"{day:02}.01.2014" for day in range(10, 16)], [f"{day}/01/2014" for day in range(10, 16)]])
+@pytest.mark.parametrize(
+    "index",
+    [
+        [20140101 + day for day in range(6)],
+        [1_388_534_400 + 86_400 * day for day in range(6)],
+        [f"{day:02}.01.2014" for day in range(10, 16)],
+        [f"{day}/01/2014" for day in range(10, 16)],
+    ],
+)
 def test_the_index_that_a_frame_came_with_is_the_bars_own(index):
     table = pd.DataFrame(dict.fromkeys(("Open", "High", "Low", "Close"), CLOSE), index)
     bars = bt.Bars.from_frame(table)

@@ -38,8 +38,20 @@ LAYERS = [
     ["_said"],
 ]
 RANK = {name: (layer, place) for layer, names in enumerate(LAYERS) for place, name in enumerate(names)}
-HEAVY = ("pandas", "optuna", "sqlalchemy", "torch", "scipy.optimize", "plotly", "pyarrow", "talib", "rich", "typer", "narwhals",
-         "tqdm")
+HEAVY = (
+    "pandas",
+    "optuna",
+    "sqlalchemy",
+    "torch",
+    "scipy.optimize",
+    "plotly",
+    "pyarrow",
+    "talib",
+    "rich",
+    "typer",
+    "narwhals",
+    "tqdm",
+)
 
 
 def modules():

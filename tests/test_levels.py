@@ -29,6 +29,7 @@ def plain(data):
 
 # --- What is computed
 
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_profit_is_the_oracles_to_the_last_bit(backend, kind):
     for seed in range(12):
@@ -47,21 +48,24 @@ def one(position=1.0, close=0.01, high=0.02, low=-0.01, high_pred=0.015, low_pre
     return Levels(**{name: [value] for name, value in arrays.items()}, fee_rate=fee_rate, **rule)
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    ({}, 0.015 + 0.005 - 0.001),  # filled at the forecast low, out at the forecast high
-    ({"close_at_eod": True}, 0.01 + 0.005 - 0.001),
-    ({"intrabar": "pessimistic"}, 0.01 + 0.005 - 0.001),  # the close does not prove that the high came after the entry
-    ({"intrabar": "pessimistic", "close": 0.016}, 0.015 + 0.005 - 0.001),
-    ({"position": 0.5}, 0.5 * (0.015 + 0.005 - 0.001)),
-    ({"position": 0.0}, 0.0),
-    ({"position": -1.0}, 0.015 + 0.005 - 0.001),  # a short sells the forecast high and buys back the forecast low
-    ({"position": -1.0, "close_at_eod": True}, 0.015 - 0.01 - 0.001),
-    ({"low": -0.005}, 0.0),  # the entry must be traded through, not only touched
-    ({"high": 0.015}, 0.015 + 0.005 - 0.001),  # the exit need only be touched
-    ({"high": 0.015, "fill_margin": 0.001}, 0.01 + 0.005 - 0.001),
-    ({"low": -0.0055, "fill_margin": 0.001}, 0.0),
-    ({"low_pred": 0.3}, 0.015 + 0.0 - 0.001),  # no buy order above the reference
-])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, 0.015 + 0.005 - 0.001),  # filled at the forecast low, out at the forecast high
+        ({"close_at_eod": True}, 0.01 + 0.005 - 0.001),
+        ({"intrabar": "pessimistic"}, 0.01 + 0.005 - 0.001),  # the close does not prove that the high came after the entry
+        ({"intrabar": "pessimistic", "close": 0.016}, 0.015 + 0.005 - 0.001),
+        ({"position": 0.5}, 0.5 * (0.015 + 0.005 - 0.001)),
+        ({"position": 0.0}, 0.0),
+        ({"position": -1.0}, 0.015 + 0.005 - 0.001),  # a short sells the forecast high and buys back the forecast low
+        ({"position": -1.0, "close_at_eod": True}, 0.015 - 0.01 - 0.001),
+        ({"low": -0.005}, 0.0),  # the entry must be traded through, not only touched
+        ({"high": 0.015}, 0.015 + 0.005 - 0.001),  # the exit need only be touched
+        ({"high": 0.015, "fill_margin": 0.001}, 0.01 + 0.005 - 0.001),
+        ({"low": -0.0055, "fill_margin": 0.001}, 0.0),
+        ({"low_pred": 0.3}, 0.015 + 0.0 - 0.001),  # no buy order above the reference
+    ],
+)
 def test_one_bar_by_hand(backend, arguments, expected):
     assert one(**arguments).profit([[0.0, 0.0]])[0] == pytest.approx(expected, abs=1e-15)
 
@@ -106,8 +110,9 @@ def test_report_of_a_point(backend):
         data, rule = moves(30, seed, KINDS[seed % 7]), rules(seed)
         problem = Levels(**data, **rule)
         found = problem.optimize()
-        low, high = (oracle.profit(plain(data), *found.x.tolist(), **rule | {"intrabar": name})
-                     for name in ("pessimistic", "optimistic"))
+        low, high = (
+            oracle.profit(plain(data), *found.x.tolist(), **rule | {"intrabar": name}) for name in ("pessimistic", "optimistic")
+        )
         assert (found.profit_low, found.profit_high) == (low, high)
         assert low <= found.profit <= high
         assert found.fun == -found.profit
@@ -115,8 +120,24 @@ def test_report_of_a_point(backend):
         frame = problem.replay(found.x)
         assert (found.n_fills, found.n_ambiguous) == (frame["filled"].sum(), frame["ambiguous"].sum())
         assert found.n_ambiguous == 0 or not rule["close_at_eod"]
-        assert set(found) == {"x", "fun", "profit", "profit_low", "profit_high", "n_fills", "n_ambiguous", "baseline",
-                              "tolerance", "truncated", "fallback", "nfev", "method", "success", "status", "message"}
+        assert set(found) == {
+            "x",
+            "fun",
+            "profit",
+            "profit_low",
+            "profit_high",
+            "n_fills",
+            "n_ambiguous",
+            "baseline",
+            "tolerance",
+            "truncated",
+            "fallback",
+            "nfev",
+            "method",
+            "success",
+            "status",
+            "message",
+        }
 
 
 def walk(rng, n_bars, n_steps):
@@ -131,7 +152,7 @@ def true_profit(path, position, entry, exit_, fee_rate):
     through = np.nonzero(sign * path < sign * entry)[0]
     if not len(through):
         return 0.0
-    reached = (sign * path[through[0]:] >= sign * exit_).any()
+    reached = (sign * path[through[0] :] >= sign * exit_).any()
     return sign * ((exit_ if reached else path[-1]) - entry) - fee_rate
 
 
@@ -143,15 +164,26 @@ def test_the_truth_lies_between_the_two_rules_on_random_walks(backend):
         path = walk(rng, n_bars, 60)
         position = rng.choice([-1.0, 1.0], n_bars)
         high_pred, low_pred = np.full(n_bars, 0.008), np.full(n_bars, -0.008)
-        given_ = {"close": path[:, -1], "high": path.max(axis=1), "low": path.min(axis=1), "high_pred": high_pred,
-                  "low_pred": low_pred, "position": position, "fee_rate": fee_rate}
+        given_ = {
+            "close": path[:, -1],
+            "high": path.max(axis=1),
+            "low": path.min(axis=1),
+            "high_pred": high_pred,
+            "low_pred": low_pred,
+            "position": position,
+            "fee_rate": fee_rate,
+        }
         for point in ((0.0, 0.0), (-0.004, 0.003)):
             low = Levels(**given_, intrabar="pessimistic").replay(point)["profit"].to_numpy()
             frame = Levels(**given_).replay(point)
             high = frame["profit"].to_numpy()
             hp, lp = 0.008 + point[0], -0.008 + point[1]
-            true = np.array([true_profit(bar, side, lp if side > 0 else hp, hp if side > 0 else lp, fee_rate)
-                             for bar, side in zip(path, position, strict=True)])
+            true = np.array(
+                [
+                    true_profit(bar, side, lp if side > 0 else hp, hp if side > 0 else lp, fee_rate)
+                    for bar, side in zip(path, position, strict=True)
+                ]
+            )
             assert (low <= true + 1e-15).all()
             assert (true <= high + 1e-15).all()
             ambiguous += frame["ambiguous"].sum()
@@ -161,6 +193,7 @@ def test_the_truth_lies_between_the_two_rules_on_random_walks(backend):
 
 
 # --- Twins
+
 
 def test_the_door_and_the_kernel_mean_the_same_columns():
     names = [name for name in vars(rows) if name.isupper() and type(getattr(rows, name)) is int]
@@ -203,14 +236,26 @@ offset = st.floats(-0.05, 0.05) | st.floats(allow_nan=False, allow_infinity=Fals
 
 
 @pytest.mark.compiled
-@given(bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=9),
-       points=st.lists(st.tuples(offset, offset), max_size=17), fee_rate=st.floats(0.0, 1.0), margin=st.sampled_from([0.0, 0.01]),
-       cut=st.floats(0.0, 1.0))
+@given(
+    bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=9),
+    points=st.lists(st.tuples(offset, offset), max_size=17),
+    fee_rate=st.floats(0.0, 1.0),
+    margin=st.sampled_from([0.0, 0.01]),
+    cut=st.floats(0.0, 1.0),
+)
 def test_twins_agree_on_anything(bars, points, fee_rate, margin, cut):
     table = np.array(bars, dtype=np.float64).reshape(-1, 6).T
     high, low = np.maximum(table[1], table[2]), np.minimum(table[1], table[2])
-    problem = Levels(close=table[0], high=high, low=low, high_pred=table[3], low_pred=table[4], position=table[5],
-                     fee_rate=fee_rate, fill_margin=margin)
+    problem = Levels(
+        close=table[0],
+        high=high,
+        low=low,
+        high_pred=table[3],
+        low_pred=table[4],
+        position=table[5],
+        fee_rate=fee_rate,
+        fill_margin=margin,
+    )
     batch = frozen(np.array(points, dtype=np.float64).reshape(-1, 2))
     assert_twins_agree(problem._rows, int(cut * len(problem._rows)), fee_rate, batch, 0, len(batch))
 
@@ -261,6 +306,7 @@ def test_the_comparison_notices_a_mutation(text, mutant):
 
 
 # --- Problems as values
+
 
 def test_inputs_are_never_changed_and_never_kept(backend):
     data = moves(30, 3)
@@ -321,17 +367,28 @@ BARS = Bars(*np.array([[99.0, 101.0, 103.0], [102.0, 104.0, 105.0], [98.0, 100.0
 
 
 def test_from_bars_takes_prices_and_leaves_the_first_bar_out(backend):
-    problem = Levels.from_bars(BARS, high_pred=[1.0, 103.0, 104.0], low_pred=[1.0, 100.5, 102.0], position=[1.0, 1.0, -1.0],
-                               fee_rate=0.001)
-    by_hand = Levels(close=[103 / 100 - 1, 102 / 103 - 1], high=[104 / 100 - 1, 105 / 103 - 1],
-                     low=[100 / 100 - 1, 101 / 103 - 1], high_pred=[103 / 100 - 1, 104 / 103 - 1],
-                     low_pred=[100.5 / 100 - 1, 102 / 103 - 1], position=[1.0, -1.0],
-                     fee_rate=0.001)
+    problem = Levels.from_bars(
+        BARS, high_pred=[1.0, 103.0, 104.0], low_pred=[1.0, 100.5, 102.0], position=[1.0, 1.0, -1.0], fee_rate=0.001
+    )
+    by_hand = Levels(
+        close=[103 / 100 - 1, 102 / 103 - 1],
+        high=[104 / 100 - 1, 105 / 103 - 1],
+        low=[100 / 100 - 1, 101 / 103 - 1],
+        high_pred=[103 / 100 - 1, 104 / 103 - 1],
+        low_pred=[100.5 / 100 - 1, 102 / 103 - 1],
+        position=[1.0, -1.0],
+        fee_rate=0.001,
+    )
     np.testing.assert_array_equal(problem.profit(offsets(1)), by_hand.profit(offsets(1)))
     assert problem.replay((0.0, 0.0))["filled"].tolist()[0] is False
-    moved = Levels.from_bars(BARS, high_pred=[np.nan, 103 / 100 - 1, 104 / 103 - 1],
-                             low_pred=[0.0, 100.5 / 100 - 1, 102 / 103 - 1], position=[1.0, 1.0, -1.0],
-                             forecasts="moves", fee_rate=0.001)
+    moved = Levels.from_bars(
+        BARS,
+        high_pred=[np.nan, 103 / 100 - 1, 104 / 103 - 1],
+        low_pred=[0.0, 100.5 / 100 - 1, 102 / 103 - 1],
+        position=[1.0, 1.0, -1.0],
+        forecasts="moves",
+        fee_rate=0.001,
+    )
     np.testing.assert_array_equal(moved.profit(offsets(1)), by_hand.profit(offsets(1)))
     prices = problem.prices((0.0, 0.0))
     assert prices["high"].tolist()[1:] == pytest.approx([103.0, 104.0])
@@ -344,8 +401,15 @@ def test_from_bars_against_other_references(backend):
     by_price = Levels.from_bars(BARS, reference=BARS.open, **arguments)
     np.testing.assert_array_equal(by_open.profit(offsets(1)), by_price.profit(offsets(1)))
     assert len(by_open.bar) == 3
-    both = AlwaysOn.from_bars(BARS, buy=np.ones(3), sell=np.zeros(3), reference="open", high_pred=BARS.close * 1.01,
-                              low_pred=BARS.close * 0.99, fee_rate=0.0)
+    both = AlwaysOn.from_bars(
+        BARS,
+        buy=np.ones(3),
+        sell=np.zeros(3),
+        reference="open",
+        high_pred=BARS.close * 1.01,
+        low_pred=BARS.close * 0.99,
+        fee_rate=0.0,
+    )
     np.testing.assert_array_equal(both.profit(offsets(1)), by_open.profit(offsets(1)))
 
 
@@ -361,6 +425,7 @@ def test_prices_are_rounded_away_from_the_market(backend):
 
 
 # --- Searches
+
 
 def test_evolution_counts_points_and_repeats_itself(backend):
     problem = Levels(**moves(30, 1), fee_rate=0.001)
@@ -414,26 +479,41 @@ def test_bad_data_is_refused_by_name_and_row(change, message):
 BOTH = always_on(GOOD, 1)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"sell": np.array([0.0, 0.5, 0.0, 0.0])}, r"sell must be within -10 and 0 \(the short leg is negative\), got 0.5 \(row 1\)"),
-    ({"buy": np.array([0.0, 0.0, -0.5, 0.0])}, r"buy must be within 0 and 10 \(the size of the long leg\), got -0.5 \(row 2\)"),
-    ({"sell": np.ones(4, dtype=bool)}, r"sell must hold negative fractions .*boolean array; pass sell.astype\(float\) \* -1.0"),
-    ({"buy": np.ones(4, dtype=bool)}, r"buy must hold fractions .*boolean array; pass buy.astype\(float\)"),
-    ({"close": np.full(4, 50.0)}, r"relative moves expected, got 50.0 \(row 0\); use AlwaysOn.from_bars"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"sell": np.array([0.0, 0.5, 0.0, 0.0])},
+            r"sell must be within -10 and 0 \(the short leg is negative\), got 0.5 \(row 1\)",
+        ),
+        (
+            {"buy": np.array([0.0, 0.0, -0.5, 0.0])},
+            r"buy must be within 0 and 10 \(the size of the long leg\), got -0.5 \(row 2\)",
+        ),
+        (
+            {"sell": np.ones(4, dtype=bool)},
+            r"sell must hold negative fractions .*boolean array; pass sell.astype\(float\) \* -1.0",
+        ),
+        ({"buy": np.ones(4, dtype=bool)}, r"buy must hold fractions .*boolean array; pass buy.astype\(float\)"),
+        ({"close": np.full(4, 50.0)}, r"relative moves expected, got 50.0 \(row 0\); use AlwaysOn.from_bars"),
+    ],
+)
 def test_bad_legs_are_refused(change, message):
     with pytest.raises(DataError, match=message):
         AlwaysOn(**BOTH | change, fee_rate=0.001)
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"fee_rate": -0.1}, r"fee_rate must be >= 0, got -0.1"),
-    ({"fee_rate": None}, r"fee_rate must be a number >= 0, got None"),
-    ({"fill_margin": -1e-9}, r"fill_margin must be >= 0"),
-    ({"intrabar": "optimist"}, r"intrabar must be one of .*did you mean 'optimistic'"),
-    ({"close_at_eod": 1}, r"close_at_eod must be True or False, got 1"),
-    ({"valid": [1, 1, 1, 1]}, r"valid must be a boolean array of length 4, got dtype int64"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fee_rate": -0.1}, r"fee_rate must be >= 0, got -0.1"),
+        ({"fee_rate": None}, r"fee_rate must be a number >= 0, got None"),
+        ({"fill_margin": -1e-9}, r"fill_margin must be >= 0"),
+        ({"intrabar": "optimist"}, r"intrabar must be one of .*did you mean 'optimistic'"),
+        ({"close_at_eod": 1}, r"close_at_eod must be True or False, got 1"),
+        ({"valid": [1, 1, 1, 1]}, r"valid must be a boolean array of length 4, got dtype int64"),
+    ],
+)
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Levels(**GOOD, **{"fee_rate": 0.001} | options)
@@ -444,19 +524,22 @@ def test_the_fee_has_no_default():
         Levels(**GOOD)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"bounds": ((0.03, -0.03), (-0.03, 0.03))}, r"bounds of h must be \(lowest, highest\), got \(0.03, -0.03\)"),
-    ({"bounds": ((-0.03, 0.03), (-0.03, np.inf))}, r"bounds of l must be a finite number, got inf"),
-    ({"bounds": (-0.03, 0.03)}, r"bounds must be \(\(lowest, highest h\), \(lowest, highest l\)\)"),
-    ({"maxfun": 0}, r"maxfun must be a whole number >= 1 .*, got 0"),
-    ({"method": "exakt"}, r"method must be one of .*did you mean 'exact'"),
-    ({"effort": "lazy"}, r"effort must be one of"),
-    ({"method": "evolution", "bounds": ((0.0, 0.0), (-0.03, 0.03))}, r"lowest < highest for method='evolution'"),
-    ({"method": "direct", "bounds": ((0.0, 0.01), (0.03, 0.03))}, r"lowest < highest for method='direct'"),
-    ({"method": "direct", "bounds": ((-1e308, 1e308), (0.0, 0.03))}, r"bounds must have a finite width for method='direct'"),
-    ({"maxfun": 1 << 60}, r"maxfun must be a whole number"),
-    ({"method": "evolution", "seed": -1}, r"seed must be a whole number >= 0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bounds": ((0.03, -0.03), (-0.03, 0.03))}, r"bounds of h must be \(lowest, highest\), got \(0.03, -0.03\)"),
+        ({"bounds": ((-0.03, 0.03), (-0.03, np.inf))}, r"bounds of l must be a finite number, got inf"),
+        ({"bounds": (-0.03, 0.03)}, r"bounds must be \(\(lowest, highest h\), \(lowest, highest l\)\)"),
+        ({"maxfun": 0}, r"maxfun must be a whole number >= 1 .*, got 0"),
+        ({"method": "exakt"}, r"method must be one of .*did you mean 'exact'"),
+        ({"effort": "lazy"}, r"effort must be one of"),
+        ({"method": "evolution", "bounds": ((0.0, 0.0), (-0.03, 0.03))}, r"lowest < highest for method='evolution'"),
+        ({"method": "direct", "bounds": ((0.0, 0.01), (0.03, 0.03))}, r"lowest < highest for method='direct'"),
+        ({"method": "direct", "bounds": ((-1e308, 1e308), (0.0, 0.03))}, r"bounds must have a finite width for method='direct'"),
+        ({"maxfun": 1 << 60}, r"maxfun must be a whole number"),
+        ({"method": "evolution", "seed": -1}, r"seed must be a whole number >= 0"),
+    ],
+)
 def test_bad_search_arguments_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         Levels(**GOOD, fee_rate=0.001).optimize(**arguments)
@@ -478,12 +561,15 @@ def test_bad_points_are_refused():
         problem.prices([0.0, 0.0], reference=1.0, tick=0)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"high_pred": np.full(3, 0.01)}, r"high_pred must hold prices \(or pass forecasts='moves'\), got 0.01 \(row 1\)"),
-    ({"reference": "close"}, r"reference must be 'prev_close', 'open' or an array of prices, got 'close'"),
-    ({"reference": np.array([1.0, 0.0, 1.0])}, r"reference must hold prices > 0, got 0.0 \(row 1\)"),
-    ({"forecasts": "returns"}, r"forecasts must be one of"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"high_pred": np.full(3, 0.01)}, r"high_pred must hold prices \(or pass forecasts='moves'\), got 0.01 \(row 1\)"),
+        ({"reference": "close"}, r"reference must be 'prev_close', 'open' or an array of prices, got 'close'"),
+        ({"reference": np.array([1.0, 0.0, 1.0])}, r"reference must hold prices > 0, got 0.0 \(row 1\)"),
+        ({"forecasts": "returns"}, r"forecasts must be one of"),
+    ],
+)
 def test_bad_bars_are_refused(arguments, message):
     good = {"high_pred": BARS.high, "low_pred": BARS.low, "position": np.ones(3), "fee_rate": 0.0}
     with pytest.raises(InputError, match=message):

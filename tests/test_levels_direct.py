@@ -16,9 +16,18 @@ from backtest.levels import AlwaysOn, Levels
 
 #: Of the search: (maxfun, maxiter, eps, vol_tol, len_tol).
 DEFAULTS = (500, 1000, 1e-4, 1e-16, 1e-6)
-LIMITS = [DEFAULTS, (240, 1000, 1e-4, 1e-16, 1e-6), (101, 1000, 0.0, 0.0, 0.0), (1, 1000, 1e-4, 1e-16, 1e-6),
-          (7, 3, 0.1, 0.0, 0.0), (1 << 50, 25, 1e-4, 0.0, 0.0), (3000, 1, 1e-4, 1e-16, 1e-6), (1 << 50, 1000, 1e-4, 1e-4, 0.0),
-          (1 << 50, 1000, 1e-4, 0.0, 1e-2), (300, 12, 1e-4, 1e-16, 1e-6)]
+LIMITS = [
+    DEFAULTS,
+    (240, 1000, 1e-4, 1e-16, 1e-6),
+    (101, 1000, 0.0, 0.0, 0.0),
+    (1, 1000, 1e-4, 1e-16, 1e-6),
+    (7, 3, 0.1, 0.0, 0.0),
+    (1 << 50, 25, 1e-4, 0.0, 0.0),
+    (3000, 1, 1e-4, 1e-16, 1e-6),
+    (1 << 50, 1000, 1e-4, 1e-4, 0.0),
+    (1 << 50, 1000, 1e-4, 0.0, 1e-2),
+    (300, 12, 1e-4, 1e-16, 1e-6),
+]
 
 
 def random_problem(seed):
@@ -42,8 +51,20 @@ def solve(kernel, problem, box, limits=DEFAULTS):
     scratch[:10_000] = np.nan
     out = np.full(5, 9.0)
     edges = np.array(box, dtype=np.float64).ravel()
-    kernel.direct(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, edges, eps, budget, maxiter,
-                  vol_tol or -1.0, len_tol or -1.0, scratch, out)
+    kernel.direct(
+        problem._rows,
+        problem._split,
+        problem.fee_rate,
+        problem._pessimistic,
+        edges,
+        eps,
+        budget,
+        maxiter,
+        vol_tol or -1.0,
+        len_tol or -1.0,
+        scratch,
+        out,
+    )
     return out
 
 
@@ -52,8 +73,15 @@ def test_the_kernels_loop_is_search_direct(backend):
     for seed in range(500 if backend.name == "cython" else 60):
         problem, box, limits = random_problem(seed), random_bounds(seed), LIMITS[seed % len(LIMITS)]
         maxfun, maxiter, eps, vol_tol, len_tol = limits
-        expected = search.direct(lambda batch, problem=problem: -problem.profit(batch), box, maxfun=maxfun, maxiter=maxiter,
-                                 eps=eps, vol_tol=vol_tol, len_tol=len_tol)
+        expected = search.direct(
+            lambda batch, problem=problem: -problem.profit(batch),
+            box,
+            maxfun=maxfun,
+            maxiter=maxiter,
+            eps=eps,
+            vol_tol=vol_tol,
+            len_tol=len_tol,
+        )
         found = solve(backend.kernels["levels"], problem, box, limits)
         assert found[:2].tobytes() == expected.x.tobytes(), seed
         assert found[2:].tolist() == [-expected.fun, expected.nfev, expected.status], seed
@@ -76,13 +104,23 @@ edge = st.floats(-1e6, 1e6) | st.sampled_from([0.0, -0.03, 0.03, 5e-324, -1e150,
 
 
 @pytest.mark.compiled
-@given(bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=6),
-       box=st.tuples(*[st.tuples(edge, edge).filter(lambda pair: pair[0] < pair[1])] * 2), fee_rate=st.floats(0.0, 1.0),
-       limits=st.tuples(st.integers(1, 150), st.integers(1, 40), st.floats(0.0, 2.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0)))
+@given(
+    bars=st.lists(st.tuples(move, move, move, move, move, st.floats(-10.0, 10.0)), max_size=6),
+    box=st.tuples(*[st.tuples(edge, edge).filter(lambda pair: pair[0] < pair[1])] * 2),
+    fee_rate=st.floats(0.0, 1.0),
+    limits=st.tuples(st.integers(1, 150), st.integers(1, 40), st.floats(0.0, 2.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0)),
+)
 def test_twins_agree_on_anything(bars, box, fee_rate, limits):
     table = np.array(bars, dtype=np.float64).reshape(-1, 6).T
-    problem = Levels(close=table[0], high=np.maximum(table[1], table[2]), low=np.minimum(table[1], table[2]), high_pred=table[3],
-                     low_pred=table[4], position=table[5], fee_rate=fee_rate)
+    problem = Levels(
+        close=table[0],
+        high=np.maximum(table[1], table[2]),
+        low=np.minimum(table[1], table[2]),
+        high_pred=table[3],
+        low_pred=table[4],
+        position=table[5],
+        fee_rate=fee_rate,
+    )
     assert solve(_backend.kernel("levels"), problem, box, limits).tobytes() == solve(pure, problem, box, limits).tobytes()
 
 
@@ -116,8 +154,11 @@ def test_the_comparison_notices_a_mutation(text, mutant):
     twin = types.ModuleType("mutant")
     exec(compile(source.replace(text, mutant), "mutant", "exec"), twin.__dict__)
     compiled = _backend.kernel("levels")
-    tasks = [(random_problem(seed), random_bounds(seed), limits) for seed in range(28, 42)
-             for limits in (LIMITS[1], (400, 60, 1e-4, 1e-3, 1e-5))]
+    tasks = [
+        (random_problem(seed), random_bounds(seed), limits)
+        for seed in range(28, 42)
+        for limits in (LIMITS[1], (400, 60, 1e-4, 1e-3, 1e-5))
+    ]
 
     def differ(twin):
         return any(solve(twin, *task).tobytes() != solve(compiled, *task).tobytes() for task in tasks)
@@ -135,6 +176,7 @@ def test_threads_never_change_a_result():
 
 # --- The door
 
+
 def test_direct_itself(backend):
     for seed in range(3):
         problem = Levels(**moves(60, seed), fee_rate=0.001)
@@ -146,8 +188,10 @@ def test_direct_itself(backend):
         assert problem.optimize("direct", effort="fast").nfev < 200
 
 
-@pytest.mark.parametrize(("problem", "budget"), [(Levels(**moves(30, 1), fee_rate=0.001), 500),
-                                                 (AlwaysOn(**always_on(moves(30, 1), 1), fee_rate=0.001), 240)])
+@pytest.mark.parametrize(
+    ("problem", "budget"),
+    [(Levels(**moves(30, 1), fee_rate=0.001), 500), (AlwaysOn(**always_on(moves(30, 1), 1), fee_rate=0.001), 240)],
+)
 def test_the_door_says_what_search_direct_says(backend, problem, budget):
     box = ((-0.03, 0.03), (-0.03, 0.03))
     fast = "(effort='fast': 100 evaluations)"
@@ -164,10 +208,12 @@ def test_the_door_says_what_search_direct_says(backend, problem, budget):
 @pytest.fixture
 def stand_in(monkeypatch):
     """Put a function in the place of the kernel's DIRECT."""
+
     def install(direct):
         kernels = _backend.chosen().kernels
         names = {name: getattr(kernels["levels"], name) for name in ("profit", "report", "direct_scratch_size")}
         monkeypatch.setitem(kernels, "levels", types.SimpleNamespace(**names, direct=direct))
+
     return install
 
 

@@ -175,8 +175,16 @@ def test_more_near_ties_than_are_kept(backend):
 def solve(kernel, problem, box):
     n_floats, n_ints = kernel.scratch_sizes(len(problem._rows))
     out = np.empty(6)
-    kernel.exact(problem._rows, problem._split, problem.fee_rate, problem._pessimistic, np.array(box).ravel(),
-                 np.full(n_floats, np.nan), np.full(n_ints, -7), out)
+    kernel.exact(
+        problem._rows,
+        problem._split,
+        problem.fee_rate,
+        problem._pessimistic,
+        np.array(box).ravel(),
+        np.full(n_floats, np.nan),
+        np.full(n_ints, -7),
+        out,
+    )
     return out
 
 
@@ -245,7 +253,13 @@ def test_direct_with_50_000_evaluations_never_gets_above_it(n_bars, kind):
     """A search that has nothing in common with the sweep, without the tolerances that would let it rest early."""
     problem = Levels(**moves(n_bars, 500, kind), **rules(500, kind))
     exact = problem.optimize()
-    found = search.direct(lambda batch: -problem.profit(batch, n_threads=1), [(-0.03, 0.03)] * 2, maxfun=50_000, maxiter=10**6,
-                          vol_tol=0.0, len_tol=0.0)
+    found = search.direct(
+        lambda batch: -problem.profit(batch, n_threads=1),
+        [(-0.03, 0.03)] * 2,
+        maxfun=50_000,
+        maxiter=10**6,
+        vol_tol=0.0,
+        len_tol=0.0,
+    )
     assert found.nfev >= 50_000
     assert -found.fun <= exact.profit

@@ -45,6 +45,7 @@ def head(bars, n_bars):
 
 # -- plain definitions -------------------------------------------------------------------------------------------------
 
+
 def plain_sma(x, n):
     return [nan if bar < n - 1 else sum(x[bar - n + 1 : bar + 1]) / n for bar in range(len(x))]
 
@@ -72,8 +73,9 @@ def plain_rsi(x, n):
 
 def plain_atr(bars, n):
     high, low, close = bars.high.tolist(), bars.low.tolist(), bars.close.tolist()
-    ranges = [0.0] + [max(high[bar] - low[bar], abs(high[bar] - close[bar - 1]), abs(low[bar] - close[bar - 1]))
-                      for bar in range(1, len(bars))]
+    ranges = [0.0] + [
+        max(high[bar] - low[bar], abs(high[bar] - close[bar - 1]), abs(low[bar] - close[bar - 1])) for bar in range(1, len(bars))
+    ]
     return wilder(ranges, 1, n)
 
 
@@ -87,11 +89,16 @@ def plain_deviation(window):
 
 
 PLAIN = {
-    "sma": (lines.sma, plain_sma), "ema": (lines.ema, plain_ema), "rsi": (lines.rsi, plain_rsi),
-    "highest": (lines.highest, lambda x, n: rolling(max, x, n)), "lowest": (lines.lowest, lambda x, n: rolling(min, x, n)),
+    "sma": (lines.sma, plain_sma),
+    "ema": (lines.ema, plain_ema),
+    "rsi": (lines.rsi, plain_rsi),
+    "highest": (lines.highest, lambda x, n: rolling(max, x, n)),
+    "lowest": (lines.lowest, lambda x, n: rolling(min, x, n)),
     "previous": (lines.previous, lambda x, n: ([nan] * n + x)[: len(x)]),
-    "deviation": (lambda source, n: lines.bollinger(source, n, 1.0).upper - lines.sma(source, n),
-                  lambda x, n: rolling(plain_deviation, x, n)),
+    "deviation": (
+        lambda source, n: lines.bollinger(source, n, 1.0).upper - lines.sma(source, n),
+        lambda x, n: rolling(plain_deviation, x, n),
+    ),
 }
 
 
@@ -197,6 +204,7 @@ def test_source_that_is_one_number_is_refused():
 
 # -- warm-up -----------------------------------------------------------------------------------------------------------
 
+
 def leading_nans(values):
     return next((row for row, each in enumerate(values) if each == each), len(values))
 
@@ -236,9 +244,18 @@ def test_warm_up_over_too_many_combinations_asks_for_a_start():
         LineMemo(BARS, ROOMY).warm_up(NESTED["computed"], all_combinations(choices))
 
 
-@pytest.mark.parametrize("node", [
-    lines.sma(lines.close, 61), lines.sma(lines.sma(lines.close, 40), 40), lines.rsi(lines.close, 60), lines.atr(60),
-    lines.previous(lines.close, 60), lines.previous(lines.close, 10**9)], ids=repr)
+@pytest.mark.parametrize(
+    "node",
+    [
+        lines.sma(lines.close, 61),
+        lines.sma(lines.sma(lines.close, 40), 40),
+        lines.rsi(lines.close, 60),
+        lines.atr(60),
+        lines.previous(lines.close, 60),
+        lines.previous(lines.close, 10**9),
+    ],
+    ids=repr,
+)
 def test_window_longer_than_the_data_is_all_warm_up(node):
     values, counted = LineMemo(BARS, ROOMY).entry(node, {})
     assert np.isnan(values).all()
@@ -250,12 +267,27 @@ def test_window_longer_than_the_data_is_all_warm_up(node):
 CLOSE, OPEN = BARS.close, BARS.open
 
 
-@pytest.mark.parametrize(("node", "expected"), [
-    (lines.close + 1, CLOSE + 1), (1 + lines.close, CLOSE + 1), (lines.close - 1, CLOSE - 1), (1 - lines.close, 1 - CLOSE),
-    (lines.close * 2, CLOSE * 2), (2 * lines.close, CLOSE * 2), (lines.close / 2, CLOSE / 2), (2 / lines.close, 2 / CLOSE),
-    (-lines.close, -CLOSE), (lines.close - lines.open, CLOSE - OPEN), (lines.close / lines.open * 3, CLOSE / OPEN * 3),
-    (lines.close - (lines.open - 1), CLOSE - (OPEN - 1)), (lines.close + np.float64(2), CLOSE + 2),
-    (np.float64(2) * lines.close, 2 * CLOSE), (np.int64(2) - lines.close, 2 - CLOSE), (np.float32(2) / lines.close, 2 / CLOSE)])
+@pytest.mark.parametrize(
+    ("node", "expected"),
+    [
+        (lines.close + 1, CLOSE + 1),
+        (1 + lines.close, CLOSE + 1),
+        (lines.close - 1, CLOSE - 1),
+        (1 - lines.close, 1 - CLOSE),
+        (lines.close * 2, CLOSE * 2),
+        (2 * lines.close, CLOSE * 2),
+        (lines.close / 2, CLOSE / 2),
+        (2 / lines.close, 2 / CLOSE),
+        (-lines.close, -CLOSE),
+        (lines.close - lines.open, CLOSE - OPEN),
+        (lines.close / lines.open * 3, CLOSE / OPEN * 3),
+        (lines.close - (lines.open - 1), CLOSE - (OPEN - 1)),
+        (lines.close + np.float64(2), CLOSE + 2),
+        (np.float64(2) * lines.close, 2 * CLOSE),
+        (np.int64(2) - lines.close, 2 - CLOSE),
+        (np.float32(2) / lines.close, 2 / CLOSE),
+    ],
+)
 def test_arithmetic(node, expected):
     np.testing.assert_array_equal(value(node), expected)
 
@@ -301,9 +333,17 @@ def test_nan_from_the_first_bar_is_warm_up():
 
 # -- text and structure ------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("node", "text"), [
-    (lines.close, "close"), (lines.sma(lines.close, 5), "sma(close, 5)"), (lines.atr(bt.param("n")), "atr(n)"),
-    (2 * lines.atr(14) / lines.close, "(2 * atr(14)) / close"), (lines.close - (lines.open - 1), "close - (open - 1)")])
+
+@pytest.mark.parametrize(
+    ("node", "text"),
+    [
+        (lines.close, "close"),
+        (lines.sma(lines.close, 5), "sma(close, 5)"),
+        (lines.atr(bt.param("n")), "atr(n)"),
+        (2 * lines.atr(14) / lines.close, "(2 * atr(14)) / close"),
+        (lines.close - (lines.open - 1), "close - (open - 1)"),
+    ],
+)
 def test_repr(node, text):
     assert repr(node) == text
 
@@ -316,9 +356,21 @@ def test_repr_of_a_custom_line():
 def test_equal_trees_have_equal_keys():
     def build(n, default):
         return lines.sma(lines.close, bt.param("n", default)) * n
+
     assert build(2, 5).key == build(2, 5).key == build(2.0, 5.0).key
-    assert len({build(2, 5).key, build(3, 5).key, build(2, 6).key, build(2, None).key, lines.ema(lines.close, 5).key,
-                lines.sma(lines.open, 5).key}) == 6
+    assert (
+        len(
+            {
+                build(2, 5).key,
+                build(3, 5).key,
+                build(2, 6).key,
+                build(2, None).key,
+                lines.ema(lines.close, 5).key,
+                lines.sma(lines.open, 5).key,
+            }
+        )
+        == 6
+    )
 
 
 @pytest.mark.parametrize("node", NESTED.values(), ids=NESTED)
@@ -396,16 +448,24 @@ def test_custom_line_is_computed_once_per_distinct_value():
 def test_optimize_computes_a_custom_line_once_per_distinct_value(backend):
     CALLS.clear()
     strategy = bt.Strategy(enter_long=momentum() > bt.param("level"), exit_long=momentum() < 1)
-    bt.optimize(walk(300, index=np.arange("2020-01-01", 300, dtype="M8[D]")), strategy,
-                {"n": [3, 4, 5], "level": [1.0, 1.01, 1.02, 1.03]}, costs=bt.Costs.zero())
+    bt.optimize(
+        walk(300, index=np.arange("2020-01-01", 300, dtype="M8[D]")),
+        strategy,
+        {"n": [3, 4, 5], "level": [1.0, 1.01, 1.02, 1.03]},
+        costs=bt.Costs.zero(),
+    )
     assert sorted(CALLS) == [3, 4, 5]
 
 
-@pytest.mark.parametrize(("n", "message"), [
-    ("shape", "line 'broken' must have one value per bar (60), got shape (59,) at n = 'shape'"),
-    ("square", "line 'broken' must have one value per bar (60), got shape (2, 2) at n = 'square'"),
-    ("text", "line 'broken' failed at n = 'text': ValueError: could not convert string to float: 'x'"),
-    ("error", "line 'broken' failed at n = 'error': ZeroDivisionError: division by zero")])
+@pytest.mark.parametrize(
+    ("n", "message"),
+    [
+        ("shape", "line 'broken' must have one value per bar (60), got shape (59,) at n = 'shape'"),
+        ("square", "line 'broken' must have one value per bar (60), got shape (2, 2) at n = 'square'"),
+        ("text", "line 'broken' failed at n = 'text': ValueError: could not convert string to float: 'x'"),
+        ("error", "line 'broken' failed at n = 'error': ZeroDivisionError: division by zero"),
+    ],
+)
 def test_failing_custom_line_is_reported_with_its_parameters(n, message):
     with pytest.raises(bt.ObjectiveError) as caught:
         value(broken(), {"n": n})
@@ -425,6 +485,7 @@ def test_custom_line_with_a_late_nan_is_refused():
         result = bars.close.copy()
         result[row] = nan
         return result
+
     with pytest.raises(bt.DataError, match=r"line holed\(row\) must be NaN only in its warm-up, got NaN \(row 7\) at row = 7"):
         value(holed(), {"row": 7})
 
@@ -434,6 +495,7 @@ def test_custom_line_cannot_change_the_bars_nor_its_sources():
     def vandal(bars, source):
         source[0] = 1.0
         return source
+
     for source in (lines.close, lines.sma(lines.close, 3), lines.close * 2):
         with pytest.raises(bt.ObjectiveError, match="read-only"):
             value(vandal(source))
@@ -445,6 +507,7 @@ def test_custom_line_keeps_no_reference_to_what_it_returned():
     @bt.line()
     def shared(bars):
         return kept
+
     memo = LineMemo(BARS, ROOMY)
     values = memo.value(shared(), {})
     kept[:] = 5.0
@@ -456,23 +519,29 @@ def test_custom_line_may_return_whole_numbers_and_lists():
     @bt.line()
     def counter(bars):
         return list(range(len(bars)))
+
     assert value(counter()).tolist() == list(range(60))
 
 
 def test_names_must_match_the_function():
     with pytest.raises(bt.InputError, match=r"line names must match f's parameters after bars \(n, m\), got n"):
+
         @bt.line("n")
         def f(bars, n, m):
             return bars.close
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: momentum(1, 2), r"momentum takes 1 values \(n\), got 2"),
-    (lambda: momentum(m=1), r"parameter of momentum must be one of 'n', got 'm'"),
-    (lambda: momentum(1, n=2), r"parameter of momentum must be one of , got 'n'"),
-    (lambda: momentum("5"), r"n must be a number, a parameter or a line, got '5'"),
-    (lambda: momentum(True), r"n must be a number, a parameter or a line, got True"),
-    (lambda: bt.line("a b"), "name must be an identifier")])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: momentum(1, 2), r"momentum takes 1 values \(n\), got 2"),
+        (lambda: momentum(m=1), r"parameter of momentum must be one of 'n', got 'm'"),
+        (lambda: momentum(1, n=2), r"parameter of momentum must be one of , got 'n'"),
+        (lambda: momentum("5"), r"n must be a number, a parameter or a line, got '5'"),
+        (lambda: momentum(True), r"n must be a number, a parameter or a line, got True"),
+        (lambda: bt.line("a b"), "name must be an identifier"),
+    ],
+)
 def test_custom_lines_refuse_bad_calls(call, message):
     with pytest.raises(bt.InputError, match=message):
         call()
@@ -490,6 +559,7 @@ def custom(version, factor):
     @bt.line("n", version=version)
     def same_name(bars, n):
         return bars.close * factor * n
+
     return same_name
 
 
@@ -508,9 +578,18 @@ def test_versions_are_the_identity_of_code():
 
 # -- causality ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("node", [
-    *(make(lines.close, 7) for make in MAKERS.values()), lines.bollinger(lines.close, 7).upper, NESTED["bands"],
-    NESTED["three deep"], momentum(3)], ids=repr)
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        *(make(lines.close, 7) for make in MAKERS.values()),
+        lines.bollinger(lines.close, 7).upper,
+        NESTED["bands"],
+        NESTED["three deep"],
+        momentum(3),
+    ],
+    ids=repr,
+)
 def test_appending_bars_changes_no_earlier_value(node):
     bars, params = walk(200, seed=4), {"a": 5, "b": 6}
     whole = value(node, params, bars)
@@ -519,6 +598,7 @@ def test_appending_bars_changes_no_earlier_value(node):
 
 
 # -- the memo ----------------------------------------------------------------------------------------------------------
+
 
 def test_memo_is_bounded():
     room = 5 * BARS.close.nbytes

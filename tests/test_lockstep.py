@@ -28,8 +28,9 @@ BOX = np.array([[-0.03, 0.03], [-0.02, 0.03]])
 
 def kernel_losses(problems):
     def evaluate(points, first):
-        return np.concatenate([-each.profit(points[first[place] : first[place + 1]], n_threads=1)
-                               for place, each in enumerate(problems)])
+        return np.concatenate(
+            [-each.profit(points[first[place] : first[place + 1]], n_threads=1) for place, each in enumerate(problems)]
+        )
 
     return evaluate
 
@@ -75,8 +76,13 @@ def test_twins_have_the_same_bits():
         with _backend.forced(name):
             seen = []
             losses = kernel_losses(problems)
-            ends.append(lockstep(lambda points, first, seen=seen, losses=losses: (seen.append(points.tobytes()),
-                                                                                 losses(points, first))[1], BOX, budgets))
+            ends.append(
+                lockstep(
+                    lambda points, first, seen=seen, losses=losses: (seen.append(points.tobytes()), losses(points, first))[1],
+                    BOX,
+                    budgets,
+                )
+            )
             batches.append(seen)
             assert bytes_each(2, 500) < 100_000
     assert batches[0] == batches[1]
@@ -137,7 +143,12 @@ def test_waves_change_nothing(monkeypatch):
     whole = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
     monkeypatch.setattr(together, "WAVE_BYTES", 2 * bytes_each(2, 60))
     assert list(together._waves([each._folded for each in work.values()], bytes_each(2, 60), 1 << 60)) == [
-        (0, 2), (2, 4), (4, 6), (6, 8), (8, 9)]
+        (0, 2),
+        (2, 4),
+        (4, 6),
+        (6, 8),
+        (8, 9),
+    ]
     assert [stop for _, stop in together._waves([each._folded for each in work.values()], 1, 1)][-1] == 9
     again = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
     pd.testing.assert_frame_equal(again, whole, check_exact=False, atol=1e-12)
@@ -207,14 +218,17 @@ def test_other_kinds_of_problem():
     assert table.loc["d", "error"] == "ZeroDivisionError: nobody's fault"
 
 
-@pytest.mark.parametrize(("method", "options", "message"), [
-    ("evolution", {"device": "cpu"}, "method must be 'direct' on a device .*, got 'evolution'; leave out device"),
-    ("direct", {"device": "abacus"}, "device must be 'cpu', 'cuda' or 'cuda:N', got 'abacus'"),
-    ("direct", {"device": "cpu", "dtype": "float16"}, "dtype must be one of 'float64', 'float32', got 'float16'"),
-    ("direct", {"dtype": "float32"}, "dtype must be left out without a device, got 'float32'"),
-    ("direct", {"device": "cpu", "executor": "pool"}, "executor must be None with device='cpu', got str"),
-    ("exact", {"device": "cdua"}, "device must be 'cpu'"),
-])
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("evolution", {"device": "cpu"}, "method must be 'direct' on a device .*, got 'evolution'; leave out device"),
+        ("direct", {"device": "abacus"}, "device must be 'cpu', 'cuda' or 'cuda:N', got 'abacus'"),
+        ("direct", {"device": "cpu", "dtype": "float16"}, "dtype must be one of 'float64', 'float32', got 'float16'"),
+        ("direct", {"dtype": "float32"}, "dtype must be left out without a device, got 'float32'"),
+        ("direct", {"device": "cpu", "executor": "pool"}, "executor must be None with device='cpu', got str"),
+        ("exact", {"device": "cdua"}, "device must be 'cpu'"),
+    ],
+)
 def test_bad_wishes_are_refused_at_once(method, options, message):
     with pytest.raises(bt.InputError, match=message):
         bt.optimize_many(problems(2), method, **options)

@@ -120,13 +120,16 @@ def test_an_empty_batch():
     assert optimize_many({}).shape == (0, len(many.COLUMNS))
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"on_error": "ignore"}, "on_error must be one of 'record', 'raise', got 'ignore'"),
-    ({"deadline": -1.0}, "deadline must be >= 0, got -1.0"),
-    ({"bound": 3}, "option 'bound' is not known .*did you mean 'bounds'"),
-    ({"n_threads": 0}, "n_threads must be a whole number >= 1"),
-    ({"progress": "yes"}, "progress must be True or False"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"on_error": "ignore"}, "on_error must be one of 'record', 'raise', got 'ignore'"),
+        ({"deadline": -1.0}, "deadline must be >= 0, got -1.0"),
+        ({"bound": 3}, "option 'bound' is not known .*did you mean 'bounds'"),
+        ({"n_threads": 0}, "n_threads must be a whole number >= 1"),
+        ({"progress": "yes"}, "progress must be True or False"),
+    ],
+)
 def test_bad_options_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         optimize_many(problems(1), **arguments)

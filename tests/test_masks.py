@@ -52,8 +52,9 @@ def pairs_of(sides, warm):
     """Pairs of (row or number, row or number): whole numbers are rows."""
     rows = [[side if isinstance(side, int) else -1 for side in column] for column in zip(*sides, strict=True)]
     values = [[0.0 if isinstance(side, int) else side for side in column] for column in zip(*sides, strict=True)]
-    pairs = Pairs(*(np.array(each, dtype=np.int64) for each in rows), *(np.array(each) for each in values),
-                  np.array(warm, dtype=np.int64))
+    pairs = Pairs(
+        *(np.array(each, dtype=np.int64) for each in rows), *(np.array(each) for each in values), np.array(warm, dtype=np.int64)
+    )
     for array in pairs:
         array.flags.writeable = False
     return pairs
@@ -96,8 +97,24 @@ def same(found, expected):
 
 
 # Values that are near each other, equal, or at the ends of what a double can hold.
-VALUES = [0.0, -0.0, 5e-324, -5e-324, 1.0, np.nextafter(1.0, 2.0), np.nextafter(1.0, 0.0), 1.0 + 2.0**-19, -1.0, -1.0 - 2.0**-52,
-          1e308, -1e308, np.inf, -np.inf, 100.0, 100.00001]
+VALUES = [
+    0.0,
+    -0.0,
+    5e-324,
+    -5e-324,
+    1.0,
+    np.nextafter(1.0, 2.0),
+    np.nextafter(1.0, 0.0),
+    1.0 + 2.0**-19,
+    -1.0,
+    -1.0 - 2.0**-52,
+    1e308,
+    -1e308,
+    np.inf,
+    -np.inf,
+    100.0,
+    100.00001,
+]
 
 
 @pytest.mark.parametrize("n_bars", SIZES)
@@ -114,11 +131,16 @@ def test_comparisons_are_plain_loops(kernel, n_bars):
     same(answers(kernel, rows, sides, warm, n_bars), plain(rows, sides, warm, n_bars))
 
 
-@pytest.mark.parametrize(("sign", "mutant"), [
-    ("bar > 0 and truth[bar] and not truth[bar - 1]", "bar > 0 and truth[bar]"),
-    ("64 * word + bit >= warm", "64 * word + bit > warm"),
-    ("x >= y for x, y", "x > y for x, y"), ("x < y for x, y", "x <= y for x, y"),
-    ("[float(value)] * n_bars", "[-float(value)] * n_bars")])
+@pytest.mark.parametrize(
+    ("sign", "mutant"),
+    [
+        ("bar > 0 and truth[bar] and not truth[bar - 1]", "bar > 0 and truth[bar]"),
+        ("64 * word + bit >= warm", "64 * word + bit > warm"),
+        ("x >= y for x, y", "x > y for x, y"),
+        ("x < y for x, y", "x <= y for x, y"),
+        ("[float(value)] * n_bars", "[-float(value)] * n_bars"),
+    ],
+)
 def test_a_changed_twin_does_not_pass(sign, mutant):
     """The comparison with plain loops can fail."""
     source = Path(importlib.import_module("backtest._pure.masks").__file__).read_text()
@@ -127,8 +149,10 @@ def test_a_changed_twin_does_not_pass(sign, mutant):
     exec(compile(source.replace(sign, mutant), "mutant of masks", "exec"), changed.__dict__)
     rows = np.random.default_rng(0).choice([1.0, 2.0, 3.0], (2, 70))
     sides, warm = [(0, 1), (0, 2.0)], [1, 1]
-    assert any((one != other).any() for one, other in zip(answers(changed, rows, sides, warm, 70), plain(rows, sides, warm, 70),
-                                                         strict=True))
+    assert any(
+        (one != other).any()
+        for one, other in zip(answers(changed, rows, sides, warm, 70), plain(rows, sides, warm, 70), strict=True)
+    )
 
 
 @given(st.data())
@@ -167,10 +191,12 @@ def test_rows_are_the_callers_business(kernel):
     table, pairs = laid_out(kernel, rows), pairs_of([(row, 0.0) for row in range(6)], [0] * 6)
     whole, part = np.zeros((6, 3), dtype=np.uint64), np.zeros((6, 3), dtype=np.uint64)
     signals = (rows > 0).view(np.uint8)
-    for work in (lambda start, stop, out: kernel.compare(*table, pairs, True, 130, start, stop, out),
-                 lambda start, stop, out: kernel.crosses(*table, pairs, 130, start, stop, out, out[:0]),
-                 lambda start, stop, out: kernel.pack_rows(signals, start, stop, out),
-                 lambda start, stop, out: kernel.pack_columns(np.ascontiguousarray(signals.T), start, stop, out)):
+    for work in (
+        lambda start, stop, out: kernel.compare(*table, pairs, True, 130, start, stop, out),
+        lambda start, stop, out: kernel.crosses(*table, pairs, 130, start, stop, out, out[:0]),
+        lambda start, stop, out: kernel.pack_rows(signals, start, stop, out),
+        lambda start, stop, out: kernel.pack_columns(np.ascontiguousarray(signals.T), start, stop, out),
+    ):
         work(0, 6, whole)
         part[:] = 0
         work(2, 5, part)
@@ -210,16 +236,29 @@ N, M, X = bt.param("n"), bt.param("m"), bt.param("x")
 FAST, SLOW = lines.sma(lines.close, N), lines.sma(lines.close, M)
 COLUMNS = {"n": Grid("n", 2, 9, 1), "m": Choice("m", [5, 20, 7.0]), "x": Continuous("x", -50.0, 50.0, False)}
 CONDITIONS = {
-    "pairs": rules.crosses_above(FAST, SLOW), "mirror": rules.crosses_below(FAST, SLOW), "one": lines.close > FAST,
-    "number": lines.close - FAST < X, "param": rules.crosses_above(X, lines.close - SLOW), "equal": FAST >= SLOW,
-    "params": X > N, "and": (lines.close > FAST) & ~(FAST <= SLOW), "not": ~rules.crosses_above(lines.close, FAST),
-    "or": (lines.close > FAST) | rules.crosses_below(lines.close, SLOW), "none": lines.close > 500.0}
+    "pairs": rules.crosses_above(FAST, SLOW),
+    "mirror": rules.crosses_below(FAST, SLOW),
+    "one": lines.close > FAST,
+    "number": lines.close - FAST < X,
+    "param": rules.crosses_above(X, lines.close - SLOW),
+    "equal": FAST >= SLOW,
+    "params": X > N,
+    "and": (lines.close > FAST) & ~(FAST <= SLOW),
+    "not": ~rules.crosses_above(lines.close, FAST),
+    "or": (lines.close > FAST) | rules.crosses_below(lines.close, SLOW),
+    "none": lines.close > 500.0,
+}
 
 
 def a_batch(n_candidates, seed=0):
     rng = np.random.default_rng(seed)
-    return np.column_stack([rng.integers(2, 10, n_candidates).astype(float), rng.integers(0, 3, n_candidates).astype(float),
-                            rng.choice([-1.5, 0.0, 2.25, 3.0], n_candidates)])
+    return np.column_stack(
+        [
+            rng.integers(2, 10, n_candidates).astype(float),
+            rng.integers(0, 3, n_candidates).astype(float),
+            rng.choice([-1.5, 0.0, 2.25, 3.0], n_candidates),
+        ]
+    )
 
 
 def numpy_mask(condition, params):
@@ -228,8 +267,11 @@ def numpy_mask(condition, params):
     if condition.op in "~&|":
         parts = [numpy_mask(arg, params) for arg in condition.args]
         warm = max(part[1] for part in parts)
-        result = ~parts[0][0] if condition.op == "~" else getattr(
-            np, {"&": "logical_and", "|": "logical_or"}[condition.op])(*(part[0] for part in parts))
+        result = (
+            ~parts[0][0]
+            if condition.op == "~"
+            else getattr(np, {"&": "logical_and", "|": "logical_or"}[condition.op])(*(part[0] for part in parts))
+        )
         return result & (np.arange(n_bars) >= warm), warm
     (a, warm_a), (b, warm_b) = (memo.entry(arg, params) for arg in condition.args)
     a, b, warm = np.broadcast_to(a, n_bars), np.broadcast_to(b, n_bars), max(warm_a, warm_b)
@@ -240,8 +282,9 @@ def numpy_mask(condition, params):
     return crossed & (np.arange(n_bars) > warm), warm + 1
 
 
-@pytest.mark.parametrize("names", [*([name] for name in CONDITIONS), ["pairs", "mirror", "and", "pairs"], list(CONDITIONS)],
-                         ids="+".join)
+@pytest.mark.parametrize(
+    "names", [*([name] for name in CONDITIONS), ["pairs", "mirror", "and", "pairs"], list(CONDITIONS)], ids="+".join
+)
 def test_conditions_of_a_block_are_those_of_each_candidate(kernel, names):
     memo = MaskMemo(LineMemo(BARS, ROOMY), ROOMY)
     conditions = [CONDITIONS[name] for name in dict.fromkeys(names)]
@@ -319,17 +362,25 @@ def test_threads_change_no_bit(monkeypatch):
     assert len(set(tables)) == 1
 
 
-@pytest.mark.parametrize("columns", [
-    {"a": Grid("a", 0, 3, 1), "b": Grid("b", 0.0, 0.5, 0.1)},
-    {"a": Choice("a", [1, "x", None, 2.0]), "b": Choice("b", list("abcdef"))},
-    {"a": Continuous("a", 0.0, 9.0, False), "b": Continuous("b", 0.0, 9.0, False)},
-    {"a": Grid("a", 0, 10**12, 1), "b": Grid("b", 0, 10**12, 1)}])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": Grid("a", 0, 3, 1), "b": Grid("b", 0.0, 0.5, 0.1)},
+        {"a": Choice("a", [1, "x", None, 2.0]), "b": Choice("b", list("abcdef"))},
+        {"a": Continuous("a", 0.0, 9.0, False), "b": Continuous("b", 0.0, 9.0, False)},
+        {"a": Grid("a", 0, 10**12, 1), "b": Grid("b", 0, 10**12, 1)},
+    ],
+)
 @pytest.mark.parametrize("in_order", [False, True])
 def test_distinct_combinations(columns, in_order):
     rng = np.random.default_rng(3)
     index = [rng.integers(0, 4, 50), rng.integers(0, 6, 50)]
-    batch = np.column_stack([column.at(each) if not isinstance(column, Continuous) else each / 7.0
-                             for column, each in zip(columns.values(), index, strict=True)])
+    batch = np.column_stack(
+        [
+            column.at(each) if not isinstance(column, Continuous) else each / 7.0
+            for column, each in zip(columns.values(), index, strict=True)
+        ]
+    )
     batch = np.unique(batch, axis=0) if in_order else batch
     block = Block(batch, columns, {})
     for names in [("a",), ("b",), ("a", "b")]:

@@ -36,17 +36,30 @@ def test_every_sweep_metric_against_its_definition(run):
     years = (DAYS[-1] - DAYS[9]).days / 365.25
     returns, orders = trades["return"], run.orders.query("status == 'filled'")
     expected = {
-        "total_return": equity[-1] / cash - 1, "cagr": (equity[-1] / cash) ** (1 / years) - 1,
-        "volatility": r.std(ddof=1) * ppy**0.5, "sharpe": (r.mean() - rf) / r.std(ddof=1) * ppy**0.5,
-        "sortino": (r.mean() - rf) / np.sqrt(np.mean(np.minimum(r - rf, 0) ** 2)) * ppy**0.5, "max_drawdown": drawdown,
-        "calmar": ((equity[-1] / cash) ** (1 / years) - 1) / abs(drawdown), "omega": r[r > 0].sum() / -r[r < 0].sum(),
-        "skew": ((r - r.mean()) ** 3).mean() / r.std() ** 3, "kurtosis": ((r - r.mean()) ** 4).mean() / r.std() ** 4 - 3,
-        "n_trades": len(trades), "win_rate": (trades["net_profit"] > 0).mean(), "profit_factor": won / lost,
-        "expectancy": returns.mean(), "best_trade": returns.max(), "worst_trade": returns.min(),
-        "sqn": len(trades) ** 0.5 * returns.mean() / returns.std(ddof=1), "exposure": (run.position != 0).mean(),
-        "turnover": orders["value"].abs().sum() / cash, "costs_paid": orders["cost"].sum() / cash,
-        "breakeven_cost": (equity[-1] - cash + orders["cost"].sum()) / orders["value"].abs().sum(), "n_ambiguous": 0,
-        "largest_trade_share": math.nan}
+        "total_return": equity[-1] / cash - 1,
+        "cagr": (equity[-1] / cash) ** (1 / years) - 1,
+        "volatility": r.std(ddof=1) * ppy**0.5,
+        "sharpe": (r.mean() - rf) / r.std(ddof=1) * ppy**0.5,
+        "sortino": (r.mean() - rf) / np.sqrt(np.mean(np.minimum(r - rf, 0) ** 2)) * ppy**0.5,
+        "max_drawdown": drawdown,
+        "calmar": ((equity[-1] / cash) ** (1 / years) - 1) / abs(drawdown),
+        "omega": r[r > 0].sum() / -r[r < 0].sum(),
+        "skew": ((r - r.mean()) ** 3).mean() / r.std() ** 3,
+        "kurtosis": ((r - r.mean()) ** 4).mean() / r.std() ** 4 - 3,
+        "n_trades": len(trades),
+        "win_rate": (trades["net_profit"] > 0).mean(),
+        "profit_factor": won / lost,
+        "expectancy": returns.mean(),
+        "best_trade": returns.max(),
+        "worst_trade": returns.min(),
+        "sqn": len(trades) ** 0.5 * returns.mean() / returns.std(ddof=1),
+        "exposure": (run.position != 0).mean(),
+        "turnover": orders["value"].abs().sum() / cash,
+        "costs_paid": orders["cost"].sum() / cash,
+        "breakeven_cost": (equity[-1] - cash + orders["cost"].sum()) / orders["value"].abs().sum(),
+        "n_ambiguous": 0,
+        "largest_trade_share": math.nan,
+    }
     total = trades["net_profit"].sum()
     if total > 0:
         expected["largest_trade_share"] = trades["net_profit"].max() / total
@@ -67,9 +80,14 @@ def test_every_walk_metric_against_its_definition(run):
     beta = np.cov(r, b, ddof=1)[0, 1] / b.var(ddof=1)
     rf = 0.03 / 252
     expected = {
-        "tail_ratio": abs(np.quantile(r, 0.95)) / abs(np.quantile(r, 0.05)), "max_drawdown_bars": longest,
-        "ulcer_index": np.sqrt((underwater**2).mean()), "cvar_5": r[r <= np.quantile(r, 0.05)].mean(),
-        "buy_hold_return": close[-1] / close[9] - 1, "beta": beta, "alpha": (r.mean() - rf - beta * (b.mean() - rf)) * 252}
+        "tail_ratio": abs(np.quantile(r, 0.95)) / abs(np.quantile(r, 0.05)),
+        "max_drawdown_bars": longest,
+        "ulcer_index": np.sqrt((underwater**2).mean()),
+        "cvar_5": r[r <= np.quantile(r, 0.05)].mean(),
+        "buy_hold_return": close[-1] / close[9] - 1,
+        "beta": beta,
+        "alpha": (r.mean() - rf - beta * (b.mean() - rf)) * 252,
+    }
     assert set(expected) == set(WALK)
     for key, value in expected.items():
         assert run.stats[key] == pytest.approx(value, rel=1e-9), key
@@ -94,8 +112,22 @@ def never_traded():
 def test_never_trading_is_undefined_where_it_says_nothing():
     values = dict(zip(SWEEP, sweep_metrics(SWEEP, never_traded(), Context(1000.0, 0.0, 252.0, 0.4))[0], strict=True))
     assert {key for key, value in values.items() if np.isnan(value)} == {
-        "sharpe", "sortino", "volatility", "calmar", "omega", "skew", "kurtosis", "win_rate", "profit_factor", "expectancy",
-        "best_trade", "worst_trade", "sqn", "breakeven_cost", "largest_trade_share"}
+        "sharpe",
+        "sortino",
+        "volatility",
+        "calmar",
+        "omega",
+        "skew",
+        "kurtosis",
+        "win_rate",
+        "profit_factor",
+        "expectancy",
+        "best_trade",
+        "worst_trade",
+        "sqn",
+        "breakeven_cost",
+        "largest_trade_share",
+    }
     assert values["total_return"] == values["cagr"] == values["max_drawdown"] == values["exposure"] == 0
 
 

@@ -19,8 +19,9 @@ from backtest.space import Grid, Space
 
 nan, inf = math.nan, math.inf
 GOOG = bt.Bars.sample()
-SHORT = bt.Bars(open=GOOG.open[:400], high=GOOG.high[:400], low=GOOG.low[:400], close=GOOG.close[:400], index=GOOG.index[:400],
-symbol="G")
+SHORT = bt.Bars(
+    open=GOOG.open[:400], high=GOOG.high[:400], low=GOOG.low[:400], close=GOOG.close[:400], index=GOOG.index[:400], symbol="G"
+)
 COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 SPACE = Space({"fast": [3, 5, 8], "slow": range(6, 25, 6), "stop_loss": [None, 0.03]}, where="fast < slow")
 CROSS = bt.strategies.sma_cross
@@ -34,8 +35,10 @@ def optimize(space=SPACE, strategy=CROSS, bars=SHORT, costs=COSTS, **more):
 @pytest.fixture
 def batches_of(monkeypatch):
     """Set the batch size of a grid search."""
+
     def set_size(batch_size):
         monkeypatch.setattr(search.grid, "__kwdefaults__", search.grid.__kwdefaults__ | {"batch_size": batch_size})
+
     return set_size
 
 
@@ -51,6 +54,7 @@ def all_candidates(space):
 
 
 # -- against brute force -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("metric", ["sharpe", "total_return", "max_drawdown", "costs_paid", "profit_factor"])
 def test_best_is_the_best_of_all_single_runs(backend, metric):
@@ -76,8 +80,9 @@ def test_table():
     assert result.table.columns.tolist() == list(SWEEP)
     assert result.table.columns.name == "metric"
     assert len(result.table) == len(SPACE) == result.n_evaluated
-    assert sorted(map(str, params_of(result))) == sorted(str({**each,
-    "stop_loss": each["stop_loss"]}) for each in all_candidates(SPACE))
+    assert sorted(map(str, params_of(result))) == sorted(
+        str({**each, "stop_loss": each["stop_loss"]}) for each in all_candidates(SPACE)
+    )
     assert result.table["sharpe"].is_monotonic_decreasing
     assert result.table["sharpe"].iloc[0] == result.best_value
     assert not result.is_interrupted
@@ -86,8 +91,10 @@ def test_table():
 def test_one_parameter_gives_a_plain_index():
     result = optimize({"fast": [3, 5], "slow": 20})
     assert result.table.index.names == ["fast", "slow"]
-    single = rules.Strategy(enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
-                            exit_long=lines.close < lines.sma(lines.close, bt.param("n")))
+    single = rules.Strategy(
+        enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
+        exit_long=lines.close < lines.sma(lines.close, bt.param("n")),
+    )
     table = optimize({"n": [5, 9]}, single).table
     assert table.index.name == "n"
     assert sorted(table.index) == [5, 9]
@@ -109,20 +116,24 @@ def test_window_trades_inside_only():
     result = optimize(window=slice(100, 300))
     equity = result.best.equity
     assert (equity.index[0], equity.index[-1]) == (SHORT.times()[100], SHORT.times()[299])
-    again = bt.run(SHORT, CROSS, result.best_params, costs=COSTS, execution=bt.Execution(start=result.start), window=slice(100,
-    300))
+    again = bt.run(
+        SHORT, CROSS, result.best_params, costs=COSTS, execution=bt.Execution(start=result.start), window=slice(100, 300)
+    )
     assert again.stats["sharpe"] == result.best_value
     assert result.provenance["window"] == [100, 300]
 
 
 # -- start -------------------------------------------------------------------------------------------------------------
 
+
 def test_start_is_the_longest_warm_up_of_the_whole_space_ignoring_where():
     assert optimize().start == 24  # slow = 24 needs 24 bars for a cross
     assert optimize(Space({"fast": [3, 40], "slow": [10, 20]}, where="fast < slow")).start == 40
     assert optimize({"fast": 3, "slow": 20}).start == 20
-    levels = rules.Strategy(enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
-                            stop_loss=bt.param("k", None) * lines.atr(bt.param("m", 14)) / lines.close)
+    levels = rules.Strategy(
+        enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
+        stop_loss=bt.param("k", None) * lines.atr(bt.param("m", 14)) / lines.close,
+    )
     assert optimize({"n": [2, 5], "k": [None, 2.0]}, levels, min_trades=0).start == 14
     sized = bt.Execution(size=0.5 * lines.lowest(lines.close, bt.param("w")) / lines.close)
     assert optimize({"fast": 3, "slow": 20, "w": [10, 50]}, execution=sized).start == 49
@@ -137,8 +148,10 @@ def test_start_may_be_given_but_not_inside_the_warm_up():
 
 
 def test_start_that_is_given_needs_no_longest_warm_up():
-    strategy = rules.Strategy(enter_long=lines.close > lines.sma(lines.close, bt.param("a") + bt.param("b")),
-                              exit_long=lines.close < lines.sma(lines.close, bt.param("a") + bt.param("b")))
+    strategy = rules.Strategy(
+        enter_long=lines.close > lines.sma(lines.close, bt.param("a") + bt.param("b")),
+        exit_long=lines.close < lines.sma(lines.close, bt.param("a") + bt.param("b")),
+    )
     space = {"a": range(1, 400), "b": range(1, 400)}
     with pytest.raises(bt.InputError, match=r"needs more than 100,000 combinations of its parameters; give Execution"):
         optimize(space, strategy, n_trials=5)
@@ -213,6 +226,7 @@ def test_every_sweep_metric_can_be_searched_for(metric):
 
 # -- how much is evaluated ---------------------------------------------------------------------------------------------
 
+
 def test_n_trials_is_a_seeded_subset():
     some = [params_of(optimize(n_trials=6, seed=seed)) for seed in (0, 0, 1)]
     assert all(len(each) == 6 for each in some)
@@ -249,6 +263,7 @@ def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch, batches_of):
         if next(calls) == 2 * 9000 + 2 * 65 + 2 * 4096 + 100:
             raise KeyboardInterrupt
         return bars.close / n
+
     monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 12)
     strategy = rules.Strategy(enter_long=counted() > 1, exit_long=counted() < 1)
     result = optimize({"n": np.linspace(100, 140, 9000).tolist()}, strategy, keep=9000)
@@ -263,6 +278,7 @@ def test_ctrl_c_in_a_callback_returns_what_was_done():
     def interrupt(result):
         if result.nfev >= 300:
             raise KeyboardInterrupt
+
     found = search.grid(lambda batch: -batch[:, 0], space, batch_size=100, keep=1000, callback=interrupt)
     assert (found.nfev, found.status, found.success) == (300, search.INTERRUPTED, False)
     assert found.message == "interrupted: 300 of 1,000 candidates evaluated"
@@ -280,6 +296,7 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of
         if next(calls) == 2:
             raise KeyboardInterrupt
         return original(self, batch, settings)
+
     monkeypatch.setattr(signals.Evaluator, "plan", plan)
     result = optimize(BLOCKS)
     assert result.is_interrupted
@@ -294,6 +311,7 @@ def test_ctrl_c_before_anything_was_done_is_an_interruption(monkeypatch):
 
     def plan(self, batch, settings):
         raise KeyboardInterrupt
+
     monkeypatch.setattr(signals.Evaluator, "plan", plan)
     with pytest.raises(KeyboardInterrupt):
         optimize()
@@ -310,6 +328,7 @@ def test_progress_is_silent_unless_on_a_terminal(capsys):
 
 
 # -- threads and cuts --------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("n_threads", [2, 3, 4])
 def test_threads_change_no_bit(n_threads):
@@ -342,6 +361,7 @@ def test_inputs_are_not_changed():
 
 # -- heatmap, save, load -----------------------------------------------------------------------------------------------
 
+
 def test_heatmap():
     result = optimize()
     expected = {}
@@ -373,9 +393,17 @@ def average(bars, n, kind):
 MIXED = rules.Strategy(enter_long=lines.close > average(), exit_long=lines.close < average(), stop_loss=bt.param("stop", None))
 
 
-@pytest.mark.parametrize(("space", "strategy"), [
-    (SPACE, CROSS), ({"n": [4, 4.5], "kind": ["a", 2, 0.5], "stop": [None, 0.1]}, MIXED), ({"level": [110, 120.5, 130]}, LEVEL),
-    ({"level": [110, 120, 130]}, LEVEL), ({"n": 4, "kind": ["a", "b"]}, MIXED)], ids=["none", "mixed", "floats", "ints", "text"])
+@pytest.mark.parametrize(
+    ("space", "strategy"),
+    [
+        (SPACE, CROSS),
+        ({"n": [4, 4.5], "kind": ["a", 2, 0.5], "stop": [None, 0.1]}, MIXED),
+        ({"level": [110, 120.5, 130]}, LEVEL),
+        ({"level": [110, 120, 130]}, LEVEL),
+        ({"n": 4, "kind": ["a", "b"]}, MIXED),
+    ],
+    ids=["none", "mixed", "floats", "ints", "text"],
+)
 def test_saved_results_come_back(tmp_path, space, strategy):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bt.NumericsWarning)
@@ -386,8 +414,12 @@ def test_saved_results_come_back(tmp_path, space, strategy):
     assert loaded.best_params == result.best_params
     assert [type(each) for each in loaded.best_params.values()] == [type(each) for each in result.best_params.values()]
     np.testing.assert_equal(loaded.best_value, result.best_value)
-    assert (loaded.metric, loaded.start, loaded.search, loaded.n_evaluated) == (result.metric, result.start, result.search,
-    result.n_evaluated)
+    assert (loaded.metric, loaded.start, loaded.search, loaded.n_evaluated) == (
+        result.metric,
+        result.start,
+        result.search,
+        result.n_evaluated,
+    )
     assert loaded.provenance == json_safe(result.provenance)
     with pytest.raises(bt.InputError, match="a loaded result has no bars to replay its best candidate on"):
         _ = loaded.best
@@ -414,8 +446,9 @@ def test_what_is_no_result_is_refused(tmp_path):
 
 
 def test_provenance_is_json_and_says_what_it_takes():
-    result = optimize(execution=bt.Execution(rf=0.01, size=bt.param("share", 0.5)), seed=7, n_trials=5,
-    window=slice(np.int64(50), None))
+    result = optimize(
+        execution=bt.Execution(rf=0.01, size=bt.param("share", 0.5)), seed=7, n_trials=5, window=slice(np.int64(50), None)
+    )
     provenance = json.loads(json.dumps(json_safe(result.provenance), allow_nan=False))
     assert provenance["data"] == SHORT.content_hash
     assert provenance["seed"] == 7
@@ -444,33 +477,47 @@ def test_results_survive_a_pickle():
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"metric": "sharp"}, r"metric 'sharp' is not known .*; did you mean 'sharpe'\?"),
-    ({"metric": "ulcer_index"}, r"metric must be one that every candidate has .*, got 'ulcer_index'; bt\.run gives it"),
-    ({"method": "gird"}, r"method must be one of 'auto', 'grid', .*, 'optuna', got 'gird'; did you mean 'grid'\?"),
-    ({"min_trades": -1}, "min_trades must be a whole number >= 0, got -1"),
-    ({"keep": 0}, "keep must be a whole number >= 1, got 0"),
-    ({"n_trials": 0}, "n_trials must be a whole number >= 1, got 0"),
-    ({"n_trials": "9"}, "n_trials must be a whole number >= 1, got '9'"),
-    ({"seed": -1}, "seed must be a whole number >= 0, got -1"), ({"seed": None}, "seed must be a whole number >= 0, got None"),
-    ({"timeout": 0}, "timeout must be > 0, got 0"), ({"n_threads": 0}, "n_threads must be a whole number >= 1, got 0"),
-    ({"window": 5}, "window must be a slice of bars without a step, got 5"),
-    ({"window": slice(0, 100, 2)}, "window must be a slice of bars without a step"),
-    ({"window": slice(0, 10)}, "window must leave a bar to trade"), ({"bars": None}, "bars must be a Bars, got None"),
-    ({"strategy": "sma_cross"}, "strategy must be a Strategy, got 'sma_cross'"),
-    ({"costs": 0.001}, r"costs must be a Costs, got 0\.001"),
-    ({"execution": "close"}, "execution must be a Execution, got 'close'"),
-    ({"space": {"fast": [3], "slwo": [9]}}, r"parameter 'slwo' is not known .*; did you mean 'slow'\?"),
-    ({"space": {"fast": [3]}}, r"parameter 'slow' must have a value, got none \(given: fast\)"),
-    ({"space": {"fast": [3], "slow": {"low": 5, "high": 9}}},
-     r"slow must have a step, because it counts bars, got the continuous range 5\.\.9"),
-    ({"space": {"fast": [3], "slow": {"low": 5, "high": 9}}, "method": "grid"},
-     "slow must have a step for a grid search, got a continuous range"),
-    ({"space": {"fast": [3], "slow": [9], "max_bars": {"low": 5, "high": 9}}},
-     "max_bars must have a step, because it counts bars"),
-    ({"space": {"fast": [3.5], "slow": [9]}}, r"window of sma\(close, fast\) must be a whole number >= 1, got 3\.5"),
-    ({"space": {"fast": [3], "slow": [9], "stop_loss": [0.0]}}, r"stop_loss .* must be > 0, got 0\.0"),
-    ({"space": None}, "parameters must be a mapping")])
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "sharp"}, r"metric 'sharp' is not known .*; did you mean 'sharpe'\?"),
+        ({"metric": "ulcer_index"}, r"metric must be one that every candidate has .*, got 'ulcer_index'; bt\.run gives it"),
+        ({"method": "gird"}, r"method must be one of 'auto', 'grid', .*, 'optuna', got 'gird'; did you mean 'grid'\?"),
+        ({"min_trades": -1}, "min_trades must be a whole number >= 0, got -1"),
+        ({"keep": 0}, "keep must be a whole number >= 1, got 0"),
+        ({"n_trials": 0}, "n_trials must be a whole number >= 1, got 0"),
+        ({"n_trials": "9"}, "n_trials must be a whole number >= 1, got '9'"),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": None}, "seed must be a whole number >= 0, got None"),
+        ({"timeout": 0}, "timeout must be > 0, got 0"),
+        ({"n_threads": 0}, "n_threads must be a whole number >= 1, got 0"),
+        ({"window": 5}, "window must be a slice of bars without a step, got 5"),
+        ({"window": slice(0, 100, 2)}, "window must be a slice of bars without a step"),
+        ({"window": slice(0, 10)}, "window must leave a bar to trade"),
+        ({"bars": None}, "bars must be a Bars, got None"),
+        ({"strategy": "sma_cross"}, "strategy must be a Strategy, got 'sma_cross'"),
+        ({"costs": 0.001}, r"costs must be a Costs, got 0\.001"),
+        ({"execution": "close"}, "execution must be a Execution, got 'close'"),
+        ({"space": {"fast": [3], "slwo": [9]}}, r"parameter 'slwo' is not known .*; did you mean 'slow'\?"),
+        ({"space": {"fast": [3]}}, r"parameter 'slow' must have a value, got none \(given: fast\)"),
+        (
+            {"space": {"fast": [3], "slow": {"low": 5, "high": 9}}},
+            r"slow must have a step, because it counts bars, got the continuous range 5\.\.9",
+        ),
+        (
+            {"space": {"fast": [3], "slow": {"low": 5, "high": 9}}, "method": "grid"},
+            "slow must have a step for a grid search, got a continuous range",
+        ),
+        (
+            {"space": {"fast": [3], "slow": [9], "max_bars": {"low": 5, "high": 9}}},
+            "max_bars must have a step, because it counts bars",
+        ),
+        ({"space": {"fast": [3.5], "slow": [9]}}, r"window of sma\(close, fast\) must be a whole number >= 1, got 3\.5"),
+        ({"space": {"fast": [3], "slow": [9], "stop_loss": [0.0]}}, r"stop_loss .* must be > 0, got 0\.0"),
+        ({"space": None}, "parameters must be a mapping"),
+    ],
+)
 def test_bad_arguments_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         optimize(**arguments)
@@ -488,6 +535,7 @@ def test_bars_without_dates_warn_once():
 
 
 # -- search.grid -------------------------------------------------------------------------------------------------------
+
 
 def parabola(batch):
     return ((batch - 30.0) ** 2).sum(axis=1)
@@ -514,6 +562,7 @@ def test_grid_evaluates_every_candidate_once(batch_size, seed):
         assert len(batch) <= batch_size
         seen.extend(map(tuple, batch.tolist()))
         return np.zeros(len(batch))
+
     found = search.grid(evaluate, space, batch_size=batch_size, seed=seed, keep=3)
     assert sorted(seen) == [(x, y) for x in range(20) for y in range(10) if y < x]
     assert found.batch.tolist() == [[1, 0], [2, 0], [2, 1]]
@@ -521,8 +570,9 @@ def test_grid_evaluates_every_candidate_once(batch_size, seed):
 
 def test_grid_samples_the_same_candidates_however_they_are_cut():
     space = Space({"x": range(1000), "y": range(1000)})
-    kept = [search.grid(parabola, space, n_trials=500, keep=500, batch_size=batch_size, seed=3) for batch_size in (1, 7, 500,
-    4096)]
+    kept = [
+        search.grid(parabola, space, n_trials=500, keep=500, batch_size=batch_size, seed=3) for batch_size in (1, 7, 500, 4096)
+    ]
     for each in kept:
         assert each.nfev == 500
         np.testing.assert_array_equal(each.batch, kept[0].batch)
@@ -544,8 +594,14 @@ def test_a_fine_grid_is_searched_without_being_listed(monkeypatch):
     listed = Grid.values
     monkeypatch.setattr(Grid, "values", lambda self: listed(self) if self.size < 10**6 else pytest.fail(f"listed {self!r}"))
     fine = {"low": 1e-9, "high": 0.5, "step": 1e-9}
-    found = bt.optimize(SHORT, bt.strategies.sma_cross, {"fast": [3, 5], "slow": [10, 20], "stop_loss": fine}, costs=COSTS,
-                        n_trials=200, progress=False)
+    found = bt.optimize(
+        SHORT,
+        bt.strategies.sma_cross,
+        {"fast": [3, 5], "slow": [10, 20], "stop_loss": fine},
+        costs=COSTS,
+        n_trials=200,
+        progress=False,
+    )
     assert found.provenance["n_evaluated"] == 200
     assert found.provenance["n_candidates"] == 2 * 10**9
     with pytest.raises(bt.BacktestError, match=r"the longest warm-up of .* needs more than 100,000 combinations"):
@@ -554,16 +610,21 @@ def test_a_fine_grid_is_searched_without_being_listed(monkeypatch):
 
 def test_grid_keeps_several_metrics_with_a_rank():
     space = Space({"x": range(50)})
-    found = search.grid(lambda batch: np.column_stack([batch[:, 0], parabola(batch)]), space, rank=lambda scores: scores[:, 1],
-    keep=3)
+    found = search.grid(
+        lambda batch: np.column_stack([batch[:, 0], parabola(batch)]), space, rank=lambda scores: scores[:, 1], keep=3
+    )
     assert found.scores.tolist() == [[30, 0], [29, 1], [31, 1]]
 
 
-@pytest.mark.parametrize(("evaluate", "message"), [
-    (lambda batch: np.zeros(len(batch) + 1), r"evaluate must return one score per candidate \(10\), got shape \(11,\)"),
-    (lambda batch: 0.0, r"evaluate must return one score per candidate \(10\), got shape \(\)"),
-    (lambda batch: np.zeros((len(batch), 2)), r"got shape \(10, 2\)"),
-    (lambda batch: np.where(batch[:, 0] == 4, nan, 0), r"evaluate must not return NaN, got it at \{'x': 4\}")])
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (lambda batch: np.zeros(len(batch) + 1), r"evaluate must return one score per candidate \(10\), got shape \(11,\)"),
+        (lambda batch: 0.0, r"evaluate must return one score per candidate \(10\), got shape \(\)"),
+        (lambda batch: np.zeros((len(batch), 2)), r"got shape \(10, 2\)"),
+        (lambda batch: np.where(batch[:, 0] == 4, nan, 0), r"evaluate must not return NaN, got it at \{'x': 4\}"),
+    ],
+)
 def test_grid_refuses_bad_scores(evaluate, message):
     with pytest.raises(bt.ObjectiveError, match=message):
         search.grid(evaluate, Space({"x": range(10)}))

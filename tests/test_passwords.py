@@ -33,9 +33,16 @@ def study(url, function=objective, n=6, **options):
 
 
 SECRET = "s3cr3t"
-URLS = [f"postgresql://me:{SECRET}@host/db", f"sqlite://me:{SECRET}@/x.db", f"postgresql+psycopg2://me:{SECRET}@ho:5/x?sslmode=no",
-        f"mysql://host/db?user=me&password={SECRET}", f"redis://:{SECRET}@host", f"postgresql://me:a/{SECRET}@b@host/db",
-        f"me:{SECRET}@host/db", f"nonsense://me:{SECRET}@host:port/x"]
+URLS = [
+    f"postgresql://me:{SECRET}@host/db",
+    f"sqlite://me:{SECRET}@/x.db",
+    f"postgresql+psycopg2://me:{SECRET}@ho:5/x?sslmode=no",
+    f"mysql://host/db?user=me&password={SECRET}",
+    f"redis://:{SECRET}@host",
+    f"postgresql://me:a/{SECRET}@b@host/db",
+    f"me:{SECRET}@host/db",
+    f"nonsense://me:{SECRET}@host:port/x",
+]
 
 
 def everything(caught, caplog):
@@ -59,8 +66,12 @@ def test_no_password_in_errors_of_stores_and_mirrors(secret_url, caplog, tmp_pat
     texts = everything(caught, caplog).replace(secret_url, "")  # pytest's own frames show what the test was given
     assert SECRET not in texts
     monkeypatch.chdir(tmp_path)
-    for command in (["store", "show", secret_url], ["worker", "--store", secret_url, "--study", "s", "--objective", "os:getpid"],
-                    ["store", "export", secret_url, "x.csv"], ["optimize", "--store", secret_url, "--no-progress"]):
+    for command in (
+        ["store", "show", secret_url],
+        ["worker", "--store", secret_url, "--study", "s", "--objective", "os:getpid"],
+        ["store", "export", secret_url, "x.csv"],
+        ["optimize", "--store", secret_url, "--no-progress"],
+    ):
         done = CliRunner().invoke(cli.app, command, env={"COLUMNS": "300"})
         assert done.exit_code == 2
         assert SECRET not in done.output + done.stderr
@@ -104,8 +115,12 @@ def test_no_password_in_what_a_store_says_of_a_study(url, tmp_path):
 
 def test_contexts_with_passwords_of_earlier_releases_are_found(url):
     source = URLS[0]
-    what = {"objective": ["test_passwords.bound", [], {"source": source}], "version": "1", "directions": ["maximize"],
-            "data": None}
+    what = {
+        "objective": ["test_passwords.bound", [], {"source": source}],
+        "version": "1",
+        "directions": ["maximize"],
+        "data": None,
+    }
     digest = hashlib.blake2b(json.dumps(["study", "s", what]).encode(), digest_size=16).digest()
     store = Store(url)
     context = store.context(digest, "s", what | {"metrics": []})
@@ -133,8 +148,17 @@ def test_texts_without_passwords():
     assert (str(error), error.params) == ("postgresql://me:***@host/db", {"a": 1})
 
 
-@pytest.mark.parametrize("text", ["postgresql:/me:hunter2@h/d", "https://u:hunter2 x@h/x", "host=h password=hunter2 dbname=x",
-                                  "redis://:hunter2@h", "a?api_key=hunter2&b=1", "s3://AK:hunter2@bucket/x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql:/me:hunter2@h/d",
+        "https://u:hunter2 x@h/x",
+        "host=h password=hunter2 dbname=x",
+        "redis://:hunter2@h",
+        "a?api_key=hunter2&b=1",
+        "s3://AK:hunter2@bucket/x",
+    ],
+)
 def test_passwords_of_any_spelling_are_hidden(text, tmp_path):
     assert "hunter2" not in without_password(text)
     for read in (bt.Bars.read, bt.Space.read, bt.load):
@@ -143,7 +167,6 @@ def test_passwords_of_any_spelling_are_hidden(text, tmp_path):
         assert "hunter2" not in str(told.value)
 
 
-@pytest.mark.parametrize("text", ["C:/x/y.db", "see http://x/y: mail me", "sqlite:////tmp/a b:c.db", "ratio 3:4 @5",
-                                  "token=5"])
+@pytest.mark.parametrize("text", ["C:/x/y.db", "see http://x/y: mail me", "sqlite:////tmp/a b:c.db", "ratio 3:4 @5", "token=5"])
 def test_what_holds_no_password_is_shown_as_it_is(text):
     assert without_password(text) == text

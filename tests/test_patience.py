@@ -44,10 +44,12 @@ def test_ten_million_positions_are_the_limit():
     assert patience.MAX_FRUITLESS == 10_000_000
 
 
-SEARCHES = [lambda space, **given: search.grid(zero, space, **given),
-            lambda space, **given: search.grid(zero, space, n_trials=5, batch_size=256, seconds=0.01, **given),
-            lambda space, **given: suggested(zero, space, sampler="random", **given),
-            lambda space, **given: suggested(zero, space, n_trials=5, **given)]
+SEARCHES = [
+    lambda space, **given: search.grid(zero, space, **given),
+    lambda space, **given: search.grid(zero, space, n_trials=5, batch_size=256, seconds=0.01, **given),
+    lambda space, **given: suggested(zero, space, sampler="random", **given),
+    lambda space, **given: suggested(zero, space, n_trials=5, **given),
+]
 
 
 @pytest.mark.parametrize("find", SEARCHES)
@@ -71,8 +73,11 @@ def test_a_grid_that_finds_no_more_returns_what_it_found(monkeypatch):
     space = Space({"x": range(400), "y": range(400)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x * 5 + y * 3 < 8)")
     assert not space.is_exact
     seed = next(seed for seed in range(100) if Order(10, seed)(0, 1)[0] == 0)  # the first block has them
-    with pytest.warns(bt.FallbackWarning, match=r"the search ends with the 2 candidates it found: [\d,]+ positions in a row held "
-                                                r"no candidate of where='.*'; give a timeout to look on"):
+    with pytest.warns(
+        bt.FallbackWarning,
+        match=r"the search ends with the 2 candidates it found: [\d,]+ positions in a row held "
+        r"no candidate of where='.*'; give a timeout to look on",
+    ):
         found = search.grid(zero, space, keep=5, seed=seed)
     assert (found.nfev, found.success) == (2, True)
     assert found.batch.tolist() == [[0, 0], [0, 2]]
@@ -80,6 +85,7 @@ def test_a_grid_that_finds_no_more_returns_what_it_found(monkeypatch):
 
 
 # -- studies -----------------------------------------------------------------------------------------------------------
+
 
 def study_of(space, **given):
     return bt.Study(space, lambda params, trial: params["x"], **given)
@@ -100,7 +106,8 @@ def test_a_study_ends_at_its_timeout(executor):
 
     begun = time.monotonic()
     summary = study_of(never(), sampler="random").run(
-        timeout=0.3, progress=False, executor=None if executor is None else ThreadPoolExecutor(1))
+        timeout=0.3, progress=False, executor=None if executor is None else ThreadPoolExecutor(1)
+    )
     assert time.monotonic() - begun < 5
     assert (summary.evaluated, summary.ended) == (0, "timed out")
 
@@ -138,8 +145,9 @@ def test_results_are_stored_while_the_next_candidate_is_looked_for(monkeypatch, 
     space = Space({"x": range(10_000), "y": range(10_000)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x + y * 10_000 < 40_000)")
     finished = []
     with ThreadPoolExecutor(2) as pool:
-        study_of(space, sampler="random").run(timeout=1.5, progress=False, executor=pool,
-                                              callbacks=[lambda study, each: finished.append(time.monotonic())])
+        study_of(space, sampler="random").run(
+            timeout=1.5, progress=False, executor=pool, callbacks=[lambda study, each: finished.append(time.monotonic())]
+        )
     assert len(finished) > 3
     assert finished[-1] - finished[0] > 0.1
 
@@ -155,23 +163,29 @@ def test_known_candidates_are_no_reason_to_give_up(monkeypatch):
 
 # -- scores ------------------------------------------------------------------------------------------------------------
 
+
 def masked(batch, mask=True):
     return np.ma.masked_array(np.zeros(len(batch)), mask=mask & (np.arange(len(batch)) == 2))
 
 
 UNIT = Space({"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}})
-TAKERS = [lambda evaluate: search.direct(evaluate, [(0, 1), (0, 1)], maxfun=50),
-          lambda evaluate: search.evolution(evaluate, [(0, 1), (0, 1)], maxfun=60),
-          lambda evaluate: search.grid(evaluate, Space({"x": range(10)})),
-          lambda evaluate: search.cube(evaluate, UNIT, n_trials=50),
-          lambda evaluate: search.cube(evaluate, UNIT, "evolution", n_trials=50),
-          lambda evaluate: suggested(evaluate, UNIT, sampler="random", n_trials=50)]
+TAKERS = [
+    lambda evaluate: search.direct(evaluate, [(0, 1), (0, 1)], maxfun=50),
+    lambda evaluate: search.evolution(evaluate, [(0, 1), (0, 1)], maxfun=60),
+    lambda evaluate: search.grid(evaluate, Space({"x": range(10)})),
+    lambda evaluate: search.cube(evaluate, UNIT, n_trials=50),
+    lambda evaluate: search.cube(evaluate, UNIT, "evolution", n_trials=50),
+    lambda evaluate: suggested(evaluate, UNIT, sampler="random", n_trials=50),
+]
 
 
 @pytest.mark.parametrize("take", TAKERS)
 def test_masked_scores_are_refused(take):
-    with pytest.raises(bt.ObjectiveError, match=r"evaluate must return a score for each candidate, got a masked array with 1 of "
-                                                r"\d+ masked; scores\.filled"):
+    with pytest.raises(
+        bt.ObjectiveError,
+        match=r"evaluate must return a score for each candidate, got a masked array with 1 of "
+        r"\d+ masked; scores\.filled",
+    ):
         take(masked)
     assert take(lambda batch: masked(batch, False)).fun == 0
 

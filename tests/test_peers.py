@@ -58,18 +58,28 @@ def random_case(rng, density, sides):
 
 def of_vectorbt(vbt, close, signals, fee_rate, slippage):
     entries, exits, short_entries, short_exits = (None if each is None else pd.Series(each) for each in signals)
-    sides = {"direction": "longonly"} if short_entries is None else {
-        "short_entries": short_entries, "short_exits": short_exits, "upon_opposite_entry": "reverse"}
-    return vbt.Portfolio.from_signals(pd.Series(close), entries, exits, size=np.inf, fees=fee_rate, slippage=slippage,
-                                      init_cash=CASH, freq="1D", **sides)
+    sides = (
+        {"direction": "longonly"}
+        if short_entries is None
+        else {"short_entries": short_entries, "short_exits": short_exits, "upon_opposite_entry": "reverse"}
+    )
+    return vbt.Portfolio.from_signals(
+        pd.Series(close), entries, exits, size=np.inf, fees=fee_rate, slippage=slippage, init_cash=CASH, freq="1D", **sides
+    )
 
 
 def assert_same_trades(run, theirs):
     records = theirs.trades.records
     records, trades = records[records["status"] == 1], run.trades
     assert run.stats["n_trades"] == len(trades) == len(records)
-    for mine, other in (("entry_bar", "entry_idx"), ("exit_bar", "exit_idx"), ("entry_price", "entry_price"),
-                        ("exit_price", "exit_price"), ("units", "size"), ("return", "return")):
+    for mine, other in (
+        ("entry_bar", "entry_idx"),
+        ("exit_bar", "exit_idx"),
+        ("entry_price", "entry_price"),
+        ("exit_price", "exit_price"),
+        ("units", "size"),
+        ("return", "return"),
+    ):
         ours = trades[mine].abs() if mine == "units" else trades[mine]
         np.testing.assert_allclose(ours, records[other], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(trades["net_profit"], records["pnl"], rtol=1e-9, atol=1e-9 * CASH)
@@ -87,8 +97,12 @@ def test_vectorbt_on_random_signals(vbt):
         if not (value > 0).all():
             continue  # a bust means different things to each
         bars = bt.Bars(open=close, high=close, low=close, close=close)
-        run = bt.run(bars, rules.from_arrays(*signals), costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-                     execution=bt.Execution(fill="close", cash=CASH, sides=sides, periods_per_year=365.0))
+        run = bt.run(
+            bars,
+            rules.from_arrays(*signals),
+            costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
+            execution=bt.Execution(fill="close", cash=CASH, sides=sides, periods_per_year=365.0),
+        )
         np.testing.assert_allclose(run.equity, value, rtol=1e-9)
         assert run.stats["total_return"] == pytest.approx(theirs.total_return(), rel=1e-9, abs=1e-12)
         assert_same_trades(run, theirs)
@@ -120,18 +134,33 @@ def test_vectorbt_profile_on_random_cases_with_stops(vbt):
         levels, stops = stops_of_vectorbt(rng)
         fee_rate, slippage = pick(rng, 0.0, 0.001, 0.01), pick(rng, 0.0, 0.0005, 0.005)
         entries, exits, short_entries, short_exits = signals
-        arrays = {"both": {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits},
-                  "long": {"entries": entries, "exits": exits, "direction": "longonly"},
-                  "short": {"entries": short_entries, "exits": short_exits, "direction": "shortonly"}}[sides]
+        arrays = {
+            "both": {"entries": entries, "exits": exits, "short_entries": short_entries, "short_exits": short_exits},
+            "long": {"entries": entries, "exits": exits, "direction": "longonly"},
+            "short": {"entries": short_entries, "exits": short_exits, "direction": "shortonly"},
+        }[sides]
         theirs = vbt.Portfolio.from_signals(
-            pd.Series(bars.close, index=DAYS), **arrays, **stops, open=bars.open, high=bars.high, low=bars.low, fees=fee_rate,
-            slippage=slippage, init_cash=CASH, freq="1D")
+            pd.Series(bars.close, index=DAYS),
+            **arrays,
+            **stops,
+            open=bars.open,
+            high=bars.high,
+            low=bars.low,
+            fees=fee_rate,
+            slippage=slippage,
+            init_cash=CASH,
+            freq="1D",
+        )
         value = theirs.value().to_numpy()
         if not (value > 0).all():
             continue
         dated = bt.Bars(open=bars.open, high=bars.high, low=bars.low, close=bars.close, index=DAYS)
-        run = bt.run(dated, rules.from_arrays(*signals, **levels), costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-                     execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides))
+        run = bt.run(
+            dated,
+            rules.from_arrays(*signals, **levels),
+            costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
+            execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides),
+        )
         np.testing.assert_allclose(run.equity, value, rtol=1e-9)
         assert run.stats["total_return"] == pytest.approx(theirs.total_return(), rel=1e-9, abs=1e-12)
         assert_same_trades(run, theirs)
@@ -168,12 +197,25 @@ def test_vectorbt_shares_of_equity_and_fixed_fees_on_one_side(vbt):
         if size == 1.0:
             fixed = 2.5
         theirs = vbt.Portfolio.from_signals(
-            pd.Series(bars.close), entries, exits, direction=f"{sides}only", size=size, size_type="percent", fees=0.001,
-            fixed_fees=fixed, init_cash=CASH, freq="1D")
+            pd.Series(bars.close),
+            entries,
+            exits,
+            direction=f"{sides}only",
+            size=size,
+            size_type="percent",
+            fees=0.001,
+            fixed_fees=fixed,
+            init_cash=CASH,
+            freq="1D",
+        )
         if not (theirs.value() > 0).all():
             continue
-        run = bt.run(bars, rules.from_arrays(*signals), costs=bt.Costs(fee_rate=0.001, fixed=fixed),
-                     execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides, size=size, periods_per_year=365.0))
+        run = bt.run(
+            bars,
+            rules.from_arrays(*signals),
+            costs=bt.Costs(fee_rate=0.001, fixed=fixed),
+            execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides, size=size, periods_per_year=365.0),
+        )
         np.testing.assert_allclose(run.equity, theirs.value(), rtol=1e-9)
         assert_same_trades(run, theirs)
 
@@ -236,8 +278,11 @@ def compare_with_backtesting(run, theirs):
     mine = run.stats.to_backtesting()
     np.testing.assert_allclose(mine["_equity_curve"]["Equity"], theirs["_equity_curve"]["Equity"], rtol=1e-9, atol=1e-9 * CASH)
     named = [name for name in theirs["_trades"].columns if not name.startswith(("Entry_", "Exit_"))]  # indicators' values
-    assert_same_frames(mine["_trades"].fillna({"SL": -1.0, "TP": -1.0}),
-                       theirs["_trades"][named].astype({"SL": float, "TP": float}).fillna({"SL": -1.0, "TP": -1.0}), 1e-8)
+    assert_same_frames(
+        mine["_trades"].fillna({"SL": -1.0, "TP": -1.0}),
+        theirs["_trades"][named].astype({"SL": float, "TP": float}).fillna({"SL": -1.0, "TP": -1.0}),
+        1e-8,
+    )
     for column in ("DrawdownPct", "DrawdownDuration"):
         other = theirs["_equity_curve"][column]
         np.testing.assert_allclose(as_floats(mine["_equity_curve"][column]), as_floats(other), rtol=1e-8, atol=1e-8)
@@ -273,15 +318,22 @@ def test_backtesting_sma_cross(backtesting, where, finalize):
         frame = GOOG
     else:
         made = random_bars(np.random.default_rng(8), 1200, 0.02)
-        frame = pd.DataFrame({"Open": made.open, "High": made.high, "Low": made.low, "Close": made.close},
-                             index=pd.date_range("2010-01-01", periods=1200, freq="D"))
+        frame = pd.DataFrame(
+            {"Open": made.open, "High": made.high, "Low": made.low, "Close": made.close},
+            index=pd.date_range("2010-01-01", periods=1200, freq="D"),
+        )
     bars, n_keys, n_trades = bt.Bars.from_frame(frame), 0, 0
     for fast, slow in PAIRS:
-        theirs = backtesting.Backtest(frame, SmaCross, cash=CASH, commission=0.001 * (slow > 50), spread=0.0005 * (fast > 10),
-                                      finalize_trades=finalize).run(fast=fast, slow=slow)
-        run = bt.run(bars, bt.strategies.sma_cross, {"fast": fast, "slow": slow},
-                     costs=bt.Costs(fee_rate=0.001 * (slow > 50), slippage=0.0005 * (fast > 10)),
-                     execution=bt.Execution(profile="backtesting.py", cash=CASH, close_at_end=finalize))
+        theirs = backtesting.Backtest(
+            frame, SmaCross, cash=CASH, commission=0.001 * (slow > 50), spread=0.0005 * (fast > 10), finalize_trades=finalize
+        ).run(fast=fast, slow=slow)
+        run = bt.run(
+            bars,
+            bt.strategies.sma_cross,
+            {"fast": fast, "slow": slow},
+            costs=bt.Costs(fee_rate=0.001 * (slow > 50), slippage=0.0005 * (fast > 10)),
+            execution=bt.Execution(profile="backtesting.py", cash=CASH, close_at_end=finalize),
+        )
         assert run.start == slow
         n_keys += compare_with_backtesting(run, theirs)
         n_trades += len(run.trades)
@@ -297,16 +349,28 @@ def test_backtesting_on_random_cases_with_stops(backtesting):
         density, sides = (0.005, 0.02, 0.1, 0.5)[case % 4], ("long", "both", "short")[case // 4 % 3]
         made, signals = random_bars(rng, N_BARS, pick(rng, 0.005, 0.02, 0.05)), random_signals(rng, N_BARS, density)
         frame = pd.DataFrame({"Open": made.open, "High": made.high, "Low": made.low, "Close": made.close}, index=DAYS)
-        levels = {"stop_loss": pick(rng, None, 0.006, 0.02, 0.05, 0.2), "take_profit": pick(rng, None, 0.01, 0.03, 0.1),
-                  "max_bars": pick(rng, None, None, 1, 5)}
+        levels = {
+            "stop_loss": pick(rng, None, 0.006, 0.02, 0.05, 0.2),
+            "take_profit": pick(rng, None, 0.01, 0.03, 0.1),
+            "max_bars": pick(rng, None, None, 1, 5),
+        }
         fee_rate, slippage, finalize = pick(rng, 0.0, 0.001, 0.01), pick(rng, 0.0, 0.0005, 0.005), bool(case % 2)
         off = {"both": (), "long": (2, 3), "short": (0, 1)}[sides]
         four = [np.zeros(N_BARS, dtype=bool) if which in off else each for which, each in enumerate(signals)]
-        theirs = backtesting.Backtest(frame, strategy_of_backtesting(backtesting, four, levels), cash=CASH, spread=slippage,
-                                      commission=fee_rate, finalize_trades=finalize).run()
-        run = bt.run(bt.Bars.from_frame(frame), rules.from_arrays(*signals, **levels),
-                     costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-                     execution=bt.Execution(profile="backtesting.py", cash=CASH, sides=sides, close_at_end=finalize))
+        theirs = backtesting.Backtest(
+            frame,
+            strategy_of_backtesting(backtesting, four, levels),
+            cash=CASH,
+            spread=slippage,
+            commission=fee_rate,
+            finalize_trades=finalize,
+        ).run()
+        run = bt.run(
+            bt.Bars.from_frame(frame),
+            rules.from_arrays(*signals, **levels),
+            costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
+            execution=bt.Execution(profile="backtesting.py", cash=CASH, sides=sides, close_at_end=finalize),
+        )
         compare_with_backtesting(run, theirs)
         for reason in run.trades["exit_reason"]:
             reasons[reason] = reasons.get(reason, 0) + 1
@@ -320,8 +384,10 @@ def test_backtesting_keys_for_other_bars(backtesting, freq, density):
     """Hours, days with weekends, weeks, months, no dates; and a candidate that never trades."""
     rng = np.random.default_rng(11)
     made, signals = random_bars(rng, 200, 0.02), random_signals(rng, 200, density)
-    frame = pd.DataFrame({"Open": made.open, "High": made.high, "Low": made.low, "Close": made.close},
-                         index=None if freq is None else pd.date_range("2001-01-01", periods=200, freq=freq))
+    frame = pd.DataFrame(
+        {"Open": made.open, "High": made.high, "Low": made.low, "Close": made.close},
+        index=None if freq is None else pd.date_range("2001-01-01", periods=200, freq=freq),
+    )
     off = {"stop_loss": None, "take_profit": None, "max_bars": None}
     theirs = backtesting.Backtest(frame, strategy_of_backtesting(backtesting, signals, off), cash=CASH).run()
     execution = bt.Execution(profile="backtesting.py", cash=CASH)
@@ -343,19 +409,34 @@ def test_vectorbt_keys_for_other_bars(vbt, freq):
     for density in (0.0, 0.05):
         made, signals = random_bars(rng, 200, 0.02), random_signals(rng, 200, density)
         bars = bt.Bars(open=made.open, high=made.high, low=made.low, close=made.close, index=index)
-        theirs = vbt.Portfolio.from_signals(pd.Series(made.close, index=index), *signals[:2], short_entries=signals[2],
-                                            short_exits=signals[3], init_cash=CASH, freq=duration)
-        run = bt.run(bars, rules.from_arrays(*signals), costs=bt.Costs.zero(),
-                     execution=bt.Execution(profile="vectorbt", cash=CASH))
+        theirs = vbt.Portfolio.from_signals(
+            pd.Series(made.close, index=index),
+            *signals[:2],
+            short_entries=signals[2],
+            short_exits=signals[3],
+            init_cash=CASH,
+            freq=duration,
+        )
+        run = bt.run(
+            bars, rules.from_arrays(*signals), costs=bt.Costs.zero(), execution=bt.Execution(profile="vectorbt", cash=CASH)
+        )
         assert_same_numbers(run.stats.to_vectorbt(), theirs.stats(), 1e-8)
-        assert run.stats.to_vectorbt(duration).drop(["_equity_curve", "_trades"]).equals(
-            run.stats.to_vectorbt().drop(["_equity_curve", "_trades"]))
+        assert (
+            run.stats.to_vectorbt(duration)
+            .drop(["_equity_curve", "_trades"])
+            .equals(run.stats.to_vectorbt().drop(["_equity_curve", "_trades"]))
+        )
 
 
 @pytest.mark.compiled  # the pure twins would be at it for minutes
-@pytest.mark.parametrize(("job", "engine"), [
-    ("SMA pairs, long, stop", "vectorbt, Rust"), ("rules of backtesting.py", "backtesting.py"),
-    ("arrays 20.0%, both, 2,000", "vectorbt, Numba")])
+@pytest.mark.parametrize(
+    ("job", "engine"),
+    [
+        ("SMA pairs, long, stop", "vectorbt, Rust"),
+        ("rules of backtesting.py", "backtesting.py"),
+        ("arrays 20.0%, both, 2,000", "vectorbt, Numba"),
+    ],
+)
 def test_bench_times_what_agrees(vbt, backtesting, job, engine):
     """``bench/peers.py``: parity holds, so that there is a ratio to tell."""
     script = Path(__file__).parent.parent / "bench" / "peers.py"

@@ -139,8 +139,9 @@ def test_sizing_by_the_start_value():
 
 
 @on_both
-@pytest.mark.parametrize("costs", [bt.Costs(fee_rate=0.01), bt.Costs(fee_rate=0.0, slippage=0.02),
-                                   bt.Costs(fee_rate=0.0, fixed=30)])
+@pytest.mark.parametrize(
+    "costs", [bt.Costs(fee_rate=0.01), bt.Costs(fee_rate=0.0, slippage=0.02), bt.Costs(fee_rate=0.0, fixed=30)]
+)
 def test_reserved_costs_leave_cash_where_it_was(costs):
     assert at_close([1, NAN], flat(2), costs, start_value=1000.0).cash.iloc[0] < -9
     reserved = at_close([1, NAN], flat(2), costs, start_value=1000.0, reserve_costs=True)
@@ -192,8 +193,9 @@ def test_a_window_trades_inside_only():
 
 
 def of_oracle(weights, kwargs):
-    rules = {name: kwargs[name] for name in ("costs", "fill", "start_value", "reinvest", "reserve_costs", "delisted",
-                                           "delisted_after")}
+    rules = {
+        name: kwargs[name] for name in ("costs", "fill", "start_value", "reinvest", "reserve_costs", "delisted", "delisted_after")
+    }
     tables = {name: kwargs[name].tolist() for name in ("close", "open", "high", "low") if name in kwargs}
     rows = [None if np.isnan(row).all() else row.tolist() for row in weights]
     return oracle_portfolio.trade_weights(rows, **tables, ppy=kwargs["periods_per_year"], **rules)
@@ -228,8 +230,14 @@ def test_oracle(case):
             assert table[name].tolist() == [trade[name] for trade in trades]
         else:
             close_to(table[name], [trade[name] for trade in trades], name)
-    for name, other in (("units", "units"), ("entry_price", "price"), ("entry_cost", "cost"), ("borrow_cost", "borrow"),
-                        ("mfe", "best"), ("mae", "worst")):
+    for name, other in (
+        ("units", "units"),
+        ("entry_price", "price"),
+        ("entry_cost", "cost"),
+        ("borrow_cost", "borrow"),
+        ("mfe", "best"),
+        ("mae", "worst"),
+    ):
         close_to(book.open_positions[name], [p[other] for p in holding if p], name)
     statistics, expected = book.statistics(), oracle_portfolio.statistics(trades)
     for column, rows in expected.items():
@@ -362,8 +370,11 @@ def test_frames_bring_labels_and_times():
     assert book.trades["exit_time"].tolist() == [DAYS[bar] for bar in book.trades["exit_bar"]]
     held = (book.trades["duration"] / pd.Timedelta("1D")).to_numpy()
     statistics = book.statistics()
-    assert statistics.loc[["min_days_held", "mean_days_held", "max_days_held"], "All"].tolist() == [held.min(), held.mean(),
-                                                                                                     held.max()]
+    assert statistics.loc[["min_days_held", "mean_days_held", "max_days_held"], "All"].tolist() == [
+        held.min(),
+        held.mean(),
+        held.max(),
+    ]
     assert statistics.loc["trades_per_month", "All"] == len(held) / ((DAYS[-1] - DAYS[0]).days / 30.44)
     assert book.stats["cagr"] == pytest.approx((book.value.iloc[-1] / 1e5) ** (365.25 / (DAYS[-1] - DAYS[0]).days) - 1)
     assert book.contribution.index.tolist() == ["A", "B"]
@@ -427,6 +438,7 @@ def test_a_book_as_json_and_as_a_table():
 
 def momentum(close):
     """A rule: equal weights of the assets that rose over ``n`` bars, every ``every`` bars."""
+
     def rule(params):
         n, every = params["n"], params["every"]
         rose = np.zeros(close.shape)
@@ -434,6 +446,7 @@ def momentum(close):
         weights = rose / np.maximum(rose.sum(axis=1, keepdims=True), 1) * params.get("share", 1.0)
         weights[np.arange(len(close)) % every != 0] = NAN
         return weights
+
     return rule
 
 
@@ -462,8 +475,17 @@ def test_optimize_weights_is_simulate_for_every_candidate():
 def test_optimize_weights_by_other_searches(method):
     close = walks()
     space = {"n": range(5, 25), "every": [1, 5], "share": {"low": 0.1, "high": 1.0}}
-    result = bt.optimize_weights(momentum(close), space, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), method=method,
-                                 metric="total_return", n_trials=60, periods_per_year=252)
+    result = bt.optimize_weights(
+        momentum(close),
+        space,
+        close=close,
+        fill="close",
+        costs=bt.Costs(fee_rate=0.001),
+        method=method,
+        metric="total_return",
+        n_trials=60,
+        periods_per_year=252,
+    )
     assert result.n_evaluated == 60
     assert result.best.stats["total_return"] == result.best_value >= 0.0
 
@@ -514,53 +536,58 @@ def test_rules_that_fail():
 ONES = np.ones((3, 2))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"weights": np.ones((2, 2))}, r"weights must have the shape of close \(3, 2\), got \(2, 2\)"),
-    ({"open": np.ones((3, 3))}, r"open must have the shape of close \(3, 2\), got \(3, 3\)"),
-    ({"weights": [[1, NAN], [0, 0], [0, 0]]},
-     r"weights must be finite for every asset in a row that rebalances, got nan \(row 0, column 1\)"),
-    ({"weights": [[1, math.inf], [0, 0], [0, 0]]}, r"weights must be finite .*, got inf \(row 0, column 1\)"),
-    ({"weights": ONES > 0}, "weights must hold numbers, got dtype bool"),
-    ({"weights": np.ones((3, 2, 2))}, "weights must have 2 dimensions"),
-    ({"rebalance": [True, False]}, r"rebalance must be True or False for each bar, shape \(3,\), got bool of shape \(2,\)"),
-    ({"rebalance": [1, 0, 1]}, "rebalance must be True or False for each bar, .* got int"),
-    ({"start_value": 0}, "start_value must be > 0, got 0"),
-    ({"start_value": -1}, "start_value must be > 0, got -1"),
-    ({"fill": "next_open"}, 'open must be given for fill="next_open", got None'),
-    ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
-    ({"costs": 0.001}, "costs must be a Costs, got 0.001"),
-    ({"high": ONES}, "high and low must be given together, got one of them"),
-    ({"close": [[1, 2], [3, 0], [5, 6]]}, r"close must be > 0, got 0\.0 \(row 1, asset 1\); NaN says that there is no price"),
-    ({"open": [[1, 2], [3, 4], [-5, NAN]]}, r"open must be > 0, got -5\.0 \(row 2, asset 0\)"),
-    ({"high": ONES * 200, "low": ONES * 0}, r"low must be > 0, got 0\.0 \(row 0, asset 0\)"),
-    ({"close": [[1, 2], [3, math.inf], [5, 6]]}, r"close must be finite, got inf \(row 1, asset 1\)"),
-    ({"close": pd.DataFrame({"A": [1.0, 2, 3], "B": [1, NAN, -1]})}, r"close must be > 0, got -1\.0 \(row 2, asset 'B'\)"),
-    ({"weights": ONES * 50}, r"weights of an event must add up to at most 10, regardless of sign, got 100 \(row 0\)"),
-    ({"weights": ONES * [[NAN], [1], [-5.1]]}, r"at most 10, regardless of sign, got 10\.2 \(row 2\)"),
-    ({"weights": ONES * 50, "rebalance": [False, False, True]}, r"at most 10, regardless of sign, got 100 \(row 2\)"),
-    ({"max_gross": 0.5}, r"weights of an event must add up to at most 0\.5, regardless of sign, got 1 \(row 0\)"),
-    ({"max_gross": 0}, "max_gross must be > 0, got 0"),
-    ({"delisted": "drop"}, "delisted must be one of 'keep', 'write_off', got 'drop'"),
-    ({"delisted_after": -1}, "delisted_after must be a whole number >= 0, got -1"),
-    ({"delisted_after": 2.0}, r"delisted_after must be a whole number >= 0, got 2\.0"),
-    ({"close": np.full((3, 2), NAN)}, "close must hold a valid price, finite and > 0, got none"),
-    ({"close": np.empty((0, 2)), "weights": np.empty((0, 2))}, "close must have at least one bar and one asset"),
-    ({"window": slice(5, 9)}, "window must leave a bar to trade, got bars 3 to 3 of 3"),
-    ({"window": 3}, "window must be a slice of bars"),
-    ({"window": slice("2024-01-02", None)}, r"window must be a slice of bars by their numbers, got '2024-01-02'; for a date"),
-    ({"window": slice(0.0, 2)}, r"window must be a slice of bars by their numbers, got 0\.0"),
-    ({"window": slice(False, True)}, "window must be a slice of bars by their numbers, got False"),
-    ({"weights": None}, "weights must have 2 dimensions, got None"),
-    ({"close": [[1, 2], [3, "x"], [5, 6]]}, "close must hold numbers, got dtype <U"),
-    ({"close": pd.DataFrame([[1, 2], [3, "x"], [5, 6]])}, r"close must hold numbers, got 'x' \(row 1, column 1\)"),
-    ({"reinvest": 1}, "reinvest must be True or False, got 1"),
-    ({"periods_per_year": 0}, "periods_per_year must be > 0, got 0"),
-    ({"index": pd.date_range("2024", periods=2)}, r"index must have one time per bar \(3\), got 2"),
-    ({"index": pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])}, r"index must be sorted, .* got 2024-01-01"),
-    ({"index": ["a", "b", "c"]}, "index must hold dates, got 'a'"),
-    ({"benchmark": [1.0]}, "benchmark must have length 3, got 1"),
-    ({"costs": bt.Costs(fee_rate=0, borrow_rate=0.1)}, "periods_per_year must be given for a borrow_rate"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.ones((2, 2))}, r"weights must have the shape of close \(3, 2\), got \(2, 2\)"),
+        ({"open": np.ones((3, 3))}, r"open must have the shape of close \(3, 2\), got \(3, 3\)"),
+        (
+            {"weights": [[1, NAN], [0, 0], [0, 0]]},
+            r"weights must be finite for every asset in a row that rebalances, got nan \(row 0, column 1\)",
+        ),
+        ({"weights": [[1, math.inf], [0, 0], [0, 0]]}, r"weights must be finite .*, got inf \(row 0, column 1\)"),
+        ({"weights": ONES > 0}, "weights must hold numbers, got dtype bool"),
+        ({"weights": np.ones((3, 2, 2))}, "weights must have 2 dimensions"),
+        ({"rebalance": [True, False]}, r"rebalance must be True or False for each bar, shape \(3,\), got bool of shape \(2,\)"),
+        ({"rebalance": [1, 0, 1]}, "rebalance must be True or False for each bar, .* got int"),
+        ({"start_value": 0}, "start_value must be > 0, got 0"),
+        ({"start_value": -1}, "start_value must be > 0, got -1"),
+        ({"fill": "next_open"}, 'open must be given for fill="next_open", got None'),
+        ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
+        ({"costs": 0.001}, "costs must be a Costs, got 0.001"),
+        ({"high": ONES}, "high and low must be given together, got one of them"),
+        ({"close": [[1, 2], [3, 0], [5, 6]]}, r"close must be > 0, got 0\.0 \(row 1, asset 1\); NaN says that there is no price"),
+        ({"open": [[1, 2], [3, 4], [-5, NAN]]}, r"open must be > 0, got -5\.0 \(row 2, asset 0\)"),
+        ({"high": ONES * 200, "low": ONES * 0}, r"low must be > 0, got 0\.0 \(row 0, asset 0\)"),
+        ({"close": [[1, 2], [3, math.inf], [5, 6]]}, r"close must be finite, got inf \(row 1, asset 1\)"),
+        ({"close": pd.DataFrame({"A": [1.0, 2, 3], "B": [1, NAN, -1]})}, r"close must be > 0, got -1\.0 \(row 2, asset 'B'\)"),
+        ({"weights": ONES * 50}, r"weights of an event must add up to at most 10, regardless of sign, got 100 \(row 0\)"),
+        ({"weights": ONES * [[NAN], [1], [-5.1]]}, r"at most 10, regardless of sign, got 10\.2 \(row 2\)"),
+        ({"weights": ONES * 50, "rebalance": [False, False, True]}, r"at most 10, regardless of sign, got 100 \(row 2\)"),
+        ({"max_gross": 0.5}, r"weights of an event must add up to at most 0\.5, regardless of sign, got 1 \(row 0\)"),
+        ({"max_gross": 0}, "max_gross must be > 0, got 0"),
+        ({"delisted": "drop"}, "delisted must be one of 'keep', 'write_off', got 'drop'"),
+        ({"delisted_after": -1}, "delisted_after must be a whole number >= 0, got -1"),
+        ({"delisted_after": 2.0}, r"delisted_after must be a whole number >= 0, got 2\.0"),
+        ({"close": np.full((3, 2), NAN)}, "close must hold a valid price, finite and > 0, got none"),
+        ({"close": np.empty((0, 2)), "weights": np.empty((0, 2))}, "close must have at least one bar and one asset"),
+        ({"window": slice(5, 9)}, "window must leave a bar to trade, got bars 3 to 3 of 3"),
+        ({"window": 3}, "window must be a slice of bars"),
+        ({"window": slice("2024-01-02", None)}, r"window must be a slice of bars by their numbers, got '2024-01-02'; for a date"),
+        ({"window": slice(0.0, 2)}, r"window must be a slice of bars by their numbers, got 0\.0"),
+        ({"window": slice(False, True)}, "window must be a slice of bars by their numbers, got False"),
+        ({"weights": None}, "weights must have 2 dimensions, got None"),
+        ({"close": [[1, 2], [3, "x"], [5, 6]]}, "close must hold numbers, got dtype <U"),
+        ({"close": pd.DataFrame([[1, 2], [3, "x"], [5, 6]])}, r"close must hold numbers, got 'x' \(row 1, column 1\)"),
+        ({"reinvest": 1}, "reinvest must be True or False, got 1"),
+        ({"periods_per_year": 0}, "periods_per_year must be > 0, got 0"),
+        ({"index": pd.date_range("2024", periods=2)}, r"index must have one time per bar \(3\), got 2"),
+        ({"index": pd.DatetimeIndex(["2024-01-02", "2024-01-01", "2024-01-03"])}, r"index must be sorted, .* got 2024-01-01"),
+        ({"index": ["a", "b", "c"]}, "index must hold dates, got 'a'"),
+        ({"benchmark": [1.0]}, "benchmark must have length 3, got 1"),
+        ({"costs": bt.Costs(fee_rate=0, borrow_rate=0.1)}, "periods_per_year must be given for a borrow_rate"),
+    ],
+)
 def test_bad_input(change, message):
     good = {"weights": ONES / 2, "close": ONES * 100, "fill": "close", "costs": FREE}
     with pytest.raises(bt.InputError, match=message):

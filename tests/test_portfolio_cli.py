@@ -41,8 +41,9 @@ metric = "total_return"
 
 
 def closes():
-    return pd.DataFrame({name: pd.Series(bt.Bars.sample(name).close, index=bt.Bars.sample(name).times())
-                         for name in ("AAPL", "IBM")})
+    return pd.DataFrame(
+        {name: pd.Series(bt.Bars.sample(name).close, index=bt.Bars.sample(name).times()) for name in ("AAPL", "IBM")}
+    )
 
 
 def test_portfolio_searches_a_rule(folder):
@@ -55,13 +56,28 @@ def test_portfolio_searches_a_rule(folder):
         assert word in out
     written = folder / "o"
     assert sorted(path.name for path in written.iterdir()) == [
-        "candidates.parquet", "equity.csv", "ledger.csv", "open_positions.csv", "result.json", "statistics.json", "trades.csv"]
+        "candidates.parquet",
+        "equity.csv",
+        "ledger.csv",
+        "open_positions.csv",
+        "result.json",
+        "statistics.json",
+        "trades.csv",
+    ]
     close, opens = closes(), closes()
     for name in opens:
         opens[name] = bt.Bars.sample(name).open
     mask = allocation.calendar(close.index, "month")
-    books = [bt.simulate(allocation.inverse_volatility(close, n, mask), close=close, open=opens, costs=bt.Costs(fee_rate=0.001),
-                         window=slice(100, 600)) for n in (20, 60)]
+    books = [
+        bt.simulate(
+            allocation.inverse_volatility(close, n, mask),
+            close=close,
+            open=opens,
+            costs=bt.Costs(fee_rate=0.001),
+            window=slice(100, 600),
+        )
+        for n in (20, 60)
+    ]
     best = max(books, key=lambda book: book.value.iloc[-1])
     assert pd.read_csv(written / "equity.csv")["value"].tolist() == best.value.tolist()
     assert len(pd.read_csv(written / "ledger.csv")) == len(best.fills)
@@ -74,8 +90,10 @@ def test_portfolio_trades_weights_from_files(folder):
     close.to_csv(folder / "close.csv", index_label="date")
     weights = pd.DataFrame({"IBM": [0.5, 0.2], "AAPL": [0.5, 0.8]}, index=close.index[[0, 20]])
     weights.to_csv(folder / "weights.csv", index_label="date")
-    (folder / "p.toml").write_text('[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n'
-                                   '[portfolio]\nfill = "close"\nstart_value = 1000.0\n')
+    (folder / "p.toml").write_text(
+        '[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n'
+        '[portfolio]\nfill = "close"\nstart_value = 1000.0\n'
+    )
     code, out = invoke("portfolio", "p.toml", "--out", "o")
     assert code == 0
     assert "Rule" not in out
@@ -88,9 +106,11 @@ def test_portfolio_trades_weights_from_files(folder):
 def test_portfolio_with_a_rule_of_ones_own(folder):
     (folder / "my_rules.py").write_text(
         "import numpy as np\n\ndef equal(close, params, mask):\n    weights = np.full(close.shape, np.nan)\n"
-        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n")
+        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n"
+    )
     text = RULE.replace('"inverse_volatility"', '"my_rules:equal"\nevery = "week"').replace(
-        "[space]\nlookback = [20, 60]", "[params]\nshare = 0.5")
+        "[space]\nlookback = [20, 60]", "[params]\nshare = 0.5"
+    )
     (folder / "p.toml").write_text(text)
     code, out = invoke("portfolio", "p.toml")
     assert code == 0
@@ -106,20 +126,23 @@ def test_portfolio_without_a_configuration_searches_the_example(folder):
     assert invoke("example", "portfolio") == (0, config.EXAMPLE)
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("[costs]\nfee_rate = 0.001\n", "", "section [costs] must be there"),
-    ('name = "inverse_volatility"', 'name = "inverse_volatilty"', "rule 'inverse_volatilty' is not known"),
-    ('name = "inverse_volatility"', 'name = "nowhere:rule"', "rule must name something importable"),
-    ('name = "inverse_volatility"', "", "[rule] must have a name"),
-    ('name = "inverse_volatility"', 'name = "inverse_volatility"\nevery = "fortnight"', "every must be one of 'day', 'week'"),
-    ("[space]\nlookback = [20, 60]", "", "a [rule] must come with [space] to search or [params] to run one, got neither"),
-    ('samples = ["AAPL", "IBM"]', "samples = []", "samples of [data] must be a list of symbols"),
-    ('samples = ["AAPL", "IBM"]', "", "[data] must have one of samples, files and close, got none"),
-    ('samples = ["AAPL", "IBM"]', 'samples = ["AAPL"]\nweights = "w.csv"', "or there must be a section [rule], got both"),
-    ('[rule]\nname = "inverse_volatility"', "", "or there must be a section [rule], got neither"),
-    ("window = [100, 600]", 'fil = "close"', "key of [portfolio] 'fil' is not known"),
-    ("window = [100, 600]", 'fill = "noon"', "fill must be one of 'next_open', 'close', got 'noon'"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[costs]\nfee_rate = 0.001\n", "", "section [costs] must be there"),
+        ('name = "inverse_volatility"', 'name = "inverse_volatilty"', "rule 'inverse_volatilty' is not known"),
+        ('name = "inverse_volatility"', 'name = "nowhere:rule"', "rule must name something importable"),
+        ('name = "inverse_volatility"', "", "[rule] must have a name"),
+        ('name = "inverse_volatility"', 'name = "inverse_volatility"\nevery = "fortnight"', "every must be one of 'day', 'week'"),
+        ("[space]\nlookback = [20, 60]", "", "a [rule] must come with [space] to search or [params] to run one, got neither"),
+        ('samples = ["AAPL", "IBM"]', "samples = []", "samples of [data] must be a list of symbols"),
+        ('samples = ["AAPL", "IBM"]', "", "[data] must have one of samples, files and close, got none"),
+        ('samples = ["AAPL", "IBM"]', 'samples = ["AAPL"]\nweights = "w.csv"', "or there must be a section [rule], got both"),
+        ('[rule]\nname = "inverse_volatility"', "", "or there must be a section [rule], got neither"),
+        ("window = [100, 600]", 'fil = "close"', "key of [portfolio] 'fil' is not known"),
+        ("window = [100, 600]", 'fill = "noon"', "fill must be one of 'next_open', 'close', got 'noon'"),
+    ],
+)
 def test_portfolio_errors_are_one_line(folder, old, new, message):
     (folder / "p.toml").write_text(RULE.replace(old, new))
     code, out = invoke("portfolio", "p.toml")
@@ -131,12 +154,14 @@ def test_weights_files_that_do_not_fit(folder):
     close = closes().iloc[:5]
     close.to_csv(folder / "close.csv", index_label="date")
     (folder / "p.toml").write_text('[data]\nclose = "close.csv"\nweights = "w.csv"\n[costs]\nfee_rate = 0.0\n')
-    for text, message in (("date,AAPL\n2000-03-01,1\n", "weights must have a column for every asset, got none for 'IBM'"),
-                          ("date,AAPL,IBM,XX\n2000-03-01,1,0,0\n", "asset of the weights 'XX' is not known"),
-                          ("date,AAPL,IBM\n1999-03-01,1,0\n", "weights must be for bars that have prices, got 1999-03-01"),
-                          ("date,AAPL,IBM\n2000-03-01,1,0\n2000-03-01,1,0\n", "weights must have one row per date"),
-                          ("date,AAPL,IBM\nsoon,1,0\n", "the time column 'date' must hold dates, got 'soon' (row 0, line 2)"),
-                          ("day,AAPL,IBM\n2000-03-01,1,0\n", "w.csv must have a column of dates")):
+    for text, message in (
+        ("date,AAPL\n2000-03-01,1\n", "weights must have a column for every asset, got none for 'IBM'"),
+        ("date,AAPL,IBM,XX\n2000-03-01,1,0,0\n", "asset of the weights 'XX' is not known"),
+        ("date,AAPL,IBM\n1999-03-01,1,0\n", "weights must be for bars that have prices, got 1999-03-01"),
+        ("date,AAPL,IBM\n2000-03-01,1,0\n2000-03-01,1,0\n", "weights must have one row per date"),
+        ("date,AAPL,IBM\nsoon,1,0\n", "the time column 'date' must hold dates, got 'soon' (row 0, line 2)"),
+        ("day,AAPL,IBM\n2000-03-01,1,0\n", "w.csv must have a column of dates"),
+    ):
         (folder / "w.csv").write_text(text)
         code, out = invoke("portfolio", "p.toml")
         assert code == 2
@@ -150,7 +175,8 @@ OWN = RULE.replace('"inverse_volatility"', '"own_rules:equal"\nversion = "1"').r
 def own_rule(folder):
     (folder / "own_rules.py").write_text(
         "import numpy as np\n\ndef equal(close, params, mask):\n    weights = np.full(close.shape, np.nan)\n"
-        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n")
+        "    weights[mask] = params['share'] / close.shape[1]\n    return weights\n"
+    )
     return folder
 
 
@@ -161,7 +187,7 @@ def test_portfolio_has_a_store(own_rule, text):
         code, out = invoke("portfolio", "p.toml", "--no-progress", "--store", "sqlite:///results.db")
         assert code == 0, out
         assert f"2 of 2 candidates evaluated, {known} of them from the store" in out
-    for other in ((text.replace("[rule]", '[rule]\nevery = "week"'), text.replace("0.001", "0.002"))):
+    for other in (text.replace("[rule]", '[rule]\nevery = "week"'), text.replace("0.001", "0.002")):
         (own_rule / "p.toml").write_text(other.replace("[search]", '[search]\nstore = "sqlite:///results.db"'))
         code, out = invoke("portfolio", "p.toml", "--no-progress")
         assert code == 0, out
@@ -196,8 +222,10 @@ def test_portfolio_in_several_windows(folder):
 def test_an_interruption_shows_what_was_done_and_exits_with_130(own_rule, monkeypatch):
     monkeypatch.setattr("backtest.solve.SECONDS", 1e-9)  # so that every candidate is a batch
     rules = own_rule / "interrupted_rules.py"
-    rules.write_text("import os, signal\nimport own_rules\nasked = []\n\ndef equal(*given):\n    asked.append(given)\n"
-                     "    if len(asked) == 2:\n        os.kill(os.getpid(), signal.SIGINT)\n    return own_rules.equal(*given)\n")
+    rules.write_text(
+        "import os, signal\nimport own_rules\nasked = []\n\ndef equal(*given):\n    asked.append(given)\n"
+        "    if len(asked) == 2:\n        os.kill(os.getpid(), signal.SIGINT)\n    return own_rules.equal(*given)\n"
+    )
     (own_rule / "p.toml").write_text(OWN.replace("own_rules:", "interrupted_rules:"))
     code, out = invoke("portfolio", "p.toml", "--no-progress", "--out", "o", "--store", "sqlite:///results.db")
     assert code == 130, out

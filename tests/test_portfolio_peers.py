@@ -36,11 +36,27 @@ def test_vectorbt_from_orders(vbt, sides):
     while n_cases < 120:
         close, weights, fee_rate, slippage, fixed = random_case(rng, sides)
         theirs = vbt.Portfolio.from_orders(
-            pd.DataFrame(close), size=pd.DataFrame(weights), size_type="targetpercent", cash_sharing=True, group_by=True,
-            call_seq="auto", fees=fee_rate, fixed_fees=fixed, slippage=slippage, init_cash=CASH, freq="1D",
-            direction="longonly" if sides == "long" else "both")
-        book = bt.simulate(weights, close=close, fill="close", start_value=CASH, periods_per_year=365.0,
-                           costs=bt.Costs(fee_rate=fee_rate, slippage=slippage, fixed=fixed))
+            pd.DataFrame(close),
+            size=pd.DataFrame(weights),
+            size_type="targetpercent",
+            cash_sharing=True,
+            group_by=True,
+            call_seq="auto",
+            fees=fee_rate,
+            fixed_fees=fixed,
+            slippage=slippage,
+            init_cash=CASH,
+            freq="1D",
+            direction="longonly" if sides == "long" else "both",
+        )
+        book = bt.simulate(
+            weights,
+            close=close,
+            fill="close",
+            start_value=CASH,
+            periods_per_year=365.0,
+            costs=bt.Costs(fee_rate=fee_rate, slippage=slippage, fixed=fixed),
+        )
         if fixed and len(theirs.orders.records) < len(book.fills):
             continue  # vectorbt leaves sales out that would not earn their fixed fee
         n_cases += 1
@@ -52,9 +68,17 @@ def test_vectorbt_from_orders(vbt, sides):
         records = records[records["status"] == 1].sort_values(["exit_idx", "col"], kind="stable")
         trades = book.trades.sort_values(["exit_bar", "asset"], kind="stable")
         assert len(trades) == len(records)
-        for mine, other in (("asset", "col"), ("entry_bar", "entry_idx"), ("exit_bar", "exit_idx"),
-                            ("entry_price", "entry_price"), ("exit_price", "exit_price"), ("units", "size"),
-                            ("entry_cost", "entry_fees"), ("exit_cost", "exit_fees"), ("return", "return")):
+        for mine, other in (
+            ("asset", "col"),
+            ("entry_bar", "entry_idx"),
+            ("exit_bar", "exit_idx"),
+            ("entry_price", "entry_price"),
+            ("exit_price", "exit_price"),
+            ("units", "size"),
+            ("entry_cost", "entry_fees"),
+            ("exit_cost", "exit_fees"),
+            ("return", "return"),
+        ):
             of_mine = trades[mine].abs() if mine == "units" else trades[mine]
             np.testing.assert_allclose(of_mine, records[other], rtol=1e-9, atol=1e-9, err_msg=mine)
         np.testing.assert_allclose(trades["net_profit"], records["pnl"], rtol=1e-9, atol=1e-9 * CASH)
@@ -75,10 +99,20 @@ def test_statistics_of_vectorbt(vbt):
     for _ in range(10):
         close, weights, fee_rate, slippage, _ = random_case(rng, "both")
         theirs = vbt.Portfolio.from_orders(
-            pd.DataFrame(close), size=pd.DataFrame(weights), size_type="targetpercent", cash_sharing=True, group_by=True,
-            call_seq="auto", fees=fee_rate, slippage=slippage, init_cash=CASH, freq="1D").exit_trades
-        book = bt.simulate(weights, close=close, fill="close", start_value=CASH,
-                           costs=bt.Costs(fee_rate=fee_rate, slippage=slippage))
+            pd.DataFrame(close),
+            size=pd.DataFrame(weights),
+            size_type="targetpercent",
+            cash_sharing=True,
+            group_by=True,
+            call_seq="auto",
+            fees=fee_rate,
+            slippage=slippage,
+            init_cash=CASH,
+            freq="1D",
+        ).exit_trades
+        book = bt.simulate(
+            weights, close=close, fill="close", start_value=CASH, costs=bt.Costs(fee_rate=fee_rate, slippage=slippage)
+        )
         if len(book.trades) < 20:
             continue
         statistics = book.statistics()
@@ -87,4 +121,6 @@ def test_statistics_of_vectorbt(vbt):
             assert mine["n_trades"] == of.count()
             np.testing.assert_allclose(
                 [mine["win_rate"], mine["profit_factor"], mine["net_profit"], mine["largest_profit"], mine["largest_loss"]],
-                [of.win_rate(), of.profit_factor(), of.pnl.sum(), of.pnl.max(), of.pnl.min()], rtol=1e-7)
+                [of.win_rate(), of.profit_factor(), of.pnl.sum(), of.pnl.max(), of.pnl.min()],
+                rtol=1e-7,
+            )

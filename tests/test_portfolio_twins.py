@@ -21,8 +21,17 @@ pytestmark = pytest.mark.compiled
 
 def outputs(weights, kwargs):
     book = simulated(weights, kwargs)
-    return [book.sums, book._trade_sums, book._account, book._waiting, book._held, np.array(book._waits_since), book.fills,
-            book.tracked.records, book.tracked.positions]
+    return [
+        book.sums,
+        book._trade_sums,
+        book._account,
+        book._waiting,
+        book._held,
+        np.array(book._waits_since),
+        book.fills,
+        book.tracked.records,
+        book.tracked.positions,
+    ]
 
 
 @given(weight_cases())
@@ -52,8 +61,17 @@ def test_widths_around_simd_registers(n_assets, fill):
     rng = np.random.default_rng(n_assets)
     weights, close, open_ = random_book(rng, 80, n_assets)
     costs = bt.Costs(fee_rate=0.002, minimum=0.5, slippage=0.001, borrow_rate=0.05)
-    kwargs = {"close": close, "open": open_, "high": close * 1.01, "low": close * 0.98, "fill": fill, "costs": costs,
-              "periods_per_year": 252.0, "delisted": ("keep", "write_off")[n_assets % 2], "reserve_costs": n_assets % 3 == 0}
+    kwargs = {
+        "close": close,
+        "open": open_,
+        "high": close * 1.01,
+        "low": close * 0.98,
+        "fill": fill,
+        "costs": costs,
+        "periods_per_year": 252.0,
+        "delisted": ("keep", "write_off")[n_assets % 2],
+        "reserve_costs": n_assets % 3 == 0,
+    }
     for array in (weights, close, open_):
         array.flags.writeable = False
     with _backend.forced("python"):
@@ -78,8 +96,7 @@ def test_statistics_of_the_kernel_are_those_of_the_trades():
         same_bits(book._trade_sums, book.tracked.sums())
         opens = {"open": open_} if fill == "next_open" else {}
         marks = np.where(book.market.marks > 0, book.market.marks, np.nan)
-        again = bt.track_trades(book.ledger, close=marks, borrow_per_bar=costs.borrow_rate / 252.0, **opens,
-                                **extremes)
+        again = bt.track_trades(book.ledger, close=marks, borrow_per_bar=costs.borrow_rate / 252.0, **opens, **extremes)
         same_bits(again.records, book.tracked.records)
         same_bits(again.positions, book.tracked.positions)
         assert len(again) > 50
@@ -117,8 +134,13 @@ def test_rows_of_a_batch_are_the_callers_business():
         assert not part[[0, 3, 4]].tobytes().strip(b"\0")
 
 
-@given(arrays(np.float64, st.tuples(st.integers(1, 6), st.integers(1, 5)),
-              elements=st.sampled_from([np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 5e-324, 1.7e308])))
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(1, 6), st.integers(1, 5)),
+        elements=st.sampled_from([np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0, 0.5, 5e-324, 1.7e308]),
+    )
+)
 @settings(max_examples=200)
 def test_tables_are_checked_alike(table):
     found = []
@@ -134,22 +156,25 @@ def test_tables_are_checked_alike(table):
     with np.errstate(over="ignore"):
         heavy = np.flatnonzero(is_event[:n_seen] & (np.abs(table[:n_seen]).sum(axis=1) > 0.75))
     assert found[0][1] == (is_event[:n_seen].sum(), wrong[0] if len(wrong) else -1, heavy[0] if len(heavy) else -1)
-    assert found[0][2][:found[0][1][0]] == np.flatnonzero(is_event[:n_seen]).tolist()
+    assert found[0][2][: found[0][1][0]] == np.flatnonzero(is_event[:n_seen]).tolist()
 
 
-@pytest.mark.parametrize(("part", "sign", "mutant"), [
-    ("portfolio", "cash_before - (units * price + cost)", "cash_before - (units * price - cost)"),
-    ("portfolio", "if self.units[asset] < 0.0:", "if self.units[asset] <= 0.0 or True:"),
-    ("portfolio", "if self.follows and moment == OPEN", "if self.follows and moment == CLOSE"),
-    ("portfolio", "if reason != DELISTED else 0.0", "if True else 0.0"),
-    ("_orders", "target * base / quote - before", "target * base / quote + before"),
-    ("_orders", "marks[bar - 1]", "marks[bar]"),
-    ("_orders", "else quote * (1.0 - slippage)", "else quote * (1.0 + slippage)"),
-    ("_orders", "gross[asset % LANES] += abs(value)", "gross[asset % LANES] += value"),
-    ("_orders", "least = base * (1.0 - total)", "least = base * total"),
-    ("_orders", "order - (1.0 - factor) * after", "factor * order"),
-    ("_orders", "self.waiting[asset] = self.wanted[asset]", "pass"),
-])
+@pytest.mark.parametrize(
+    ("part", "sign", "mutant"),
+    [
+        ("portfolio", "cash_before - (units * price + cost)", "cash_before - (units * price - cost)"),
+        ("portfolio", "if self.units[asset] < 0.0:", "if self.units[asset] <= 0.0 or True:"),
+        ("portfolio", "if self.follows and moment == OPEN", "if self.follows and moment == CLOSE"),
+        ("portfolio", "if reason != DELISTED else 0.0", "if True else 0.0"),
+        ("_orders", "target * base / quote - before", "target * base / quote + before"),
+        ("_orders", "marks[bar - 1]", "marks[bar]"),
+        ("_orders", "else quote * (1.0 - slippage)", "else quote * (1.0 + slippage)"),
+        ("_orders", "gross[asset % LANES] += abs(value)", "gross[asset % LANES] += value"),
+        ("_orders", "least = base * (1.0 - total)", "least = base * total"),
+        ("_orders", "order - (1.0 - factor) * after", "factor * order"),
+        ("_orders", "self.waiting[asset] = self.wanted[asset]", "pass"),
+    ],
+)
 def test_a_changed_twin_does_not_pass(part, sign, mutant, monkeypatch):
     source = pure_source(part)
     assert source.count(sign) == 1, f"{sign!r} is not there once"
@@ -158,8 +183,13 @@ def test_a_changed_twin_does_not_pass(part, sign, mutant, monkeypatch):
     differs = False
     for case in range(12):
         weights, close, open_ = random_book(rng)
-        kwargs = {"close": close, "open": open_, "costs": bt.Costs(fee_rate=0.002, slippage=0.001, borrow_rate=0.5, fixed=1.0),
-                  "periods_per_year": 252.0, "delisted": ("keep", "write_off")[case % 2]}
+        kwargs = {
+            "close": close,
+            "open": open_,
+            "costs": bt.Costs(fee_rate=0.002, slippage=0.001, borrow_rate=0.5, fixed=1.0),
+            "periods_per_year": 252.0,
+            "delisted": ("keep", "write_off")[case % 2],
+        }
         with _backend.forced("cython"):
             right = outputs(weights, kwargs)
         with _backend.forced("python") as pure, warnings.catch_warnings():

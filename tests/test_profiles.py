@@ -27,8 +27,12 @@ def on(n, *bars):
 
 
 def run_of(bars, profile, *signals, costs=None, levels=None, cash=1000.0, **execution):
-    return bt.run(bars, rules.from_arrays(*signals, **(levels or {})), costs=costs or bt.Costs.zero(),
-                  execution=bt.Execution(profile=profile, cash=cash, periods_per_year=252.0, **execution))
+    return bt.run(
+        bars,
+        rules.from_arrays(*signals, **(levels or {})),
+        costs=costs or bt.Costs.zero(),
+        execution=bt.Execution(profile=profile, cash=cash, periods_per_year=252.0, **execution),
+    )
 
 
 # Fields
@@ -51,30 +55,46 @@ def test_profiles_survive_replace_and_pickle(profile):
     assert bt.Execution(**execution.to_dict()) == execution
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"profile": "vectorbt", "fill": "next_open"}, "fill must be 'close' with profile='vectorbt', got 'next_open'"),
-    ({"profile": "vectorbt", "whole_units": True}, "whole_units must be False with profile='vectorbt', got True"),
-    ({"profile": "vectorbt", "close_at_end": True}, "close_at_end must be False with profile='vectorbt', got True"),
-    ({"profile": "vectorbt", "intrabar": "optimistic"}, "intrabar must be 'pessimistic' with profile='vectorbt'"),
-    ({"profile": "vectorbt", "size_type": "cash"}, "size_type must be 'equity' with profile='vectorbt', got 'cash'"),
-    ({"profile": "vectorbt", "size": 0.5}, r"size must be 1 with profile='vectorbt' and both sides .*, got 0\.5"),
-    ({"profile": "backtesting.py", "fill": "close"}, "fill must be 'next_open' with profile='backtesting.py', got 'close'"),
-    ({"profile": "backtesting.py", "whole_units": False}, "whole_units must be True with profile='backtesting.py', got False"),
-    ({"profile": "zipline"}, "profile must be one of None, 'vectorbt', 'backtesting.py', got 'zipline'")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"profile": "vectorbt", "fill": "next_open"}, "fill must be 'close' with profile='vectorbt', got 'next_open'"),
+        ({"profile": "vectorbt", "whole_units": True}, "whole_units must be False with profile='vectorbt', got True"),
+        ({"profile": "vectorbt", "close_at_end": True}, "close_at_end must be False with profile='vectorbt', got True"),
+        ({"profile": "vectorbt", "intrabar": "optimistic"}, "intrabar must be 'pessimistic' with profile='vectorbt'"),
+        ({"profile": "vectorbt", "size_type": "cash"}, "size_type must be 'equity' with profile='vectorbt', got 'cash'"),
+        ({"profile": "vectorbt", "size": 0.5}, r"size must be 1 with profile='vectorbt' and both sides .*, got 0\.5"),
+        ({"profile": "backtesting.py", "fill": "close"}, "fill must be 'next_open' with profile='backtesting.py', got 'close'"),
+        (
+            {"profile": "backtesting.py", "whole_units": False},
+            "whole_units must be True with profile='backtesting.py', got False",
+        ),
+        ({"profile": "zipline"}, "profile must be one of None, 'vectorbt', 'backtesting.py', got 'zipline'"),
+    ],
+)
 def test_contradictions_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         bt.Execution(**arguments)
 
 
-@pytest.mark.parametrize(("profile", "costs", "levels", "message"), [
-    ("vectorbt", {"per_unit": 1}, {}, r"per_unit must be 0 with profile='vectorbt' \(from_signals has none\), got 1\.0"),
-    ("vectorbt", {"maximum": 1}, {}, "maximum must be inf with profile='vectorbt'"),
-    ("vectorbt", {"fixed": 1}, {}, "fixed must be 0 with profile='vectorbt' and both sides"),
-    ("vectorbt", {}, {"max_bars": 3}, "max_bars must be None with profile='vectorbt'"),
-    ("vectorbt", {}, {"stop_loss": 0.1, "trailing_stop": 0.1}, "stop_loss or trailing_stop must be None with profile='vectorbt'"),
-    ("backtesting.py", {"fixed": 1}, {}, "fixed must be 0 with profile='backtesting.py'"),
-    ("backtesting.py", {"borrow_rate": 0.1}, {}, "borrow_rate must be 0 with profile='backtesting.py'"),
-    ("backtesting.py", {}, {"trailing_stop": 0.1}, "trailing_stop must be None with profile='backtesting.py'")])
+@pytest.mark.parametrize(
+    ("profile", "costs", "levels", "message"),
+    [
+        ("vectorbt", {"per_unit": 1}, {}, r"per_unit must be 0 with profile='vectorbt' \(from_signals has none\), got 1\.0"),
+        ("vectorbt", {"maximum": 1}, {}, "maximum must be inf with profile='vectorbt'"),
+        ("vectorbt", {"fixed": 1}, {}, "fixed must be 0 with profile='vectorbt' and both sides"),
+        ("vectorbt", {}, {"max_bars": 3}, "max_bars must be None with profile='vectorbt'"),
+        (
+            "vectorbt",
+            {},
+            {"stop_loss": 0.1, "trailing_stop": 0.1},
+            "stop_loss or trailing_stop must be None with profile='vectorbt'",
+        ),
+        ("backtesting.py", {"fixed": 1}, {}, "fixed must be 0 with profile='backtesting.py'"),
+        ("backtesting.py", {"borrow_rate": 0.1}, {}, "borrow_rate must be 0 with profile='backtesting.py'"),
+        ("backtesting.py", {}, {"trailing_stop": 0.1}, "trailing_stop must be None with profile='backtesting.py'"),
+    ],
+)
 def test_what_the_other_tool_cannot_do_is_refused(profile, costs, levels, message):
     bars = bars_of(*[(100, 101, 99, 100)] * 4)
     with pytest.raises(bt.InputError, match=message):
@@ -98,8 +118,12 @@ def test_vectorbt_measures_levels_from_the_close_and_trails_highs(backend):
     run = run_of(bars, "vectorbt", on(4, 0), costs=bt.Costs(fee_rate=0.0, slippage=0.01), levels={"trailing_stop": 0.1})
     # Entered at 101 (slippage); the base is 100, then the high 120: touched at 108, without slippage.
     assert run.trades[["entry_price", "exit_price", "exit_bar", "exit_reason"]].iloc[0].tolist() == [101.0, 108.0, 2, "trail"]
-    ours = bt.run(bars, rules.from_arrays(on(4, 0), trailing_stop=0.1), costs=bt.Costs(fee_rate=0.0, slippage=0.01),
-                  execution=bt.Execution(fill="close", periods_per_year=252.0))
+    ours = bt.run(
+        bars,
+        rules.from_arrays(on(4, 0), trailing_stop=0.1),
+        costs=bt.Costs(fee_rate=0.0, slippage=0.01),
+        execution=bt.Execution(fill="close", periods_per_year=252.0),
+    )
     assert len(ours.trades) == 0  # ours follows closes: 110 (1 - 0.1) is never touched
 
 
@@ -109,11 +133,19 @@ def test_a_stop_beats_a_target_that_the_open_gapped_over(profile, backend):
     levels = {"stop_loss": 0.1, "take_profit": 0.2}
     run = run_of(bars, profile, on(5, 1), levels=levels)
     assert run.trades[["exit_price", "exit_bar", "exit_reason", "ambiguous"]].iloc[0].tolist() == [90.0, 3, "stop", True]
-    ours = bt.run(bars, rules.from_arrays(on(5, 1), **levels), costs=bt.Costs.zero(),
-                  execution=bt.Execution(periods_per_year=252.0))
+    ours = bt.run(
+        bars, rules.from_arrays(on(5, 1), **levels), costs=bt.Costs.zero(), execution=bt.Execution(periods_per_year=252.0)
+    )
     assert ours.trades[["exit_price", "exit_reason"]].iloc[0].tolist() == [130.0, "target"]
-    short = run_of(bars_of(*[(100, 100, 100, 100)] * 3, (70, 120, 70, 90), (90, 90, 90, 90)), profile,
-                   None, None, on(5, 1), None, levels=levels)
+    short = run_of(
+        bars_of(*[(100, 100, 100, 100)] * 3, (70, 120, 70, 90), (90, 90, 90, 90)),
+        profile,
+        None,
+        None,
+        on(5, 1),
+        None,
+        levels=levels,
+    )
     assert short.trades["exit_price"].iloc[0] == pytest.approx(110.0)
 
 
@@ -205,8 +237,14 @@ def test_twins_agree_under_profiles(profile, case):
 
 
 def a_run(**execution):
-    return bt.run(bt.Bars.sample(), bt.strategies.sma_cross, {"fast": 10, "slow": 30}, costs=bt.Costs(fee_rate=0.001),
-                  execution=bt.Execution(**execution), **({"window": slice(500, 1500)} if execution.get("start") else {}))
+    return bt.run(
+        bt.Bars.sample(),
+        bt.strategies.sma_cross,
+        {"fast": 10, "slow": 30},
+        costs=bt.Costs(fee_rate=0.001),
+        execution=bt.Execution(**execution),
+        **({"window": slice(500, 1500)} if execution.get("start") else {}),
+    )
 
 
 def test_stats_are_a_series_that_knows_its_run():

@@ -56,17 +56,26 @@ def as_line(values):
     @bt.line()
     def given_values(bars):
         return values
+
     return given_values()
 
 
 # -- conditions --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("condition", "expected"), [
-    (lines.close > 100, BARS.close > 100), (lines.close >= BARS.close[3], BARS.close >= BARS.close[3]),
-    (lines.close < 100, BARS.close < 100), (lines.close <= BARS.close[3], BARS.close <= BARS.close[3]),
-    (100 > lines.close, BARS.close < 100),  # noqa: SIM300
-    (np.float64(100) < lines.close, BARS.close > 100),
-    (rules.above(lines.close, 100), BARS.close > 100), (rules.below(lines.close, 100), BARS.close < 100)])
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (lines.close > 100, BARS.close > 100),
+        (lines.close >= BARS.close[3], BARS.close >= BARS.close[3]),
+        (lines.close < 100, BARS.close < 100),
+        (lines.close <= BARS.close[3], BARS.close <= BARS.close[3]),
+        (100 > lines.close, BARS.close < 100),  # noqa: SIM300
+        (np.float64(100) < lines.close, BARS.close > 100),
+        (rules.above(lines.close, 100), BARS.close > 100),
+        (rules.below(lines.close, 100), BARS.close < 100),
+    ],
+)
 def test_comparisons(condition, expected):
     assert truth(condition) == expected.tolist()
 
@@ -100,8 +109,9 @@ def test_cross_needs_one_bar_more_than_its_lines():
     sma = [sum(BARS.close[bar - 4 : bar + 1]) / 5 if bar > 3 else None for bar in range(len(BARS))]
     values, warm = mask(condition)
     assert warm == 5
-    assert values.tolist() == [bar >= 5 and bool(BARS.close[bar] > sma[bar] and BARS.close[bar - 1] <= sma[bar - 1])
-                               for bar in range(len(BARS))]
+    assert values.tolist() == [
+        bar >= 5 and bool(BARS.close[bar] > sma[bar] and BARS.close[bar - 1] <= sma[bar - 1]) for bar in range(len(BARS))
+    ]
     assert any(values)
 
 
@@ -132,10 +142,17 @@ def test_warm_up_of_not_is_masked_on_every_level():
         assert not any(truth(condition)[:9])
 
 
-@pytest.mark.parametrize("condition", [
-    LATE, ~LATE, LATE & ~EARLY, rules.crosses_below(lines.rsi(lines.close, bt.param("n")), bt.param("level")),
-    (lines.close > lines.sma(lines.close, bt.param("n"))) | rules.crosses_above(lines.ema(lines.open, bt.param("m")), 1)],
-    ids=repr)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        LATE,
+        ~LATE,
+        LATE & ~EARLY,
+        rules.crosses_below(lines.rsi(lines.close, bt.param("n")), bt.param("level")),
+        (lines.close > lines.sma(lines.close, bt.param("n"))) | rules.crosses_above(lines.ema(lines.open, bt.param("m")), 1),
+    ],
+    ids=repr,
+)
 def test_longest_warm_up_of_a_space(condition):
     choices = {"n": [3, 12, 7], "m": [4, 9], "level": [40, 50]}
     memo = memo_of()
@@ -144,9 +161,16 @@ def test_longest_warm_up_of_a_space(condition):
     assert memo.warm_up(condition, all_combinations(choices)) == longest
 
 
-@pytest.mark.parametrize("condition", [
-    lines.close > bt.param("x"), rules.crosses_above(lines.close, bt.param("x")), bt.param("x") <= 3,
-    (lines.close > 1) & ~(lines.close < bt.param("x") * 2)], ids=repr)
+@pytest.mark.parametrize(
+    "condition",
+    [
+        lines.close > bt.param("x"),
+        rules.crosses_above(lines.close, bt.param("x")),
+        bt.param("x") <= 3,
+        (lines.close > 1) & ~(lines.close < bt.param("x") * 2),
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("x", [None, "5", float("nan")])
 def test_operands_without_a_number_are_refused(condition, x):
     with pytest.raises(bt.BacktestError, match=r"must have numbers for its parameters|must be NaN only in"):
@@ -155,15 +179,29 @@ def test_operands_without_a_number_are_refused(condition, x):
 
 @pytest.mark.parametrize("other", [None, "5", float("nan"), float("inf"), True, [5], np.ones(80), pd.Series([1.0])])
 def test_comparisons_refuse_what_is_no_number(other):
-    for compare in (lambda: lines.close > other, lambda: lines.close <= other, lambda: rules.crosses_above(lines.close, other),
-                    lambda: rules.crosses_below(other, lines.close), lambda: rules.above(other, lines.close)):
+    for compare in (
+        lambda: lines.close > other,
+        lambda: lines.close <= other,
+        lambda: rules.crosses_above(lines.close, other),
+        lambda: rules.crosses_below(other, lines.close),
+        lambda: rules.above(other, lines.close),
+    ):
         with pytest.raises(bt.InputError, match=r"must be a (finite )?number, got"):
             compare()
 
 
-@pytest.mark.parametrize("use", [
-    lambda: bool(LATE), lambda: LATE and EARLY, lambda: LATE or EARLY, lambda: not LATE, lambda: 1 if LATE else 0,
-    lambda: 90 < lines.close < 110, lambda: lines.low < lines.close <= lines.high])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda: bool(LATE),
+        lambda: LATE and EARLY,
+        lambda: LATE or EARLY,
+        lambda: not LATE,
+        lambda: 1 if LATE else 0,
+        lambda: 90 < lines.close < 110,
+        lambda: lines.low < lines.close <= lines.high,
+    ],
+)
 def test_conditions_have_no_truth_value(use):
     with pytest.raises(bt.InputError, match=r"has no truth value before bars are known; combine conditions with & \| ~"):
         use()
@@ -176,11 +214,16 @@ def test_only_conditions_combine(combine, other):
         combine(LATE, other)
 
 
-@pytest.mark.parametrize(("condition", "text"), [
-    (lines.close > 100, "close > 100"), (~(lines.close > 1), "~(close > 1)"),
-    ((lines.close > 1) & (lines.close < 2) | (lines.open > 3), "((close > 1) & (close < 2)) | (open > 3)"),
-    (rules.crosses_above(lines.close, bt.param("n")), "crosses_above(close, n)"),
-    (rules.crosses_below(lines.close, 5), "crosses_above(5, close)")])
+@pytest.mark.parametrize(
+    ("condition", "text"),
+    [
+        (lines.close > 100, "close > 100"),
+        (~(lines.close > 1), "~(close > 1)"),
+        ((lines.close > 1) & (lines.close < 2) | (lines.open > 3), "((close > 1) & (close < 2)) | (open > 3)"),
+        (rules.crosses_above(lines.close, bt.param("n")), "crosses_above(close, n)"),
+        (rules.crosses_below(lines.close, 5), "crosses_above(5, close)"),
+    ],
+)
 def test_repr(condition, text):
     assert repr(condition) == text
 
@@ -207,24 +250,30 @@ def test_masks_of_callers_are_not_theirs_to_change():
 
 # -- strategies --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({}, "enter_long or enter_short must be given, got neither"),
-    ({"exit_long": LATE}, "enter_long or enter_short must be given, got neither"),
-    ({"enter_long": True}, "enter_long must be a condition"),
-    ({"enter_long": lines.close}, r"enter_long must be a condition \(for example .*\), got close"),
-    ({"enter_long": LATE, "exit_short": np.ones(80, dtype=bool)}, "exit_short must be a condition"),
-    ({"enter_long": LATE, "stop_loss": "5%"}, "stop_loss must be a number, got '5%'"),
-    ({"enter_long": LATE, "take_profit": float("nan")}, "take_profit must be a finite number, got nan"),
-    ({"enter_long": LATE, "trailing_stop": True}, "trailing_stop must be a number, got True"),
-    ({"enter_long": LATE, "max_bars": LATE}, "max_bars must be a number, got close > sma")])
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "enter_long or enter_short must be given, got neither"),
+        ({"exit_long": LATE}, "enter_long or enter_short must be given, got neither"),
+        ({"enter_long": True}, "enter_long must be a condition"),
+        ({"enter_long": lines.close}, r"enter_long must be a condition \(for example .*\), got close"),
+        ({"enter_long": LATE, "exit_short": np.ones(80, dtype=bool)}, "exit_short must be a condition"),
+        ({"enter_long": LATE, "stop_loss": "5%"}, "stop_loss must be a number, got '5%'"),
+        ({"enter_long": LATE, "take_profit": float("nan")}, "take_profit must be a finite number, got nan"),
+        ({"enter_long": LATE, "trailing_stop": True}, "trailing_stop must be a number, got True"),
+        ({"enter_long": LATE, "max_bars": LATE}, "max_bars must be a number, got close > sma"),
+    ],
+)
 def test_strategies_refuse(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         bt.Strategy(**arguments)
 
 
 @pytest.mark.parametrize("level", ["stop_loss", "take_profit", "trailing_stop"])
-@pytest.mark.parametrize(("value", "message"), [
-    (0, "must be > 0, got 0"), (-0.1, r"must be > 0, got -0\.1"), ("x", "must be a number > 0, got 'x'")])
+@pytest.mark.parametrize(
+    ("value", "message"), [(0, "must be > 0, got 0"), (-0.1, r"must be > 0, got -0\.1"), ("x", "must be a number > 0, got 'x'")]
+)
 def test_levels_are_positive(level, value, message):
     strategy = bt.Strategy(enter_long=LATE, **{level: bt.param("level")})
     with pytest.raises(bt.InputError, match=rf"{level} \(level = .*\) {message}"):
@@ -251,19 +300,31 @@ def test_max_bars_is_a_whole_number(value):
 
 
 def test_parameters_of_a_strategy_are_merged():
-    strategy = bt.Strategy(enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
-                           exit_long=lines.close < bt.param("m", 5),
-                           stop_loss=bt.param("k", None) * lines.atr(bt.param("n")) / lines.close, max_bars=bt.param("hold", 3))
+    strategy = bt.Strategy(
+        enter_long=lines.close > lines.sma(lines.close, bt.param("n")),
+        exit_long=lines.close < bt.param("m", 5),
+        stop_loss=bt.param("k", None) * lines.atr(bt.param("n")) / lines.close,
+        max_bars=bt.param("hold", 3),
+    )
     assert strategy.params == {"n": REQUIRED, "m": 5.0, "k": None, "hold": 3.0}
 
 
-@pytest.mark.parametrize(("one", "other"), [
-    (bt.param("n"), bt.param("n", 5)), (bt.param("n", 5), bt.param("n", 6)), (bt.param("n", None), bt.param("n", 5)),
-    (bt.param("n"), bt.param("n", None))])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (bt.param("n"), bt.param("n", 5)),
+        (bt.param("n", 5), bt.param("n", 6)),
+        (bt.param("n", None), bt.param("n", 5)),
+        (bt.param("n"), bt.param("n", None)),
+    ],
+)
 def test_conflicting_defaults_are_refused(one, other):
-    for build in (lambda: bt.Strategy(enter_long=lines.close > one, exit_long=lines.close < other),
-                  lambda: bt.Strategy(enter_long=lines.close > one, stop_loss=other),
-                  lambda: (lines.close > one) & (lines.close < other), lambda: one + other):
+    for build in (
+        lambda: bt.Strategy(enter_long=lines.close > one, exit_long=lines.close < other),
+        lambda: bt.Strategy(enter_long=lines.close > one, stop_loss=other),
+        lambda: (lines.close > one) & (lines.close < other),
+        lambda: one + other,
+    ):
         with pytest.raises(bt.InputError, match="parameter 'n' must have one default, got"):
             build()
 
@@ -275,21 +336,38 @@ def test_equal_defaults_merge():
 
 def ready(**changes):
     fast, slow = lines.sma(lines.close, bt.param("fast")), lines.ema(lines.close, bt.param("slow"))
-    return bt.Strategy(**({"enter_long": rules.crosses_above(fast, slow), "exit_long": rules.crosses_below(fast, slow),
-                           "stop_loss": bt.param("k", None)} | changes))
+    return bt.Strategy(
+        **(
+            {
+                "enter_long": rules.crosses_above(fast, slow),
+                "exit_long": rules.crosses_below(fast, slow),
+                "stop_loss": bt.param("k", None),
+            }
+            | changes
+        )
+    )
 
 
 def test_keys_are_equal_for_strategies_that_decide_equally():
     assert ready().key == ready().key == ready(name="other").key
-    others = [ready(stop_loss=0.1), ready(stop_loss=bt.param("k", 0.1)), ready(take_profit=0.1), ready(exit_long=LATE),
-              ready(enter_short=LATE), ready(max_bars=5), ready()]
+    others = [
+        ready(stop_loss=0.1),
+        ready(stop_loss=bt.param("k", 0.1)),
+        ready(take_profit=0.1),
+        ready(exit_long=LATE),
+        ready(enter_short=LATE),
+        ready(max_bars=5),
+        ready(),
+    ]
     assert len({each.key for each in others}) == len(others)
 
 
-@pytest.mark.parametrize("again", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy, copy.deepcopy],
-                         ids=["pickle", "copy", "deepcopy"])
-@pytest.mark.parametrize("strategy", [ready(), bt.strategies.sma_cross, rules.from_arrays(BARS.close > 100)],
-                         ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "again", [lambda each: pickle.loads(pickle.dumps(each)), copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"]
+)
+@pytest.mark.parametrize(
+    "strategy", [ready(), bt.strategies.sma_cross, rules.from_arrays(BARS.close > 100)], ids=lambda each: each.name
+)
 def test_copies_of_strategies_are_equal(strategy, again):
     other = again(strategy)
     assert other.key == strategy.key
@@ -339,8 +417,11 @@ def test_signals_trade_as_a_condition_with_the_same_truth(backend):
     assert len(by_rule.trades) > 2
 
 
-@pytest.mark.parametrize("wrap", [lambda array: array, pd.DataFrame, np.asfortranarray, lambda array: array.tolist()],
-                         ids=["array", "frame", "fortran", "lists"])
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda array: array, pd.DataFrame, np.asfortranarray, lambda array: array.tolist()],
+    ids=["array", "frame", "fortran", "lists"],
+)
 def test_each_column_is_a_candidate(backend, wrap):
     table = bt.evaluate(BARS, rules.from_arrays(wrap(ENTRIES), wrap(EXITS)), costs=FREE)
     assert table.index.name == "column"
@@ -370,20 +451,26 @@ def test_short_signals():
     assert set(run.trades["side"]) == {"short"}
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((), "enter_long or enter_short must be given, got neither"),
-    ((None, ENTRIES), "enter_long or enter_short must be given, got neither"),
-    ((np.ones(80),), "entries must be boolean, got dtype float64"),
-    ((np.ones(80, dtype=int),), "entries must be boolean, got dtype int64"),
-    ((pd.Series([True, None]),), "entries must be boolean, got dtype object"),
-    ((ENTRIES, np.ones(80)), "exits must be boolean, got dtype float64"),
-    ((ENTRIES[None],), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(1, 80, 3\)"),
-    ((np.True_,), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(\)"),
-    ((ENTRIES, EXITS[:, :2]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(80, 2\)"),
-    ((ENTRIES, EXITS[:79]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(79, 3\)"),
-    ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)"),
-    ((pd.Series(ENTRIES[:, 0], DAYS), pd.Series(EXITS[:, 0], DAYS + pd.Timedelta("1D"))),
-     r"exits must have the index of entries, got 2024-01-02 for 2024-01-01 \(row 0\); exits\.reindex\(entries\.index, fill_")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "enter_long or enter_short must be given, got neither"),
+        ((None, ENTRIES), "enter_long or enter_short must be given, got neither"),
+        ((np.ones(80),), "entries must be boolean, got dtype float64"),
+        ((np.ones(80, dtype=int),), "entries must be boolean, got dtype int64"),
+        ((pd.Series([True, None]),), "entries must be boolean, got dtype object"),
+        ((ENTRIES, np.ones(80)), "exits must be boolean, got dtype float64"),
+        ((ENTRIES[None],), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(1, 80, 3\)"),
+        ((np.True_,), r"entries must have shape \(n_bars,\) or \(n_bars, n_candidates\), got \(\)"),
+        ((ENTRIES, EXITS[:, :2]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(80, 2\)"),
+        ((ENTRIES, EXITS[:79]), r"signals must have equal shapes, or one column for all, got \(80, 3\), \(79, 3\)"),
+        ((ENTRIES[:, 0], EXITS[:79, 0]), r"signals must have equal shapes, or one column for all, got \(80,\), \(79,\)"),
+        (
+            (pd.Series(ENTRIES[:, 0], DAYS), pd.Series(EXITS[:, 0], DAYS + pd.Timedelta("1D"))),
+            r"exits must have the index of entries, got 2024-01-02 for 2024-01-01 \(row 0\); exits\.reindex\(entries\.index, ",
+        ),
+    ],
+)
 def test_bad_signals_are_refused(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         rules.from_arrays(*arguments)
@@ -432,8 +519,16 @@ def test_packed_signals_are_what_arrays_become(backend):
     pd.testing.assert_frame_equal(bt.evaluate(BARS, strategy, costs=FREE), bt.evaluate(BARS, other, costs=FREE))
 
 
-@pytest.mark.parametrize("layout", [np.ascontiguousarray, np.asfortranarray, lambda array: np.repeat(array, 2, axis=1)[:, ::2],
-                                    lambda array: array[::-1][::-1], pd.DataFrame])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        np.ascontiguousarray,
+        np.asfortranarray,
+        lambda array: np.repeat(array, 2, axis=1)[:, ::2],
+        lambda array: array[::-1][::-1],
+        pd.DataFrame,
+    ],
+)
 def test_any_layout_packs_alike(backend, layout):
     signals = RNG.random((130, 300)) < 0.3
     given = layout(signals)
@@ -442,12 +537,16 @@ def test_any_layout_packs_alike(backend, layout):
     assert (np.asarray(given) == signals).all()
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ((np.zeros((3, 2)), 80), r"words must be uint64 of shape \(2,\) or \(n_candidates, 2\), got float64 of shape \(3, 2\)"),
-    ((np.zeros((3, 3), dtype=np.uint64), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(3, 3\)"),
-    ((np.uint64(5), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(\)"),
-    ((np.array([0, 1 << 16], dtype=np.uint64), 80), r"words must have no bits from n_bars \(80\) on, got some"),
-    ((np.zeros(2, dtype=np.uint64), 80.0), r"n_bars must be a whole number >= 0, got 80\.0")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros((3, 2)), 80), r"words must be uint64 of shape \(2,\) or \(n_candidates, 2\), got float64 of shape \(3, 2\)"),
+        ((np.zeros((3, 3), dtype=np.uint64), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(3, 3\)"),
+        ((np.uint64(5), 80), r"words must be uint64 of shape \(2,\) or .*, got uint64 of shape \(\)"),
+        ((np.array([0, 1 << 16], dtype=np.uint64), 80), r"words must have no bits from n_bars \(80\) on, got some"),
+        ((np.zeros(2, dtype=np.uint64), 80.0), r"n_bars must be a whole number >= 0, got 80\.0"),
+    ],
+)
 def test_packed_signals_refuse(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         rules.PackedSignals(*arguments)
@@ -488,8 +587,14 @@ def test_all_columns_are_those_that_are_named(backend):
 
 def test_ready_strategies_are_named():
     assert bt.strategies.READY["sma_cross"] is bt.strategies.sma_cross
-    assert bt.strategies.sma_cross.params == {"fast": REQUIRED, "slow": REQUIRED, "stop_loss": None, "take_profit": None,
-                                              "trailing_stop": None, "max_bars": None}
+    assert bt.strategies.sma_cross.params == {
+        "fast": REQUIRED,
+        "slow": REQUIRED,
+        "stop_loss": None,
+        "take_profit": None,
+        "trailing_stop": None,
+        "max_bars": None,
+    }
 
 
 def test_a_table_of_one_column_needs_no_parameter_that_names_it(backend):

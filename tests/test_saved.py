@@ -18,8 +18,13 @@ from backtest import cli
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     strategy = bt.strategies.sma_cross
-    result = bt.optimize(bt.Bars.sample("GOOG"), strategy, {"fast": [5, 10], "slow": [20, 50], "stop_loss": [None, 0.1]},
-                         costs=bt.Costs(fee_rate=0.001), progress=False)
+    result = bt.optimize(
+        bt.Bars.sample("GOOG"),
+        strategy,
+        {"fast": [5, 10], "slow": [20, 50], "stop_loss": [None, 0.1]},
+        costs=bt.Costs(fee_rate=0.001),
+        progress=False,
+    )
     return result.save(tmp_path_factory.mktemp("saved") / "o")
 
 
@@ -30,12 +35,19 @@ def changed(saved, folder, **changes):
     return folder
 
 
-@pytest.mark.parametrize(("file", "content", "message"), [
-    ("result.json", b"{", "damaged result.json in .*: JSONDecodeError"), ("result.json", b"\xff\xfe", "UnicodeDecodeError"),
-    ("result.json", b"[1]", "it must hold an object, got list"), ("result.json", b"[" * 100_000, "RecursionError"),
-    ("result.json", b"{}", "schema_version must be 1, got None"), ("candidates.parquet", b"", "damaged candidates.parquet in"),
-    ("candidates.parquet", b"PAR1" * 9, "damaged candidates.parquet in"),
-    ("candidates.parquet", None, "damaged candidates.parquet in .*: FileNotFoundError")])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("result.json", b"{", "damaged result.json in .*: JSONDecodeError"),
+        ("result.json", b"\xff\xfe", "UnicodeDecodeError"),
+        ("result.json", b"[1]", "it must hold an object, got list"),
+        ("result.json", b"[" * 100_000, "RecursionError"),
+        ("result.json", b"{}", "schema_version must be 1, got None"),
+        ("candidates.parquet", b"", "damaged candidates.parquet in"),
+        ("candidates.parquet", b"PAR1" * 9, "damaged candidates.parquet in"),
+        ("candidates.parquet", None, "damaged candidates.parquet in .*: FileNotFoundError"),
+    ],
+)
 def test_damaged_files_of_a_saved_result_are_named(saved, tmp_path, file, content, message):
     folder = changed(saved, tmp_path / "x")
     if content is None:
@@ -46,11 +58,16 @@ def test_damaged_files_of_a_saved_result_are_named(saved, tmp_path, file, conten
         bt.load(folder)
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"provenance": 5}, "provenance must be an object, got 5"), ({"parameters": "none"}, "parameters must be a list, got None"),
-    ({"provenance": {"metric": "sharpe"}}, "provenance must have start, search, n_evaluated, is_interrupted, got none"),
-    ({"parameters": ["no"]}, "must have rows and a column for each of no, sharpe"),
-    ({"mixed": ["sharpe"]}, "damaged candidates.parquet in .*: ValueError: malformed")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"provenance": 5}, "provenance must be an object, got 5"),
+        ({"parameters": "none"}, "parameters must be a list, got None"),
+        ({"provenance": {"metric": "sharpe"}}, "provenance must have start, search, n_evaluated, is_interrupted, got none"),
+        ({"parameters": ["no"]}, "must have rows and a column for each of no, sharpe"),
+        ({"mixed": ["sharpe"]}, "damaged candidates.parquet in .*: ValueError: malformed"),
+    ],
+)
 def test_results_that_do_not_fit_are_named(saved, tmp_path, changes, message):
     with pytest.raises(bt.InputError, match=message):
         bt.load(changed(saved, tmp_path / "x", **changes))

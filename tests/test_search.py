@@ -37,10 +37,12 @@ def recorded(function=parabola):
     def evaluate(batch):
         seen.append(batch.copy())
         return function(batch)
+
     return evaluate, seen
 
 
 # -- evolution ---------------------------------------------------------------------------------------------------------
+
 
 def test_evolution_finds_the_bottom_and_counts_points():
     evaluate, seen = recorded()
@@ -85,8 +87,9 @@ def test_evolution_visits_scipys_points():
     evaluate, seen = recorded()
     mine = search.evolution(evaluate, BOX, maxfun=300, seed=5)
     other, theirs = recorded()
-    found = differential_evolution(lambda x: other(x.T), BOX, seed=5, vectorized=True, updating="deferred", polish=False, tol=0,
-                                   maxiter=9)
+    found = differential_evolution(
+        lambda x: other(x.T), BOX, seed=5, vectorized=True, updating="deferred", polish=False, tol=0, maxiter=9
+    )
     np.testing.assert_array_equal(np.concatenate(seen), np.concatenate(theirs))
     assert mine.x.tolist() == found.x.tolist()
 
@@ -114,7 +117,9 @@ def test_scipy_is_told_a_number_in_place_of_minus_infinity(monkeypatch):
         def listened(points):
             told.append(function(points))
             return told[-1]
+
         return original(listened, *arguments, **more)
+
     monkeypatch.setattr(scipy.optimize, "differential_evolution", spied)
     found = search.evolution(lambda batch: np.where(batch[:, 0] > 3, -inf, 1.0), BOX, maxfun=60)
     assert set(np.concatenate(told)) == {-1e300, 1.0}
@@ -128,6 +133,7 @@ def test_evolution_tells_the_best_so_far_and_stops_on_request():
         told.append((best.nfev, best.fun))
         if len(told) == 3:
             raise StopIteration
+
     found = search.evolution(parabola, BOX, callback=callback)
     assert [nfev for nfev, _ in told] == [30, 60, 90]
     assert told[0][1] >= told[1][1] >= told[2][1] == found.fun
@@ -143,6 +149,7 @@ def test_exceptions_pass_through_evolution_unchanged(error, call, where):
     def fail(best=None):
         if next(calls) == call:
             raise error("mine")
+
     arguments = {"callback": fail} if where == "callback" else {}
     if (error, where) == (StopIteration, "callback"):
         return  # a wish, tested above
@@ -151,25 +158,36 @@ def test_exceptions_pass_through_evolution_unchanged(error, call, where):
         if where == "evaluate":
             fail()
         return parabola(batch)
+
     with pytest.raises(error, match="mine"):
         search.evolution(evaluate, BOX, **arguments)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"maxfun": 4}, "maxfun must be a whole number >= 5 .*, got 4"), ({"tol": -1}, "tol must be >= 0 and <= 1, got -1"),
-    ({"maxfun": 5.0}, r"maxfun must be a whole number .*, got 5\.0"),
-    ({"seed": -1}, "seed must be a whole number >= 0 .*, got -1"), ({"popsize": 0}, "popsize must be a whole number >= 1, got 0"),
-    ({"bounds": [(1, 1)]}, r"bounds must have low < high, got \(1\.0, 1\.0\) \(row 0\)"),
-    ({"evaluate": 5}, "evaluate must be callable, got 5"),
-    ({"callback": 5}, "callback must be callable or None, got 5")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"maxfun": 4}, "maxfun must be a whole number >= 5 .*, got 4"),
+        ({"tol": -1}, "tol must be >= 0 and <= 1, got -1"),
+        ({"maxfun": 5.0}, r"maxfun must be a whole number .*, got 5\.0"),
+        ({"seed": -1}, "seed must be a whole number >= 0 .*, got -1"),
+        ({"popsize": 0}, "popsize must be a whole number >= 1, got 0"),
+        ({"bounds": [(1, 1)]}, r"bounds must have low < high, got \(1\.0, 1\.0\) \(row 0\)"),
+        ({"evaluate": 5}, "evaluate must be callable, got 5"),
+        ({"callback": 5}, "callback must be callable or None, got 5"),
+    ],
+)
 def test_evolution_refuses_bad_arguments(arguments, message):
     with pytest.raises(bt.InputError, match=message):
         search.evolution(**{"evaluate": parabola, "bounds": BOX} | arguments)
 
 
-@pytest.mark.parametrize(("evaluate", "message"), [
-    (lambda batch: batch, r"evaluate must return scores of shape \(30,\), got shape \(30, 2\)"),
-    (lambda batch: np.where(np.arange(30) == 7, nan, 0.0), r"scores must not be NaN, got nan at x = .* \(row 7 of batch 1\)")])
+@pytest.mark.parametrize(
+    ("evaluate", "message"),
+    [
+        (lambda batch: batch, r"evaluate must return scores of shape \(30,\), got shape \(30, 2\)"),
+        (lambda batch: np.where(np.arange(30) == 7, nan, 0.0), r"scores must not be NaN, got nan at x = .* \(row 7 of batch 1\)"),
+    ],
+)
 def test_evolution_refuses_bad_scores(evaluate, message):
     with pytest.raises(bt.ObjectiveError, match=message):
         search.evolution(evaluate, BOX)
@@ -180,10 +198,12 @@ def test_evaluate_may_write_into_its_batch():
         scores = parabola(batch)
         batch[:] = nan
         return scores
+
     assert search.evolution(evaluate, BOX, maxfun=90).x.tolist() == search.evolution(parabola, BOX, maxfun=90).x.tolist()
 
 
 # -- memory ------------------------------------------------------------------------------------------------------------
+
 
 def test_cache_knows_each_candidate_once():
     cache, keys = TrialCache(), np.array([[1, 2], [3, 4], [1, 2], [5, 6]])
@@ -245,8 +265,14 @@ def test_ties_go_to_the_earlier_evaluation(engine):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_minus_infinity_is_reported_as_itself(engine):
     told = []
-    found = search.cube(lambda batch: np.where(batch[:, 0] > 0.6, -inf, batch[:, 0]), Space({"x": {"low": 0, "high": 1}}), engine,
-                        n_trials=50, keep=50, callback=lambda result: told.append(result.fun))
+    found = search.cube(
+        lambda batch: np.where(batch[:, 0] > 0.6, -inf, batch[:, 0]),
+        Space({"x": {"low": 0, "high": 1}}),
+        engine,
+        n_trials=50,
+        keep=50,
+        callback=lambda result: told.append(result.fun),
+    )
     assert found.fun == told[-1] == -inf
     assert found.objective[0] == -inf
     assert 0 < np.isfinite(found.objective).sum() < 50
@@ -257,6 +283,7 @@ def test_engines_are_told_a_number_in_place_of_minus_infinity(monkeypatch):
 
     def engine(evaluate, bounds, **_):
         told.extend(evaluate(np.array([[0.1], [0.9], [0.95]])).tolist())
+
     monkeypatch.setitem(search.cube.__globals__, "direct", engine)
     space = Space({"x": {"low": 0, "high": 1}}, where="x < 0.92")
     found = search.cube(lambda batch: np.where(batch[:, 0] > 0.6, -inf, batch[:, 0]), space)
@@ -294,6 +321,7 @@ def test_cube_stops_on_time_and_on_ctrl_c(engine, monkeypatch):
             raise KeyboardInterrupt
         done.append(len(batch))
         return parabola(batch)
+
     done = []
     found = search.cube(interrupted, space, engine)
     assert (found.status, found.success, found.nfev) == (search.INTERRUPTED, False, sum(done))
@@ -303,17 +331,32 @@ def test_cube_stops_on_time_and_on_ctrl_c(engine, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("arguments", "error", "message"), [
-    ({"space": Space({"x": 5, "y": ["a"]})}, bt.SpaceError, "space must have a parameter with more than one value for"),
-    ({"space": Space({"x": {"low": 0, "high": 1}}, where="x > 2")}, bt.SpaceError,
-     "where must leave a candidate that .* can find"),
-    ({"n_trials": 0}, bt.InputError, "n_trials must be a whole number >= 1, got 0"),
-    ({"keep": 0}, bt.InputError, "keep must be a whole number >= 1, got 0"),
-    ({"seed": "x"}, bt.InputError, "seed must be a whole number >= 0, got 'x'"),
-    ({"timeout": 0}, bt.InputError, "timeout must be > 0, got 0"),
-    ({"engine": "evolve"}, bt.InputError, "engine must be one of 'direct', 'evolution', got 'evolve'"),
-    ({"evaluate": lambda batch: np.full(len(batch), nan)}, bt.ObjectiveError, r"evaluate must not return NaN, got it at \{'x':"),
-    ({"evaluate": lambda batch: batch}, bt.ObjectiveError, r"evaluate must return one score per candidate \(\d+\), got shape")])
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"space": Space({"x": 5, "y": ["a"]})}, bt.SpaceError, "space must have a parameter with more than one value for"),
+        (
+            {"space": Space({"x": {"low": 0, "high": 1}}, where="x > 2")},
+            bt.SpaceError,
+            "where must leave a candidate that .* can find",
+        ),
+        ({"n_trials": 0}, bt.InputError, "n_trials must be a whole number >= 1, got 0"),
+        ({"keep": 0}, bt.InputError, "keep must be a whole number >= 1, got 0"),
+        ({"seed": "x"}, bt.InputError, "seed must be a whole number >= 0, got 'x'"),
+        ({"timeout": 0}, bt.InputError, "timeout must be > 0, got 0"),
+        ({"engine": "evolve"}, bt.InputError, "engine must be one of 'direct', 'evolution', got 'evolve'"),
+        (
+            {"evaluate": lambda batch: np.full(len(batch), nan)},
+            bt.ObjectiveError,
+            r"evaluate must not return NaN, got it at \{'x':",
+        ),
+        (
+            {"evaluate": lambda batch: batch},
+            bt.ObjectiveError,
+            r"evaluate must return one score per candidate \(\d+\), got shape",
+        ),
+    ],
+)
 def test_cube_refuses_what_it_cannot_use(engine, arguments, error, message):
     space = Space({"x": {"low": 0, "high": 1}})
     with pytest.raises(error, match=message):
@@ -326,16 +369,29 @@ LINE = {"low": 0, "high": 1}
 PART = {"low": 0.1, "high": 0.9}  # of a price
 
 
-@pytest.mark.parametrize(("space", "more", "method", "why"), [
-    ({"x": range(1000)}, {}, "grid", "because the space is finite"),
-    ({"x": range(10**6)}, {"n_trials": 500}, "grid", "because the space is finite"),
-    ({"x": range(1001)}, {}, "grid", "because the space is finite and fits into 60 s"),
-    ({"x": range(1001)}, {"timeout": 1e-9}, "evolution", "because a grid of 1,001 candidates does not fit into 1e-09 s"),
-    ({"x": range(10**12)}, {}, "evolution", "because a grid of 1,000,000,000,000 candidates does not fit into 60 s"),
-    ({"x": range(10**12), "y": range(10**12)}, {}, "evolution", "does not fit into 60 s"),
-    ({"x": LINE, "y": range(3), "z": LINE, "fixed": 1}, {}, "direct",
-     "because x, z are continuous and no more than 3 parameters vary"),
-    ({"x": LINE, "y": range(3), "z": LINE, "w": [1, 2]}, {}, "evolution", "because x, z are continuous and 4 parameters vary")])
+@pytest.mark.parametrize(
+    ("space", "more", "method", "why"),
+    [
+        ({"x": range(1000)}, {}, "grid", "because the space is finite"),
+        ({"x": range(10**6)}, {"n_trials": 500}, "grid", "because the space is finite"),
+        ({"x": range(1001)}, {}, "grid", "because the space is finite and fits into 60 s"),
+        ({"x": range(1001)}, {"timeout": 1e-9}, "evolution", "because a grid of 1,001 candidates does not fit into 1e-09 s"),
+        ({"x": range(10**12)}, {}, "evolution", "because a grid of 1,000,000,000,000 candidates does not fit into 60 s"),
+        ({"x": range(10**12), "y": range(10**12)}, {}, "evolution", "does not fit into 60 s"),
+        (
+            {"x": LINE, "y": range(3), "z": LINE, "fixed": 1},
+            {},
+            "direct",
+            "because x, z are continuous and no more than 3 parameters vary",
+        ),
+        (
+            {"x": LINE, "y": range(3), "z": LINE, "w": [1, 2]},
+            {},
+            "evolution",
+            "because x, z are continuous and 4 parameters vary",
+        ),
+    ],
+)
 def test_auto_chooses(space, more, method, why):
     chosen, because = search.choose(parabola, Space(space), **more)
     assert chosen == method
@@ -350,6 +406,7 @@ def test_auto_goes_by_the_time_that_candidates_take(monkeypatch):
         now[0] += 0.01 * len(batch) + (0 if is_first else 1000)  # what is loaded once is no part of a candidate
         is_first.append(False)
         return parabola(batch)
+
     assert search.choose(evaluate, Space({"x": range(5900)}))[0] == "grid"
     assert search.choose(evaluate, Space({"x": range(6100)}))[0] == "evolution"
     assert search.choose(evaluate, Space({"x": range(6100)}), timeout=100)[0] == "grid"
@@ -371,6 +428,7 @@ def test_auto_times_few_slow_candidates(monkeypatch):
 
 
 # -- bt.optimize -------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("method", ENGINES)
 def test_best_is_what_a_single_run_gives(backend, method):
@@ -401,8 +459,9 @@ def test_evolution_depends_on_its_seed():
 
 @pytest.mark.parametrize("method", ENGINES)
 def test_grid_and_other_searches_agree_on_each_candidate(backend, method):
-    space = Space({"fast": [3, 5, 8], "slow": range(6, 25, 6), "stop_loss": {"low": 0.01, "high": 0.05, "step": 0.02}},
-                  where="fast < slow")
+    space = Space(
+        {"fast": [3, 5, 8], "slow": range(6, 25, 6), "stop_loss": {"low": 0.01, "high": 0.05, "step": 0.02}}, where="fast < slow"
+    )
     grid, other = optimize(space, method="grid", n_trials=None), optimize(space, method=method, n_trials=None)
     assert other.start == grid.start
     assert len(grid.table) * 0.5 < len(other.table) <= len(grid.table)
@@ -426,17 +485,19 @@ def test_nothing_defined_is_reported_with_a_warning():
 
 
 def test_where_applies_to_continuous_parameters():
-    space = Space({"fast": range(2, 8), "slow": [20, 30], "stop_loss": PART, "take_profit": PART},
-                  where="stop_loss < take_profit")
+    space = Space(
+        {"fast": range(2, 8), "slow": [20, 30], "stop_loss": PART, "take_profit": PART}, where="stop_loss < take_profit"
+    )
     for method in ENGINES:
         params = optimize(space, method=method).table.index.to_frame()
         assert len(params) == 120
         assert (params["stop_loss"] < params["take_profit"]).all()
 
 
-@pytest.mark.parametrize(("space", "method"), [
-    (MIXED, "direct"), ({"fast": [3, 5], "slow": [10, 20]}, "grid"),
-    (MIXED.parameters | {"take_profit": PART}, "evolution")])
+@pytest.mark.parametrize(
+    ("space", "method"),
+    [(MIXED, "direct"), ({"fast": [3, 5], "slow": [10, 20]}, "grid"), (MIXED.parameters | {"take_profit": PART}, "evolution")],
+)
 def test_auto_says_what_it_chose_in_one_line(caplog, space, method):
     with caplog.at_level(logging.INFO, logger="backtest"):
         result = optimize(space)
@@ -448,8 +509,12 @@ def test_auto_says_what_it_chose_in_one_line(caplog, space, method):
 
 
 def test_a_huge_finite_space_is_searched_without_enumerating():
-    space = {"fast": range(2, 30), "slow": range(30, 90), "stop_loss": {"low": 1e-6, "high": 0.5, "step": 1e-6},
-             "take_profit": {"low": 1e-6, "high": 0.5, "step": 1e-6}}
+    space = {
+        "fast": range(2, 30),
+        "slow": range(30, 90),
+        "stop_loss": {"low": 1e-6, "high": 0.5, "step": 1e-6},
+        "take_profit": {"low": 1e-6, "high": 0.5, "step": 1e-6},
+    }
     result = optimize(space)
     assert result.search.startswith("grid, because the space is finite; done: 120 of 120")
     result = optimize(space, n_trials=None, timeout=0.2)
@@ -466,6 +531,7 @@ def test_interrupted_and_timed_out_searches_return_what_was_done(monkeypatch):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return original(self, batch, settings)
+
     monkeypatch.setattr(signals.Evaluator, "plan", plan)
     result = optimize(method="direct", n_trials=None)
     assert result.is_interrupted
@@ -481,6 +547,7 @@ def test_continuous_parameters_of_custom_lines_count_with_both_ends():
         values = bars.close.copy()
         values[: int(share * 100)] = nan
         return values
+
     strategy = rules.Strategy(enter_long=lines.close >= late(), exit_long=lines.close < late())
     result = optimize({"share": LINE | {"high": 0.5}}, strategy, n_trials=20, metric="total_return", min_trades=0)
     assert result.start == 50
@@ -496,8 +563,14 @@ def test_continuous_results_come_back_from_a_folder(tmp_path):
 
 
 def test_a_grid_of_a_billion_is_cut_lazily_and_stopped_by_the_clock():
-    space = bt.Space({"fast": range(2, 30), "slow": range(30, 90), "stop_loss": {"low": 1e-3, "high": 0.8, "step": 1e-3},
-                      "take_profit": {"low": 1e-3, "high": 0.8, "step": 1e-3}})
+    space = bt.Space(
+        {
+            "fast": range(2, 30),
+            "slow": range(30, 90),
+            "stop_loss": {"low": 1e-3, "high": 0.8, "step": 1e-3},
+            "take_profit": {"low": 1e-3, "high": 0.8, "step": 1e-3},
+        }
+    )
     assert len(space) > 10**9
     result = optimize(space, method="grid", n_trials=None, timeout=0.3)
     assert result.is_interrupted

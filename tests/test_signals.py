@@ -66,7 +66,10 @@ class TestFills:
     def test_both_halves_of_a_last_reversal_are_listed(self):
         run = replay(flat(QUIET, QUIET, QUIET), [0], [], [2])
         assert run.orders[["side", "reason", "status"]].to_numpy().tolist() == [
-            ["buy", "entry", "filled"], ["sell", "reverse", "unfilled"], ["sell", "entry", "unfilled"]]
+            ["buy", "entry", "filled"],
+            ["sell", "reverse", "unfilled"],
+            ["sell", "entry", "unfilled"],
+        ]
         assert run.orders["time"].isna().tolist() == [False, True, True]
 
     def test_slippage_moves_market_orders_against_the_trader(self):
@@ -216,10 +219,10 @@ class TestLevels:
         assert run.orders.iloc[0].fill_bar == 3
         assert run.open_positions.iloc[0].stop == pytest.approx(100 * (1 - 2 * 2.0 / 100))
 
-    @pytest.mark.parametrize(("stop", "message"), [
-        (0.0, r"stop_loss \(stop = 0.0\) must be > 0, got 0.0"),
-        (-0.1, r"stop_loss \(stop = -0.1\) must be > 0, got -0.1"),
-    ])
+    @pytest.mark.parametrize(
+        ("stop", "message"),
+        [(0.0, r"stop_loss \(stop = 0.0\) must be > 0, got 0.0"), (-0.1, r"stop_loss \(stop = -0.1\) must be > 0, got -0.1")],
+    )
     def test_a_level_of_nothing_is_refused(self, stop, message):
         strategy = bt.rules.Strategy(enter_long=bt.lines.close > 0, stop_loss=bt.param("stop"))
         with pytest.raises(bt.InputError, match=message):
@@ -243,13 +246,16 @@ class TestAccounting:
         assert run.orders.iloc[0].units == 1000 / (100 * 1.01)
         assert run.orders.iloc[0].cash_after == pytest.approx(0, abs=1e-12)
 
-    @pytest.mark.parametrize(("costs", "units"), [
-        (bt.Costs(fee_rate=0, fixed=100), 9.0),
-        (bt.Costs(fee_rate=0, per_unit=25), 8.0),
-        (bt.Costs(fee_rate=0.001, minimum=100), 9.0),
-        (bt.Costs(fee_rate=0.5, maximum=100), 9.0),
-        (bt.Costs(fee_rate=0, fixed=1000), 0.0),
-    ])
+    @pytest.mark.parametrize(
+        ("costs", "units"),
+        [
+            (bt.Costs(fee_rate=0, fixed=100), 9.0),
+            (bt.Costs(fee_rate=0, per_unit=25), 8.0),
+            (bt.Costs(fee_rate=0.001, minimum=100), 9.0),
+            (bt.Costs(fee_rate=0.5, maximum=100), 9.0),
+            (bt.Costs(fee_rate=0, fixed=1000), 0.0),
+        ],
+    )
     @pytest.mark.filterwarnings(UNPAID)
     def test_every_cost_is_inside_the_size(self, costs, units):
         orders = replay(flat(QUIET, QUIET, QUIET), [0], costs=costs).orders
@@ -359,11 +365,14 @@ def test_a_window_must_be_a_slice(window):
 def against_oracle(bars, signals, levels, costs, execution):
     run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
     n = len(bars)
-    constant = {name: None if value is None else [value] * n for name, value in
-                (("stop", levels["stop_loss"]), ("target", levels["take_profit"]), ("trail", levels["trailing_stop"]))}
+    constant = {
+        name: None if value is None else [value] * n
+        for name, value in (("stop", levels["stop_loss"]), ("target", levels["take_profit"]), ("trail", levels["trailing_stop"]))
+    }
     filled = [np.zeros(n, dtype=bool) if signal is None else signal for signal in signals]
-    equity, trades, position, missed = trade_signals(bars, filled, costs, execution, first=execution.start, last=n,
-                                                     levels=constant, max_bars=levels["max_bars"])
+    equity, trades, position, missed = trade_signals(
+        bars, filled, costs, execution, first=execution.start, last=n, levels=constant, max_bars=levels["max_bars"]
+    )
     listed = run.orders[run.orders["status"] == "unaffordable"]
     assert list(zip(listed["decision_bar"], listed["side"].map({"buy": 1, "sell": -1}), strict=True)) == missed
     np.testing.assert_allclose(run.equity, equity, rtol=1e-9, atol=1e-6)
@@ -372,7 +381,11 @@ def against_oracle(bars, signals, levels, costs, execution):
     for index, trade in enumerate(trades):
         row = mine.iloc[index]
         assert (row.entry_bar, row.exit_bar, row.exit_reason, row.ambiguous) == (
-            trade["entry_bar"], trade["exit_bar"], trade["reason"], trade["ambiguous"])
+            trade["entry_bar"],
+            trade["exit_bar"],
+            trade["reason"],
+            trade["ambiguous"],
+        )
         for name, key in (
             ("entry_price", "entry_price"),
             ("exit_price", "exit_price"),
@@ -427,8 +440,12 @@ def test_sums_of_a_batch_equal_those_of_the_trades():
     rng = np.random.default_rng(5)
     bars = random_bars(rng, 400, 0.03)
     for density in (0.02, 0.3):
-        run = bt.run(bars, strategy_of(random_signals(rng, 400, density), {"stop_loss": 0.05}),
-                     costs=bt.Costs(fee_rate=0.001, borrow_rate=0.1), execution=bt.Execution(periods_per_year=252.0))
+        run = bt.run(
+            bars,
+            strategy_of(random_signals(rng, 400, density), {"stop_loss": 0.05}),
+            costs=bt.Costs(fee_rate=0.001, borrow_rate=0.1),
+            execution=bt.Execution(periods_per_year=252.0),
+        )
         trades, sums = run.tracked.sums()[0], run.sums[0]
         for mine, theirs in (
             ("n_trades", "n_trades"),
@@ -453,8 +470,14 @@ def test_sums_of_a_batch_equal_those_of_the_trades():
 def sweep(bars=None, n_threads=1, batch=None, **execution):
     bars = bt.Bars.sample() if bars is None else bars
     space = bt.Space({"fast": range(5, 25, 5), "slow": range(30, 90, 20), "stop_loss": [None, 0.05], "take_profit": [None, 0.1]})
-    evaluator = Evaluator(bars, bt.strategies.sma_cross, space.parameters, costs=bt.Costs(fee_rate=0.001, slippage=0.0005),
-                          execution=bt.Execution(start=100, **execution), n_threads=n_threads)
+    evaluator = Evaluator(
+        bars,
+        bt.strategies.sma_cross,
+        space.parameters,
+        costs=bt.Costs(fee_rate=0.001, slippage=0.0005),
+        execution=bt.Execution(start=100, **execution),
+        n_threads=n_threads,
+    )
     return evaluator, space.candidates(np.arange(len(space)))[1] if batch is None else batch
 
 
@@ -477,8 +500,15 @@ RSI, LEVEL = bt.lines.rsi(CLOSE, bt.param("fast")), 40.0 + 5.0 * bt.param("level
 #: Which of the conditions wait until the candidates are replayed, and how many kernel calls make them.
 WAITING = {
     "mirrored": ({"enter_long": UP, "exit_long": DOWN, "enter_short": DOWN, "exit_short": UP}, 1),
-    "with others": ({"enter_long": UP, "exit_long": CLOSE < SLOW, "enter_short": bt.lines.rsi(CLOSE) > 60,
-                     "exit_short": (FAST > CLOSE) & (SLOW > CLOSE)}, 1),
+    "with others": (
+        {
+            "enter_long": UP,
+            "exit_long": CLOSE < SLOW,
+            "enter_short": bt.lines.rsi(CLOSE) > 60,
+            "exit_short": (FAST > CLOSE) & (SLOW > CLOSE),
+        },
+        1,
+    ),
     "compared": ({"enter_long": FAST > SLOW, "exit_long": FAST <= SLOW, "stop_loss": 0.02, "take_profit": 0.02}, 2),
     "inside another": ({"enter_long": UP, "exit_long": ~UP & DOWN}, 0),
     "number": ({"enter_long": RSI < LEVEL, "exit_long": RSI >= LEVEL, "stop_loss": 0.02, "take_profit": 0.02}, 2),
@@ -499,8 +529,14 @@ def test_masks_made_tile_by_tile_change_no_bit(monkeypatch, backend, which, intr
     def evaluator(tile, n_threads=1):
         monkeypatch.setattr(signals, "TILE_BYTES", 0)
         monkeypatch.setattr(signals, "MIN_TILE", tile)
-        return Evaluator(bars, strategy, space.parameters, costs=bt.Costs(fee_rate=0.001), n_threads=n_threads,
-                         execution=bt.Execution(start=20, intrabar=intrabar, periods_per_year=252.0))
+        return Evaluator(
+            bars,
+            strategy,
+            space.parameters,
+            costs=bt.Costs(fee_rate=0.001),
+            n_threads=n_threads,
+            execution=bt.Execution(start=20, intrabar=intrabar, periods_per_year=252.0),
+        )
 
     whole = evaluator(len(batch))
     with whole.plan(batch, whole.settings()) as plan:
@@ -524,8 +560,13 @@ def test_one_evaluator_on_several_threads(monkeypatch, backend):
     monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
     space = bt.Space({"fast": range(2, 30), "slow": range(30, 60)})
     strategy = bt.rules.Strategy(enter_long=UP, exit_long=DOWN)
-    evaluator = Evaluator(random_bars(np.random.default_rng(0), 160), strategy, space.parameters, costs=FREE,
-                          execution=bt.Execution(start=60, periods_per_year=252.0))
+    evaluator = Evaluator(
+        random_bars(np.random.default_rng(0), 160),
+        strategy,
+        space.parameters,
+        costs=FREE,
+        execution=bt.Execution(start=60, periods_per_year=252.0),
+    )
     batches = [space.candidates(np.arange(len(space)))[1][start : start + 12] for start in range(0, len(space), 14)]
     with evaluator.plan(batches[0], evaluator.settings()) as plan:
         assert plan.pending
@@ -538,8 +579,13 @@ def test_waiting_masks_check_the_warm_up(monkeypatch):
     monkeypatch.setattr(signals, "TILE_BYTES", 0)
     monkeypatch.setattr(signals, "MIN_TILE", 2)
     space = bt.Space({"fast": range(2, 6), "slow": range(6, 12)})
-    evaluator = Evaluator(random_bars(np.random.default_rng(0), 50), bt.rules.Strategy(enter_long=UP), space.parameters,
-                          costs=FREE, execution=bt.Execution(start=10, periods_per_year=252.0))
+    evaluator = Evaluator(
+        random_bars(np.random.default_rng(0), 50),
+        bt.rules.Strategy(enter_long=UP),
+        space.parameters,
+        costs=FREE,
+        execution=bt.Execution(start=10, periods_per_year=252.0),
+    )
     with pytest.raises(bt.InputError, match=r"got 10; crosses_above.* needs 11 bars"):
         evaluator(space.candidates(np.arange(len(space)))[1])
 
@@ -553,8 +599,13 @@ def test_lines_too_many_for_their_table_make_masks_at_once(monkeypatch):
     found = []
     for room in (1 << 14, 1 << 20):
         monkeypatch.setattr(signals, "MEMO_BYTES", room)
-        evaluator = Evaluator(bars, bt.rules.Strategy(enter_long=UP, exit_long=DOWN), space.parameters, costs=FREE,
-                              execution=bt.Execution(start=20, periods_per_year=252.0))
+        evaluator = Evaluator(
+            bars,
+            bt.rules.Strategy(enter_long=UP, exit_long=DOWN),
+            space.parameters,
+            costs=FREE,
+            execution=bt.Execution(start=20, periods_per_year=252.0),
+        )
         with evaluator.plan(batch, evaluator.settings()) as plan:
             assert len(plan.pending) == (room == 1 << 20)
         found.append(evaluator(batch).tobytes())
@@ -612,8 +663,13 @@ def test_inputs_are_never_changed():
     candidates = {"column": np.arange(1)}
     bars = random_bars(rng, 50)
     hashed = bt.Bars(open=bars.open, high=bars.high, low=bars.low, close=bars.close).content_hash
-    bt.evaluate(bars, strategy_of([signal[:, None] for signal in signals]), candidates, costs=FREE,
-                execution=bt.Execution(periods_per_year=1.0))
+    bt.evaluate(
+        bars,
+        strategy_of([signal[:, None] for signal in signals]),
+        candidates,
+        costs=FREE,
+        execution=bt.Execution(periods_per_year=1.0),
+    )
     assert all((signal == copy).all() for signal, copy in zip(signals, copies, strict=True))
     assert bars.content_hash == hashed
     signals[0][:] = True  # and later changes of the caller's arrays change nothing here

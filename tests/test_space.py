@@ -32,17 +32,25 @@ def products(space):
 
 # -- stepped ranges ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("given", "values"), [
-    ({"low": 0.1, "high": 0.7, "step": 0.1}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
-    ({"low": 0, "high": 1, "step": 0.3}, [0.0, 0.3, 0.6, 0.9]),
-    ({"low": 0.05, "high": 0.05, "step": 0.1}, [0.05]),
-    ({"low": 1e-5, "high": 5e-5, "step": 1e-5}, [1e-5, 2e-5, 3e-5, 4e-5, 5e-5]),
-    ({"low": -0.3, "high": 0.3, "step": 0.1}, [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3]),
-    ({"low": 5, "high": 11, "step": 3}, [5, 8, 11]), ({"low": 5, "high": 12, "step": 3}, [5, 8, 11]),
-    ({"low": 1.0, "high": 2, "step": 1}, [1.0, 2.0]),
-    (range(5, 12, 3), [5, 8, 11]), (range(-2, 1), [-2, -1, 0]), (range(7, 8), [7]),
-    ({"low": np.int64(1), "high": np.int64(3), "step": np.int64(2)}, [1, 3]),
-    ({"low": np.float64(0.1), "high": np.float64(0.3), "step": np.float64(0.1)}, [0.1, 0.2, 0.3])])
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"low": 0.1, "high": 0.7, "step": 0.1}, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+        ({"low": 0, "high": 1, "step": 0.3}, [0.0, 0.3, 0.6, 0.9]),
+        ({"low": 0.05, "high": 0.05, "step": 0.1}, [0.05]),
+        ({"low": 1e-5, "high": 5e-5, "step": 1e-5}, [1e-5, 2e-5, 3e-5, 4e-5, 5e-5]),
+        ({"low": -0.3, "high": 0.3, "step": 0.1}, [-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3]),
+        ({"low": 5, "high": 11, "step": 3}, [5, 8, 11]),
+        ({"low": 5, "high": 12, "step": 3}, [5, 8, 11]),
+        ({"low": 1.0, "high": 2, "step": 1}, [1.0, 2.0]),
+        (range(5, 12, 3), [5, 8, 11]),
+        (range(-2, 1), [-2, -1, 0]),
+        (range(7, 8), [7]),
+        ({"low": np.int64(1), "high": np.int64(3), "step": np.int64(2)}, [1, 3]),
+        ({"low": np.float64(0.1), "high": np.float64(0.3), "step": np.float64(0.1)}, [0.1, 0.2, 0.3]),
+    ],
+)
 def test_values_of_a_stepped_range(given, values):
     space = Space({"x": given})
     found = space.values()["x"]
@@ -69,56 +77,91 @@ def test_size_and_values_are_exact(data, places):
     assert space.keys(batch)[:, 0].tolist() == positions.tolist()
 
 
-@pytest.mark.parametrize("given", [
-    {"low": 0, "high": 1e6, "step": 1e-6}, {"low": 0.354655, "high": 32127179.110875, "step": 0.000755},
-    {"low": -1e6, "high": 1e6, "step": 1e-6}, range(10**12)])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"low": 0, "high": 1e6, "step": 1e-6},
+        {"low": 0.354655, "high": 32127179.110875, "step": 0.000755},
+        {"low": -1e6, "high": 1e6, "step": 1e-6},
+        range(10**12),
+    ],
+)
 def test_long_grids_know_their_own_values(given):
     space = Space({"x": given})
     positions = Order(len(space), 1)(0, 1000)
     assert space.keys(space.candidates(positions)[1])[:, 0].tolist() == positions.tolist()
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ([], "x must have at least one value, got none"), ((), "x must have at least one value, got none"),
-    (range(5, 5), r"x must have at least one value, got range\(5, 5\)"), (range(5, 0, -1), r"x\.step must be > 0, got -1"),
-    ({"low": 1, "high": 2, "step": 0}, r"x\.step must be > 0, got 0"),
-    ({"low": 1, "high": 2, "step": -0.5}, r"x\.step must be > 0, got -0\.5"),
-    ({"low": 3, "high": 2, "step": 1}, r"x\.low must be <= high \(2\), got 3"),
-    ({"low": 2.0, "high": 2.0}, r"x\.low must be < high \(2\.0\), got 2\.0"),
-    ({"low": 3, "high": 2}, r"x\.low must be < high \(2\), got 3"),
-    ({"low": 1, "high": 2, "step": 0.5, "log": True}, "x must have a step or a log scale, got both"),
-    ({"low": 0, "high": 2, "log": True}, r"x\.low must be > 0 on a log scale, got 0"),
-    ({"low": 1, "high": 2, "log": "yes"}, r"x\.log must be True or False, got 'yes'"),
-    ({"high": 2}, "x must have a 'low', got"), ({"low": 2, "step": 1}, "x must have a 'high', got"),
-    ({"low": 1, "hihg": 2}, r"key of x 'hihg' is not known .*; did you mean 'high'\?"),
-    ({"low": nan, "high": 2}, r"x\.low must be a finite number, got nan"),
-    ({"low": 1, "high": inf, "step": 1}, r"x\.high must be a finite number, got inf"),
-    ({"low": "1", "high": 2, "step": 1}, r"x\.low must be a number, got '1'"),
-    ({"low": True, "high": 2, "step": 1}, r"x\.low must be a number, got True"),
-    ({"low": 0.1 + 0.2, "high": 2, "step": 0.1}, "x must have at most 15 significant digits"),
-    ([1, 2, 1], "x must hold each value once, got 1 twice"), ([0.0, -0.0], r"x must hold each value once, got 0\.0 twice"),
-    ([None, None], "x must hold each value once, got None twice"), (["a", "a"], "x must hold each value once, got 'a' twice"),
-    ([1.0, nan], "x must hold finite numbers, got nan"), ([inf], "x must hold finite numbers, got inf"),
-    ([[1], [2]], r"x must hold numbers, strings, booleans or None, got \[1\]"), (nan, "x must hold finite numbers, got nan"),
-    (object, "x must be a range, a list of values")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "x must have at least one value, got none"),
+        ((), "x must have at least one value, got none"),
+        (range(5, 5), r"x must have at least one value, got range\(5, 5\)"),
+        (range(5, 0, -1), r"x\.step must be > 0, got -1"),
+        ({"low": 1, "high": 2, "step": 0}, r"x\.step must be > 0, got 0"),
+        ({"low": 1, "high": 2, "step": -0.5}, r"x\.step must be > 0, got -0\.5"),
+        ({"low": 3, "high": 2, "step": 1}, r"x\.low must be <= high \(2\), got 3"),
+        ({"low": 2.0, "high": 2.0}, r"x\.low must be < high \(2\.0\), got 2\.0"),
+        ({"low": 3, "high": 2}, r"x\.low must be < high \(2\), got 3"),
+        ({"low": 1, "high": 2, "step": 0.5, "log": True}, "x must have a step or a log scale, got both"),
+        ({"low": 0, "high": 2, "log": True}, r"x\.low must be > 0 on a log scale, got 0"),
+        ({"low": 1, "high": 2, "log": "yes"}, r"x\.log must be True or False, got 'yes'"),
+        ({"high": 2}, "x must have a 'low', got"),
+        ({"low": 2, "step": 1}, "x must have a 'high', got"),
+        ({"low": 1, "hihg": 2}, r"key of x 'hihg' is not known .*; did you mean 'high'\?"),
+        ({"low": nan, "high": 2}, r"x\.low must be a finite number, got nan"),
+        ({"low": 1, "high": inf, "step": 1}, r"x\.high must be a finite number, got inf"),
+        ({"low": "1", "high": 2, "step": 1}, r"x\.low must be a number, got '1'"),
+        ({"low": True, "high": 2, "step": 1}, r"x\.low must be a number, got True"),
+        ({"low": 0.1 + 0.2, "high": 2, "step": 0.1}, "x must have at most 15 significant digits"),
+        ([1, 2, 1], "x must hold each value once, got 1 twice"),
+        ([0.0, -0.0], r"x must hold each value once, got 0\.0 twice"),
+        ([None, None], "x must hold each value once, got None twice"),
+        (["a", "a"], "x must hold each value once, got 'a' twice"),
+        ([1.0, nan], "x must hold finite numbers, got nan"),
+        ([inf], "x must hold finite numbers, got inf"),
+        ([[1], [2]], r"x must hold numbers, strings, booleans or None, got \[1\]"),
+        (nan, "x must hold finite numbers, got nan"),
+        (object, "x must be a range, a list of values"),
+    ],
+)
 def test_bad_parameters_are_refused(given, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space({"x": given})
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({}, "parameters must be a mapping of names to ranges or choices"), ([1], "parameters must be a mapping"),
-    (None, "parameters must be a mapping"), ({"a b": [1]}, "parameter name must be an identifier"),
-    ({5: [1]}, "parameter name must be"),
-    ({"": [1]}, "parameter name must be")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "parameters must be a mapping of names to ranges or choices"),
+        ([1], "parameters must be a mapping"),
+        (None, "parameters must be a mapping"),
+        ({"a b": [1]}, "parameter name must be an identifier"),
+        ({5: [1]}, "parameter name must be"),
+        ({"": [1]}, "parameter name must be"),
+    ],
+)
 def test_bad_spaces_are_refused(given, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space(given)
 
 
-@pytest.mark.parametrize(("given", "values"), [
-    (5, [5]), (0.5, [0.5]), ("a", ["a"]), (None, [None]), (True, [True]), (np.float64(0.5), [0.5]), (np.array([1, 2]), [1, 2]),
-    ((1, 2), [1, 2]), ({1: "a"}.keys(), [1]), ([True, 1, 1.0, "1", None], [True, 1, 1.0, "1", None])])
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        (5, [5]),
+        (0.5, [0.5]),
+        ("a", ["a"]),
+        (None, [None]),
+        (True, [True]),
+        (np.float64(0.5), [0.5]),
+        (np.array([1, 2]), [1, 2]),
+        ((1, 2), [1, 2]),
+        ({1: "a"}.keys(), [1]),
+        ([True, 1, 1.0, "1", None], [True, 1, 1.0, "1", None]),
+    ],
+)
 def test_values_and_choices(given, values):
     found = Space({"x": given}).values()["x"]
     assert found == values
@@ -128,20 +171,24 @@ def test_values_and_choices(given, values):
 # -- enumeration -------------------------------------------------------------------------------------------------------
 
 SPACES = [
-    Space({"a": range(3)}), Space({"a": range(3), "b": [None, 0.5], "c": {"low": 0.1, "high": 0.3, "step": 0.1}}),
-    Space({"a": [3, 1, 2], "b": ["x", "y"]}), Space({"a": range(1), "b": 7}),
-    Space({"a": range(4), "b": range(5), "c": range(2)}, where="a < b"), Space({"a": range(4), "b": range(5), "c": range(2)},
-    where="c < b"),
+    Space({"a": range(3)}),
+    Space({"a": range(3), "b": [None, 0.5], "c": {"low": 0.1, "high": 0.3, "step": 0.1}}),
+    Space({"a": [3, 1, 2], "b": ["x", "y"]}),
+    Space({"a": range(1), "b": 7}),
+    Space({"a": range(4), "b": range(5), "c": range(2)}, where="a < b"),
+    Space({"a": range(4), "b": range(5), "c": range(2)}, where="c < b"),
     Space({"a": range(4), "b": range(5), "c": range(2), "d": [1, 2]}, where="d == 1 or c > 0 and b in (1, 3)"),
-    Space({"a": range(4), "b": range(5), "c": range(3)}, where="c < a")]
+    Space({"a": range(4), "b": range(5), "c": range(3)}, where="c < a"),
+]
 
 
 @pytest.mark.parametrize("space", SPACES, ids=repr)
 def test_enumeration_is_complete_and_unique(space):
     numbers, found = everything(space)
     names = space.names
-    allowed = [each for each in products(space)
-               if space.where is None or eval(space.where.text, {}, dict(zip(names, each, strict=True)))]
+    allowed = [
+        each for each in products(space) if space.where is None or eval(space.where.text, {}, dict(zip(names, each, strict=True)))
+    ]
     assert sorted(numbers) == [products(space).index(each) for each in allowed]
     assert sorted(found, key=products(space).index) == allowed
     assert len(space) == len(allowed)
@@ -170,34 +217,92 @@ def test_no_positions_no_candidates():
 
 # -- where -------------------------------------------------------------------------------------------------------------
 
-PARAMETERS = {"a": range(1, 6), "b": {"low": 0.5, "high": 3, "step": 0.5}, "c": [None, 0.1, 2.0], "kind": ["ema", "sma", None],
-              "on": [True, False]}
+PARAMETERS = {
+    "a": range(1, 6),
+    "b": {"low": 0.5, "high": 3, "step": 0.5},
+    "c": [None, 0.1, 2.0],
+    "kind": ["ema", "sma", None],
+    "on": [True, False],
+}
 
 
 def python_says(text):
     """Sizes by Python itself; what it raises for None is false, as an order comparison with None is."""
+
     def holds(values):
         try:
             return bool(eval(text, {}, values))
         except TypeError:
             return False
+
     space = Space(PARAMETERS)
     return sum(holds(dict(zip(space.names, each, strict=True))) for each in products(space))
 
 
-@pytest.mark.parametrize("text", [
-    "a < b", "a <= b", "a > 2 * b", "a >= b", "a == b", "a != b", "not a < b", "a + b > 4", "a - b < 1", "a * b == 4",
-    "a / b >= 2",
-    "a // b == 2", "a % 2 == 0", "a ** 2 > b ** 3", "-a < -3", "+a > 3", "-a + b > 0", "1 < a < 4", "1 < a <= b < 3", "a < 3 < b",
-    "a in (1, 3)", "a not in (1, 3)", "a in [b, 2]", "a in ()", "c is None", "c is not None", "c == None", "c != None",
-    "None == c",
-    "c in (None, 0.1)", "c not in (None, 0.1)", "c is None or c < 1", "c is not None and c > 1", "c == 0.1", "c != 0.1", "c == c",
-    "kind == 'ema'", "kind != 'ema'", "kind in ('ema', None)", "kind not in ('ema', 'sma')", "kind is None", "kind == a",
-    "kind == kind",
-    "on", "not on", "on == True", "on and a > 3", "on or a > 3", "(a < 3) + (b < 2) == 2", "(a < 3) + on + (b < 2) >= 2",
-    "-(a < 3) < 0",
-    "a", "a and b", "not (a < 3 or b > 2)", "a < 10 ** 20", "a * 2 ** -1 > 1", "a < 2 and b < 2 or c is None and a > 4",
-    "(a > 2) == on", "a > b and on"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a < b",
+        "a <= b",
+        "a > 2 * b",
+        "a >= b",
+        "a == b",
+        "a != b",
+        "not a < b",
+        "a + b > 4",
+        "a - b < 1",
+        "a * b == 4",
+        "a / b >= 2",
+        "a // b == 2",
+        "a % 2 == 0",
+        "a ** 2 > b ** 3",
+        "-a < -3",
+        "+a > 3",
+        "-a + b > 0",
+        "1 < a < 4",
+        "1 < a <= b < 3",
+        "a < 3 < b",
+        "a in (1, 3)",
+        "a not in (1, 3)",
+        "a in [b, 2]",
+        "a in ()",
+        "c is None",
+        "c is not None",
+        "c == None",
+        "c != None",
+        "None == c",
+        "c in (None, 0.1)",
+        "c not in (None, 0.1)",
+        "c is None or c < 1",
+        "c is not None and c > 1",
+        "c == 0.1",
+        "c != 0.1",
+        "c == c",
+        "kind == 'ema'",
+        "kind != 'ema'",
+        "kind in ('ema', None)",
+        "kind not in ('ema', 'sma')",
+        "kind is None",
+        "kind == a",
+        "kind == kind",
+        "on",
+        "not on",
+        "on == True",
+        "on and a > 3",
+        "on or a > 3",
+        "(a < 3) + (b < 2) == 2",
+        "(a < 3) + on + (b < 2) >= 2",
+        "-(a < 3) < 0",
+        "a",
+        "a and b",
+        "not (a < 3 or b > 2)",
+        "a < 10 ** 20",
+        "a * 2 ** -1 > 1",
+        "a < 2 and b < 2 or c is None and a > 4",
+        "(a > 2) == on",
+        "a > b and on",
+    ],
+)
 def test_where_counts_as_python_does(text):
     expected = python_says(text)
     if expected == 0:
@@ -235,13 +340,56 @@ def test_numbers_are_floats_and_never_wrap_around():
     assert holds("a < 100000000000000000000", a=[1, 1e30]) == [True, False]
 
 
-@pytest.mark.parametrize("text", [
-    "f(a)", "a.real()", "__import__('os')", "(lambda: a)()", "lambda: a", "[a for a in (1,)]", "{a: 1}", "{a}",
-    "(a for a in (1,))",
-    "a[0]", "a if a else b", "(a := 5)", "a < 5; b", "a = 5", "f'{a}'", "a @ b", "a << 1", "a & b", "a | b", "~a", "a is b",
-    "a is 5", "a in b", "a in 'abc'", "a < b'x'", "a < 1j", "a < ...", "(a, b)", "[a]", "a < (1, 2)", "(a, b) in ((1, 2),)",
-    "*a", "await a", "yield a", "a and", "", "  ", "a <", "a b", "5 < 6", "None", "True", "a < 1" + "0" * 400, "a\0",
-    "a in ((1, 2), 3)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(a)",
+        "a.real()",
+        "__import__('os')",
+        "(lambda: a)()",
+        "lambda: a",
+        "[a for a in (1,)]",
+        "{a: 1}",
+        "{a}",
+        "(a for a in (1,))",
+        "a[0]",
+        "a if a else b",
+        "(a := 5)",
+        "a < 5; b",
+        "a = 5",
+        "f'{a}'",
+        "a @ b",
+        "a << 1",
+        "a & b",
+        "a | b",
+        "~a",
+        "a is b",
+        "a is 5",
+        "a in b",
+        "a in 'abc'",
+        "a < b'x'",
+        "a < 1j",
+        "a < ...",
+        "(a, b)",
+        "[a]",
+        "a < (1, 2)",
+        "(a, b) in ((1, 2),)",
+        "*a",
+        "await a",
+        "yield a",
+        "a and",
+        "",
+        "  ",
+        "a <",
+        "a b",
+        "5 < 6",
+        "None",
+        "True",
+        "a < 1" + "0" * 400,
+        "a\0",
+        "a in ((1, 2), 3)",
+    ],
+)
 def test_where_is_never_code(text):
     with pytest.raises(bt.SpaceError, match=r"where (must|may)"):
         Space({"a": range(3), "b": range(3)}, where=text)
@@ -253,10 +401,15 @@ def test_too_deep_where_is_refused(text):
         Space({"a": [1, 2]}, where=text)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("fats < slow", r"where must name parameters \(fast, slow\), got 'fats' in 'fats < slow'; did you mean 'fast'\?"),
-    ("fast.x < slow", r"got 'fast\.x' in"), ("__builtins__ < fast", "got '__builtins__' in"),
-    (5, "where must be a string such as")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fats < slow", r"where must name parameters \(fast, slow\), got 'fats' in 'fats < slow'; did you mean 'fast'\?"),
+        ("fast.x < slow", r"got 'fast\.x' in"),
+        ("__builtins__ < fast", "got '__builtins__' in"),
+        (5, "where must be a string such as"),
+    ],
+)
 def test_unknown_names_are_refused(text, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space({"fast": range(5), "slow": range(5)}, where=text)
@@ -275,6 +428,7 @@ def test_dotted_names():
 
 
 # -- large spaces ------------------------------------------------------------------------------------------------------
+
 
 def test_a_million_million_combinations_cost_nothing():
     begun = time.perf_counter()
@@ -336,6 +490,7 @@ def test_continuous_spaces_have_no_length():
 
 # -- seeded order ------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 1000, 4095, 4096, 4097, 65537])
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_order_is_a_permutation(size, seed):
@@ -370,8 +525,14 @@ def test_order_of_a_huge_range_stays_inside(size):
 
 # -- codec -------------------------------------------------------------------------------------------------------------
 
-CODEC = Space({"n": range(5, 50, 5), "x": {"low": 0.1, "high": 0.7, "step": 0.1}, "free": {"low": -1.0, "high": 1.0},
-               "kind": [True, 1, 1.0, "1", None]})
+CODEC = Space(
+    {
+        "n": range(5, 50, 5),
+        "x": {"low": 0.1, "high": 0.7, "step": 0.1},
+        "free": {"low": -1.0, "high": 1.0},
+        "kind": [True, 1, 1.0, "1", None],
+    }
+)
 BASE = {"n": 10, "x": 0.3, "free": 0.25, "kind": None}
 
 
@@ -418,15 +579,24 @@ def test_continuous_values_keep_every_bit_and_one_zero():
     assert len(np.unique(tiny.keys(np.array([[1e-12], [2e-12], [3e-12]])))) == 3
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"n": 11}, r"n must be one of 5\.\.45 step 5, got 11"), ({"n": 50}, r"n must be one of 5\.\.45 step 5, got 50"),
-    ({"n": None}, "n must be a number, got None"), ({"n": True}, "n must be a number, got True"),
-    ({"n": "10"}, "n must be a number, got '10'"),
-    ({"n": nan}, "n must be a finite number, got nan"), ({"x": inf}, "x must be a finite number, got inf"),
-    ({"free": 1.5}, r"free must be in -1\.\.1, got 1\.5"), ({"free": nan}, "free must be a finite number, got nan"),
-    ({"kind": False}, r"kind must be one of \[True, 1, 1\.0, '1', None\], got False"),
-    ({"kind": [1]}, r"kind must be one of .*, got \[1\]"),
-    ({"extra": 1}, "parameter 'extra' is not known"), ({"frei": 1}, r"did you mean 'free'\?")])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 11}, r"n must be one of 5\.\.45 step 5, got 11"),
+        ({"n": 50}, r"n must be one of 5\.\.45 step 5, got 50"),
+        ({"n": None}, "n must be a number, got None"),
+        ({"n": True}, "n must be a number, got True"),
+        ({"n": "10"}, "n must be a number, got '10'"),
+        ({"n": nan}, "n must be a finite number, got nan"),
+        ({"x": inf}, "x must be a finite number, got inf"),
+        ({"free": 1.5}, r"free must be in -1\.\.1, got 1\.5"),
+        ({"free": nan}, "free must be a finite number, got nan"),
+        ({"kind": False}, r"kind must be one of \[True, 1, 1\.0, '1', None\], got False"),
+        ({"kind": [1]}, r"kind must be one of .*, got \[1\]"),
+        ({"extra": 1}, "parameter 'extra' is not known"),
+        ({"frei": 1}, r"did you mean 'free'\?"),
+    ],
+)
 def test_bad_candidates_are_refused(changes, message):
     with pytest.raises(bt.SpaceError, match=message):
         CODEC.encode(BASE | changes)
@@ -472,13 +642,22 @@ def test_spaces_survive_a_pickle(space):
 
 def test_repr():
     assert repr(Space({"fast": range(5, 10), "k": [None, 0.1], "x": {"low": 0.1, "high": 1, "log": True}}, where="fast > 6")) == (
-        "Space(fast: 5..9 step 1, k: [None, 0.1], x: 0.1..1 log, where='fast > 6')")
+        "Space(fast: 5..9 step 1, k: [None, 0.1], x: 0.1..1 log, where='fast > 6')"
+    )
 
 
 # -- the unit cube -----------------------------------------------------------------------------------------------------
 
-CUBE = Space({"k": range(3, 8), "fixed": 9, "kind": ["a", None, 2.5], "x": {"low": -1, "high": 3},
-              "y": {"low": 1e-4, "high": 100, "log": True}, "s": {"low": 0.1, "high": 0.7, "step": 0.1}})
+CUBE = Space(
+    {
+        "k": range(3, 8),
+        "fixed": 9,
+        "kind": ["a", None, 2.5],
+        "x": {"low": -1, "high": 3},
+        "y": {"low": 1e-4, "high": 100, "log": True},
+        "s": {"low": 0.1, "high": 0.7, "step": 0.1},
+    }
+)
 
 
 def test_corners_and_centre_of_the_cube():
@@ -518,16 +697,22 @@ def test_the_longest_grid_ends_inside():
     assert space.keys(last)[1, 0] < 10**15
 
 
-@pytest.mark.parametrize(("points", "message"), [
-    ([[0.5]], r"points must have shape \('any', 5\), got \(1, 1\)"),
-    ([[0.5, 0.5, 0.5, 0.5, 1.5]], r"points must be >= 0 and <= 1, got 1\.5"),
-    ([[nan] * 5], r"points must be finite, got nan \(row 0, column 0\)"), ([0.5] * 5, "points must have 2 dimensions")])
+@pytest.mark.parametrize(
+    ("points", "message"),
+    [
+        ([[0.5]], r"points must have shape \('any', 5\), got \(1, 1\)"),
+        ([[0.5, 0.5, 0.5, 0.5, 1.5]], r"points must be >= 0 and <= 1, got 1\.5"),
+        ([[nan] * 5], r"points must be finite, got nan \(row 0, column 0\)"),
+        ([0.5] * 5, "points must have 2 dimensions"),
+    ],
+)
 def test_points_outside_the_cube_are_refused(points, message):
     with pytest.raises(bt.SpaceError, match=message):
         CUBE.from_unit(points)
 
 
 # -- groups, distributions, files --------------------------------------------------------------------------------------
+
 
 def test_groups_have_dotted_names():
     trend = {"fast": range(3), "slow": {"low": 0.1, "high": 0.3, "step": 0.1}, "deep": {"on": [True, False]}}
@@ -537,12 +722,17 @@ def test_groups_have_dotted_names():
     assert Space({"order": {"low": {"low": 1, "high": 2}, "high": [1, 2]}}).names == ("order.low", "order.high")
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"a": {}}, r"x|a must have a 'low', got \{\}"), ({"a.b": 1, "a": {"b": 2}}, "parameter 'a.b' must be there once"),
-    ({"a": {"b c": 1}}, "parameter name must be an identifier"),
-    ({"a": {"choices": "xy"}}, r"a\.choices must be a list of values, got 'xy'"),
-    ({"a": {"choices": [1], "low": 1}}, "key of a 'low' is not known"),
-    ({"a": {"choices": []}}, "a must have at least one value")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"a": {}}, r"x|a must have a 'low', got \{\}"),
+        ({"a.b": 1, "a": {"b": 2}}, "parameter 'a.b' must be there once"),
+        ({"a": {"b c": 1}}, "parameter name must be an identifier"),
+        ({"a": {"choices": "xy"}}, r"a\.choices must be a list of values, got 'xy'"),
+        ({"a": {"choices": [1], "low": 1}}, "key of a 'low' is not known"),
+        ({"a": {"choices": []}}, "a must have at least one value"),
+    ],
+)
 def test_bad_groups_and_choices_are_refused(given, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space(given)
@@ -551,8 +741,14 @@ def test_bad_groups_and_choices_are_refused(given, message):
 def test_optuna_distributions_are_parameters():
     from optuna import distributions as d
 
-    space = Space({"i": d.IntDistribution(1, 9, step=4), "f": d.FloatDistribution(0.1, 0.5, step=0.1),
-                   "c": d.CategoricalDistribution([None, "a", 1]), "log": d.IntDistribution(1, 1000, log=True)})
+    space = Space(
+        {
+            "i": d.IntDistribution(1, 9, step=4),
+            "f": d.FloatDistribution(0.1, 0.5, step=0.1),
+            "c": d.CategoricalDistribution([None, "a", 1]),
+            "log": d.IntDistribution(1, 1000, log=True),
+        }
+    )
     assert space.values() == {"i": [1, 5, 9], "f": [0.1, 0.2, 0.3, 0.4, 0.5], "c": [None, "a", 1], "log": list(range(1, 1001))}
     ranges = Space({"x": d.FloatDistribution(1e-3, 1.0, log=True), "y": d.FloatDistribution(2.0, 2.0)})
     assert ranges.continuous == ("x",)
@@ -577,12 +773,13 @@ def test_other_steps_have_no_log_scale(low, step):
 
 FILES = {
     "space.toml": 'where = "trend.fast < trend.slow"\nkind = ["none", "ema"]\nstop = {low = 0.1, high = 0.2, step = 0.1, '
-                  'when = "kind == \'ema\'"}\n[trend]\nfast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n',
+    "when = \"kind == 'ema'\"}\n[trend]\nfast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n",
     "config.toml": '[data]\nsample = "GOOG"\n[space]\nwhere = "trend.fast < trend.slow"\nkind = ["none", "ema"]\n'
-                   '[space.stop]\nlow = 0.1\nhigh = 0.2\nstep = 0.1\nwhen = "kind == \'ema\'"\n[space.trend]\n'
-                   'fast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n',
+    "[space.stop]\nlow = 0.1\nhigh = 0.2\nstep = 0.1\nwhen = \"kind == 'ema'\"\n[space.trend]\n"
+    "fast = {low = 1, high = 3, step = 1}\nslow = [2, 3]\n",
     "space.json": '{"where": "trend.fast < trend.slow", "kind": [null, "ema"], "stop": {"low": 0.1, "high": 0.2, "step": 0.1, '
-                  '"when": "kind == \'ema\'"}, "trend": {"fast": {"low": 1, "high": 3, "step": 1}, "slow": [2, 3]}}'}
+    '"when": "kind == \'ema\'"}, "trend": {"fast": {"low": 1, "high": 3, "step": 1}, "slow": [2, 3]}}',
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -590,8 +787,11 @@ def test_files_say_what_dicts_say(name, tmp_path):
     (tmp_path / name).write_text(FILES[name])
     space = Space.read(tmp_path / name)
     found = [space.decode(row) for row in space.candidates(np.arange(len(space)))[1]]
-    expected = [{"trend.fast": fast, "trend.slow": slow, **kind} for kind in ({"kind": None}, {"kind": "ema", "stop": 0.1},
-                {"kind": "ema", "stop": 0.2}) for fast, slow in ((1, 2), (1, 3), (2, 3))]
+    expected = [
+        {"trend.fast": fast, "trend.slow": slow, **kind}
+        for kind in ({"kind": None}, {"kind": "ema", "stop": 0.1}, {"kind": "ema", "stop": 0.2})
+        for fast, slow in ((1, 2), (1, 3), (2, 3))
+    ]
     assert sorted(map(str, map(sorted_items, found))) == sorted(map(str, map(sorted_items, expected)))
     again = Space.from_dict(space.to_dict())
     assert repr(again) == repr(space)
@@ -601,9 +801,15 @@ def sorted_items(params):
     return sorted(params.items())
 
 
-@pytest.mark.parametrize(("name", "text", "message"), [
-    ("a.toml", "x = ", "must be TOML"), ("a.json", "{", "must be JSON"), ("a.json", "[1]", "must hold a table"),
-    ("a.yaml", "", r"path must be an existing \.toml or \.json file")])
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.toml", "x = ", "must be TOML"),
+        ("a.json", "{", "must be JSON"),
+        ("a.json", "[1]", "must hold a table"),
+        ("a.yaml", "", r"path must be an existing \.toml or \.json file"),
+    ],
+)
 def test_bad_files_are_refused(name, text, message, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(bt.SpaceError, match=message):
@@ -614,8 +820,12 @@ def test_bad_files_are_refused(name, text, message, tmp_path):
 
 # -- parameters that are not always there ------------------------------------------------------------------------------
 
-CONDITIONAL = {"kind": ["sma", "ema", None], "n": {"low": 1, "high": 3, "step": 1, "when": "kind is not None"},
-               "alpha": {"choices": [0.1, "auto"], "when": "kind == 'ema' and n > 1"}, "stop": [1, 2]}
+CONDITIONAL = {
+    "kind": ["sma", "ema", None],
+    "n": {"low": 1, "high": 3, "step": 1, "when": "kind is not None"},
+    "alpha": {"choices": [0.1, "auto"], "when": "kind == 'ema' and n > 1"},
+    "stop": [1, 2],
+}
 
 
 def test_one_candidate_is_one_row():
@@ -633,8 +843,9 @@ def test_one_candidate_is_one_row():
         np.testing.assert_array_equal(space.encode(params), row)
 
 
-@pytest.mark.parametrize("identity", [lambda space, batch: list(map(bytes, space.keys(batch))), Space.digests],
-                         ids=["keys", "digests"])
+@pytest.mark.parametrize(
+    "identity", [lambda space, batch: list(map(bytes, space.keys(batch))), Space.digests], ids=["keys", "digests"]
+)
 def test_what_is_not_there_has_no_identity(identity):
     space = Space(CONDITIONAL)
     points = np.random.default_rng(0).uniform(size=(3000, 4))
@@ -656,9 +867,13 @@ def test_conditions_hold_for_continuous_ranges_and_where():
     assert space.size == inf
 
 
-@pytest.mark.parametrize(("params", "message"), [
-    ({"kind": None, "n": 1, "stop": 1}, "parameter 'n' must be left out unless kind is not None, got 1"),
-    ({"kind": "sma", "stop": 1}, "parameter 'n' must have a value, got none")])
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"kind": None, "n": 1, "stop": 1}, "parameter 'n' must be left out unless kind is not None, got 1"),
+        ({"kind": "sma", "stop": 1}, "parameter 'n' must have a value, got none"),
+    ],
+)
 def test_candidates_have_what_is_there(params, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space(CONDITIONAL).encode(params)
@@ -671,6 +886,7 @@ def test_conditions_are_on_parameters_before(when):
 
 
 # -- durable identities ------------------------------------------------------------------------------------------------
+
 
 def digest(space, **params):
     return space.digests(space.encode(params)[np.newaxis])[0]
@@ -700,14 +916,22 @@ def test_digests_do_not_change_between_releases():
 
 def test_strategies_read_every_parameter():
     with pytest.raises(bt.SpaceError, match=r"slow must always be there, .* got a condition \(when\); bt\.Study takes it"):
-        bt.optimize(bt.Bars.sample("GOOG"), bt.strategies.sma_cross,
-                    {"fast": [5, 6], "slow": {"choices": [9, 10], "when": "fast == 5"}}, costs=bt.Costs.zero())
+        bt.optimize(
+            bt.Bars.sample("GOOG"),
+            bt.strategies.sma_cross,
+            {"fast": [5, 6], "slow": {"choices": [9, 10], "when": "fast == 5"}},
+            costs=bt.Costs.zero(),
+        )
 
 
 # -- many candidates at once -------------------------------------------------------------------------------------------
 
-ANY = {"kind": ["sma", "ema", None, True, 1], "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
-       "k": {"low": 0.1, "high": 0.7, "step": 0.1}, "x": {"low": 0.5, "high": 2.0}}
+ANY = {
+    "kind": ["sma", "ema", None, True, 1],
+    "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
+    "k": {"low": 0.1, "high": 0.7, "step": 0.1},
+    "x": {"low": 0.5, "high": 2.0},
+}
 
 
 @given(st.integers(0, 2**32))
@@ -721,10 +945,31 @@ def test_batches_of_values_are_encoded_as_one_by_one(seed):
     assert inside.tolist() == space.feasible(batch).tolist()
 
 
-@pytest.mark.parametrize("other", [
-    {"kind": "wma"}, {"kind": 1.0}, {"kind": False}, {"kind": [1]}, {"n": 4}, {"n": 11}, {"n": "3"}, {"n": None}, {"n": nan},
-    {"k": 0.15}, {"k": inf}, {"x": 0.4}, {"x": "1"}, {"x": nan}, {"x": 0.55, "k": 0.7}, {"y": 1}, {"kind": None}, {"n": ...},
-    {"x": ...}], ids=repr)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": "wma"},
+        {"kind": 1.0},
+        {"kind": False},
+        {"kind": [1]},
+        {"n": 4},
+        {"n": 11},
+        {"n": "3"},
+        {"n": None},
+        {"n": nan},
+        {"k": 0.15},
+        {"k": inf},
+        {"x": 0.4},
+        {"x": "1"},
+        {"x": nan},
+        {"x": 0.55, "k": 0.7},
+        {"y": 1},
+        {"kind": None},
+        {"n": ...},
+        {"x": ...},
+    ],
+    ids=repr,
+)
 def test_what_is_not_in_the_space_is_told(other):
     space = Space(ANY, where="k < x")
     good = {"kind": "sma", "n": 3, "k": 0.3, "x": 1.0}

@@ -17,14 +17,19 @@ DIGITS = 10**5000  # more than Python writes down
 
 # -- numbers beyond float ----------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("value", [BEYOND, -BEYOND, DIGITS], ids=["beyond", "below", "digits"])
-@pytest.mark.parametrize(("given", "message"), [
-    (lambda value: value, "a must hold numbers that a float64 has room for, got -?about 2"),
-    (lambda value: [1, value], "a must hold numbers that a float64 has room for, got -?about 2"),
-    (lambda value: {"low": value, "high": 1}, r"a\.low must be a finite number, got -?about 2"),
-    (lambda value: {"low": 1, "high": value, "step": 1}, r"a\.high must be a finite number, got -?about 2"),
-    (lambda value: {"low": 1, "high": 2, "step": value}, r"a\.step must be a finite number, got -?about 2"),
-    (lambda value: range(min(0, value), max(0, value)), r"a\.(low|high) must be a finite number, got -?about 2")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda value: value, "a must hold numbers that a float64 has room for, got -?about 2"),
+        (lambda value: [1, value], "a must hold numbers that a float64 has room for, got -?about 2"),
+        (lambda value: {"low": value, "high": 1}, r"a\.low must be a finite number, got -?about 2"),
+        (lambda value: {"low": 1, "high": value, "step": 1}, r"a\.high must be a finite number, got -?about 2"),
+        (lambda value: {"low": 1, "high": 2, "step": value}, r"a\.step must be a finite number, got -?about 2"),
+        (lambda value: range(min(0, value), max(0, value)), r"a\.(low|high) must be a finite number, got -?about 2"),
+    ],
+)
 def test_numbers_beyond_float_are_refused(given, message, value):
     with pytest.raises(bt.SpaceError, match=message):
         Space({"a": given(value)})
@@ -63,16 +68,33 @@ def test_sizes_beyond_float_are_said():
 
 # -- positions ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("space", [Space({"a": range(5)}), Space({"a": range(5), "b": range(2)}, where="b == 0 and a < 9"),
-                                   Space({name: range(1000) for name in "abcd"}, where="a == 5 and b == 5 and c == 5 and d < 5")])
-@pytest.mark.parametrize(("positions", "message"), [
-    ([-1], r"positions must be >= 0 and < 5, the size of the space, got -1 \(row 0\)"), ([0, 5], r"got 5 \(row 1\)"),
-    ([-(2**63)], "got -9223372036854775808"), ([2**63 - 1], "got 9223372036854775807"),
-    (np.array([2**64 - 1], np.uint64), "got 1844"),
-    ([2**70], "positions must be a vector of whole numbers, got object"), ([1.0], "whole numbers, got float64"),
-    ([True], "whole numbers, got bool"), ([[1]], r"of shape \(1, 1\)"), (3, r"of shape \(\)"),
-    (None, "whole numbers, got object"),
-    (["1"], "whole numbers, got <U1"), ([[1], [1, 2]], "positions must be an array")])
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        Space({"a": range(5)}),
+        Space({"a": range(5), "b": range(2)}, where="b == 0 and a < 9"),
+        Space({name: range(1000) for name in "abcd"}, where="a == 5 and b == 5 and c == 5 and d < 5"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([-1], r"positions must be >= 0 and < 5, the size of the space, got -1 \(row 0\)"),
+        ([0, 5], r"got 5 \(row 1\)"),
+        ([-(2**63)], "got -9223372036854775808"),
+        ([2**63 - 1], "got 9223372036854775807"),
+        (np.array([2**64 - 1], np.uint64), "got 1844"),
+        ([2**70], "positions must be a vector of whole numbers, got object"),
+        ([1.0], "whole numbers, got float64"),
+        ([True], "whole numbers, got bool"),
+        ([[1]], r"of shape \(1, 1\)"),
+        (3, r"of shape \(\)"),
+        (None, "whole numbers, got object"),
+        (["1"], "whole numbers, got <U1"),
+        ([[1], [1, 2]], "positions must be an array"),
+    ],
+)
 def test_positions_out_of_range_are_refused(space, positions, message):
     with pytest.raises(bt.SpaceError, match=message):
         space.candidates(positions)
@@ -96,29 +118,53 @@ def test_indices_of_choices_out_of_range_are_refused(index):
 WORDS = {"a": range(5), "word": ["%9999999999d", "x", 10**12], "b": [1.0, None]}
 
 
-@pytest.mark.parametrize("text", [
-    "'%9999999999d' % a == 3", "word % a == 'x'", "a % word == 3", "'%s' % word == 'x'", "'x' * 10**12 == word",
-    "word * a == 'x'",
-    "word + word == 'x'", "word + 'x' == 'xx'", "a + word > 0", "'x' + 'y' == word", "-word == a", "word ** 2 == a",
-    "word - 1 == a",
-    "word == 'x' and '%d' % a == '3'", "(word == 'x') + word == 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'%9999999999d' % a == 3",
+        "word % a == 'x'",
+        "a % word == 3",
+        "'%s' % word == 'x'",
+        "'x' * 10**12 == word",
+        "word * a == 'x'",
+        "word + word == 'x'",
+        "word + 'x' == 'xx'",
+        "a + word > 0",
+        "'x' + 'y' == word",
+        "-word == a",
+        "word ** 2 == a",
+        "word - 1 == a",
+        "word == 'x' and '%d' % a == '3'",
+        "(word == 'x') + word == 1",
+    ],
+)
 def test_there_is_no_arithmetic_on_text(text):
     with pytest.raises(bt.SpaceError, match=r"where must compare values of one kind, got .*: there is no arithmetic on text"):
         Space(WORDS, where=text)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("a ** 99999999 > 3", "where must hold exponents up to 1,000, got 99999999"),
-    ("a ** 1e5 > 3", "where must hold exponents up to"),
-    ("a ** -99999 > 3", "where must hold exponents up to 1,000, got 99999"), ("2 ** 2000 > a", "where must hold exponents up to"),
-    ("a < 1e999", r"where must hold numbers up to 1e\+300, got inf"), ("a < 1e301", r"where must hold numbers up to 1e\+300"),
-    ("a < 0x" + "f" * 5000, r"where must hold numbers up to 1e\+300, got about 2\*\*19999"),
-    ("a < " + "9" * 5000, "where must be an expression over parameters, got 'a < 999"),
-    ("f(0x" + "f" * 5000 + ") < a", "where must"), ("a < \ud800", "where must be an expression over parameters"),
-    ("a\0 < 3", "where must be an expression over parameters"),
-    ("+".join(["a"] * 250) + " > 3", "where must be simpler, nested up to 200 deep, got 503 characters"),
-    ("not " * 250 + "a", "where must be"), ("-" * 250 + "a", "where must be"), ("a" + ".b" * 5000, "where must"),
-    ("a in (1, 2) == 3", "where may hold"), ("a in (1,) in (2,)", "where may hold")])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a ** 99999999 > 3", "where must hold exponents up to 1,000, got 99999999"),
+        ("a ** 1e5 > 3", "where must hold exponents up to"),
+        ("a ** -99999 > 3", "where must hold exponents up to 1,000, got 99999"),
+        ("2 ** 2000 > a", "where must hold exponents up to"),
+        ("a < 1e999", r"where must hold numbers up to 1e\+300, got inf"),
+        ("a < 1e301", r"where must hold numbers up to 1e\+300"),
+        ("a < 0x" + "f" * 5000, r"where must hold numbers up to 1e\+300, got about 2\*\*19999"),
+        ("a < " + "9" * 5000, "where must be an expression over parameters, got 'a < 999"),
+        ("f(0x" + "f" * 5000 + ") < a", "where must"),
+        ("a < \ud800", "where must be an expression over parameters"),
+        ("a\0 < 3", "where must be an expression over parameters"),
+        ("+".join(["a"] * 250) + " > 3", "where must be simpler, nested up to 200 deep, got 503 characters"),
+        ("not " * 250 + "a", "where must be"),
+        ("-" * 250 + "a", "where must be"),
+        ("a" + ".b" * 5000, "where must"),
+        ("a in (1, 2) == 3", "where may hold"),
+        ("a in (1,) in (2,)", "where may hold"),
+    ],
+)
 def test_huge_and_deep_conditions_are_refused(text, message):
     with pytest.raises(bt.SpaceError, match=message):
         Space(WORDS, where=text)
@@ -133,8 +179,11 @@ def test_long_conditions_within_the_limit_hold():
 
 
 def test_whole_numbers_that_are_no_floats_are_refused():
-    with pytest.raises(bt.SpaceError, match=r"numbers that are float64s, as whole numbers up to 2\*\*53 are; got "
-                                            r"9007199254740993, and the nearest is 9007199254740992"):
+    with pytest.raises(
+        bt.SpaceError,
+        match=r"numbers that are float64s, as whole numbers up to 2\*\*53 are; got "
+        r"9007199254740993, and the nearest is 9007199254740992",
+    ):
         Where("a == 9007199254740993", ["a"])
     with pytest.raises(bt.SpaceError, match=r"a must hold whole numbers up to 2\*\*53 to be in a condition, got 9007"):
         Space({"a": [2**53, 2**53 + 1]}, where="a == 9007199254740992")
@@ -143,6 +192,7 @@ def test_whole_numbers_that_are_no_floats_are_refused():
 
 
 # -- depth and files ---------------------------------------------------------------------------------------------------
+
 
 def nested(depth):
     table = {"a": [1, 2]}
@@ -168,17 +218,25 @@ def test_groups_are_nested_up_to_fifty_deep():
         Space({"a": [deep]})
 
 
-@pytest.mark.parametrize(("name", "content", "message"), [
-    ("deep.json", b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "must be JSON that is nested less deeply"),
-    ("deep.toml", b"a = " + b"[" * 50_000 + b"]" * 50_000, "must be TOML that is nested less deeply"),
-    ("groups.json", json.dumps(nested(200)).encode(), "groups of parameters must be nested at most 50 deep"),
-    ("latin.toml", 'a = ["é"]'.encode("latin-1"), "must be TOML in UTF-8, got .* byte 0xe9 in position 6.*; save it as UTF-8"),
-    ("latin.json", '{"a": ["é"]}'.encode("latin-1"), "must be JSON in UTF-8, got .* byte 0xe9 in position 8"),
-    ("huge.json", b'{"a": 1e999}', "a must hold finite numbers, got inf"),
-    ("huge.toml", b"a = 1e999", "a must hold finite numbers, got inf"),
-    ("digits.json", b'{"a": ' + b"9" * 5000 + b"}", "must be JSON, got"),
-    ("list.json", b"[1]", "must hold a table of parameters"),
-    ("beyond.json", b'{"a": ' + b"9" * 400 + b"}", "a must hold numbers that a float64 has room for")])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("deep.json", b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "must be JSON that is nested less deeply"),
+        ("deep.toml", b"a = " + b"[" * 50_000 + b"]" * 50_000, "must be TOML that is nested less deeply"),
+        ("groups.json", json.dumps(nested(200)).encode(), "groups of parameters must be nested at most 50 deep"),
+        (
+            "latin.toml",
+            'a = ["é"]'.encode("latin-1"),
+            "must be TOML in UTF-8, got .* byte 0xe9 in position 6.*; save it as UTF-8",
+        ),
+        ("latin.json", '{"a": ["é"]}'.encode("latin-1"), "must be JSON in UTF-8, got .* byte 0xe9 in position 8"),
+        ("huge.json", b'{"a": 1e999}', "a must hold finite numbers, got inf"),
+        ("huge.toml", b"a = 1e999", "a must hold finite numbers, got inf"),
+        ("digits.json", b'{"a": ' + b"9" * 5000 + b"}", "must be JSON, got"),
+        ("list.json", b"[1]", "must hold a table of parameters"),
+        ("beyond.json", b'{"a": ' + b"9" * 400 + b"}", "a must hold numbers that a float64 has room for"),
+    ],
+)
 def test_files_that_cannot_be_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(bt.SpaceError, match=message):

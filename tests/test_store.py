@@ -50,6 +50,7 @@ def context(store):
 
 # -- results -----------------------------------------------------------------------------------------------------------
 
+
 def test_what_is_stored_is_there_after_a_reopening(store, context, url):
     metrics = np.array([0.1, np.nan, -np.inf])
     row = Row(key(7), Status.DONE, 0.1 + 0.2, metrics.tobytes(), '{"a": 1}', '{"attrs": {}}', 12.5, 0.25)
@@ -110,17 +111,27 @@ def test_what_is_new_in_a_large_store_is_read_at_once(store, context):
 
 def test_columns_that_are_missing_in_some_rows_only(store, context):
     metrics = np.arange(3.0).tobytes()
-    mixed = [Row(key(number), Status.DONE if number % 2 else Status.FAILED, float(number) if number % 2 else None,
-                 metrics if number % 3 else None, "{}" if number % 700 else None, "{}" if number > 1100 else None, 5.0,
-                 number or None)
-             for number in range(2000)]
+    mixed = [
+        Row(
+            key(number),
+            Status.DONE if number % 2 else Status.FAILED,
+            float(number) if number % 2 else None,
+            metrics if number % 3 else None,
+            "{}" if number % 700 else None,
+            "{}" if number > 1100 else None,
+            5.0,
+            number or None,
+        )
+        for number in range(2000)
+    ]
     store.add(context, [Row(key(number)) for number in range(3000, 3600)])
     store.add(context, mixed)
     assert [row for row in store.read(context)[0] if row.metrics or row.finished] == mixed
     again = [row._replace(status=Status.DONE, value=None, metrics=None) for row in mixed]
     store.add(context, again)  # of failures nothing of the attempt before is left
-    expected = {row.key: row if row.status == Status.DONE else new._replace(attempts=2)
-                for row, new in zip(mixed, again, strict=True)}
+    expected = {
+        row.key: row if row.status == Status.DONE else new._replace(attempts=2) for row, new in zip(mixed, again, strict=True)
+    }
     assert store.look_up(context, [row.key for row in mixed]) == expected
 
 
@@ -131,6 +142,7 @@ def test_many_rows_in_one_call(store, context):
 
 
 # -- leases ------------------------------------------------------------------------------------------------------------
+
 
 def test_a_key_is_reserved_once(store, context, url):
     other = Store(url)
@@ -183,6 +195,7 @@ def test_finished_blocks(store, context):
 
 
 # -- threads and processes ---------------------------------------------------------------------------------------------
+
 
 def test_threads_share_a_store(store, context):
     taken = []
@@ -267,11 +280,19 @@ def test_a_forked_child_has_a_connection_of_its_own(store, context):
 
 # -- bad files ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("url", "message"), [
-    ("study.db", r"store must be a URL such as 'sqlite:///study\.db'"), (5, "store must be a URL"),
-    ("postgresql://host/db", "store must be on SQLite"), ("sqlite://", "store must name a file"),
-    ("sqlite:///", "store must name a file"), ("sqlite:///:memory:", "store must name a file"),
-    ("sqlite:////no/such/folder/x.db", "store must be in an existing folder, got")])
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("study.db", r"store must be a URL such as 'sqlite:///study\.db'"),
+        (5, "store must be a URL"),
+        ("postgresql://host/db", "store must be on SQLite"),
+        ("sqlite://", "store must name a file"),
+        ("sqlite:///", "store must name a file"),
+        ("sqlite:///:memory:", "store must name a file"),
+        ("sqlite:////no/such/folder/x.db", "store must be in an existing folder, got"),
+    ],
+)
 def test_bad_urls_are_refused(url, message):
     with pytest.raises(bt.StoreError, match=message):
         Store(url)
@@ -362,12 +383,23 @@ def test_the_mark_of_a_file(store):
 
 # -- the command line --------------------------------------------------------------------------------------------------
 
+
 @pytest.fixture
 def filled(store):
     one = store.context(b"one", "trend", {"objective": "f", "version": "2", "metrics": ["sharpe", "n_trades"]})
-    store.add(one, [Row(key(1), value=1.5, metrics=np.array([1.5, 3.0]).tobytes(), params=json.dumps({"a": 1, "b": "x"}),
-                        extra='{"attrs": {"depth": 7}}'),
-                    Row(key(2), Status.FAILED, params='{"a": 2, "b": null}', extra='{"error": "ValueError: no"}')])
+    store.add(
+        one,
+        [
+            Row(
+                key(1),
+                value=1.5,
+                metrics=np.array([1.5, 3.0]).tobytes(),
+                params=json.dumps({"a": 1, "b": "x"}),
+                extra='{"attrs": {"depth": 7}}',
+            ),
+            Row(key(2), Status.FAILED, params='{"a": 2, "b": null}', extra='{"error": "ValueError: no"}'),
+        ],
+    )
     return store.url
 
 
@@ -385,8 +417,18 @@ def test_store_show(filled):
 
 def test_what_a_context_is_about():
     """Contexts that differ in costs alone can be told apart."""
-    said = words({"numerics_version": 3, "costs": {"fee_rate": 0.001, "fixed": 0.0, "maximum": math.inf}, "window": None,
-                  "metrics": ["sharpe"], "rule": "m.rule", "data": "abc", "rules": {"reinvest": False}, "long": "x" * 1000})
+    said = words(
+        {
+            "numerics_version": 3,
+            "costs": {"fee_rate": 0.001, "fixed": 0.0, "maximum": math.inf},
+            "window": None,
+            "metrics": ["sharpe"],
+            "rule": "m.rule",
+            "data": "abc",
+            "rules": {"reinvest": False},
+            "long": "x" * 1000,
+        }
+    )
     assert said.startswith("rule m.rule, numerics_version 3, costs (fee_rate 0.001), data abc, long xxx")
     assert len(said) < 400
 
@@ -405,9 +447,11 @@ def test_store_export(filled, tmp_path, name):
 
 
 def test_store_commands_refuse_what_is_not_there(filled, tmp_path):
-    for arguments, message in ((("show", f"sqlite:///{tmp_path / 'no.db'}"), "must be an existing file"),
-                               (("export", filled, "x.txt"), "OUT must end in .csv or .parquet"),
-                               (("export", filled, "x.csv", "--context", "9"), "context must be one of 1, got 9")):
+    for arguments, message in (
+        (("show", f"sqlite:///{tmp_path / 'no.db'}"), "must be an existing file"),
+        (("export", filled, "x.txt"), "OUT must end in .csv or .parquet"),
+        (("export", filled, "x.csv", "--context", "9"), "context must be one of 1, got 9"),
+    ):
         done = invoke(*arguments)
         assert done.exit_code == 2
         assert message in done.stderr

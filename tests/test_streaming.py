@@ -28,6 +28,7 @@ def growth(work):
     def evaluate(self, program, settings, sums):
         original(self, program, settings, sums)
         seen.append(resident() - before)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signals.Evaluator, "_evaluate", evaluate)
         result = work()
@@ -35,8 +36,15 @@ def growth(work):
 
 
 def sweep(bars, space, **more):
-    return bt.optimize(bars, bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), method="grid",
-                       execution=bt.Execution(sides="long", periods_per_year=252.0), **more)
+    return bt.optimize(
+        bars,
+        bt.strategies.sma_cross,
+        space,
+        costs=bt.Costs(fee_rate=0.001),
+        method="grid",
+        execution=bt.Execution(sides="long", periods_per_year=252.0),
+        **more,
+    )
 
 
 def test_long_series_in_bounded_memory():
@@ -51,8 +59,14 @@ def test_long_series_in_bounded_memory():
 
 def test_many_candidates_in_bounded_memory():
     bars = random_bars(np.random.default_rng(0), 2_000)
-    space = bt.Space({"fast": range(2, 52), "slow": range(60, 160), "stop_loss": {"low": 0.001, "high": 0.1, "step": 0.001},
-                      "take_profit": {"low": 0.001, "high": 0.2, "step": 0.001}})
+    space = bt.Space(
+        {
+            "fast": range(2, 52),
+            "slow": range(60, 160),
+            "stop_loss": {"low": 0.001, "high": 0.1, "step": 0.001},
+            "take_profit": {"low": 0.001, "high": 0.2, "step": 0.001},
+        }
+    )
     assert len(space) == 100_000_000
     sweep(bars, space, timeout=0.5, keep=1000)
     found, grown = growth(lambda: sweep(bars, space, timeout=4.0, keep=1000))

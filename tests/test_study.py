@@ -24,8 +24,16 @@ from backtest.study.rows import Status
 from backtest.study.store import Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
-MIXED = bt.Space({"kind": ["ema", "sma", None], "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
-                  "x": {"low": 0.01, "high": 1.0, "log": True}, "flag": [True, 1, 1.0], "fixed": 5}, where="x < 0.9")
+MIXED = bt.Space(
+    {
+        "kind": ["ema", "sma", None],
+        "n": {"low": 1, "high": 9, "step": 2, "when": "kind is not None"},
+        "x": {"low": 0.01, "high": 1.0, "log": True},
+        "flag": [True, 1, 1.0],
+        "fixed": 5,
+    },
+    where="x < 0.9",
+)
 
 
 def bowl(params, trial):
@@ -53,6 +61,7 @@ def quietly(study, *arguments, **options):
 
 
 # -- each candidate once -----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "nsga2"])
 def test_distinct_candidates_are_counted(sampler):
@@ -124,7 +133,8 @@ def test_any_space(sampler, url):
         assert call["fixed"] == 5
     again = bt.Study(MIXED, Counted(), sampler=sampler, store=url, version="1")
     assert [(each.params, each.values, each.row, each.key) for each in again.trials] == [
-        (each.params, each.values, each.row, each.key) for each in study.trials]
+        (each.params, each.values, each.row, each.key) for each in study.trials
+    ]
     assert [type(each.params["flag"]) for each in again.trials] == [type(each.params["flag"]) for each in study.trials]
 
 
@@ -156,8 +166,12 @@ def test_seeds_are_of_the_candidate():
 
 def test_minimising_and_several_directions():
     assert quietly_best({"a": range(-5, 5)}, lambda params, trial: params["a"] ** 2, direction="minimize") == ({"a": 0}, 0.0)
-    study = bt.Study({"a": range(10), "b": range(10)}, lambda params, trial: (params["a"], params["a"] + params["b"]),
-                     direction=["maximize", "minimize"], sampler="random")
+    study = bt.Study(
+        {"a": range(10), "b": range(10)},
+        lambda params, trial: (params["a"], params["a"] + params["b"]),
+        direction=["maximize", "minimize"],
+        sampler="random",
+    )
     quietly(study)
     assert sorted(tuple(each.params.values()) for each in study.best_trials) == [(a, 0) for a in range(10)]
     with pytest.raises(bt.InputError, match="several directions"):
@@ -178,6 +192,7 @@ def test_infinities_rank_and_are_kept():
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
+
 
 def test_a_second_run_evaluates_nothing_and_says_so(url, caplog):
     caplog.set_level(logging.INFO, "backtest")
@@ -300,8 +315,15 @@ def test_failures_are_not_repeated_forever(url, sampler):
 
 # -- failures ----------------------------------------------------------------------------------------------------------
 
-BAD = [(None, "got None"), (float("nan"), "got NaN .* raise an error where it is undefined"), ("1.5", "got '1.5'"),
-       ([1.0, 2.0], "must return a number, got"), (True, "got True"), (1j, "got 1j"), ({}, "got {}")]
+BAD = [
+    (None, "got None"),
+    (float("nan"), "got NaN .* raise an error where it is undefined"),
+    ("1.5", "got '1.5'"),
+    ([1.0, 2.0], "must return a number, got"),
+    (True, "got True"),
+    (1j, "got 1j"),
+    ({}, "got {}"),
+]
 
 
 @pytest.mark.parametrize(("result", "message"), BAD, ids=lambda each: repr(each)[:12])
@@ -403,6 +425,7 @@ def test_objectives_cannot_change_what_is_remembered():
 
 # -- the end of a run --------------------------------------------------------------------------------------------------
 
+
 def test_timeout_stop_and_callbacks():
     study = bt.Study({"x": {"low": 0.0, "high": 1.0}}, lambda params, trial: time.sleep(0.005) or params["x"], sampler="random")
     begun = time.monotonic()
@@ -503,6 +526,7 @@ def test_threads_evaluate_each_candidate_once(url):
 
 # -- two drivers -------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_two_drivers_share_a_store(url, sampler):
     objective = Counted(lambda params, trial: time.sleep(0.002) or params["a"])
@@ -545,6 +569,7 @@ def test_a_result_after_its_lease_is_discarded(url, monkeypatch, caplog):
 
 
 # -- pruning -----------------------------------------------------------------------------------------------------------
+
 
 def windows(params, trial):
     values = []
@@ -604,11 +629,15 @@ def test_optunas_own_exception_prunes_too():
 
 # -- Optuna ------------------------------------------------------------------------------------------------------------
 
+
 def test_any_sampler_object():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        samplers = [optuna.samplers.TPESampler(multivariate=False, seed=1), optuna.samplers.RandomSampler(seed=1),
-                    optuna.samplers.NSGAIIISampler(seed=1)]
+        samplers = [
+            optuna.samplers.TPESampler(multivariate=False, seed=1),
+            optuna.samplers.RandomSampler(seed=1),
+            optuna.samplers.NSGAIIISampler(seed=1),
+        ]
     for sampler in samplers:
         study = bt.Study(GRID, bowl, sampler=sampler)
         quietly(study, 30)
@@ -616,8 +645,13 @@ def test_any_sampler_object():
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-@pytest.mark.parametrize("make", [lambda: optuna.samplers.BruteForceSampler(seed=1),
-                                  lambda: optuna.samplers.GridSampler({"a": range(5), "b": range(4)}, seed=1)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optuna.samplers.BruteForceSampler(seed=1),
+        lambda: optuna.samplers.GridSampler({"a": range(5), "b": range(4)}, seed=1),
+    ],
+)
 @pytest.mark.parametrize("where", [None, "a > b"])
 def test_samplers_that_end_by_themselves(make, where):
     sampler = make()
@@ -688,8 +722,9 @@ def test_a_mirror_follows_the_run(monkeypatch):
 
 
 def test_trials_dataframe():
-    study = bt.Study({"g": {"a": range(3)}, "b": [None, "x"]}, lambda params, trial: trial.set_attr("n", 1) or params["g.a"],
-                     sampler="random")
+    study = bt.Study(
+        {"g": {"a": range(3)}, "b": [None, "x"]}, lambda params, trial: trial.set_attr("n", 1) or params["g.a"], sampler="random"
+    )
     quietly(study)
     table = study.trials_dataframe()
     assert table.index.tolist() == list(range(6))
@@ -699,27 +734,45 @@ def test_trials_dataframe():
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"objective": 5}, "objective must be callable"), ({"name": ""}, "name must be text"),
-    ({"direction": "up"}, "direction must be one of 'maximize', 'minimize', got 'up'"), ({"direction": []}, "at least one"),
-    ({"resume": "yes"}, "resume must be one of"), ({"resume": "require"}, "must go with a store"),
-    ({"sampler": "tep"}, "sampler must be one of .*; did you mean 'tpe'"), ({"sampler": 5}, "or an Optuna sampler, got 5"),
-    ({"pruner": "best"}, "pruner must be one of"), ({"pruner": 5}, "or an Optuna pruner, got 5"),
-    ({"seed": -1}, "seed must be a whole number >= 0"), ({"store": "sqlite:///x.db"}, "version must be given with a store"),
-    ({"store": "x.db", "version": "1"}, "store must be a URL"),
-    ({"store": "sqlite:///unused.db", "version": "1", "data": object()}, "data must be text, a number, Bars")])
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objective": 5}, "objective must be callable"),
+        ({"name": ""}, "name must be text"),
+        ({"direction": "up"}, "direction must be one of 'maximize', 'minimize', got 'up'"),
+        ({"direction": []}, "at least one"),
+        ({"resume": "yes"}, "resume must be one of"),
+        ({"resume": "require"}, "must go with a store"),
+        ({"sampler": "tep"}, "sampler must be one of .*; did you mean 'tpe'"),
+        ({"sampler": 5}, "or an Optuna sampler, got 5"),
+        ({"pruner": "best"}, "pruner must be one of"),
+        ({"pruner": 5}, "or an Optuna pruner, got 5"),
+        ({"seed": -1}, "seed must be a whole number >= 0"),
+        ({"store": "sqlite:///x.db"}, "version must be given with a store"),
+        ({"store": "x.db", "version": "1"}, "store must be a URL"),
+        ({"store": "sqlite:///unused.db", "version": "1", "data": object()}, "data must be text, a number, Bars"),
+    ],
+)
 def test_bad_studies_are_refused(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((bt.InputError, bt.StoreError), match=message):
         bt.Study(**{"space": {"a": [1, 2]}, "objective": bowl_of_a} | given)
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"n_trials": 0}, "n_trials must be a whole number >= 1"), ({"timeout": 0}, "timeout must be > 0"),
-    ({"trial_timeout": 1.0}, "trial_timeout must go with executor=bt.Workers"),
-    ({"trial_timeout": -1}, "trial_timeout must be > 0"), ({"catch": "ValueError"}, "catch must be an exception class"),
-    ({"catch": KeyboardInterrupt}, "catch must be an exception class"),
-    ({"retries": -1}, "retries must be"), ({"executor": 2}, "executor must have submit, as bt.Workers")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"n_trials": 0}, "n_trials must be a whole number >= 1"),
+        ({"timeout": 0}, "timeout must be > 0"),
+        ({"trial_timeout": 1.0}, "trial_timeout must go with executor=bt.Workers"),
+        ({"trial_timeout": -1}, "trial_timeout must be > 0"),
+        ({"catch": "ValueError"}, "catch must be an exception class"),
+        ({"catch": KeyboardInterrupt}, "catch must be an exception class"),
+        ({"retries": -1}, "retries must be"),
+        ({"executor": 2}, "executor must have submit, as bt.Workers"),
+    ],
+)
 def test_bad_runs_are_refused(given, message):
     with pytest.raises(bt.InputError, match=message):
         quietly(bt.Study({"a": [1, 2]}, bowl_of_a, sampler="random"), **given)
@@ -731,8 +784,12 @@ def test_endless_spaces_want_an_end():
 
 
 def test_bad_reports_and_attributes_are_refused():
-    for tell in (lambda trial: trial.report(0.5, 1.0), lambda trial: trial.report(0, "x"), lambda trial: trial.set_attr(5, 1),
-                 lambda trial: trial.set_attr("x", object())):
+    for tell in (
+        lambda trial: trial.report(0.5, 1.0),
+        lambda trial: trial.report(0, "x"),
+        lambda trial: trial.set_attr(5, 1),
+        lambda trial: trial.set_attr("x", object()),
+    ):
         with pytest.raises(bt.ObjectiveError, match="InputError"):
             quietly(bt.Study({"a": [1, 2]}, lambda params, trial, tell=tell: tell(trial), sampler="random"))
 

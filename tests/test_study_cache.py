@@ -114,6 +114,7 @@ def test_threads_that_want_each_others_keys_do_not_lock():
     sys.setswitchinterval(1e-5)
     cache, done = TrialCache(), []
     try:
+
         def ask(seed):
             for turn in range(50):
                 keys = [bytes([turn, (each * seed) % 7]) for each in range(7)]

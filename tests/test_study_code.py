@@ -34,7 +34,7 @@ def raw(url, statement, *values):
     connection.close()
 
 
-TEXT = '''
+TEXT = """
 FEE = 0.1
 OTHER = 7
 SCALE = FEE * 2
@@ -51,7 +51,7 @@ class Model:
 
 def objective(params, trial):
     return helper(params["a"])
-'''
+"""
 
 
 def module(folder, text, name="code_under_test"):
@@ -69,11 +69,16 @@ def hashes(folder, text):
     return fingerprint(made.objective), fingerprint(made.Model())
 
 
-CHANGES = {"the function": ('return helper(params["a"])\n', 'return -helper(params["a"])\n', True),
-           "a helper": ("value * SCALE", "value + SCALE", True), "a setting": ("FEE = 0.1", "FEE = 0.2", True),
-           "what is not used": ("OTHER = 7", "OTHER = 8", False), "a comment": ("value * SCALE", "value * SCALE  # so", False),
-           "blank lines": ("def helper(value):\n", "def helper(value):\n\n    # why\n\n", False),
-           "blanks": ("FEE = 0.1", "FEE = 0.1   ", False), "lines before it": ("FEE = 0.1", "import os\n\nFEE = 0.1", False)}
+CHANGES = {
+    "the function": ('return helper(params["a"])\n', 'return -helper(params["a"])\n', True),
+    "a helper": ("value * SCALE", "value + SCALE", True),
+    "a setting": ("FEE = 0.1", "FEE = 0.2", True),
+    "what is not used": ("OTHER = 7", "OTHER = 8", False),
+    "a comment": ("value * SCALE", "value * SCALE  # so", False),
+    "blank lines": ("def helper(value):\n", "def helper(value):\n\n    # why\n\n", False),
+    "blanks": ("FEE = 0.1", "FEE = 0.1   ", False),
+    "lines before it": ("FEE = 0.1", "import os\n\nFEE = 0.1", False),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -91,7 +96,10 @@ def test_a_fingerprint_is_of_the_text_whatever_python_reads_it(tmp_path):
 
 
 def test_other_kinds_of_callables(tmp_path):
-    made = module(tmp_path, TEXT + textwrap.dedent("""
+    made = module(
+        tmp_path,
+        TEXT
+        + textwrap.dedent("""
         import functools
         import backtest as bt
         def wrapped(function):
@@ -112,7 +120,8 @@ def test_other_kinds_of_callables(tmp_path):
         line = bt.line("n", version="1")(lambda bars, n: bars.close)
         def circle(params, trial):
             return circle
-    """))
+    """),
+    )
     names = ("objective", "decorated", "part", "one", "two", "method", "closed", "line", "circle")
     found = {name: fingerprint(getattr(made, name)) for name in names}
     assert None not in found.values()
@@ -188,8 +197,18 @@ def test_lines_and_rules_of_one_version_with_other_code(tmp_path, url):
         made = module(tmp_path, LINE.replace("FACTOR", factor))
         strategy = bt.Strategy(enter_long=bt.lines.close > made.mean(), exit_long=bt.lines.close < made.mean())
         bt.optimize(bars, strategy, {"n": [1, 2]}, costs=bt.Costs(fee_rate=0.0), store=url, progress=False, min_trades=0)
-        bt.optimize_weights(made.rule, {"w": [0.5, 1.0]}, close=close, fill="close", costs=bt.Costs(fee_rate=0.0), store=url,
-                            version="1", progress=False, periods_per_year=252, min_trades=0)
+        bt.optimize_weights(
+            made.rule,
+            {"w": [0.5, 1.0]},
+            close=close,
+            fill="close",
+            costs=bt.Costs(fee_rate=0.0),
+            store=url,
+            version="1",
+            progress=False,
+            periods_per_year=252,
+            min_trades=0,
+        )
 
     search("* 0.9")
     search("* 0.9")

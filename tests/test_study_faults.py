@@ -41,8 +41,12 @@ print("end", study.best_value, study.summary.evaluated, flush=True)
 
 
 def driver(*arguments):
-    return subprocess.Popen([sys.executable, "-W", "error", "-c", DRIVER, *map(str, arguments)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", DRIVER, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def evaluations(log):
@@ -70,7 +74,7 @@ def test_killed_drivers_lose_nothing(tmp_path, sampler, width):
         time.sleep(0.05)  # workers end when their pipe does
         rows = stored(url)
         values = {row.value for row in rows}
-        assert {float(-(a - 40) ** 2) for a in said} <= values  # what was acknowledged is there
+        assert {float(-((a - 40) ** 2)) for a in said} <= values  # what was acknowledged is there
         begun = evaluations(log)[before:]
         assert len(begun) >= len(rows) - known
         flying += len(begun) - (len(rows) - known)  # begun, and not stored when the kill came
@@ -178,6 +182,7 @@ def test_killed_workers_lose_nothing(tmp_path):
         return params["a"]
 
     with bt.Workers(2) as workers:
+
         def kill(study, finished):
             if kills and chance.random() < 0.2 and workers.pids:
                 os.kill(chance.choice(workers.pids), signal.SIGKILL)

@@ -49,9 +49,28 @@ def run(url, trials):
 
 
 def worker(url, *more):
-    return subprocess.run([sys.executable, "-W", "error", "-m", "backtest", "worker", "--store", url, "--study", "joined",
-                           "--objective", "joined_program:objective", "--no-progress", *more], capture_output=True, text=True,
-                          timeout=120, check=False)
+    return subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "backtest",
+            "worker",
+            "--store",
+            url,
+            "--study",
+            "joined",
+            "--objective",
+            "joined_program:objective",
+            "--no-progress",
+            *more,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def test_a_worker_helps(program):
@@ -82,12 +101,17 @@ def objective(params, trial):
 def test_what_is_joined_is_the_same_study(tmp_path):
     url = f"sqlite:///{tmp_path / 'x.db'}"
     space = {"g": {"a": range(9)}, "x": {"low": 1e-3, "high": 1.0, "log": True}}
-    study = bt.Study(space, objective_of_group, name="n", version="1", store=url, direction=["minimize", "maximize"],
-                     sampler="nsga2", seed=7)
+    study = bt.Study(
+        space, objective_of_group, name="n", version="1", store=url, direction=["minimize", "maximize"], sampler="nsga2", seed=7
+    )
     study.run(5, progress=False)
     joined = join(url, "n", objective_of_group)
     assert (repr(joined.space), joined.directions, joined.sampler, joined.seed) == (
-        repr(study.space), ["minimize", "maximize"], "nsga2", 7)
+        repr(study.space),
+        ["minimize", "maximize"],
+        "nsga2",
+        7,
+    )
     assert [each.key for each in joined.trials] == [each.key for each in study.trials]
     assert join(url, "n", objective_of_group, seed=1).seed == 1
     with pytest.raises(bt.FingerprintMismatch, match=r"objective 'test_study_join\.objective_of_group' there"):
@@ -101,9 +125,15 @@ def objective_of_group(params, trial):
     return params["g.a"], params["x"]
 
 
-@pytest.mark.parametrize(("path", "message"), [
-    ("nothing", "objective must be 'package.module:name', got 'nothing'"), ("no.such:thing", "must name something importable"),
-    ("os:no_such", "must name something importable"), ("os:1x", "objective must be 'package")])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nothing", "objective must be 'package.module:name', got 'nothing'"),
+        ("no.such:thing", "must name something importable"),
+        ("os:no_such", "must name something importable"),
+        ("os:1x", "objective must be 'package"),
+    ],
+)
 def test_objectives_that_cannot_be_imported(path, message):
     with pytest.raises(bt.InputError, match=message):
         imported(path)

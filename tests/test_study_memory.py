@@ -55,14 +55,18 @@ def same(one, other):
 
 # -- optuna ------------------------------------------------------------------------------------------------------------
 
+
 def test_optuna_searches_strategies(evaluated):
     result = search(method="optuna", n_trials=50)
     assert result.n_evaluated == sum(evaluated) == len(result.table) == 50
     assert result.search.startswith("optuna, as asked for; done: 50 of 50 candidates evaluated")
     again = search(method="optuna", n_trials=50)
     same(result, again)
-    continuous = search(space={"fast": range(5, 20), "slow": [30, 50], "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
-                        method="optuna", n_trials=30)
+    continuous = search(
+        space={"fast": range(5, 20), "slow": [30, 50], "stop_loss": {"low": 0.01, "high": 0.3, "log": True}},
+        method="optuna",
+        n_trials=30,
+    )
     assert len(continuous.table) == 30
 
 
@@ -76,9 +80,13 @@ def test_optuna_takes_a_sampler(sampler):
     assert not found.table.index.isin(tpe.table.index).all()
 
 
-@pytest.mark.parametrize(("given", "message"), [
-    ({"method": "grid", "sampler": "nsga2"}, "sampler must go with method='optuna', got 'nsga2' with 'grid'"),
-    ({"method": "optuna", "sampler": "tpee"}, "sampler must be one of .* got 'tpee'; did you mean 'tpe'")])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "grid", "sampler": "nsga2"}, "sampler must go with method='optuna', got 'nsga2' with 'grid'"),
+        ({"method": "optuna", "sampler": "tpee"}, "sampler must be one of .* got 'tpee'; did you mean 'tpe'"),
+    ],
+)
 def test_samplers_that_cannot_be(given, message):
     with pytest.raises(bt.InputError, match=message):
         search(**given)
@@ -121,6 +129,7 @@ def test_suggested_with_a_clock_and_undefined_scores():
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("method", ["grid", "direct", "evolution", "optuna"])
 def test_a_second_search_evaluates_nothing(url, evaluated, method):
@@ -170,9 +179,18 @@ CROSS = bt.strategies.sma_cross
 STOPPED = rules.Strategy(enter_long=CROSS.enter_long, exit_long=CROSS.exit_long, stop_loss=0.2)
 
 
-@pytest.mark.parametrize("other", [
-    {"costs": bt.Costs(fee_rate=0.002)}, {"bars": bt.Bars.sample("AAPL")}, {"window": slice(100, 500)},
-    {"execution": bt.Execution(sides="long")}, {"execution": bt.Execution(start=300)}, {"strategy": STOPPED}], ids=repr)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"costs": bt.Costs(fee_rate=0.002)},
+        {"bars": bt.Bars.sample("AAPL")},
+        {"window": slice(100, 500)},
+        {"execution": bt.Execution(sides="long")},
+        {"execution": bt.Execution(start=300)},
+        {"strategy": STOPPED},
+    ],
+    ids=repr,
+)
 @pytest.mark.parametrize("method", ["grid", "optuna"])
 def test_another_context_is_never_a_hit(url, evaluated, other, method):
     space = {"fast": range(5, 12), "slow": [20, 40]}
@@ -215,12 +233,15 @@ def average(bars, n):
 def test_own_lines_want_a_version(url, evaluated):
     def strategy(version):
         line = bt.line("n", version=version)(average)
-        return rules.Strategy(enter_long=rules.crosses_above(lines.close, line(bt.param("n"))),
-                              exit_long=rules.crosses_below(lines.close, line(bt.param("n"))))
+        return rules.Strategy(
+            enter_long=rules.crosses_above(lines.close, line(bt.param("n"))),
+            exit_long=rules.crosses_below(lines.close, line(bt.param("n"))),
+        )
 
     def ask(version):
-        return bt.optimize(bt.Bars.sample("GOOG"), strategy(version), {"n": range(5, 25)}, costs=COSTS, store=url, progress=False,
-                           window=WINDOW)
+        return bt.optimize(
+            bt.Bars.sample("GOOG"), strategy(version), {"n": range(5, 25)}, costs=COSTS, store=url, progress=False, window=WINDOW
+        )
 
     with pytest.raises(bt.InputError, match="line average must have a version to use a store"):
         ask(None)
@@ -297,8 +318,10 @@ def test_an_interrupted_sweep_is_stored(url, monkeypatch, evaluated):
 
 def test_the_command_line_has_a_store(url, tmp_path):
     config = tmp_path / "x.toml"
-    config.write_text('[data]\nsample = "GOOG"\n[strategy]\nname = "sma_cross"\n[space]\nfast = [5, 6]\nslow = [20, 30]\n'
-                      '[costs]\nfee_rate = 0.001\n[search]\nwindow = [0, 300]\n')
+    config.write_text(
+        '[data]\nsample = "GOOG"\n[strategy]\nname = "sma_cross"\n[space]\nfast = [5, 6]\nslow = [20, 30]\n'
+        "[costs]\nfee_rate = 0.001\n[search]\nwindow = [0, 300]\n"
+    )
     for known in (0, 4):
         done = CliRunner().invoke(cli.app, ["optimize", str(config), "--store", url, "--no-progress"], env={"COLUMNS": "200"})
         assert done.exit_code == 0, done.output

@@ -38,14 +38,21 @@ def raw(url, statement, *values):
 
 # -- odd rows ----------------------------------------------------------------------------------------------------------
 
-ODD = {"status": [99, "text", b"x"], "value": ["text", b"x"], "params": ['{"a": 1', "[1]", "5", b"{}", 7, '{"a":1},{"a":2}',
-       "[" * 9999], "metrics": [b"123", "text", 5],
-       "extra": ["{", "[]", '{"reports": 5}', '{"reports": [[1]]}', '{"attrs": 5}', '{"error": 5}'],
-       "finished": ["text", 1e300, float("inf"), -1.0, b"x"], "seconds": ["text"], "attempts": ["many", b"x"]}
+ODD = {
+    "status": [99, "text", b"x"],
+    "value": ["text", b"x"],
+    "params": ['{"a": 1', "[1]", "5", b"{}", 7, '{"a":1},{"a":2}', "[" * 9999],
+    "metrics": [b"123", "text", 5],
+    "extra": ["{", "[]", '{"reports": 5}', '{"reports": [[1]]}', '{"attrs": 5}', '{"error": 5}'],
+    "finished": ["text", 1e300, float("inf"), -1.0, b"x"],
+    "seconds": ["text"],
+    "attempts": ["many", b"x"],
+}
 
 
-@pytest.mark.parametrize(("column", "value"), [(name, value) for name, values in ODD.items() for value in values],
-                         ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("column", "value"), [(name, value) for name, values in ODD.items() for value in values], ids=lambda value: str(value)[:20]
+)
 def test_an_odd_row_is_named_and_the_rest_is_served(url, column, value, tmp_path):
     first = study(url)
     first.run(progress=False)
@@ -107,9 +114,28 @@ def test_random_damage_to_rows_is_never_a_raw_error(url):
     first = study(url, n=40)
     first.run(progress=False)
     first.close()
-    values = [None, 0, -1, 2**62, 1.5, float("inf"), "", "x", "{}", "[]", "null", b"", b"12345678", "\0", '{"a": {}}',
-              '{"a": [1]}',
-              '{"a": 1e999}', '{"a": ' + "9" * 400 + "}", '{"a": NaN}', '{"a": "\ud800"}'.encode("utf-16", "surrogatepass")]
+    values = [
+        None,
+        0,
+        -1,
+        2**62,
+        1.5,
+        float("inf"),
+        "",
+        "x",
+        "{}",
+        "[]",
+        "null",
+        b"",
+        b"12345678",
+        "\0",
+        '{"a": {}}',
+        '{"a": [1]}',
+        '{"a": 1e999}',
+        '{"a": ' + "9" * 400 + "}",
+        '{"a": NaN}',
+        '{"a": "\ud800"}'.encode("utf-16", "surrogatepass"),
+    ]
     for _ in range(30):
         column = chance.choice(["status", "value", "metrics", "params", "extra", "finished", "seconds", "attempts", "key"])
         try:
@@ -151,8 +177,10 @@ def test_metrics_of_another_number_are_evaluated_again(url):
     with Memory(evaluate, space, url, {}, ["x", "y"]) as memory:
         expected = memory(batch)
     raw(url, "UPDATE results SET metrics = ? WHERE id = 2", np.zeros(3).tobytes())
-    with (Memory(evaluate, space, url, {}, ["x", "y"]) as memory,
-          pytest.warns(bt.StoreWarning, match="metrics of 24 bytes, not 16")):
+    with (
+        Memory(evaluate, space, url, {}, ["x", "y"]) as memory,
+        pytest.warns(bt.StoreWarning, match="metrics of 24 bytes, not 16"),
+    ):
         assert (memory(batch) == expected).all()
     with Memory(evaluate, space, url, {}, ["x", "y"]) as memory:
         assert (memory(batch) == expected).all()
@@ -160,6 +188,7 @@ def test_metrics_of_another_number_are_evaluated_again(url):
 
 
 # -- leases ------------------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("until", [time.time() + 1e6, 1e300, "text"])
 def test_leases_from_the_future_are_capped(url, until, monkeypatch):
@@ -191,10 +220,17 @@ def test_a_lease_that_is_renewed_after_the_clock_was_set_back_is_kept(url, monke
 
 # -- paths -------------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("path", "message"), [
-    ("a\0b.db", "without NUL characters"), ("x" * 300 + ".db", "must be a file we may open, got"),
-    ("\ud800.db", "must be a path that this system can write"), ("", "must be a file, got"),
-    ("y" * 5000 + "/x.db", "must be a file we may open, got")])
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("a\0b.db", "without NUL characters"),
+        ("x" * 300 + ".db", "must be a file we may open, got"),
+        ("\ud800.db", "must be a path that this system can write"),
+        ("", "must be a file, got"),
+        ("y" * 5000 + "/x.db", "must be a file we may open, got"),
+    ],
+)
 def test_paths_that_cannot_be(tmp_path, path, message):
     with pytest.raises(bt.StoreError, match=message):
         Store(f"sqlite:///{tmp_path}/{path}")

@@ -33,6 +33,7 @@ def run(study, executor, *arguments, **options):
 
 # -- the pool ----------------------------------------------------------------------------------------------------------
 
+
 def test_tasks_and_errors(workers):
     futures = [workers.submit(divmod, number, 7) for number in range(20)]
     assert [each.result() for each in futures] == [divmod(number, 7) for number in range(20)]
@@ -117,10 +118,15 @@ def test_a_task_may_ask(workers):
 def test_other_parts_of_the_library_run_on_them(workers):
     rng = np.random.default_rng(0)
     moves = rng.normal(scale=0.01, size=(3, 80))
-    given = {"close": moves[0], "high": moves.max(axis=0) + 0.01, "low": moves.min(axis=0) - 0.01, "high_pred": moves[1] + 0.01,
-             "low_pred": moves[2] - 0.01, "fee_rate": 0.001}
-    problems = {name: bt.Levels(position=np.full(80, sign), **given)
-                for name, sign in (("long", 1.0), ("short", -1.0))}
+    given = {
+        "close": moves[0],
+        "high": moves.max(axis=0) + 0.01,
+        "low": moves.min(axis=0) - 0.01,
+        "high_pred": moves[1] + 0.01,
+        "low_pred": moves[2] - 0.01,
+        "fee_rate": 0.001,
+    }
+    problems = {name: bt.Levels(position=np.full(80, sign), **given) for name, sign in (("long", 1.0), ("short", -1.0))}
     assert bt.optimize_many(problems, executor=workers).equals(bt.optimize_many(problems))
 
 
@@ -162,8 +168,15 @@ def test_no_guard_is_needed(way, tmp_path):
     path = tmp_path / "script.py"
     path.write_text(SCRIPT)
     command = {"script": [str(path)], "-c": ["-c", SCRIPT], "stdin": ["-"]}[way]
-    done = subprocess.run([sys.executable, "-W", "error", *command], input=SCRIPT, capture_output=True, text=True, timeout=120,
-                          cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        input=SCRIPT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("38.0\n", "")
 
 
@@ -197,16 +210,24 @@ workers.shutdown()
 
 @pytest.mark.parametrize("command", [["-i"], ["-c", "import code; code.interact()"]])
 def test_an_objective_may_be_typed_at_a_prompt_and_typed_again(command, tmp_path):
-    done = subprocess.run([sys.executable, "-W", "error", *command], input=PROMPT, capture_output=True, text=True, timeout=120,
-                          cwd=tmp_path, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        input=PROMPT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        check=True,
+    )
     assert [word for word in done.stdout.split() if word not in (">>>", "...")] == ["38.0", "57.0", "0.0", "3.0"]
     assert "Error" not in done.stderr
 
 
 def test_a_module_that_starts_workers_when_it_is_imported_is_refused(tmp_path):
     (tmp_path / "unguarded.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "-c", "import unguarded"], capture_output=True, text=True, timeout=120, cwd=tmp_path,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import unguarded"], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False
+    )
     assert done.returncode == 1
     assert "must start none when it is imported, got one that does; put what starts them under" in done.stderr
 
@@ -253,6 +274,7 @@ def test_a_forked_child_has_workers_of_its_own(workers):
 
 
 # -- studies on workers ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_each_candidate_once(workers, sampler):
@@ -337,7 +359,7 @@ def test_objectives_that_cannot_be_sent_are_refused(workers):
 
 
 def squared(params, trial):
-    return -(params["a"] - trial.seed % 5) ** 2
+    return -((params["a"] - trial.seed % 5) ** 2)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

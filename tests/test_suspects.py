@@ -18,8 +18,10 @@ DAYS = pd.bdate_range("2014-01-01", periods=N)
 def frame(close=CLOSE, index=DAYS, volume=VOLUME):
     close = np.asarray(close, dtype=float)
     opens = np.append(close[:1], close[:-1] * 1.001)
-    table = pd.DataFrame({"Open": opens, "High": np.maximum(opens, close) * 1.004, "Low": np.minimum(opens, close) * 0.996,
-                          "Close": close}, index=index)
+    table = pd.DataFrame(
+        {"Open": opens, "High": np.maximum(opens, close) * 1.004, "Low": np.minimum(opens, close) * 0.996, "Close": close},
+        index=index,
+    )
     return table if volume is None else table.assign(Volume=volume)
 
 
@@ -72,10 +74,15 @@ def test_other_jumps_and_restless_prices_are_no_splits():
     assert found(frame([100, 50], DAYS[:2], None))["kind"].tolist() == ["split"]
 
 
-@pytest.mark.parametrize(("index", "kept", "row", "days"), [
-    (DAYS, np.r_[0:100, 130:400], 99, 43), (pd.date_range("2014-01-01", periods=N), np.r_[0:100, 104:400], 99, 5),
-    (pd.date_range("2014-01-01", periods=N, freq="h"), np.r_[0:100, 110:400], 99, 11 / 24),
-    (pd.date_range("2014-01-01", periods=N, freq="MS"), np.r_[0:100, 103:400], 99, 122)])
+@pytest.mark.parametrize(
+    ("index", "kept", "row", "days"),
+    [
+        (DAYS, np.r_[0:100, 130:400], 99, 43),
+        (pd.date_range("2014-01-01", periods=N), np.r_[0:100, 104:400], 99, 5),
+        (pd.date_range("2014-01-01", periods=N, freq="h"), np.r_[0:100, 110:400], 99, 11 / 24),
+        (pd.date_range("2014-01-01", periods=N, freq="MS"), np.r_[0:100, 103:400], 99, 122),
+    ],
+)
 def test_holes(index, kept, row, days):
     assert found(frame(index=index)).empty
     table = found(frame(CLOSE[kept], index[kept], VOLUME[kept]))
@@ -162,8 +169,11 @@ def test_reading_says_it_in_one_line_and_corrects_nothing(tmp_path, caplog):
     assert len(lines) == 1
     assert lines[0].startswith("old.csv looks suspicious, nothing was corrected: close is ")
     assert lines[0].endswith("bars.check() lists it")
-    for part in ("a split that prices are not adjusted for? (2014-10-08, row 200)", "6 equal bars in a row, close ",
-                 "no volume on a bar (2014-01-15, row 10) and 1 more"):
+    for part in (
+        "a split that prices are not adjusted for? (2014-10-08, row 200)",
+        "6 equal bars in a row, close ",
+        "no volume on a bar (2014-01-15, row 10) and 1 more",
+    ):
         assert part in lines[0]
     np.testing.assert_array_equal(bars.close, table["Close"])
     assert set(bars.check()["kind"]) == {"split", "equal", "volume"}

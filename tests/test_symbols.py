@@ -44,6 +44,7 @@ def evaluate(bars=BARS, strategy=CROSS, candidates=None, **more):
 
 # -- cells -------------------------------------------------------------------------------------------------------------
 
+
 def test_cells_are_what_single_calls_give(backend):
     table = evaluate(window=WINDOWS)
     assert table.columns.tolist() == [*SWEEP, *(f"{metric}@{cell}" for cell in CELLS for metric in SWEEP)]
@@ -53,18 +54,26 @@ def test_cells_are_what_single_calls_give(backend):
         np.testing.assert_array_equal(table[[f"{metric}@{cell}" for metric in SWEEP]], single)
 
 
-@pytest.mark.parametrize(("bars", "window", "cells"), [
-    (BARS, None, list(BARS)), (BARS, WINDOWS[0], list(BARS)), (BARS, WINDOWS, CELLS),
-    (BARS["GOOG"], WINDOWS, ["0:200", "200:390"]), (BARS["GOOG"], [slice(None, 200), slice(200, None)], [":200", "200:"]),
-    (BARS["GOOG"], [slice(np.int64(0), np.int64(200)), slice(200, -10)], ["0:200", "200:-10"])])
+@pytest.mark.parametrize(
+    ("bars", "window", "cells"),
+    [
+        (BARS, None, list(BARS)),
+        (BARS, WINDOWS[0], list(BARS)),
+        (BARS, WINDOWS, CELLS),
+        (BARS["GOOG"], WINDOWS, ["0:200", "200:390"]),
+        (BARS["GOOG"], [slice(None, 200), slice(200, None)], [":200", "200:"]),
+        (BARS["GOOG"], [slice(np.int64(0), np.int64(200)), slice(200, -10)], ["0:200", "200:-10"]),
+    ],
+)
 def test_names_of_cells(bars, window, cells):
     table = evaluate(bars, window=window, metrics=["sharpe"])
     assert table.columns.tolist() == ["sharpe", *(f"sharpe@{cell}" for cell in cells)]
     assert table.filter(like="sharpe@").shape == (3, len(cells))
 
 
-@pytest.mark.parametrize(("bars", "window"), [
-    ({"G": BARS["GOOG"]}, None), (BARS["GOOG"], [slice(None)]), ({"G": BARS["GOOG"]}, [None])])
+@pytest.mark.parametrize(
+    ("bars", "window"), [({"G": BARS["GOOG"]}, None), (BARS["GOOG"], [slice(None)]), ({"G": BARS["GOOG"]}, [None])]
+)
 def test_one_cell_is_no_aggregate(bars, window):
     for aggregate in ("median", lambda values: values[:, 0] * nan):
         result, single = optimize(bars, window=window, aggregate=aggregate), optimize(BARS["GOOG"])
@@ -77,6 +86,7 @@ def test_one_cell_is_no_aggregate(bars, window):
 
 # -- aggregates --------------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 @pytest.mark.parametrize("n_cells", [2, 3, 4, 9, 20])
 def test_aggregates_are_numpys(aggregate, n_cells):
@@ -88,9 +98,17 @@ def test_aggregates_are_numpys(aggregate, n_cells):
         assert AGGREGATES[aggregate](values[row : row + 1].copy()).tobytes() == result[row : row + 1].tobytes()
 
 
-@pytest.mark.parametrize(("values", "median", "mean", "least"), [
-    ([inf, -inf], nan, nan, -inf), ([1, inf], inf, inf, 1), ([-inf, -inf], -inf, -inf, -inf), ([nan, 5], nan, nan, nan),
-    ([1.5e308, 1.7e308], 1.6e308, inf, 1.5e308), ([3, inf, 4], 4, inf, 3)])
+@pytest.mark.parametrize(
+    ("values", "median", "mean", "least"),
+    [
+        ([inf, -inf], nan, nan, -inf),
+        ([1, inf], inf, inf, 1),
+        ([-inf, -inf], -inf, -inf, -inf),
+        ([nan, 5], nan, nan, nan),
+        ([1.5e308, 1.7e308], 1.6e308, inf, 1.5e308),
+        ([3, inf, 4], 4, inf, 3),
+    ],
+)
 def test_aggregates_of_what_is_not_finite(values, median, mean, least):
     with np.errstate(over="ignore"):
         found = [AGGREGATES[name](np.array([values], dtype=np.float64))[0] for name in ("median", "mean", "min")]
@@ -142,14 +160,21 @@ def test_too_few_trades_are_counted_over_all_cells():
 
 # -- best, start, provenance -------------------------------------------------------------------------------------------
 
+
 def test_best_is_replayed_in_every_cell(backend):
     result = optimize(window=WINDOWS)
     assert list(result.best) == CELLS
     for cell, (symbol, window) in zip(CELLS, itertools.product(BARS, WINDOWS), strict=True):
         run = result.best[cell]
         np.testing.assert_array_equal(run.stats[list(SWEEP)], result.table.iloc[0][[f"{metric}@{cell}" for metric in SWEEP]])
-        again = bt.run(BARS[symbol], CROSS, result.best_params, costs=COSTS, window=window,
-                       execution=bt.Execution(start=result.start[symbol]))
+        again = bt.run(
+            BARS[symbol],
+            CROSS,
+            result.best_params,
+            costs=COSTS,
+            window=window,
+            execution=bt.Execution(start=result.start[symbol]),
+        )
         pd.testing.assert_series_equal(again.stats, run.stats)
         assert run.equity.index[0] == BARS[symbol].times()[max(window.start, 24)]
 
@@ -160,6 +185,7 @@ def test_start_is_each_symbols_longest_warm_up():
         values = bars.close.copy()
         values[: n + len(bars) // 100] = nan
         return values
+
     strategy = rules.Strategy(enter_long=lines.close >= late(), exit_long=lines.close < late())
     result = optimize(space={"n": [2, 7]}, strategy=strategy, metric="total_return", min_trades=0)
     assert result.start == {"GOOG": 11, "AAPL": 13, "IBM": 12}
@@ -191,6 +217,7 @@ def test_provenance_lists_every_symbol_and_window():
 
 # -- searches, threads, folders ----------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("method", ["direct", "evolution"])
 def test_other_searches_agree_with_the_grid(method):
     grid, other = optimize(window=WINDOWS, method="grid"), optimize(window=WINDOWS, method=method)
@@ -205,8 +232,12 @@ def test_threads_and_cuts_change_no_bit():
     threads = evaluate(candidates=candidates, window=WINDOWS, n_threads=3, aggregate="mean")
     assert threads.to_numpy().tobytes() == whole.to_numpy().tobytes()
     for row in (0, 37, 89):
-        alone = evaluate(candidates={name: [values[row]] for name, values in candidates.items()}, window=WINDOWS,
-                         aggregate="mean", execution=bt.Execution(start=39))
+        alone = evaluate(
+            candidates={name: [values[row]] for name, values in candidates.items()},
+            window=WINDOWS,
+            aggregate="mean",
+            execution=bt.Execution(start=39),
+        )
         assert alone.to_numpy().tobytes() == whole.iloc[[row]].to_numpy().tobytes()
 
 
@@ -235,8 +266,12 @@ def test_symbols_share_the_memory_of_one():
     from backtest.cells import Cells
     from backtest.signals import MEMO_BYTES, Evaluator
 
-    cells = Cells(BARS, None, "min", lambda bars, share: Evaluator(bars, CROSS, SPACE.parameters, costs=COSTS,
-                                                                   execution=bt.Execution(), memo_share=share))
+    cells = Cells(
+        BARS,
+        None,
+        "min",
+        lambda bars, share: Evaluator(bars, CROSS, SPACE.parameters, costs=COSTS, execution=bt.Execution(), memo_share=share),
+    )
     for each in cells.evaluators.values():
         assert each.lines._memo.maxsize == each.masks._memo.maxsize == MEMO_BYTES // 3
 
@@ -246,16 +281,22 @@ def test_symbols_share_the_memory_of_one():
 UNDATED = bt.Bars(open=[1.0] * 50, high=[1.0] * 50, low=[1.0] * 50, close=[1.0] * 50)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"bars": {}}, "bars must hold at least one symbol, got none"), ({"bars": {5: UNDATED}}, "symbol must be text, got 5"),
-    ({"bars": {"": UNDATED}}, "symbol must be text, got ''"), ({"bars": {"A": 5}}, "A: bars must be a Bars, got 5"),
-    ({"window": []}, "window must hold at least one slice of bars, got none"),
-    ({"window": [slice(0, 9), slice(0, 9)]}, "window must hold each slice of bars once, got 0:9 twice"),
-    ({"window": [slice(0, 200), 5]}, "window must be a slice of bars without a step, got 5"),
-    ({"window": [slice(0, 200), slice(450, 480)]}, "GOOG: window must leave a bar to trade"),
-    ({"aggregate": "meann"}, r"aggregate must be one of 'median', 'mean', 'min', got 'meann'; did you mean 'mean'\?"),
-    ({"aggregate": 5}, "aggregate must be one of 'median', 'mean', 'min', got 5"),
-    ({"execution": bt.Execution(start=5)}, r"GOOG: start must be >= the longest warm-up of the candidates \(\d+\), got 5")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"bars": {}}, "bars must hold at least one symbol, got none"),
+        ({"bars": {5: UNDATED}}, "symbol must be text, got 5"),
+        ({"bars": {"": UNDATED}}, "symbol must be text, got ''"),
+        ({"bars": {"A": 5}}, "A: bars must be a Bars, got 5"),
+        ({"window": []}, "window must hold at least one slice of bars, got none"),
+        ({"window": [slice(0, 9), slice(0, 9)]}, "window must hold each slice of bars once, got 0:9 twice"),
+        ({"window": [slice(0, 200), 5]}, "window must be a slice of bars without a step, got 5"),
+        ({"window": [slice(0, 200), slice(450, 480)]}, "GOOG: window must leave a bar to trade"),
+        ({"aggregate": "meann"}, r"aggregate must be one of 'median', 'mean', 'min', got 'meann'; did you mean 'mean'\?"),
+        ({"aggregate": 5}, "aggregate must be one of 'median', 'mean', 'min', got 5"),
+        ({"execution": bt.Execution(start=5)}, r"GOOG: start must be >= the longest warm-up of the candidates \(\d+\), got 5"),
+    ],
+)
 @pytest.mark.parametrize("call", [optimize, evaluate])
 def test_bad_arguments_are_refused(call, arguments, message):
     with pytest.raises(bt.InputError, match=message):

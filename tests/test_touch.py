@@ -32,8 +32,12 @@ def at(n, *bars):
 
 
 def run_of(bars, *signals, costs=FREE, levels=None, **execution):
-    return bt.run(bars, rules.from_arrays(*signals, **(levels or {})), costs=costs,
-                  execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution)))
+    return bt.run(
+        bars,
+        rules.from_arrays(*signals, **(levels or {})),
+        costs=costs,
+        execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution)),
+    )
 
 
 # --- touch -------------------------------------------------------------------------------------------------------------
@@ -150,23 +154,32 @@ def test_a_foreign_ledger_may_say_its_trail():
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize(("costs", "execution"), [
-    (bt.Costs(fee_rate=0, fixed=1000), {}), (bt.Costs(fee_rate=0, fixed=5000), {"fill": "close"}),
-    (bt.Costs(fee_rate=0.1, minimum=1000), {"sides": "short"}), (FREE, {"whole_units": True, "cash": 99.0}),
-    (FREE, {"whole_units": True, "size_type": "cash", "size": 50.0}), (FREE, {"whole_units": True, "size": 0.01}),
-])
+@pytest.mark.parametrize(
+    ("costs", "execution"),
+    [
+        (bt.Costs(fee_rate=0, fixed=1000), {}),
+        (bt.Costs(fee_rate=0, fixed=5000), {"fill": "close"}),
+        (bt.Costs(fee_rate=0.1, minimum=1000), {"sides": "short"}),
+        (FREE, {"whole_units": True, "cash": 99.0}),
+        (FREE, {"whole_units": True, "size_type": "cash", "size": 50.0}),
+        (FREE, {"whole_units": True, "size": 0.01}),
+    ],
+)
 def test_an_order_that_cannot_be_paid_is_listed_and_said_once(costs, execution):
     bars, enter = bars_of([QUIET] * 5), at(5, 1, 3)
     with pytest.warns(bt.NumericsWarning) as caught:
         run = run_of(bars, enter, None, enter if execution.get("sides") == "short" else None, None, costs=costs, **execution)
     assert [str(each.message) for each in caught] == [
         "2 of 2 entries could not be paid for, or came to no unit; the first was decided at the close of bar 1 (run.orders "
-        "lists them as unaffordable)"]
+        "lists them as unaffordable)"
+    ]
     orders = run.orders
     assert (run.n_unaffordable, len(run.trades)) == (2, 0)
     side = "sell" if execution.get("sides") == "short" else "buy"
     assert orders[["decision_bar", "fill_bar", "side", "reason", "status"]].to_numpy().tolist() == [
-        [1, -1, side, "entry", "unaffordable"], [3, -1, side, "entry", "unaffordable"]]
+        [1, -1, side, "entry", "unaffordable"],
+        [3, -1, side, "entry", "unaffordable"],
+    ]
     assert orders[["time", "units", "price", "value", "cost", "position_after", "cash_after"]].isna().all(axis=None)
     assert run.equity.tolist() == [run.context.cash] * 5
 
@@ -178,8 +191,13 @@ def test_orders_are_in_order_whatever_became_of_them():
     with pytest.warns(bt.NumericsWarning, match=r"1 of 3 entries could not be paid for.*close of bar 1 "):
         run = run_of(bars, at(6, 0, 3), None, at(6, 1, 5), whole_units=True, cash=190.0, costs=bt.Costs(fee_rate=0, fixed=45))
     assert run.orders[["decision_bar", "fill_bar", "side", "reason", "status"]].to_numpy().tolist() == [
-        [0, 1, "buy", "entry", "filled"], [1, 2, "sell", "reverse", "filled"], [1, -1, "sell", "entry", "unaffordable"],
-        [3, 4, "buy", "entry", "filled"], [5, -1, "sell", "reverse", "unfilled"], [5, -1, "sell", "entry", "unfilled"]]
+        [0, 1, "buy", "entry", "filled"],
+        [1, 2, "sell", "reverse", "filled"],
+        [1, -1, "sell", "entry", "unaffordable"],
+        [3, 4, "buy", "entry", "filled"],
+        [5, -1, "sell", "reverse", "unfilled"],
+        [5, -1, "sell", "entry", "unfilled"],
+    ]
 
 
 @pytest.mark.usefixtures("backend")
@@ -189,8 +207,13 @@ def test_nothing_is_said_where_all_is_paid_and_a_batch_is_as_it_was():
         warnings.simplefilter("error")
         run = run_of(bars, at(6, 1), at(6, 3))
         assert run.n_unaffordable == 0
-        table = bt.evaluate(bars, rules.from_arrays(np.ones((6, 2), bool)), costs=bt.Costs(fee_rate=0, fixed=1e6),
-                            execution=bt.Execution(periods_per_year=252.0), metrics=["total_return", "n_trades"])
+        table = bt.evaluate(
+            bars,
+            rules.from_arrays(np.ones((6, 2), bool)),
+            costs=bt.Costs(fee_rate=0, fixed=1e6),
+            execution=bt.Execution(periods_per_year=252.0),
+            metrics=["total_return", "n_trades"],
+        )
     assert table.to_numpy().tolist() == [[0.0, 0.0], [0.0, 0.0]]
 
 
@@ -200,8 +223,11 @@ def test_nothing_is_said_where_all_is_paid_and_a_batch_is_as_it_was():
 MEAN = lines.sma(lines.close, 5)
 UP, DOWN = rules.crosses_above(lines.close, MEAN), rules.crosses_below(lines.close, MEAN)
 #: Entries, what is refused for them.
-SIDES = {"long": ({"enter_long": UP}, {"stop_loss", "trailing_stop"}), "short": ({"enter_short": DOWN}, {"take_profit"}),
-         "both": ({"enter_long": UP, "enter_short": DOWN}, {"stop_loss", "trailing_stop", "take_profit"})}
+SIDES = {
+    "long": ({"enter_long": UP}, {"stop_loss", "trailing_stop"}),
+    "short": ({"enter_short": DOWN}, {"take_profit"}),
+    "both": ({"enter_long": UP, "enter_short": DOWN}, {"stop_loss", "trailing_stop", "take_profit"}),
+}
 
 
 @pytest.mark.parametrize("side", SIDES)
@@ -224,8 +250,11 @@ def test_a_level_of_all_of_the_price_is_refused_where_it_can_never_be_touched(si
         if level not in refused:
             call()
             continue
-        with pytest.raises(bt.InputError, match=rf"{level}.* must be < 1 where (long|short)s are traded "
-                                                r"\(a fraction: 0.05 for 5 %\), got (5\.0|1|1\.0|1\.5|2\.0)$"):
+        with pytest.raises(
+            bt.InputError,
+            match=rf"{level}.* must be < 1 where (long|short)s are traded "
+            r"\(a fraction: 0.05 for 5 %\), got (5\.0|1|1\.0|1\.5|2\.0)$",
+        ):
             call()
 
 
@@ -258,20 +287,30 @@ def test_a_line_that_cannot_be_touched_is_counted_in_one_warning():
     with pytest.warns(bt.NumericsWarning) as caught:
         run = bt.run(bars, strategy, {"k": 3.0}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
     assert [str(each.message) for each in caught] == [
-        "stop_loss = k / close (k = 3.0) is >= 1 on 3 of 10 bars (first: row 0): a level that is never touched"]
+        "stop_loss = k / close (k = 3.0) is >= 1 on 3 of 10 bars (first: row 0): a level that is never touched"
+    ]
     assert run.open_positions["stop"].tolist() == [2.0 * (1 - 3.0)]
     with pytest.warns(bt.NumericsWarning) as caught:
         bt.evaluate(bars, strategy, {"k": [0.5, 2.0, 3.0]}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
     assert [str(each.message) for each in caught] == [
         "stop_loss = k / close (k = 2.0) is >= 1 on 2 of 10 bars (first: row 0): a level that is never touched; so are 3 values "
-        "of 1 other lines"]
+        "of 1 other lines"
+    ]
     short = rules.Strategy(enter_short=lines.close > 0, stop_loss=bt.param("k") / lines.close)
     bt.run(bars, short, {"k": 3.0}, costs=FREE, execution=bt.Execution(periods_per_year=252.0))
 
 
-@pytest.mark.parametrize("make", [
-    lambda: bt.Costs(fee_rate=1), lambda: bt.Costs(fee_rate=5.0), lambda: bt.Costs(fee_rate=0.0, slippage=2),
-    lambda: bt.Levels(close=[0.01], high=[0.02], low=[-0.01], high_pred=[0.01], low_pred=[-0.005], position=[1.0], fee_rate=5.0)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: bt.Costs(fee_rate=1),
+        lambda: bt.Costs(fee_rate=5.0),
+        lambda: bt.Costs(fee_rate=0.0, slippage=2),
+        lambda: bt.Levels(
+            close=[0.01], high=[0.02], low=[-0.01], high_pred=[0.01], low_pred=[-0.005], position=[1.0], fee_rate=5.0
+        ),
+    ],
+)
 def test_fees_in_percent_are_refused(make):
     with pytest.raises(bt.InputError, match=r"(fee_rate|slippage) must be < 1 \(a fraction: 0\.05 for 5 %\), got"):
         make()

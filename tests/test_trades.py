@@ -85,8 +85,12 @@ def test_net_profit_of_closed_and_open_is_the_change_of_value():
     rng = np.random.default_rng(0)
     for _ in range(30):
         n = 25
-        ledger = {"fill_bar": np.sort(rng.integers(0, 12, n)), "units": rng.integers(1, 9, n) * rng.choice([-1.0, 1.0], n),
-                  "price": 90 + 20 * rng.random(n), "cost": rng.random(n)}
+        ledger = {
+            "fill_bar": np.sort(rng.integers(0, 12, n)),
+            "units": rng.integers(1, 9, n) * rng.choice([-1.0, 1.0], n),
+            "price": 90 + 20 * rng.random(n),
+            "cost": rng.random(n),
+        }
         tracked = bt.track_trades(ledger, close=np.full(12, 100.0))
         cash = -(ledger["units"] * ledger["price"] + ledger["cost"]).sum()
         still = tracked.open_positions
@@ -107,12 +111,15 @@ def test_excursions_from_closes_alone():
     assert (trade.mae, trade.gross_profit, trade.mfe) == (-20, 20, 40)
 
 
-@pytest.mark.parametrize(("moments", "mfe", "mae", "uncertain"), [
-    (["open", "open"], 90, -70, False),      # bars 0 to 2 whole, of bar 3 the open (102) and the exit (101)
-    (["close", "close"], 90, -70, False),    # bars 1 to 3 whole
-    (["close", "open"], 90, -70, False),
-    (["open", "inside"], 90, -70, False),    # bar 3's high of 108 and low of 98 lie inside what was seen
-])
+@pytest.mark.parametrize(
+    ("moments", "mfe", "mae", "uncertain"),
+    [
+        (["open", "open"], 90, -70, False),  # bars 0 to 2 whole, of bar 3 the open (102) and the exit (101)
+        (["close", "close"], 90, -70, False),  # bars 1 to 3 whole
+        (["close", "open"], 90, -70, False),
+        (["open", "inside"], 90, -70, False),  # bar 3's high of 108 and low of 98 lie inside what was seen
+    ],
+)
 def test_excursions_from_highs_and_lows_while_held(moments, mfe, mae, uncertain):
     trade = track([(0, 10, 100, 0), (3, -10, 101, 0)], CLOSE, moment=moments, **EXTREMES).table.iloc[0]
     assert (trade.mfe, trade.mae, trade.excursion_uncertain) == (mfe, mae, uncertain)
@@ -142,8 +149,12 @@ def test_mae_gross_mfe_are_ordered(seed):
     rng = np.random.default_rng(seed)
     close = 100 * np.exp(np.cumsum(rng.normal(0, 0.05, 60)))
     bars = np.sort(rng.integers(0, 60, 40))
-    ledger = {"fill_bar": bars, "units": rng.integers(1, 9, 40) * rng.choice([-1.0, 1.0], 40), "price": close[bars],
-              "moment": ["close"] * 40}
+    ledger = {
+        "fill_bar": bars,
+        "units": rng.integers(1, 9, 40) * rng.choice([-1.0, 1.0], 40),
+        "price": close[bars],
+        "moment": ["close"] * 40,
+    }
     table = bt.track_trades(ledger, close=close, high=close * 1.02, low=close * 0.97, open=close).table
     assert len(table) > 10
     assert (table["mae"] <= table["gross_profit"]).all()
@@ -162,8 +173,19 @@ def test_a_short_pays_for_borrowing_at_each_close_it_is_held_into():
 
 def test_statistics_all_long_short():
     close = pd.Series(np.full(12, 100.0), index=DAYS)
-    tracked = track([(0, 10, 100, 1), (1, -10, 110, 1), (1, -10, 110, 1), (3, 10, 112, 1), (4, 10, 100, 1), (6, -10, 90, 1),
-                     (7, 10, 100, 0), (8, -10, 100, 0)], close)
+    tracked = track(
+        [
+            (0, 10, 100, 1),
+            (1, -10, 110, 1),
+            (1, -10, 110, 1),
+            (3, 10, 112, 1),
+            (4, 10, 100, 1),
+            (6, -10, 90, 1),
+            (7, 10, 100, 0),
+            (8, -10, 100, 0),
+        ],
+        close,
+    )
     s = tracked.statistics()
     assert list(s.columns) == ["All", "Long", "Short"]
     assert s.loc["n_trades"].tolist() == [4, 3, 1]
@@ -194,8 +216,26 @@ def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
     assert (s.loc[["n_trades", "n_winners", "n_losers", "longest_winning_streak", "costs_paid", "net_profit"]] == 0).all(
         axis=None
     )
-    assert s.loc[["win_rate", "mean_profit", "mean_loss", "expectancy", "sqn", "profit_factor", "mean_mfe", "mean_bars_held",
-                  "largest_profit", "min_bars_held", "min_days_held", "max_days_held"]].isna().all(axis=None)
+    assert (
+        s.loc[
+            [
+                "win_rate",
+                "mean_profit",
+                "mean_loss",
+                "expectancy",
+                "sqn",
+                "profit_factor",
+                "mean_mfe",
+                "mean_bars_held",
+                "largest_profit",
+                "min_bars_held",
+                "min_days_held",
+                "max_days_held",
+            ]
+        ]
+        .isna()
+        .all(axis=None)
+    )
     one = track([(0, 1, 100, 0), (1, -1, 110, 0)]).statistics()["All"]
     assert np.isnan(one["information_score"])
     assert np.isnan(one["mean_loss"])
@@ -207,24 +247,30 @@ def test_counts_of_nothing_are_zero_and_means_of_nothing_undefined():
 GOOD = {"fill_bar": [0, 1], "units": [1.0, -1.0], "price": [100.0, 100.0]}
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"unit": [1, 1]}, "ledger column 'unit' is not known .* did you mean 'units'"),
-    ({"fill_bar": [1, 0]}, r"ledger column 'fill_bar' must be in order of execution, got 0 \(row 1\)"),
-    ({"fill_bar": [0, 12]}, r"ledger column 'fill_bar' must be from 0 to 11, got 12 \(row 1\)"),
-    ({"units": [1.0, 0.0]}, r"ledger column 'units' must be finite and not 0, got 0.0 \(row 1\)"),
-    ({"price": [100.0, np.nan]}, r"ledger column 'price' must be finite and > 0, got nan \(row 1\)"),
-    ({"cost": [0.0, -1.0]}, r"ledger column 'cost' must be finite and >= 0, got -1.0 \(row 1\)"),
-    ({"cost": [0.0, math.inf]}, r"ledger column 'cost' must be finite and >= 0, got inf \(row 1\)"),
-    ({"units": ["a", "b"]}, r"ledger column 'units' must hold numbers, got dtype <U1"),
-    ({"fill_bar": [0.0, 1.5]}, r"ledger column 'fill_bar' must hold whole numbers, got 1.5 \(row 1\)"),
-    ({"fill_bar": [0.0, math.nan]}, r"ledger column 'fill_bar' must hold whole numbers, got nan \(row 1\)"),
-    ({"fill_bar": pd.bdate_range("2024", periods=2)}, "ledger column 'fill_bar' must hold numbers, got dates; close.index.get_i"),
-    ({"decision_bar": [0, 99]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got 99 \(row 1\)"),
-    ({"decision_bar": [-1, 0]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got -1 \(row 0\)"),
-    ({"moment": ["open", "noon"]}, "moment must be one of 'open', 'inside', 'close', got 'noon'"),
-    ({"asset": [0, 3]}, r"ledger column 'asset' must be from 0 to 0, got 3 \(row 1\)"),
-    ({"price": [100.0]}, r"ledger column 'price' must have 2 rows, got shape \(1,\)"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unit": [1, 1]}, "ledger column 'unit' is not known .* did you mean 'units'"),
+        ({"fill_bar": [1, 0]}, r"ledger column 'fill_bar' must be in order of execution, got 0 \(row 1\)"),
+        ({"fill_bar": [0, 12]}, r"ledger column 'fill_bar' must be from 0 to 11, got 12 \(row 1\)"),
+        ({"units": [1.0, 0.0]}, r"ledger column 'units' must be finite and not 0, got 0.0 \(row 1\)"),
+        ({"price": [100.0, np.nan]}, r"ledger column 'price' must be finite and > 0, got nan \(row 1\)"),
+        ({"cost": [0.0, -1.0]}, r"ledger column 'cost' must be finite and >= 0, got -1.0 \(row 1\)"),
+        ({"cost": [0.0, math.inf]}, r"ledger column 'cost' must be finite and >= 0, got inf \(row 1\)"),
+        ({"units": ["a", "b"]}, r"ledger column 'units' must hold numbers, got dtype <U1"),
+        ({"fill_bar": [0.0, 1.5]}, r"ledger column 'fill_bar' must hold whole numbers, got 1.5 \(row 1\)"),
+        ({"fill_bar": [0.0, math.nan]}, r"ledger column 'fill_bar' must hold whole numbers, got nan \(row 1\)"),
+        (
+            {"fill_bar": pd.bdate_range("2024", periods=2)},
+            "ledger column 'fill_bar' must hold numbers, got dates; close.index.get_i",
+        ),
+        ({"decision_bar": [0, 99]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got 99 \(row 1\)"),
+        ({"decision_bar": [-1, 0]}, r"ledger column 'decision_bar' must be from 0 to the fill_bar, got -1 \(row 0\)"),
+        ({"moment": ["open", "noon"]}, "moment must be one of 'open', 'inside', 'close', got 'noon'"),
+        ({"asset": [0, 3]}, r"ledger column 'asset' must be from 0 to 0, got 3 \(row 1\)"),
+        ({"price": [100.0]}, r"ledger column 'price' must have 2 rows, got shape \(1,\)"),
+    ],
+)
 def test_bad_ledgers(change, message):
     with pytest.raises(bt.InputError, match=message):
         bt.track_trades(GOOD | change, close=np.full(12, 100.0))
@@ -255,10 +301,14 @@ def test_a_position_without_a_price_is_valued_at_the_last_one():
     assert track([(0, -1, 100, 0)], close).open_positions["last_price"].tolist() == [120.0]
 
 
-@pytest.mark.parametrize(("name", "value", "message"), [
-    ("close", -1.0, r"close must be > 0, got -1\.0 \(row 2, asset 1\); NaN says that there is no price"),
-    ("open", 0.0, r"open must be > 0, got 0\.0 \(row 2, asset 1\)"),
-    ("high", math.inf, r"high must be finite, got inf \(row 2, asset 1\)")])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("close", -1.0, r"close must be > 0, got -1\.0 \(row 2, asset 1\); NaN says that there is no price"),
+        ("open", 0.0, r"open must be > 0, got 0\.0 \(row 2, asset 1\)"),
+        ("high", math.inf, r"high must be finite, got inf \(row 2, asset 1\)"),
+    ],
+)
 def test_what_is_no_price_is_refused(name, value, message):
     tables = {each: np.full((4, 2), 100.0) for each in ("close", "open", "high", "low")}
     tables[name][2, 1] = value
@@ -269,8 +319,13 @@ def test_what_is_no_price_is_refused(name, value, message):
 
 
 def test_what_was_written_off_has_no_price():
-    ledger = {"fill_bar": [0, 3], "units": [2.0, -2.0], "price": [100.0, 0.0], "reason": ["", "delisted"],
-              "moment": ["close", "open"]}
+    ledger = {
+        "fill_bar": [0, 3],
+        "units": [2.0, -2.0],
+        "price": [100.0, 0.0],
+        "reason": ["", "delisted"],
+        "moment": ["close", "open"],
+    }
     close = [100.0, 90.0, 95.0, np.nan]
     trade = bt.track_trades(ledger, close=close).table.iloc[0]
     assert (trade.exit_reason, trade.net_profit, trade["return"], trade.mae) == ("delisted", -200.0, -1.0, -200.0)
@@ -287,8 +342,15 @@ def test_what_trades_say_of_themselves():
 
 
 def vectorbt_records(**changes):
-    columns = {"id": [0, 2, 1], "col": [1, 1, 0], "idx": [0, 3, 1], "size": [10.0, 10.0, 5.0], "price": [100.0, 110.0, 50.0],
-               "fees": [1.0, 2.0, 3.0], "side": [0, 1, 1]} | changes
+    columns = {
+        "id": [0, 2, 1],
+        "col": [1, 1, 0],
+        "idx": [0, 3, 1],
+        "size": [10.0, 10.0, 5.0],
+        "price": [100.0, 110.0, 50.0],
+        "fees": [1.0, 2.0, 3.0],
+        "side": [0, 1, 1],
+    } | changes
     return pd.DataFrame(columns)
 
 

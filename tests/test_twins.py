@@ -25,8 +25,13 @@ def twins(name):
 
 
 def public(module):
-    return {name: each for name, each in vars(module).items() if not name.startswith("_") and inspect.isroutine(each)
-            and getattr(each, "__module__", module.__name__) == module.__name__}
+    return {
+        name: each
+        for name, each in vars(module).items()
+        if not name.startswith("_")
+        and inspect.isroutine(each)
+        and getattr(each, "__module__", module.__name__) == module.__name__
+    }
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -41,8 +46,13 @@ def test_twins_have_the_same_functions_signatures_and_docstrings(name):
 
 def test_records_have_the_same_fields_on_both_sides_of_the_border():
     compiled = importlib.import_module("backtest._ext.buildinfo").record_fields()
-    here = {"FILL": trades.FILL, "TRADE": trades.TRADE, "POSITION": trades.POSITION, "TRADE_SUMS": trades.TRADE_SUMS,
-            "SUMS": metrics.SUMS}
+    here = {
+        "FILL": trades.FILL,
+        "TRADE": trades.TRADE,
+        "POSITION": trades.POSITION,
+        "TRADE_SUMS": trades.TRADE_SUMS,
+        "SUMS": metrics.SUMS,
+    }
     assert compiled == {name: list(dtype.names) for name, dtype in here.items()}
 
 
@@ -62,8 +72,16 @@ def same_bits(left, right):
 
 def replayed(bars, strategy, costs, execution):
     run = bt.run(bars, strategy, costs=costs, execution=execution)
-    return run, [run.sums, run.ledger, run._equity, run._units, run._unaffordable,
-                 run.tracked.records, run.tracked.positions, run.tracked.sums()]
+    return run, [
+        run.sums,
+        run.ledger,
+        run._equity,
+        run._units,
+        run._unaffordable,
+        run.tracked.records,
+        run.tracked.positions,
+        run.tracked.sums(),
+    ]
 
 
 @given(cases())
@@ -91,8 +109,15 @@ def test_batches_agree_to_the_last_bit(seed):
         "stop": [None, 0.01, 0.02, 0.05, 0.1, 0.2, None],
         "k": [None, 1, 2, 3.0, 4, None, 0.5],
     }
-    left, right = both(lambda: bt.evaluate(bars, strategy, candidates, costs=bt.Costs(fee_rate=0.001, slippage=0.001),
-                                           execution=bt.Execution(periods_per_year=252.0)))
+    left, right = both(
+        lambda: bt.evaluate(
+            bars,
+            strategy,
+            candidates,
+            costs=bt.Costs(fee_rate=0.001, slippage=0.001),
+            execution=bt.Execution(periods_per_year=252.0),
+        )
+    )
     same_bits(left.to_numpy(), right.to_numpy())
 
 
@@ -106,8 +131,27 @@ def random_ledger(rng, n_bars, n_assets, n_fills):
         units = {0: -held[asset], 1: -held[asset] / 3, 2: -2 * held[asset]}.get(int(rng.integers(5)), float(rng.integers(-5, 6)))
         units = units or 3.0
         held[asset] += units
-        ledger[row] = (at // 3, at // 3, at % 3, asset, units, 100 + rng.random() * 20, 0, rng.random(), 0, 0, 0, 0,
-                       rng.integers(1, 8), rng.integers(2), np.nan, 110.0, 95.0, 1000.0, 0.0)
+        ledger[row] = (
+            at // 3,
+            at // 3,
+            at % 3,
+            asset,
+            units,
+            100 + rng.random() * 20,
+            0,
+            rng.random(),
+            0,
+            0,
+            0,
+            0,
+            rng.integers(1, 8),
+            rng.integers(2),
+            np.nan,
+            110.0,
+            95.0,
+            1000.0,
+            0.0,
+        )
     return ledger
 
 
@@ -148,18 +192,21 @@ def copy_of_twin(name, part, source, monkeypatch):
     return module
 
 
-@pytest.mark.parametrize(("part", "sign", "mutant"), [
-    ("_book", "cash_before - value - cost", "cash_before - value + cost"),
-    ("_book", "floor, ceiling = level * above, target * below", "floor, ceiling = level * below, target * below"),
-    ("_book", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
-    ("_book", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
-    ("_events", "end = next_touch(book, bar + 1, end) - 1", "end = min(next_touch(book, bar + 1, end), end)"),
-    ("_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
-    ("_events", "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]", "moments[end, :MOMENTS] - moments[begin, :MOMENTS]"),
-    ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),
-    ("trades", "cost * (held / -units)", "cost * (held / units)"),
-    ("trades", "elif net < 0.0:", "elif net <= 0.0:"),
-])
+@pytest.mark.parametrize(
+    ("part", "sign", "mutant"),
+    [
+        ("_book", "cash_before - value - cost", "cash_before - value + cost"),
+        ("_book", "floor, ceiling = level * above, target * below", "floor, ceiling = level * below, target * below"),
+        ("_book", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
+        ("_book", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
+        ("_events", "end = next_touch(book, bar + 1, end) - 1", "end = min(next_touch(book, bar + 1, end), end)"),
+        ("_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
+        ("_events", "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]", "moments[end, :MOMENTS] - moments[begin, :MOMENTS]"),
+        ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),
+        ("trades", "cost * (held / -units)", "cost * (held / units)"),
+        ("trades", "elif net < 0.0:", "elif net <= 0.0:"),
+    ],
+)
 def test_a_flipped_sign_in_a_twin_does_not_pass(part, sign, mutant, monkeypatch):
     """The comparison above can fail: a copy of the twin with one change is told apart on the same kind of input."""
     name = next(name for name, parts in PARTS.items() if part in parts)
@@ -171,8 +218,11 @@ def test_a_flipped_sign_in_a_twin_does_not_pass(part, sign, mutant, monkeypatch)
     for case in range(60):
         rows = rng.choice([90.0, 99.0, 100.0, 101.0, 105.0, 110.0], (30, 4))
         bars = bt.Bars(open=rows[:, 0], close=rows[:, 1], high=rows.max(1), low=rows.min(1))
-        levels = {"stop_loss": (0.01, 0.1, None)[case % 3], "take_profit": (None, 0.05)[case % 5 == 0],
-                  "max_bars": (3, None)[case % 2]}
+        levels = {
+            "stop_loss": (0.01, 0.1, None)[case % 3],
+            "take_profit": (None, 0.05)[case % 5 == 0],
+            "max_bars": (3, None)[case % 2],
+        }
         strategy = strategy_of(random_signals(rng, 30, 0.2), levels)
         execution = bt.Execution(periods_per_year=252.0, fill=("next_open", "close")[case % 7 == 0])
         costs = bt.Costs(fee_rate=0.01)
@@ -197,8 +247,13 @@ def test_rows_of_a_batch_are_the_callers_business():
     rng = np.random.default_rng(0)
     bars = random_bars(rng, 50)
     strategy = bt.rules.from_arrays(rng.random((50, 6)) < 0.2, rng.random((50, 6)) < 0.2)
-    evaluator = Evaluator(bars, strategy, bt.Space({"column": range(6)}).parameters, costs=bt.Costs.zero(),
-                          execution=bt.Execution(start=0, periods_per_year=252.0))
+    evaluator = Evaluator(
+        bars,
+        strategy,
+        bt.Space({"column": range(6)}).parameters,
+        costs=bt.Costs.zero(),
+        execution=bt.Execution(start=0, periods_per_year=252.0),
+    )
     batch = np.arange(6.0)[:, None]
     whole = evaluator.sums(batch)[0]
     program = evaluator.program(batch, evaluator.settings())

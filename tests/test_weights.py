@@ -40,7 +40,7 @@ def momentum(params, close=CLOSE):
     """Equal weights of the assets that rose over ``n`` bars, every ``every`` bars."""
     asked.append(dict(params))
     rose = np.zeros(close.shape)
-    rose[params["n"]:] = close[params["n"]:] > close[:-params["n"]]
+    rose[params["n"] :] = close[params["n"] :] > close[: -params["n"]]
     target = rose / np.maximum(rose.sum(axis=1, keepdims=True), 1) * params.get("share", 1.0)
     target[np.arange(len(close)) % params.get("every", 1) != 0] = NAN
     return target
@@ -61,6 +61,7 @@ def same(one, other):
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
+
 
 def test_windows_are_what_single_searches_give(backend, calls):
     result = search(window=WINDOWS)
@@ -137,11 +138,16 @@ def test_several_windows_are_saved_and_pickled(tmp_path):
     assert again.best["20:60"].value.tolist() == result.best["20:60"].value.tolist()
 
 
-@pytest.mark.parametrize(("window", "message"), [
-    ([], "window must hold at least one slice of bars, got none"),
-    ([slice(0, 50), slice(0, 50)], "window must hold each slice of bars once, got 0:50 twice"),
-    ([slice(0, 50), slice(500, 600)], "window must leave a bar to trade, got bars 130 to 130 of 130"),
-    ([slice(0, 50, 2)], "window must be a slice of bars without a step"), (7, "window must be a slice of bars")])
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ([], "window must hold at least one slice of bars, got none"),
+        ([slice(0, 50), slice(0, 50)], "window must hold each slice of bars once, got 0:50 twice"),
+        ([slice(0, 50), slice(500, 600)], "window must leave a bar to trade, got bars 130 to 130 of 130"),
+        ([slice(0, 50, 2)], "window must be a slice of bars without a step"),
+        (7, "window must be a slice of bars"),
+    ],
+)
 def test_windows_that_cannot_be(window, message, calls):
     with pytest.raises(bt.InputError, match=message):
         search(window=window)
@@ -151,6 +157,7 @@ def test_windows_that_cannot_be(window, message, calls):
 
 
 # --- searches ---------------------------------------------------------------------------------------------------------
+
 
 def test_optuna_searches_rules(calls):
     result = search(space={"n": range(3, 30), "share": {"low": 0.1, "high": 1.0}}, method="optuna", n_trials=20)
@@ -166,8 +173,9 @@ def test_what_is_not_there_is_left_out(calls):
     index = result.table.index.to_frame(index=False)
     assert (index["share"].isna() == (index["every"] == 5)).all()
     for _, row in index.iterrows():
-        params = {"n": int(row["n"]), "every": int(row["every"])} | ({} if row["share"] != row["share"] else
-                                                                      {"share": float(row["share"])})
+        params = {"n": int(row["n"]), "every": int(row["every"])} | (
+            {} if row["share"] != row["share"] else {"share": float(row["share"])}
+        )
         assert simulated(params).stats["total_return"] == result.table["total_return"].iloc[row.name]
 
 
@@ -177,6 +185,7 @@ def test_a_grid_with_a_continuous_parameter_is_refused():
 
 
 # --- the store --------------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture
 def url(tmp_path):
@@ -220,13 +229,29 @@ def reversal(params):
     return -momentum(params)
 
 
-@pytest.mark.parametrize("other", [
-    {"costs": bt.Costs(fee_rate=0.002)}, {"window": slice(20, 91)}, {"window": [slice(20, 90), slice(90, 130)]}, {"version": "2"},
-    {"close": OTHER_PRICE}, {"open": CLOSE, "fill": "next_open"}, {"start_value": 5000.0}, {"reinvest": False},
-    {"reserve_costs": True}, {"rf": 0.03}, {"periods_per_year": 365}, {"rebalance": np.arange(130) % 10 == 0},
-    {"data": {"volume": "v2"}}, {"rule": reversal}, {"rule": functools.partial(momentum)},
-    {"high": CLOSE * 1.01, "low": CLOSE * 0.99}, {"index": pd.bdate_range("2024-01-01", periods=130)}],
-    ids=lambda other: "-".join(other))
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"costs": bt.Costs(fee_rate=0.002)},
+        {"window": slice(20, 91)},
+        {"window": [slice(20, 90), slice(90, 130)]},
+        {"version": "2"},
+        {"close": OTHER_PRICE},
+        {"open": CLOSE, "fill": "next_open"},
+        {"start_value": 5000.0},
+        {"reinvest": False},
+        {"reserve_costs": True},
+        {"rf": 0.03},
+        {"periods_per_year": 365},
+        {"rebalance": np.arange(130) % 10 == 0},
+        {"data": {"volume": "v2"}},
+        {"rule": reversal},
+        {"rule": functools.partial(momentum)},
+        {"high": CLOSE * 1.01, "low": CLOSE * 0.99},
+        {"index": pd.bdate_range("2024-01-01", periods=130)},
+    ],
+    ids=lambda other: "-".join(other),
+)
 @pytest.mark.parametrize("method", ["grid", "optuna"])
 def test_another_context_is_never_a_hit(url, calls, other, method):
     options = {"method": method, "n_trials": 6, "window": slice(20, 90), "version": "1", "space": {"n": [3, 4, 5, 6, 7, 8]}}

@@ -42,9 +42,16 @@ def test_rows_equal_problems_made_by_hand_and_their_next_bars():
     close, before = bars.close, np.concatenate([[np.nan], bars.close[:-1]])
 
     def by_hand(rows, policy):
-        moves = {name: (values / before - 1.0)[rows] for name, values in
-                 (("close", close), ("high", bars.high), ("low", bars.low), ("high_pred", forecasts["high_pred"]),
-                  ("low_pred", forecasts["low_pred"]))}
+        moves = {
+            name: (values / before - 1.0)[rows]
+            for name, values in (
+                ("close", close),
+                ("high", bars.high),
+                ("low", bars.low),
+                ("high_pred", forecasts["high_pred"]),
+                ("low_pred", forecasts["low_pred"]),
+            )
+        }
         return bt.Levels(**moves, position=forecasts["position"][rows], fee_rate=FEE, close_at_eod=policy == "close")
 
     for (_, start, policy), row in table.iterrows():
@@ -64,8 +71,12 @@ def test_the_future_changes_no_earlier_window():
     bars, forecasts = symbol(2)
     whole = windows.walk({"A": windows.series(bars, **forecasts)}, window=30, fee_rate=FEE, progress=False)
     cut = bt.Bars(open=bars.open[:70], high=bars.high[:70], low=bars.low[:70], close=bars.close[:70])
-    early = windows.walk({"A": windows.series(cut, **{name: values[:70] for name, values in forecasts.items()})}, window=30,
-                         fee_rate=FEE, progress=False)
+    early = windows.walk(
+        {"A": windows.series(cut, **{name: values[:70] for name, values in forecasts.items()})},
+        window=30,
+        fee_rate=FEE,
+        progress=False,
+    )
     same = whole.loc[early.index]
     assert early["profit"].tolist() == same["profit"].tolist()
     assert len(early) == 4
@@ -89,18 +100,25 @@ def test_simple_forecasts_are_known_before_their_bar():
     cut = bt.Bars(open=bars.open[:300], high=bars.high[:300], low=bars.low[:300], close=bars.close[:300])
     for name, values in windows.simple_forecasts(cut).items():
         np.testing.assert_array_equal(values, forecasts[name][:300])
-    changed = bt.Bars(open=bars.open[:300], high=bars.high[:300] * np.where(np.arange(300) == 299, 2, 1), low=bars.low[:300],
-                      close=bars.close[:300])
+    changed = bt.Bars(
+        open=bars.open[:300],
+        high=bars.high[:300] * np.where(np.arange(300) == 299, 2, 1),
+        low=bars.low[:300],
+        close=bars.close[:300],
+    )
     assert windows.simple_forecasts(changed)["high_pred"][299] == forecasts["high_pred"][299]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"window": 0}, "window must be a whole number >= 1, got 0"),
-    ({"window": 500}, r"window must fit into the bars of 'A' \(123 with forecasts\), got 500"),
-    ({"policies": ["limits"]}, "policies must be one of 'limit', 'close', got 'limits'; did you mean 'limit'"),
-    ({"policies": []}, "policies must name at least one of limit, close, got none"),
-    ({"step": 0}, "step must be a whole number >= 1, got 0"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"window": 0}, "window must be a whole number >= 1, got 0"),
+        ({"window": 500}, r"window must fit into the bars of 'A' \(123 with forecasts\), got 500"),
+        ({"policies": ["limits"]}, "policies must be one of 'limit', 'close', got 'limits'; did you mean 'limit'"),
+        ({"policies": []}, "policies must name at least one of limit, close, got none"),
+        ({"step": 0}, "step must be a whole number >= 1, got 0"),
+    ],
+)
 def test_bad_input(change, message):
     bars, forecasts = symbol()
     with pytest.raises(bt.InputError, match=message):
@@ -159,14 +177,17 @@ def test_levels_without_a_config_runs_the_example(tmp_path):
     assert "88 problems (exact)" in done.stdout
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("[levels]", "[level]", "section 'level' is not known (known: symbols, data, forecast, levels, search); did you mean"),
-    ("window =", "windows =", "key of [levels] 'windows' is not known"),
-    ('high = "h"', 'high = "hh"', "forecast column of mine.csv 'hh' is not known"),
-    ("fee_rate = 0.0005", "", "[levels] must have 'fee_rate'"),
-    ('"mine.csv"', '"nowhere.csv"', "path must be an existing file"),
-    ('"exact"', '"exactly"', "method must be one of 'exact', 'direct', 'evolution', got 'exactly'; did you mean 'exact'?"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[levels]", "[level]", "section 'level' is not known (known: symbols, data, forecast, levels, search); did you mean"),
+        ("window =", "windows =", "key of [levels] 'windows' is not known"),
+        ('high = "h"', 'high = "hh"', "forecast column of mine.csv 'hh' is not known"),
+        ("fee_rate = 0.0005", "", "[levels] must have 'fee_rate'"),
+        ('"mine.csv"', '"nowhere.csv"', "path must be an existing file"),
+        ('"exact"', '"exactly"', "method must be one of 'exact', 'direct', 'evolution', got 'exactly'; did you mean 'exact'?"),
+    ],
+)
 def test_bad_configurations_end_in_one_line(tmp_path, old, new, message):
     bars, forecasts = symbol()
     bars.to_frame().assign(h=forecasts["high_pred"], l=forecasts["low_pred"], side=1.0).to_csv(tmp_path / "mine.csv")

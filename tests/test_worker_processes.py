@@ -38,19 +38,33 @@ def await_end(*pids, seconds=10.0):
 
 
 def program(code, folder, *flags, env=None, **options):
-    return subprocess.run([sys.executable, *flags, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=120,
-                          cwd=folder, check=False, env=env and os.environ | env, **options)
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
+        check=False,
+        env=env and os.environ | env,
+        **options,
+    )
 
 
 # -- starts that fail --------------------------------------------------------------------------------------------------
+
 
 def objective(params, trial):
     return params["a"]
 
 
-@pytest.mark.parametrize(("script", "said"), [
-    ("echo no such library >&2; exit 3", "got exit code 3 of .*; it said: no such library"),
-    ("kill -9 $$", "got signal 9 of"), ("exit 0", "got exit code 0 of")])
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo no such library >&2; exit 3", "got exit code 3 of .*; it said: no such library"),
+        ("kill -9 $$", "got signal 9 of"),
+        ("exit 0", "got exit code 0 of"),
+    ],
+)
 def test_workers_that_cannot_start_raise_and_store_nothing(tmp_path, monkeypatch, script, said):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{script}\n")
@@ -80,19 +94,26 @@ def test_an_interpreter_that_is_not_there(monkeypatch):
         workers.submit(abs, 1).result()
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
-    ("import os; os.write(2, b'out of memory'); os.kill(os.getpid(), 9)", "got signal 9 3 times; it said: out of memory")])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("import os; os.write(2, b'out of memory'); os.kill(os.getpid(), 9)", "got signal 9 3 times; it said: out of memory"),
+    ],
+)
 def test_objectives_that_workers_cannot_load_are_no_failed_trials(tmp_path, text, said):
     """The module imports in the parent, and not in a worker."""
-    (tmp_path / "lame.py").write_text(textwrap.dedent(f"""
+    (tmp_path / "lame.py").write_text(
+        textwrap.dedent(f"""
         import sys
         if "parent" not in vars(sys):
             {text}
         def objective(params, trial):
             return params["a"]
-    """))
-    done = program("""
+    """)
+    )
+    done = program(
+        """
         import sys
         sys.parent = True
         import backtest as bt, lame
@@ -105,7 +126,9 @@ def test_objectives_that_workers_cannot_load_are_no_failed_trials(tmp_path, text
             print(error)
         study.close()
         print(Store("sqlite:///x.db").counts(1))
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert "a worker process must take in its task, got" in done.stdout, done.stderr
     assert said in done.stdout
     assert done.stdout.endswith("{}\n")
@@ -141,7 +164,9 @@ def test_the_working_folder_is_not_imported_from(tmp_path, flags, expected):
 def test_the_path_is_the_parents_and_the_environment_the_users(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "helper.py").write_text("value = 7\n")
-    done = program(LOOK + """
+    done = program(
+        LOOK
+        + """
     import pathlib
     sys.path.append(str(pathlib.Path("mine").resolve()))
     with bt.Workers(1) as workers:
@@ -150,7 +175,10 @@ def test_the_path_is_the_parents_and_the_environment_the_users(tmp_path):
         pathlib.Path("late/other.py").write_text("value = 8")
         sys.path.append(str(pathlib.Path("late").resolve()))
         print(workers.submit(lambda: __import__("other").value).result())
-    """, tmp_path, env={"PYTHONPATH": "/users/own"})
+    """,
+        tmp_path,
+        env={"PYTHONPATH": "/users/own"},
+    )
     assert (done.stdout.split("\n"), done.stderr) == (["True True /users/own 0", "7", "8", ""], "")
 
 
@@ -161,6 +189,7 @@ def test_programs_that_tasks_start_do_not_read_their_tasks():
 
 
 # -- groups ------------------------------------------------------------------------------------------------------------
+
 
 def family(path, escapes=False):
     """A forked child that holds every pipe, and a program; their numbers are written to a file."""
@@ -194,6 +223,7 @@ def test_trial_timeout_ends_the_whole_group(tmp_path):
 @pytest.mark.parametrize("how", ["timeout", "exit"])
 def test_nobody_waits_for_a_pipe_that_a_stranger_holds(tmp_path, how):
     """A grandchild that left the group and lives on keeps the pipe open."""
+
     def task():
         family(tmp_path / "pids", escapes=True)
         if how == "exit":
@@ -260,8 +290,9 @@ def test_folders_of_killed_programs_are_swept(tmp_path):
     env = os.environ | {"TMPDIR": str(tmp_path)}
 
     def start():
-        process = subprocess.Popen([sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                   env=env)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PLACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+        )
         return process, os.path.dirname(process.stdout.readline().strip())
 
     killed, lost = start()
@@ -306,6 +337,7 @@ def test_a_folder_is_swept_once_and_never_while_it_is_used(tmp_path, monkeypatch
 
 # -- problems on workers -----------------------------------------------------------------------------------------------
 
+
 class Deadly:
     def optimize(self, **options):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -326,8 +358,10 @@ class Unspeakable(Exception):
 def test_a_problem_that_kills_its_worker_is_a_row(tmp_path):
     with Workers(1) as workers:
         table = bt.optimize_many({"a": Deadly(), "b": Raising()}, executor=workers)
-    assert table["error"].tolist() == ["WorkerDied: the worker process died (signal 9)",
-                                       "Unspeakable: <its text raises RuntimeError>"]
+    assert table["error"].tolist() == [
+        "WorkerDied: the worker process died (signal 9)",
+        "Unspeakable: <its text raises RuntimeError>",
+    ]
 
 
 @pytest.mark.parametrize("executor", [None, 1])

@@ -5,14 +5,36 @@ NAN: int
 
 class State:
     def __init__(
-        self, n_params: int, eps: float, budget: int, max_iter: int, locally_biased: bool, strict: bool, f_min: float,
-        f_min_rtol: float, vol_tol: float, len_tol: float,
+        self,
+        n_params: int,
+        eps: float,
+        budget: int,
+        max_iter: int,
+        locally_biased: bool,
+        strict: bool,
+        f_min: float,
+        f_min_rtol: float,
+        vol_tol: float,
+        len_tol: float,
     ) -> None: ...
     def bind(
-        self, ratio: NDArray[np.float64], width: NDArray[np.float64], centre: NDArray[np.float64], exponent: NDArray[np.int32],
-        value: NDArray[np.float64], rank: NDArray[np.intp], child: NDArray[np.intp], sibling: NDArray[np.intp],
-        chosen: NDArray[np.intp], head: NDArray[np.intp], waiting: NDArray[np.intp], third: NDArray[np.float64],
-        size: NDArray[np.float64], least: NDArray[np.float64], order: NDArray[np.intp], side: NDArray[np.intp],
+        self,
+        ratio: NDArray[np.float64],
+        width: NDArray[np.float64],
+        centre: NDArray[np.float64],
+        exponent: NDArray[np.int32],
+        value: NDArray[np.float64],
+        rank: NDArray[np.intp],
+        child: NDArray[np.intp],
+        sibling: NDArray[np.intp],
+        chosen: NDArray[np.intp],
+        head: NDArray[np.intp],
+        waiting: NDArray[np.intp],
+        third: NDArray[np.float64],
+        size: NDArray[np.float64],
+        least: NDArray[np.float64],
+        order: NDArray[np.intp],
+        side: NDArray[np.intp],
     ) -> None: ...
     @property
     def n_params(self) -> int: ...

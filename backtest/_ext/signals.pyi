@@ -3,6 +3,14 @@ from typing import Any
 def measure(bars: Any, rf_per_bar: float, spans: Any) -> None: ...
 def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
 def replay(
-    bars: Any, spans: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any,
+    bars: Any,
+    spans: Any,
+    program: Any,
+    settings: Any,
+    row: int,
+    sums: Any,
+    ledger: Any,
+    equity: Any,
+    units: Any,
     unaffordable: Any,
 ) -> tuple[int, int, int]: ...

@@ -24,8 +24,9 @@ class Book:
         self.conditions = _resolved(program, row, len(bars.close))
         enter_long, exit_long, enter_short, exit_short = self.conditions
         # Bars at whose close something is decided: flat, long (1) and short (-1).
-        self.acting = [np.flatnonzero(each).tolist() for each in (
-            enter_long | enter_short, enter_short | exit_long, enter_long | exit_short)]
+        self.acting = [
+            np.flatnonzero(each).tolist() for each in (enter_long | enter_short, enter_short | exit_long, enter_long | exit_short)
+        ]
         self.max_bars = int(program.max_bars[row])
         self.ledger: Any = None
         self.equity: Any = None
@@ -262,12 +263,31 @@ class Book:
         """The sums of this candidate."""
         settings = self.settings
         sums["n_returns"], sums["end_equity"] = settings.last - settings.first, self.last_equity
-        for name, total in zip(("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss",
-                                "sum_downside_2"), self.moments, strict=True):
+        for name, total in zip(
+            ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2"),
+            self.moments,
+            strict=True,
+        ):
             sums[name] = total
-        for name in ("max_drawdown", "bars_held", "traded_value", "costs", "written_off", "n_fills", "n_trades", "n_winners",
-                     "won", "lost", "net_profit", "largest_profit", "sum_trade_return", "sum_trade_return_2", "best_trade",
-                     "worst_trade", "n_ambiguous"):
+        for name in (
+            "max_drawdown",
+            "bars_held",
+            "traded_value",
+            "costs",
+            "written_off",
+            "n_fills",
+            "n_trades",
+            "n_winners",
+            "won",
+            "lost",
+            "net_profit",
+            "largest_profit",
+            "sum_trade_return",
+            "sum_trade_return_2",
+            "best_trade",
+            "worst_trade",
+            "n_ambiguous",
+        ):
             sums[name] = getattr(self, name)
 
 

@@ -151,8 +151,10 @@ def hold(book: Book, begin: int, end: int) -> int:
     low, high, fall = extremes(book.bars.close, begin, end)
     if end - begin >= LANES and book.units > 0.0 and abs(book.cash) <= NO_CASH * (book.units * low):
         close, moments = book.bars.close[begin : end + 1], book.spans.moments
-        book.add((moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS])
-                 + (moments[end, 8 : 8 + MOMENTS] - moments[begin - 1, 8 : 8 + MOMENTS]))
+        book.add(
+            (moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS])
+            + (moments[end, 8 : 8 + MOMENTS] - moments[begin - 1, 8 : 8 + MOMENTS])
+        )
         book.fall_to(fall)
         book.fall_to((book.cash + book.units * low) / book.peak)
         highest = book.cash + book.units * high

@@ -100,8 +100,10 @@ class Orders:
     def is_stuck(self, bar: int) -> bool:
         """Whether something is held that has to trade and cannot: its value is in what sizes orders, and pays for none."""
         quotes = self.market.quotes[bar]
-        return any(self.waiting[asset] == self.waiting[asset] and self.units[asset] != 0.0 and not is_price(quotes[asset])
-                   for asset in self.assets)
+        return any(
+            self.waiting[asset] == self.waiting[asset] and self.units[asset] != 0.0 and not is_price(quotes[asset])
+            for asset in self.assets
+        )
 
     def limit(self, orders: list[float], bar: int, base: float) -> None:
         """Cut what orders buy, or sell short, to what can be paid for: cash does not sink below 0, or what weights ask for.

@@ -33,8 +33,15 @@ def powers(result: float, rf_per_bar: float) -> tuple[float, ...]:
     """What one return adds to the moments."""
     square = result * result
     excess = result - rf_per_bar
-    return (result, square, square * result, square * square, result if result > 0.0 else 0.0,
-            0.0 if result > 0.0 else 0.0 - result, excess * excess if excess < 0.0 else 0.0)
+    return (
+        result,
+        square,
+        square * result,
+        square * square,
+        result if result > 0.0 else 0.0,
+        0.0 if result > 0.0 else 0.0 - result,
+        excess * excess if excess < 0.0 else 0.0,
+    )
 
 
 def joined(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -116,7 +123,14 @@ def lane_sums(returns: Floats, rf_per_bar: float) -> list[float]:
     """Moments of a span's returns, in the order of :func:`powers`."""
     square, excess = returns * returns, returns - rf_per_bar
     terms = np.zeros((MOMENTS, -(-len(returns) // LANES) * LANES))
-    terms[:, : len(returns)] = (returns, square, square * returns, square * square, np.where(returns > 0.0, returns, 0.0),
-                                np.where(returns > 0.0, 0.0, 0.0 - returns), np.where(excess < 0.0, excess * excess, 0.0))
+    terms[:, : len(returns)] = (
+        returns,
+        square,
+        square * returns,
+        square * square,
+        np.where(returns > 0.0, returns, 0.0),
+        np.where(returns > 0.0, 0.0, 0.0 - returns),
+        np.where(excess < 0.0, excess * excess, 0.0),
+    )
     lanes = np.add.accumulate(terms.reshape(MOMENTS, -1, LANES), axis=1)[:, -1]
     return [float(total) for total in np.add.accumulate(lanes, axis=1)[:, -1]]

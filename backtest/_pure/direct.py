@@ -59,8 +59,19 @@ class State:
         Volume and size of the best rectangle that end the run; negative: never.
     """
 
-    def __init__(self, n_params: int, eps: float, budget: int, max_iter: int, locally_biased: bool, strict: bool,
-                 f_min: float, f_min_rtol: float, vol_tol: float, len_tol: float) -> None:
+    def __init__(
+        self,
+        n_params: int,
+        eps: float,
+        budget: int,
+        max_iter: int,
+        locally_biased: bool,
+        strict: bool,
+        f_min: float,
+        f_min_rtol: float,
+        vol_tol: float,
+        len_tol: float,
+    ) -> None:
         self.n_params, self.eps, self.budget, self.max_iter = n_params, eps, budget, max_iter
         self.locally_biased, self.strict = locally_biased, strict
         self.f_min, self.f_min_rtol, self.vol_tol, self.len_tol = f_min, f_min_rtol, vol_tol, len_tol
@@ -69,11 +80,25 @@ class State:
         self.late = self.early = 0
         self.fun = math.inf
 
-    def bind(self, ratio: NDArray[np.float64], width: NDArray[np.float64], centre: NDArray[np.float64],
-             exponent: NDArray[np.int32], value: NDArray[np.float64], rank: NDArray[np.intp], child: NDArray[np.intp],
-             sibling: NDArray[np.intp], chosen: NDArray[np.intp], head: NDArray[np.intp], waiting: NDArray[np.intp],
-             third: NDArray[np.float64], size: NDArray[np.float64], least: NDArray[np.float64],
-             order: NDArray[np.intp], side: NDArray[np.intp]) -> None:
+    def bind(
+        self,
+        ratio: NDArray[np.float64],
+        width: NDArray[np.float64],
+        centre: NDArray[np.float64],
+        exponent: NDArray[np.int32],
+        value: NDArray[np.float64],
+        rank: NDArray[np.intp],
+        child: NDArray[np.intp],
+        sibling: NDArray[np.intp],
+        chosen: NDArray[np.intp],
+        head: NDArray[np.intp],
+        waiting: NDArray[np.intp],
+        third: NDArray[np.float64],
+        size: NDArray[np.float64],
+        least: NDArray[np.float64],
+        order: NDArray[np.intp],
+        side: NDArray[np.intp],
+    ) -> None:
         """Work on these arrays from now on; whoever binds larger ones has copied the old contents.
 
         Parameters
@@ -161,8 +186,7 @@ def select(state: State) -> int:
 
 def fits(state: State) -> bool:
     """Whether the arrays have room for the rectangles and the depths that this iteration can make."""
-    return (state.n_points + state.n_new <= state.capacity
-            and state.deepest + state.n_params + 1 < state.n_levels)
+    return state.n_points + state.n_new <= state.capacity and state.deepest + state.n_params + 1 < state.n_levels
 
 
 def sample(state: State, batch: NDArray[np.float64]) -> None:
@@ -417,8 +441,7 @@ def _pop(state: State, level: int) -> int:
 def _meld(state: State, one: int, two: int) -> int:
     if two < 0:
         return one
-    if (state.value[two] < state.value[one]
-            or (state.value[two] == state.value[one] and state.rank[two] < state.rank[one])):
+    if state.value[two] < state.value[one] or (state.value[two] == state.value[one] and state.rank[two] < state.rank[one]):
         one, two = two, one
     state.sibling[two] = state.child[one]
     state.child[one] = two

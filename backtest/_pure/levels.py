@@ -62,8 +62,9 @@ EVENTS_PER_ROW = 5
 _LOWEST = np.iinfo(np.int64).min
 
 
-def profit(rows: Floats, split: int, fee_rate: float, pessimistic: int, offsets: Floats, start: int, stop: int,
-           out: Floats) -> None:
+def profit(
+    rows: Floats, split: int, fee_rate: float, pessimistic: int, offsets: Floats, start: int, stop: int, out: Floats
+) -> None:
     """Profit of candidates ``start`` to ``stop``.
 
     Parameters
@@ -178,8 +179,9 @@ def scratch_sizes(n_rows: int) -> tuple[int, int]:
     return 4 * EVENTS_PER_ROW * n_rows + 2 * (n_rows + 3) + 12 * KEPT, 11 * (n_rows + 4)
 
 
-def exact(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: Floats, floats: Floats, ints: Ints,
-          out: Floats) -> None:
+def exact(
+    rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: Floats, floats: Floats, ints: Ints, out: Floats
+) -> None:
     """The best point within bounds, to the last bit of :func:`profit`.
 
     Parameters
@@ -222,8 +224,20 @@ def direct_scratch_size(budget: int, max_iter: int) -> int:
     return 12 * capacity + 4 * n_levels + 6
 
 
-def direct(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: Floats, eps: float, budget: int, max_iter: int,
-           vol_tol: float, len_tol: float, scratch: Floats, out: Floats) -> None:
+def direct(
+    rows: Floats,
+    split: int,
+    fee_rate: float,
+    pessimistic: int,
+    bounds: Floats,
+    eps: float,
+    budget: int,
+    max_iter: int,
+    vol_tol: float,
+    len_tol: float,
+    scratch: Floats,
+    out: Floats,
+) -> None:
     """DIRECT, locally biased, from its first point to its end: the points of ``backtest.search.direct``.
 
     Parameters
@@ -247,8 +261,24 @@ def direct(rows: Floats, split: int, fee_rate: float, pessimistic: int, bounds: 
     head, waiting = np.empty((2, n_levels), dtype=np.intp)
     order, side = np.empty((2, 2), dtype=np.intp)
     ratio = bounds[::2] / width
-    state.bind(ratio, width, centre, np.empty((capacity, 2), dtype=np.intc), np.empty(capacity), rank, child, sibling, chosen,
-               head, waiting, np.empty(n_levels), np.empty(n_levels), np.empty(2), order, side)
+    state.bind(
+        ratio,
+        width,
+        centre,
+        np.empty((capacity, 2), dtype=np.intc),
+        np.empty(capacity),
+        rank,
+        child,
+        sibling,
+        chosen,
+        head,
+        waiting,
+        np.empty(n_levels),
+        np.empty(n_levels),
+        np.empty(2),
+        order,
+        side,
+    )
     n_new, status = _direct.start(state), 0
     while status == 0:
         points, scores = np.empty((n_new, 2)), np.empty(n_new)
@@ -305,8 +335,7 @@ def _grid(keys: Ints, lowest: int, highest: int) -> Ints:
     return np.unique(keys[(keys >= lowest) & (keys <= highest)])
 
 
-def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints,
-            steps: Ints) -> tuple[Ints, list[Event], float]:
+def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints, steps: Ints) -> tuple[Ints, list[Event], float]:
     """Events in order of ``step``, where each step's begin, and the sum of their largest absolute values."""
     side, weight = rows[:, SIDE], rows[:, WEIGHT]
     is_long = side > 0.0
@@ -329,15 +358,29 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
     exit_part = np.where(is_floor, -1.0, entry_part)
     slope = np.where(is_linear & ~is_floor, -weight, 0.0)
     slots = [
-        slot(np.where(is_long, steps, 0), np.where(is_long, everything, ends),
-             np.where(is_long, weight * ((close - fee_rate) - entry_part), weight * ((high_pred - fee_rate) - close)),
-             np.where(is_long, 0.0, weight), np.where(is_long, slope, 0.0)),
-        slot(steps, ends, np.where(is_long, weight * (high_pred - close), weight * (close - exit_part)),
-             np.where(is_long, weight, 0.0), np.where(is_long, 0.0, slope)),
+        slot(
+            np.where(is_long, steps, 0),
+            np.where(is_long, everything, ends),
+            np.where(is_long, weight * ((close - fee_rate) - entry_part), weight * ((high_pred - fee_rate) - close)),
+            np.where(is_long, 0.0, weight),
+            np.where(is_long, slope, 0.0),
+        ),
+        slot(
+            steps,
+            ends,
+            np.where(is_long, weight * (high_pred - close), weight * (close - exit_part)),
+            np.where(is_long, weight, 0.0),
+            np.where(is_long, 0.0, slope),
+        ),
         slot(np.where(is_long, steps, 0), zero_end, -(weight * high_pred), -weight, nothing),
         slot(np.where(is_floor, floor_step, never), ends, weight * (-1.0 - low_pred), nothing, -weight),
-        slot(np.where(is_linear & (steps < never), zero_step, never), np.where(is_long, everything, ends), weight * low_pred,
-             nothing, weight),
+        slot(
+            np.where(is_linear & (steps < never), zero_step, never),
+            np.where(is_long, everything, ends),
+            weight * low_pred,
+            nothing,
+            weight,
+        ),
     ]
     step, end, base, per_h, per_l, moves_with_l = (np.stack(field, axis=1).ravel() for field in zip(*slots, strict=True))
     order = np.argsort(step, kind="stable")
@@ -350,10 +393,11 @@ def _events(rows: Floats, fee_rate: float, high: Floats, low: Floats, ends: Ints
     return first, events, size
 
 
-def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: int, shift: int, cells: _Cells,
-           keep: bool) -> None:
+def _sweep(
+    first: Ints, events: list[Event], high: Floats, low: Floats, column: int, shift: int, cells: _Cells, keep: bool
+) -> None:
     """Take WIDTH columns, every 2^shift-th from ``column``, through all l-candidates."""
-    h = high[column::1 << shift][:WIDTH]
+    h = high[column :: 1 << shift][:WIDTH]
     width = len(h)
     round_up = (1 << shift) - 1
     sums, slopes = np.zeros(width), np.zeros(width)
@@ -365,7 +409,7 @@ def _sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: 
     is_stale, slots = False, [-1] * width  # where the cell of the plateau that begins at a column is kept
     for step, l in enumerate(low.tolist()):  # noqa: E741 - the offset's name
         is_touched, is_quiet = step == 0, True
-        for end, event_base, event_h, event_l, moves_with_l in events[starts[step]:starts[step + 1]]:
+        for end, event_base, event_h, event_l, moves_with_l in events[starts[step] : starts[step + 1]]:
             end = (end - column + round_up) >> shift
             if end >= width:
                 base += event_base

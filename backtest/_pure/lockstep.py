@@ -36,9 +36,20 @@ class Runs:
         Filled: points that each run has in the next batch; 0 for one that has ended.
     """
 
-    def __init__(self, ratio: NDArray[np.float64], width: NDArray[np.float64], eps: float, max_iter: int, vol_tol: float,
-                 len_tol: float, budgets: NDArray[np.int64], capacity: int, n_levels: int, work: NDArray[np.float64],
-                 counts: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        ratio: NDArray[np.float64],
+        width: NDArray[np.float64],
+        eps: float,
+        max_iter: int,
+        vol_tol: float,
+        len_tol: float,
+        budgets: NDArray[np.int64],
+        capacity: int,
+        n_levels: int,
+        work: NDArray[np.float64],
+        counts: NDArray[np.int64],
+    ) -> None:
         self.ratio, self.width, self.counts = ratio, width, counts
         self.states: list[direct.State] = []
         self.status: list[int] = []
@@ -130,8 +141,18 @@ def _placed(n_params: int, capacity: int, n_levels: int, work: NDArray[np.float6
     centre = take(capacity * n_params).reshape(capacity, n_params)
     exponent = take(capacity * n_params).view(np.intc)[: capacity * n_params].reshape(capacity, n_params)
     return {
-        "centre": centre, "exponent": exponent, "value": take(capacity), "rank": take(capacity, np.intp),
-        "child": take(capacity, np.intp), "sibling": take(capacity, np.intp), "chosen": take(capacity, np.intp),
-        "third": take(n_levels), "size": take(n_levels), "head": take(n_levels, np.intp), "waiting": take(n_levels, np.intp),
-        "least": take(n_params), "order": take(n_params, np.intp), "side": take(n_params, np.intp),
+        "centre": centre,
+        "exponent": exponent,
+        "value": take(capacity),
+        "rank": take(capacity, np.intp),
+        "child": take(capacity, np.intp),
+        "sibling": take(capacity, np.intp),
+        "chosen": take(capacity, np.intp),
+        "third": take(n_levels),
+        "size": take(n_levels),
+        "head": take(n_levels, np.intp),
+        "waiting": take(n_levels, np.intp),
+        "least": take(n_params),
+        "order": take(n_params, np.intp),
+        "side": take(n_params, np.intp),
     }

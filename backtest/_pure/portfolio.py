@@ -43,8 +43,18 @@ def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, su
         book.write(sums[row])
 
 
-def replay(prices: Any, targets: Any, settings: Any, row: int, sums: Any, trade_sums: Any, account: Any, waiting: Any,
-           units: Any, ledger: Any) -> tuple[int, int]:
+def replay(
+    prices: Any,
+    targets: Any,
+    settings: Any,
+    row: int,
+    sums: Any,
+    trade_sums: Any,
+    account: Any,
+    waiting: Any,
+    units: Any,
+    ledger: Any,
+) -> tuple[int, int]:
     """Replay one book and record what it did.
 
     Parameters
@@ -150,7 +160,8 @@ class _Book(Orders):
         self.wanted = self.waiting  # targets of the last event
         self.decision_bar = -1
         self.positions: list[dict[str, Any]] = [
-            {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets]
+            {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets
+        ]
         self.totals = _Totals(market.times)
         self.last_side = 0  # of the last completed trade
         # Sums.
@@ -211,10 +222,27 @@ class _Book(Orders):
         if closes and reason == NONE:
             reason = REVERSE if self.units[asset] != 0.0 and (self.units[asset] > 0.0) != (before > 0.0) else SIGNAL
         is_last = reason == BUST and all(held == 0.0 for held in self.units)
-        fill = {"decision_bar": self.decision_bar, "fill_bar": bar, "moment": moment, "asset": asset, "units": units,
-                "price": price, "value": units * price, "cost": cost, "cash_before": cash_before, "cash_after": self.cash,
-                "position_before": before, "position_after": self.units[asset], "reason": reason, "ambiguous": 0, "stop": NAN,
-                "target": NAN, "trail": NAN, "equity": value, "written_off": 0.0 - self.cash if is_last else 0.0}
+        fill = {
+            "decision_bar": self.decision_bar,
+            "fill_bar": bar,
+            "moment": moment,
+            "asset": asset,
+            "units": units,
+            "price": price,
+            "value": units * price,
+            "cost": cost,
+            "cash_before": cash_before,
+            "cash_after": self.cash,
+            "position_before": before,
+            "position_after": self.units[asset],
+            "reason": reason,
+            "ambiguous": 0,
+            "stop": NAN,
+            "target": NAN,
+            "trail": NAN,
+            "equity": value,
+            "written_off": 0.0 - self.cash if is_last else 0.0,
+        }
         if self.ledger is not None:
             for name, each in fill.items():
                 self.ledger[self.n_fills][name] = each
@@ -300,13 +328,33 @@ class _Book(Orders):
         """The sums of this book."""
         sums["n_returns"], sums["end_equity"] = self.settings.last - self.settings.first, self.last_value
         sums["n_ambiguous"] = 0.0
-        for name in ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2",
-                     "max_drawdown", "bars_held", "written_off", "n_fills", "best_trade", "worst_trade"):
+        for name in (
+            "sum_return",
+            "sum_return_2",
+            "sum_return_3",
+            "sum_return_4",
+            "sum_gain",
+            "sum_loss",
+            "sum_downside_2",
+            "max_drawdown",
+            "bars_held",
+            "written_off",
+            "n_fills",
+            "best_trade",
+            "worst_trade",
+        ):
             sums[name] = getattr(self, name)
         sums["traded_value"], sums["costs"] = _in_order(self.traded), _in_order(self.paid) + self.borrowing
-        for name, of in (("n_trades", "n_trades"), ("n_winners", "n_winners"), ("largest_profit", "largest_profit"),
-                         ("won", "won"), ("lost", "lost"), ("net_profit", "net_profit"), ("sum_trade_return", "sum_return"),
-                         ("sum_trade_return_2", "sum_return_2")):
+        for name, of in (
+            ("n_trades", "n_trades"),
+            ("n_winners", "n_winners"),
+            ("largest_profit", "largest_profit"),
+            ("won", "won"),
+            ("lost", "lost"),
+            ("net_profit", "net_profit"),
+            ("sum_trade_return", "sum_return"),
+            ("sum_trade_return_2", "sum_return_2"),
+        ):
             sums[name] = self.totals.get(of)
 
 

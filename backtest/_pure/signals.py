@@ -59,7 +59,15 @@ def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, sto
 
 
 def replay(
-    bars: Any, spans: Any, program: Any, settings: Any, row: int, sums: Any, ledger: Any, equity: Any, units: Any,
+    bars: Any,
+    spans: Any,
+    program: Any,
+    settings: Any,
+    row: int,
+    sums: Any,
+    ledger: Any,
+    equity: Any,
+    units: Any,
     unaffordable: Any,
 ) -> tuple[int, int, int]:
     """Replay one candidate and record what it did.

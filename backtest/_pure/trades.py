@@ -128,9 +128,15 @@ class _Side:
         elif net < 0.0:
             self.n_losers += 1.0
             self.lanes["lost"][lane] -= net
-        for name, value in (("costs", trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]), ("net_profit", net),
-                            ("sum_return", result), ("sum_return_2", result * result), ("sum_mfe", trade["mfe"]),
-                            ("sum_mae", trade["mae"]), ("sum_days_held", days)):
+        for name, value in (
+            ("costs", trade["entry_cost"] + trade["exit_cost"] + trade["borrow_cost"]),
+            ("net_profit", net),
+            ("sum_return", result),
+            ("sum_return_2", result * result),
+            ("sum_mfe", trade["mfe"]),
+            ("sum_mae", trade["mae"]),
+            ("sum_days_held", days),
+        ):
             self.lanes[name][lane] += value
         self.largest_profit, self.largest_loss = max(self.largest_profit, net), min(self.largest_loss, net)
         self.max_bars_held, self.min_bars_held = max(self.max_bars_held, held), min(self.min_bars_held, held)

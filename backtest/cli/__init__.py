@@ -46,9 +46,7 @@ def backend() -> None:
         print(backtest.backend())
 
 
-def example(
-    what: Annotated[str, typer.Argument(help="Which example.")] = "optimize",
-) -> None:
+def example(what: Annotated[str, typer.Argument(help="Which example.")] = "optimize") -> None:
     """Print a configuration to start from: backtest example > my.toml."""
     with plain_errors():
         print(EXAMPLES[choice("example", what, tuple(EXAMPLES))], end="")

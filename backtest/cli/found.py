@@ -13,8 +13,14 @@ from backtest.periods import Periods
 from backtest.tables import metric, plain_table
 
 #: Columns of the table of the best candidates, after the searched metric.
-SHOWN = {"total_return": "return", "max_drawdown": "drawdown", "sharpe": "sharpe", "n_trades": "trades", "win_rate": "wins",
-         "profit_factor": "profit factor"}
+SHOWN = {
+    "total_return": "return",
+    "max_drawdown": "drawdown",
+    "sharpe": "sharpe",
+    "n_trades": "trades",
+    "win_rate": "wins",
+    "profit_factor": "profit factor",
+}
 
 
 def show_best(result: Any, top: int) -> None:
@@ -36,8 +42,11 @@ def show_best(result: Any, top: int) -> None:
     console.print(table)
     if result.distribution.n > result.distribution.n_undefined:
         low, middle, high = (metric(result.metric, result.distribution.quantile(q)) for q in (0.05, 0.5, 0.95))
-        console.print(f"{METRICS[result.metric].title} of all candidates: median {middle}, 5 % to 95 %: {low} to {high}; "
-                      f"{result.distribution.n_undefined:,} undefined", highlight=False)
+        console.print(
+            f"{METRICS[result.metric].title} of all candidates: median {middle}, 5 % to 95 %: {low} to {high}; "
+            f"{result.distribution.n_undefined:,} undefined",
+            highlight=False,
+        )
     console.print()
 
 

@@ -60,8 +60,17 @@ def levels(
 
 def _show_levels(totals: pd.DataFrame) -> None:
     table = plain_table("Levels: profit summed over windows, in units of capital", is_tight=True)
-    columns = {"windows": "windows", "baseline": "baseline", "profit": "best", "profit_low": "low", "profit_high": "high",
-               "fills": "fills", "ambiguous": "in doubt", "next_baseline": "next: base", "next_profit": "next: best"}
+    columns = {
+        "windows": "windows",
+        "baseline": "baseline",
+        "profit": "best",
+        "profit_low": "low",
+        "profit_high": "high",
+        "fills": "fills",
+        "ambiguous": "in doubt",
+        "next_baseline": "next: base",
+        "next_profit": "next: best",
+    }
     for name in ("symbol", "exit", *columns.values()):
         table.add_column(name, justify="left" if name in ("symbol", "exit") else "right")
     for key, row in totals.iterrows():
@@ -72,4 +81,6 @@ def _show_levels(totals: pd.DataFrame) -> None:
     console.print(
         "baseline: offsets (0, 0). best: each window's optimum, in sample; low and high: whichever came first inside the bar.\n"
         "next: the same offsets on the bars after each window. chosen: the exit that was ahead in sample, window by window.\n",
-        style="dim", highlight=False)
+        style="dim",
+        highlight=False,
+    )

@@ -46,7 +46,9 @@ def optimize(
         if conf.space is None:
             raise InputError("section [space] must be there to optimize, got none; backtest run takes [params]")
         settings = (
-            conf.search | ({} if metric is None else {"metric": metric}) | ({} if threads is None else {"n_threads": threads})
+            conf.search
+            | ({} if metric is None else {"metric": metric})
+            | ({} if threads is None else {"n_threads": threads})
             | ({} if store is None else {"store": store})
         )
         if out is not None:
@@ -54,8 +56,9 @@ def optimize(
         _show_data(conf)
         _show_space(conf.space)
         begun = time.perf_counter()
-        result = backtest.optimize(conf.bars, conf.strategy, conf.space, costs=conf.costs, execution=conf.execution,
-                                   progress=progress, **settings)
+        result = backtest.optimize(
+            conf.bars, conf.strategy, conf.space, costs=conf.costs, execution=conf.execution, progress=progress, **settings
+        )
         seconds = time.perf_counter() - begun
         console.print(f"[bold]Search[/bold]  {escape(result.search)}", highlight=False)
         rate, n_bars = result.n_evaluated / seconds, result.provenance["n_decision_bars"]
@@ -64,8 +67,10 @@ def optimize(
         for symbol, bars in _by_symbol(conf.bars).items():
             start = result.start[symbol] if isinstance(result.start, dict) else result.start
             of = f" of {escape(symbol)}" if isinstance(result.start, dict) else ""
-            console.print(f"        first decision on bar {start}{of} for every candidate ({time_text(bars.times()[start])})",
-                          highlight=False)
+            console.print(
+                f"        first decision on bar {start}{of} for every candidate ({time_text(bars.times()[start])})",
+                highlight=False,
+            )
         console.print()
         show_best(result, top)
         if isinstance(result.best, dict):
@@ -124,8 +129,15 @@ def _show_data(conf: config.Config) -> None:
     for symbol, bars in _by_symbol(conf.bars).items():
         asked = conf.execution.periods_per_year
         times, periods = bars.times(), given(asked) if asked else bars.inferred_periods()
-        table.add_row(escape(symbol) or "-", f"{len(bars):,}", time_text(times[0]), time_text(times[-1]),
-                      f"{periods.per_year:.6g}", f"{bars.close[-1] / bars.close[0] - 1:.1%}", escape(conf.source))
+        table.add_row(
+            escape(symbol) or "-",
+            f"{len(bars):,}",
+            time_text(times[0]),
+            time_text(times[-1]),
+            f"{periods.per_year:.6g}",
+            f"{bars.close[-1] / bars.close[0] - 1:.1%}",
+            escape(conf.source),
+        )
         reasons.setdefault(periods_text(periods), []).append(symbol)
     console.print(table)
     for reason, symbols in reasons.items():
@@ -173,7 +185,11 @@ def _show_trades(trades: pd.DataFrame, last: int = 20) -> None:
     for name in shown:
         table.add_column(name.replace("_", " "), justify="left" if name in ("side", "exit_reason") else "right")
     for _, trade in trades.tail(last).iterrows():
-        table.add_row(trade["side"], *(time_text(trade[name]) for name in ("entry_time", "exit_time")),
-                      *(f"{trade[name]:,.2f}" for name in ("entry_price", "exit_price", "net_profit")),
-                      f"{trade['return']:.2%}", trade["exit_reason"])
+        table.add_row(
+            trade["side"],
+            *(time_text(trade[name]) for name in ("entry_time", "exit_time")),
+            *(f"{trade[name]:,.2f}" for name in ("entry_price", "exit_price", "net_profit")),
+            f"{trade['return']:.2%}",
+            trade["exit_reason"],
+        )
     console.print(table, "", sep="\n")

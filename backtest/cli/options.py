@@ -14,9 +14,14 @@ from backtest._checks import InputError
 from backtest.cli.console import file_notes, plain_errors
 from backtest.files.reading import KEYS
 
-ConfigArgument = Annotated[Path | None, typer.Argument(
-    metavar="[CONFIG.toml]", help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
-    show_default=False)]
+ConfigArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[CONFIG.toml]",
+        help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
+        show_default=False,
+    ),
+]
 OutOption = Annotated[
     Path | None,
     typer.Option(
@@ -39,19 +44,42 @@ ProgressOption = Annotated[
 ]
 
 _READING = {
-    "dates": Annotated[str | None, typer.Option(metavar="FORMAT", show_default=False, help=(
-        'What times of files are: a format such as "%d/%m/%Y", or unix_s, unix_ms, unix_us, unix_ns, excel.'))],
-    "tz": Annotated[str | None, typer.Option(metavar="ZONE", show_default=False, help=(
-        "Time zone of the bars, such as Europe/Berlin; times with an offset are converted, others are that zone's clock."))],
+    "dates": Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            show_default=False,
+            help=('What times of files are: a format such as "%d/%m/%Y", or unix_s, unix_ms, unix_us, unix_ns, excel.'),
+        ),
+    ],
+    "tz": Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE",
+            show_default=False,
+            help=(
+                "Time zone of the bars, such as Europe/Berlin; times with an offset are converted, others are that zone's clock."
+            ),
+        ),
+    ],
     "sep": Annotated[str | None, typer.Option(metavar="MARK", help="Separator of columns in files.", show_default=False)],
     "decimal": Annotated[str | None, typer.Option(metavar="MARK", help="Decimal mark in files.", show_default=False)],
-    "thousands": Annotated[str | None, typer.Option(
-        metavar="MARK", help="Mark between groups of three digits in files.", show_default=False)],
-    "columns": Annotated[list[str] | None, typer.Option(
-        "--column", metavar="OURS=THEIRS", help="Name of a column in files: Close=Schluss; may be repeated.",
-        show_default=False)],
-    "adjust": Annotated[str | None, typer.Option(
-        metavar="close", help="Scale open, high, low and close by Adj Close / Close.", show_default=False)],
+    "thousands": Annotated[
+        str | None, typer.Option(metavar="MARK", help="Mark between groups of three digits in files.", show_default=False)
+    ],
+    "columns": Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column",
+            metavar="OURS=THEIRS",
+            help="Name of a column in files: Close=Schluss; may be repeated.",
+            show_default=False,
+        ),
+    ],
+    "adjust": Annotated[
+        str | None,
+        typer.Option(metavar="close", help="Scale open, high, low and close by Adj Close / Close.", show_default=False),
+    ],
 }
 
 
@@ -71,8 +99,9 @@ def reads_files(command: Callable[..., None]) -> Callable[..., None]:
             command(**given, told=told)
 
     parameters = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.name != "told"]
-    added = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-             for name, kind in _READING.items()]
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in _READING.items()
+    ]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
     with_options.__signature__ = inspect.Signature([*parameters, *added])  # type: ignore[attr-defined]  # what typer reads
     with_options.__annotations__ = {each.name: each.annotation for each in [*parameters, *added]}

@@ -22,9 +22,15 @@ from backtest.tables import contributions, metrics, sparkline, statistics
 @reads_files
 def portfolio(
     config_path: ConfigArgument = None,
-    out: Annotated[Path | None, typer.Option(
-        metavar="DIR", help="Write ledger.csv, trades.csv, open_positions.csv, equity.csv and statistics.json of the book into "
-                            "this folder; of a search, candidates.parquet and result.json too.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write ledger.csv, trades.csv, open_positions.csv, equity.csv and statistics.json of the book into "
+            "this folder; of a search, candidates.parquet and result.json too.",
+            show_default=False,
+        ),
+    ] = None,
     store: StoreOption = None,
     top: Annotated[int, typer.Option(help="Candidates to print.", min=1)] = 5,
     threads: ThreadsOption = None,
@@ -40,13 +46,19 @@ def portfolio(
         if out is not None:
             made(out)
         close = conf.market["close"]
-        console.print(f"[bold]Data[/bold]    {escape(', '.join(map(str, close.columns)))}: {len(close):,} bars, "
-                      f"{time_text(close.index[0])} to {time_text(close.index[-1])}, {escape(conf.source)}", highlight=False)
+        console.print(
+            f"[bold]Data[/bold]    {escape(', '.join(map(str, close.columns)))}: {len(close):,} bars, "
+            f"{time_text(close.index[0])} to {time_text(close.index[-1])}, {escape(conf.source)}",
+            highlight=False,
+        )
         begun = time.perf_counter()
         result = None
         if conf.space is not None:
-            result = conf.optimize(progress=progress, **({} if threads is None else {"n_threads": threads}),
-                                   **({} if store is None else {"store": store}))
+            result = conf.optimize(
+                progress=progress,
+                **({} if threads is None else {"n_threads": threads}),
+                **({} if store is None else {"store": store}),
+            )
             console.print(f"[bold]Rule[/bold]    {escape(conf.rule_name)}; {escape(result.search)}", highlight=False)
         best = conf.simulate() if result is None else result.best
         console.print(f"        {time.perf_counter() - begun:.2f} s; {backtest.backend()}", highlight=False)

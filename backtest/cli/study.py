@@ -24,8 +24,9 @@ def worker(
     version: Annotated[
         str | None, typer.Option(help="Where there are several; the newest by default.", show_default=False)
     ] = None,
-    trials: Annotated[int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1,
-                                               show_default=False)] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1, show_default=False)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of this worker's sampler.", min=0, show_default=False)] = None,
     processes: Annotated[int | None, typer.Option(help="Worker processes; none by default.", min=1, show_default=False)] = None,
     progress: Annotated[bool | None, typer.Option("--progress/--no-progress", show_default=False)] = None,
@@ -64,8 +65,9 @@ def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as s
 def store_export(
     url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .csv or .parquet file to write.")],
-    context: Annotated[int | None, typer.Option(help="Number of the context, as shown; the only one by default.",
-                                                show_default=False)] = None,
+    context: Annotated[
+        int | None, typer.Option(help="Number of the context, as shown; the only one by default.", show_default=False)
+    ] = None,
 ) -> None:
     """Write a context's results to a file."""
     with plain_errors():

@@ -18,8 +18,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Columns of the answer, whatever the problems are.
-COLUMNS = ("high", "low", "profit", "profit_low", "profit_high", "n_fills", "n_ambiguous", "baseline", "tolerance", "truncated",
-           "fallback", "nfev", "method", "success", "status", "message", "error")
+COLUMNS = (
+    "high",
+    "low",
+    "profit",
+    "profit_low",
+    "profit_high",
+    "n_fills",
+    "n_ambiguous",
+    "baseline",
+    "tolerance",
+    "truncated",
+    "fallback",
+    "nfev",
+    "method",
+    "success",
+    "status",
+    "message",
+    "error",
+)
 OPTIONS = ("bounds", "effort", "maxfun", "seed")
 NOT_STARTED = "not started before the deadline"
 FAILED = "failed, see error"
@@ -40,10 +57,19 @@ class Problem(Protocol):
         """The best point, as a scipy OptimizeResult with the keys of :meth:`Levels.optimize`."""
 
 
-def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, deadline: float | None = None,
-                  on_error: str = "record", executor: Executor | None = None, n_threads: int | None = None,
-                  progress: bool | None = None, device: str | None = None, dtype: str | None = None,
-                  **options: Any) -> pd.DataFrame:
+def optimize_many(
+    problems: Mapping[Any, Problem],
+    method: str = "exact",
+    *,
+    deadline: float | None = None,
+    on_error: str = "record",
+    executor: Executor | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Optimise every problem, several at once.
 
     Parameters
@@ -108,8 +134,9 @@ def optimize_many(problems: Mapping[Any, Problem], method: str = "exact", *, dea
     return _table(list(problems), results)
 
 
-def _searches(work: list[Problem], method: str, device: str | None, dtype: str | None,
-              executor: Executor | None) -> dict[Search, list[int]]:
+def _searches(
+    work: list[Problem], method: str, device: str | None, dtype: str | None, executor: Executor | None
+) -> dict[Search, list[int]]:
     """What runs on a device, and the places of the problems that it runs; none where all stay on the CPU."""
     if device is None:
         if dtype is not None:
@@ -127,8 +154,15 @@ def _searches(work: list[Problem], method: str, device: str | None, dtype: str |
     return {search: where for search, where in found.items() if search is not None}
 
 
-def _on_device(work: list[Problem], searches: dict[Search, list[int]], options: dict[str, Any], until: float | None, raises: bool,
-               n_threads: int, tick: Callable[[], None]) -> list[Any]:
+def _on_device(
+    work: list[Problem],
+    searches: dict[Search, list[int]],
+    options: dict[str, Any],
+    until: float | None,
+    raises: bool,
+    n_threads: int,
+    tick: Callable[[], None],
+) -> list[Any]:
     """All problems of a kind at once; an error belongs to each of them that has no result yet.  The others stay on the CPU."""
     results: list[Any] = [None] * len(work)
     wishes = {name: value for name, value in options.items() if name != "method"}
@@ -157,8 +191,9 @@ def _solve(problem: Problem, options: dict[str, Any]) -> Any:
         return error
 
 
-def _on_threads(work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, n_threads: int,
-                tick: Callable[[], None]) -> list[Any]:
+def _on_threads(
+    work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, n_threads: int, tick: Callable[[], None]
+) -> list[Any]:
     """Each thread takes the next problem until none is left: one submission a thread, not one a problem."""
     results: list[Any] = [None] * len(work)
     lock = threading.Lock()
@@ -185,8 +220,9 @@ def _on_threads(work: list[Problem], options: dict[str, Any], until: float | Non
     return results
 
 
-def _on_executor(work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, executor: Executor,
-                 tick: Callable[[], None]) -> list[Any]:
+def _on_executor(
+    work: list[Problem], options: dict[str, Any], until: float | None, raises: bool, executor: Executor, tick: Callable[[], None]
+) -> list[Any]:
     results: list[Any] = [None] * len(work)
     places: dict[Future[Any], int] = {}
     if until is None or time.monotonic() < until:

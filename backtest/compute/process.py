@@ -18,8 +18,13 @@ from backtest._said import said, without_password
 from backtest.compute.worker import WorkerUnable
 
 #: Every one of these libraries would otherwise start a thread per processor in each worker.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1",
-              "NUMEXPR_NUM_THREADS": "1"}
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+}
 #: Before anything is imported that is not Python's own, the path is what the parent says it is.
 _START = """
 import sys
@@ -86,8 +91,9 @@ class Process:
         options: dict[str, Any] = {"start_new_session": True, "pass_fds": (errors,), "stderr": self._said} if _IS_POSIX else {}
         command = [sys.executable, *_flags(), "-c", _START, str(os.getpid()), str(errors)]
         try:
-            self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
-                                           env=os.environ | ONE_THREAD, **options)
+            self._popen = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=os.environ | ONE_THREAD, **options
+            )
         except OSError as error:
             if self._said is not None:
                 self._said.close()

@@ -82,8 +82,14 @@ class Workers(Executor):
             fn = functools.partial(fn, **kwargs)
         return self.call(fn, args)
 
-    def call(self, function: Callable[..., Any], arguments: tuple[Any, ...], *, timeout: float | None = None,
-             answer: Callable[..., Any] | None = None) -> Future[Any]:
+    def call(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        *,
+        timeout: float | None = None,
+        answer: Callable[..., Any] | None = None,
+    ) -> Future[Any]:
         """Run a function in a worker.
 
         Parameters
@@ -96,8 +102,10 @@ class Workers(Executor):
             ``answer(*question)``, called in a thread of this process.
         """
         if worker.importing.is_set():  # its workers would import it too, and start workers, and so on
-            raise InputError("a module that worker processes import must start none when it is imported, got one that does; put "
-                             "what starts them under if __name__ == \"__main__\":")
+            raise InputError(
+                "a module that worker processes import must start none when it is imported, got one that does; put "
+                'what starts them under if __name__ == "__main__":'
+            )
         if timeout is not None:
             number("timeout", timeout, low=0.0, open_low=True)
         data = _pickled((function, arguments, answer is not None))
@@ -131,8 +139,10 @@ class Workers(Executor):
             try:
                 sizes = worker.place(value, path)
             except Exception as error:
-                raise InputError(f"objective must be picklable for worker processes, got {shown(value)}: "
-                                 f"{said(error)}; open files, locks and connections inside the function, not outside") from error
+                raise InputError(
+                    f"objective must be picklable for worker processes, got {shown(value)}: "
+                    f"{said(error)}; open files, locks and connections inside the function, not outside"
+                ) from error
             with open(path, "rb") as file:
                 token = hashlib.file_digest(file, "blake2b").hexdigest()
             known = self._placed.pop(token, None)
@@ -267,8 +277,9 @@ class _Slot:
                 if kills != self._kills:
                     raise WorkerDied(f"the worker process died ({ended(code)})") from error
                 if not left:
-                    raise WorkerUnable(f"a worker process must take in its task, got {ended(code)} {STARTS} times"
-                                       f"{process.last_words}") from error
+                    raise WorkerUnable(
+                        f"a worker process must take in its task, got {ended(code)} {STARTS} times{process.last_words}"
+                    ) from error
                 continue
             if kind != "taken":
                 raise WorkerUnable(f"a worker process must take in its task, got {content}")

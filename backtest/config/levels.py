@@ -75,8 +75,9 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
     return Config(series, rules | search)
 
 
-def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any],
-            reading: Reading) -> windows.Series:
+def _series(
+    symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, how: dict[str, Any], reading: Reading
+) -> windows.Series:
     if file == "sample":
         bars = Bars.sample(symbol)
         return windows.series(bars, **windows.simple_forecasts(bars))
@@ -89,6 +90,7 @@ def _series(symbol: str, file: Any, forecast: Mapping[str, Any], folder: Path, h
     with table.source.named():
         found = prices_of(table, reading, list(named.values()))
     table.source.log()
-    columns: dict[str, Any] = {target: found.others[named[key]] for target, key in (
-        ("high_pred", "high"), ("low_pred", "low"), ("position", "position"))}
+    columns: dict[str, Any] = {
+        target: found.others[named[key]] for target, key in (("high_pred", "high"), ("low_pred", "low"), ("position", "position"))
+    }
     return windows.series(from_prices(found, symbol), **columns, **how)

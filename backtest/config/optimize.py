@@ -19,8 +19,20 @@ from backtest.strategies import READY
 
 SECTIONS = ("data", "strategy", "space", "params", "costs", "execution", "search")
 DATA = ("sample", "samples", "file", "files", "symbol", *KEYS)
-SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "window", "aggregate", "n_threads",
-          "timeout", "store")
+SEARCH = (
+    "metric",
+    "method",
+    "sampler",
+    "n_trials",
+    "min_trades",
+    "keep",
+    "seed",
+    "window",
+    "aggregate",
+    "n_threads",
+    "timeout",
+    "store",
+)
 
 EXAMPLE = """\
 # SMA crossover with stop-loss and take-profit on real daily bars: 25,440 candidates.
@@ -74,10 +86,16 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
     known_names("key of [search]", search, SEARCH)
     if "window" in search:
         search["window"] = sections.window(search["window"])
-    return Config(bars=bars, source=source, strategy=_strategy(tables.get("strategy", {}), folder),
-                  space=Space.from_dict(tables["space"], NONE) if "space" in tables else None,
-                  params=sections.values(tables["params"]) if "params" in tables else None, costs=costs,
-                  execution=sections.record("execution", Execution, tables.get("execution", {})), search=search)
+    return Config(
+        bars=bars,
+        source=source,
+        strategy=_strategy(tables.get("strategy", {}), folder),
+        space=Space.from_dict(tables["space"], NONE) if "space" in tables else None,
+        params=sections.values(tables["params"]) if "params" in tables else None,
+        costs=costs,
+        execution=sections.record("execution", Execution, tables.get("execution", {})),
+        search=search,
+    )
 
 
 def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars], str]:

@@ -26,10 +26,19 @@ if TYPE_CHECKING:
 SECTIONS = ("data", "rule", "space", "params", "costs", "portfolio", "search")
 DATA = ("samples", "files", "close", "open", "high", "low", "weights", *KEYS)
 RULE = ("name", "every", "version")
-PORTFOLIO = ("fill", "start_value", "reinvest", "reserve_costs", "rf", "periods_per_year", "window", "delisted",
-             "delisted_after", "max_gross")
-SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout",
-          "store")
+PORTFOLIO = (
+    "fill",
+    "start_value",
+    "reinvest",
+    "reserve_costs",
+    "rf",
+    "periods_per_year",
+    "window",
+    "delisted",
+    "delisted_after",
+    "max_gross",
+)
+SEARCH = ("metric", "method", "sampler", "n_trials", "min_trades", "keep", "seed", "aggregate", "n_threads", "timeout", "store")
 EXAMPLE = """\
 # Inverse-volatility weights of four stocks, rebalanced monthly; the look-back is searched for.
 [data]
@@ -100,8 +109,15 @@ class Config:
         """The search over ``[space]``."""
         assert self.rule is not None
         assert self.space is not None
-        return optimize_weights(self.rule, self.space, version=self.version, data={"every": self.every}, **self.market,
-                                **self.options, **self.search | more)
+        return optimize_weights(
+            self.rule,
+            self.space,
+            version=self.version,
+            data={"every": self.every},
+            **self.market,
+            **self.options,
+            **self.search | more,
+        )
 
 
 def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Config:
@@ -115,8 +131,12 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
     tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
     data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
     options = dict(tables.get("portfolio", {}))
-    for section, table, known in (("data", data, DATA), ("rule", rule, RULE), ("search", search, SEARCH),
-                                  ("portfolio", options, PORTFOLIO)):
+    for section, table, known in (
+        ("data", data, DATA),
+        ("rule", rule, RULE),
+        ("search", search, SEARCH),
+        ("portfolio", options, PORTFOLIO),
+    ):
         known_names(f"key of [{section}]", table, known)
     options["costs"] = sections.costs(tables)
     if "window" in options:
@@ -129,18 +149,29 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
         raise InputError(f"version of [rule] must go with a function of your own, got {rule['version']!r} for {name!r}")
     has_rule = "rule" in tables
     if ("weights" in data) == has_rule:
-        raise InputError("[data] must have weights, or there must be a section [rule], got both" if has_rule else
-                         "[data] must have weights, or there must be a section [rule], got neither")
+        raise InputError(
+            "[data] must have weights, or there must be a section [rule], got both"
+            if has_rule
+            else "[data] must have weights, or there must be a section [rule], got neither"
+        )
     if has_rule and ("space" in tables) == ("params" in tables):
-        raise InputError("a [rule] must come with [space] to search or [params] to run one, got "
-                         + ("both" if "space" in tables else "neither"))
+        raise InputError(
+            "a [rule] must come with [space] to search or [params] to run one, got "
+            + ("both" if "space" in tables else "neither")
+        )
     return Config(
-        source=source, market=market, options=options,
+        source=source,
+        market=market,
+        options=options,
         weights=_weights(data, market["close"], source, folder) if "weights" in data else None,
-        rule=_rule(name, every, market["close"], folder) if has_rule else None, rule_name=str(name), every=every,
+        rule=_rule(name, every, market["close"], folder) if has_rule else None,
+        rule_name=str(name),
+        every=every,
         version=OURS if name in READY else rule.get("version"),
         space=Space.from_dict(tables["space"], NONE) if has_rule and "space" in tables else None,
-        params=sections.values(tables["params"]) if has_rule and "params" in tables else None, search=search)
+        params=sections.values(tables["params"]) if has_rule and "params" in tables else None,
+        search=search,
+    )
 
 
 def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str]:
@@ -152,8 +183,11 @@ def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str
         raise InputError(f"[data] must have one of samples, files and close, got {', '.join(kinds) or 'none'}")
     reading = sections.reading(table)
     if kinds == ["close"]:
-        names = {name: sections.file(f"{name} of [data]", table[name], reading)
-                 for name in ("close", "open", "high", "low") if name in table}
+        names = {
+            name: sections.file(f"{name} of [data]", table[name], reading)
+            for name in ("close", "open", "high", "low")
+            if name in table
+        }
         frames = {name: read_wide(folder / file, how) for name, (file, how) in names.items()}
         _refuse_mixed({names[name][0]: frame.index for name, frame in frames.items()})
         return dict(frames), ", ".join(file for file, _ in names.values())
@@ -165,8 +199,10 @@ def _market(table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], str
     else:
         bars, source = sections.files(given, folder, reading)
         _refuse_mixed({symbol: each.times() for symbol, each in bars.items()})
-    return {name: pd.DataFrame({symbol: pd.Series(getattr(each, name), index=each.times()) for symbol, each in bars.items()})
-            for name in ("close", "open", "high", "low")}, source
+    return {
+        name: pd.DataFrame({symbol: pd.Series(getattr(each, name), index=each.times()) for symbol, each in bars.items()})
+        for name in ("close", "open", "high", "low")
+    }, source
 
 
 def _refuse_mixed(indexes: Mapping[str, Any]) -> None:
@@ -177,8 +213,10 @@ def _refuse_mixed(indexes: Mapping[str, Any]) -> None:
         kind = "no dates" if not hasattr(index, "tz") else "times without a zone" if zone is None else "times with a zone"
         kinds.setdefault(kind, f"{name} ({kind if zone is None else f'{kind}, {zone}'})")
     if len(kinds) > 1:
-        raise InputError(f"files must all have times with a zone or all without, got {' and '.join(kinds.values())}; "
-                         'tz="America/New_York" gives all of them one')
+        raise InputError(
+            f"files must all have times with a zone or all without, got {' and '.join(kinds.values())}; "
+            'tz="America/New_York" gives all of them one'
+        )
 
 
 def _weights(table: Mapping[str, Any], close: pd.DataFrame, source: str, folder: Path) -> pd.DataFrame:

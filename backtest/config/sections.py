@@ -19,8 +19,9 @@ from backtest.files.tables import read_prices
 from backtest.space import NONE
 
 
-def read_tables(path: str | Path | None, example: str, sections: Iterable[str],
-                told: Mapping[str, Any] | None = None) -> tuple[dict[str, Any], Path]:
+def read_tables(
+    path: str | Path | None, example: str, sections: Iterable[str], told: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], Path]:
     """A file's tables, each a known section, and its folder; None is the example.
 
     What is told (how to read files) stands above the section ``[data]``.
@@ -129,8 +130,10 @@ def files(given: Any, folder: Path, reading: Reading) -> tuple[dict[str, Bars], 
     if not isinstance(given, Mapping) or not given:
         raise InputError(f"files of [data] must be a table of symbols and files, got {given!r}")
     named = {symbol: file(f"files of [data], {symbol},", each, reading) for symbol, each in given.items()}
-    return ({symbol: from_prices(read_prices(folder / name, how), symbol) for symbol, (name, how) in named.items()},
-            ", ".join(name for name, _ in named.values()))
+    return (
+        {symbol: from_prices(read_prices(folder / name, how), symbol) for symbol, (name, how) in named.items()},
+        ", ".join(name for name, _ in named.values()),
+    )
 
 
 def imported(what: str, name: str, folder: Path) -> Any:

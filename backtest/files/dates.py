@@ -18,20 +18,37 @@ if TYPE_CHECKING:
 _SHAPES = 8
 _DIGIT = re.compile(r"\d")
 _YEARS = (1678, 2261)  # what nanoseconds reach
-_MONTHS = ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
-           "december")
+_MONTHS = (
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+)
 _NAME = r"(?P<month>[A-Za-z]{3,9})\.?"
-_NAMED = [re.compile(pattern + r"(?P<rest>\D.*)?", re.S) for pattern in (
-    rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[-/., ]*{_NAME}[-/., ]*(?P<year>\d{{4}}|\d{{2}})",
-    rf"{_NAME}[-/ ]*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:, ?|[-/ ])(?P<year>\d{{4}})",
-    rf"(?P<year>\d{{4}})[-/., ]*{_NAME}[-/., ]*(?P<day>\d{{1,2}})")]
+_NAMED = [
+    re.compile(pattern + r"(?P<rest>\D.*)?", re.S)
+    for pattern in (
+        rf"(?P<day>\d{{1,2}})(?:st|nd|rd|th)?[-/., ]*{_NAME}[-/., ]*(?P<year>\d{{4}}|\d{{2}})",
+        rf"{_NAME}[-/ ]*(?P<day>\d{{1,2}})(?:st|nd|rd|th)?(?:, ?|[-/ ])(?P<year>\d{{4}})",
+        rf"(?P<year>\d{{4}})[-/., ]*{_NAME}[-/., ]*(?P<day>\d{{1,2}})",
+    )
+]
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*[,.]? +"
 #: More than numbers, marks, T and Z: a column of ISO times needs no rewriting.
 _UNUSUAL = re.compile(r"[A-SU-Ya-z,]|  ")
 _SHAPE = re.compile(
     r"(?:(?P<a>\d{1,4})(?P<mark>[-/. ])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{4}|\d{1,2})|(?P<compact>\d{8}))"
     r"(?:(?P<gap> ?T ?| |_|:)(?P<clock>\d{1,2}:\d{2}(?P<second>:\d{2}(?P<fraction>\.\d{1,9})?)?|\d{4}(?:\d{2})?)"
-    r"(?P<half> ?[AP]M)?)?(?P<zone> ?(?:Z|[+-]\d{2}(?::?\d{2})?))?")
+    r"(?P<half> ?[AP]M)?)?(?P<zone> ?(?:Z|[+-]\d{2}(?::?\d{2})?))?"
+)
 #: Order of the three numbers, and the format that says so.
 _ORDERS = {"dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "ymd": "%Y{0}%m{0}%d"}
 _ORDER_WORDS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
@@ -68,8 +85,10 @@ def texts_as_times(texts: pd.Series[Any], dates: str | None, name: str, source: 
     taken = fits[order]
     if taken.is_aware.any() and not taken.is_aware.all():
         row = int((taken.is_aware != taken.is_aware[0]).argmax())
-        raise DataError(f"{name} must hold times that all have an offset or all have none, got {texts[0]!r} {source.at(0)} and "
-                        f"{texts[row]!r} {source.at(row)}")
+        raise DataError(
+            f"{name} must hold times that all have an offset or all have none, got {texts[0]!r} {source.at(0)} and "
+            f"{texts[row]!r} {source.at(row)}"
+        )
     times = pd.DatetimeIndex(taken.times)
     _check_centuries(times, first, texts, name, source)
     return (times.tz_localize("UTC") if taken.is_aware.all() else times), f"{taken.format} ({_ORDER_WORDS[order]})"
@@ -154,8 +173,9 @@ def _format(found: re.Match[str], order: str) -> str | None:
     if found["clock"] is None:
         return date if found["zone"] is None else None
     if ":" in found["clock"]:
-        clock = ("%I" if found["half"] else "%H") + ":%M" + (":%S" if found["second"] else "") + (
-            ".%f" if found["fraction"] else "")
+        clock = (
+            ("%I" if found["half"] else "%H") + ":%M" + (":%S" if found["second"] else "") + (".%f" if found["fraction"] else "")
+        )
     else:
         if not found["compact"] or found["half"]:
             return None
@@ -209,8 +229,10 @@ def _decided(fits: dict[str, _Found], first: re.Match[str], texts: pd.Series[Any
     if len(orders) == 1:
         return orders[0]
     formats = [fits[order].format for order in orders]
-    raise DataError(f"{name} must hold dates whose order can be told, got {texts[0]!r} {source.at(0)}, and every date of the "
-                    f'column fits {" and ".join(formats)}; dates="{formats[0]}" or dates="{formats[1]}" says which')
+    raise DataError(
+        f"{name} must hold dates whose order can be told, got {texts[0]!r} {source.at(0)}, and every date of the "
+        f'column fits {" and ".join(formats)}; dates="{formats[0]}" or dates="{formats[1]}" says which'
+    )
 
 
 def _check_centuries(times: pd.DatetimeIndex, first: re.Match[str], texts: pd.Series[Any], name: str, source: Source) -> None:
@@ -219,10 +241,13 @@ def _check_centuries(times: pd.DatetimeIndex, first: re.Match[str], texts: pd.Se
     far = np.asarray((times.year < _TWO_DIGITS[0]) | (times.year > _TWO_DIGITS[1]))
     if far.any():
         row = int(far.argmax())
-        raise DataError(f"{name} must hold years of four digits where two do not tell the century (50 to 69), got "
-                        f"{texts[row]!r} {source.at(row)}")
+        raise DataError(
+            f"{name} must hold years of four digits where two do not tell the century (50 to 69), got "
+            f"{texts[row]!r} {source.at(row)}"
+        )
 
 
 def _no_date(name: str, text: str, row: int, source: Source) -> DataError:
-    return DataError(f"{name} must hold dates, got {shown(text)} {source.at(row)}; dates= gives their format, such as "
-                     f'dates="%d/%m/%Y %H:%M"')
+    return DataError(
+        f'{name} must hold dates, got {shown(text)} {source.at(row)}; dates= gives their format, such as dates="%d/%m/%Y %H:%M"'
+    )

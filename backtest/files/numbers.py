@@ -26,8 +26,9 @@ _COMMA = re.compile(r"[+-]?\d+,(?:\d{1,2}|\d{4,}) ?[%KMBkmb]?")
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?P<mark>[.,'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])\d{3}(?:(?P=mark)\d{3})*")
 
 
-def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source,
-               beside: Mapping[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
+def numbers_of(
+    columns: Mapping[str, Any], reading: Reading, source: Source, beside: Mapping[str, Any] | None = None
+) -> dict[str, NDArray[np.float64]]:
     """Columns of texts (pandas Series) as float64, missing ones as NaN; ``beside`` are columns that are not read.
 
     Raises
@@ -60,8 +61,10 @@ def numbers_of(columns: Mapping[str, Any], reading: Reading, source: Source,
         bad = ~(_matches(bare, number) | _is_missing(bare))
         if bad.any():
             row = int(bad.argmax())
-            raise DataError(f"column {name!r} must hold numbers, got {texts[row]!r} {source.at(row)}; decimal= and "
-                            "thousands= say which marks they have")
+            raise DataError(
+                f"column {name!r} must hold numbers, got {texts[row]!r} {source.at(row)}; decimal= and "
+                "thousands= say which marks they have"
+            )
         if thousands:
             bare = bare.str.replace(thousands, "", regex=False)
         found[name] = _as_floats(bare.str.replace(decimal, ".", regex=False))
@@ -104,8 +107,7 @@ def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
     return re.compile(rf"[+-]?(?:(?:\d+{groups})(?:{point}\d*)?|{point}\d+)(?:[eE][+-]?\d+)?")
 
 
-def _marks(columns: Mapping[str, Any], reading: Reading, source: Source,
-           beside: Mapping[str, Any]) -> tuple[str, str | None]:
+def _marks(columns: Mapping[str, Any], reading: Reading, source: Source, beside: Mapping[str, Any]) -> tuple[str, str | None]:
     """Decimal mark, and the mark of thousands if there is one."""
     texts: dict[str, str] = {}
     for name, column in columns.items():
@@ -155,13 +157,17 @@ def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: 
         elif mark == "," and in_doubt is None:
             in_doubt = text
     if len(proofs) > 1:
-        raise DataError(f"numbers must have one decimal mark, got {shown(proofs['.'])} and {shown(proofs[','])}; "
-                        'decimal="," or decimal="." says which')
+        raise DataError(
+            f"numbers must have one decimal mark, got {shown(proofs['.'])} and {shown(proofs[','])}; "
+            'decimal="," or decimal="." says which'
+        )
     if proofs:
         return next(iter(proofs)), True
     if in_doubt is not None:
-        raise DataError(f"numbers must show whether a comma is their decimal mark, got {shown(in_doubt)}, and three digits "
-                        'behind every comma; decimal="," or thousands="," says which')
+        raise DataError(
+            f"numbers must show whether a comma is their decimal mark, got {shown(in_doubt)}, and three digits "
+            'behind every comma; decimal="," or thousands="," says which'
+        )
     return ".", False
 
 
@@ -181,10 +187,14 @@ def _refuse_points(columns: Mapping[str, Any], beside: Mapping[str, Any], source
         whole = [row for row, text in enumerate(bare) if text.isdigit()]
         n_missing = sum(text.lower() in MISSING for text in texts)
         if whole and len(points) + len(whole) + n_missing == len(bare):
-            raise DataError(f"numbers must show whether a point is their decimal mark, got {got} beside "
-                            f"{texts[whole[0]]!r} {source.at(whole[0])}, and three digits behind every point; {says}")
+            raise DataError(
+                f"numbers must show whether a point is their decimal mark, got {got} beside "
+                f"{texts[whole[0]]!r} {source.at(whole[0])}, and three digits behind every point; {says}"
+            )
         for other, column in beside.items():
             row = next((row for row, text in enumerate(column) if _COMMA.fullmatch(text)), None)
             if row is not None:
-                raise DataError(f"numbers must show whether a point is their decimal mark, got {got}, and a comma in column "
-                                f"{other!r}, {column[row]!r} {source.at(row)}; {says}")
+                raise DataError(
+                    f"numbers must show whether a point is their decimal mark, got {got}, and a comma in column "
+                    f"{other!r}, {column[row]!r} {source.at(row)}; {says}"
+                )

@@ -56,7 +56,7 @@ class Reading:
             _check_dates(self.dates)
         if self.tz is not None:
             zone(self.tz)
-        if self.sep is not None and (not isinstance(self.sep, str) or len(self.sep) != 1 or self.sep in "\"\r\n"):
+        if self.sep is not None and (not isinstance(self.sep, str) or len(self.sep) != 1 or self.sep in '"\r\n'):
             raise InputError(f"sep must be one character, such as ';' or '\\t', got {shown(self.sep)}")
         if self.decimal is not None:
             choice("decimal", self.decimal, DECIMALS)
@@ -64,10 +64,14 @@ class Reading:
             choice("thousands", self.thousands, THOUSANDS)
             if self.thousands == (self.decimal or ""):
                 raise InputError(f"thousands must differ from decimal, got {shown(self.thousands)} for both")
-        if self.columns is not None and not (isinstance(self.columns, Mapping) and self.columns and all(
-                isinstance(each, str) for pair in self.columns.items() for each in pair)):
-            raise InputError(f"columns must map our names to the file's, such as {{'Close': 'Schluss'}}, got "
-                             f"{shown(self.columns)}")
+        if self.columns is not None and not (
+            isinstance(self.columns, Mapping)
+            and self.columns
+            and all(isinstance(each, str) for pair in self.columns.items() for each in pair)
+        ):
+            raise InputError(
+                f"columns must map our names to the file's, such as {{'Close': 'Schluss'}}, got {shown(self.columns)}"
+            )
         if self.adjust is not None:
             choice("adjust", self.adjust, ("close",))
 

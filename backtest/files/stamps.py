@@ -21,9 +21,10 @@ EXCEL_ZERO = np.datetime64("1899-12-30T00:00:00", "ns")
 #: Below this no whole number is a stamp of a day: 19000101 is the least.
 LEAST_STAMP = 19_000_101
 _SECONDS_1900, _SECONDS_1971, _SECONDS_2101 = (
-    int(np.datetime64(f"{year}-01-01", "s").astype(np.int64)) for year in (FIRST_YEAR, 1971, LAST_YEAR + 1))
+    int(np.datetime64(f"{year}-01-01", "s").astype(np.int64)) for year in (FIRST_YEAR, 1971, LAST_YEAR + 1)
+)
 _LONGEST_GAP = 20 * 365.25 * 86_400  # a column in two units jumps by more
-_HELP = ('dates="unix_s", "unix_ms", "unix_us", "unix_ns", "excel" or a format such as "%Y%m%d%H%M" says what they are')
+_HELP = 'dates="unix_s", "unix_ms", "unix_us", "unix_ns", "excel" or a format such as "%Y%m%d%H%M" says what they are'
 
 
 def numbers_as_times(values: NDArray[Any], dates: str | None, name: str, source: Source) -> tuple[NDArray[Any], str, bool]:
@@ -55,8 +56,10 @@ def is_row_numbers(values: NDArray[Any], is_range: bool) -> bool:
     if most >= LEAST_STAMP or least < 0:
         return False
     counts = is_range or (least in (0, 1) and most - least + 1 == len(values))
-    return bool(counts or not ((EXCEL[0] <= least and most <= EXCEL[1]) or (least >= FIRST_YEAR and most <= LAST_YEAR)
-                               or _are_months(values)))
+    return bool(
+        counts
+        or not ((EXCEL[0] <= least and most <= EXCEL[1]) or (least >= FIRST_YEAR and most <= LAST_YEAR) or _are_months(values))
+    )
 
 
 def _are_months(values: NDArray[Any]) -> bool:
@@ -70,15 +73,19 @@ def _told_by_values(values: NDArray[Any], name: str, source: Source) -> str:
     compact = _compact(values)
     unix = [word for word, per_second in UNIX.items() if _is_unix(values, per_second)]
     if compact and unix and (compact == COMPACT[10] or (values % (60 * UNIX[unix[0]]) == 0).all()):
-        raise DataError(f"{name} must hold times that can be told, {shown}, which may be {compact} or {unix[0]}; "
-                        f'dates="{compact}" or dates="{unix[0]}" says which')
+        raise DataError(
+            f"{name} must hold times that can be told, {shown}, which may be {compact} or {unix[0]}; "
+            f'dates="{compact}" or dates="{unix[0]}" says which'
+        )
     if compact and compact != COMPACT[10]:
         return compact
     if unix:
         return unix[0]
     if values.min() >= EXCEL[0] and values.max() <= EXCEL[1]:
-        raise DataError(f"{name} must hold dates, got numbers, {_shown(values[0])} {source.at(0)}, which look like serial days "
-                        f'of a spreadsheet; dates="excel" says so')
+        raise DataError(
+            f"{name} must hold dates, got numbers, {_shown(values[0])} {source.at(0)}, which look like serial days "
+            f'of a spreadsheet; dates="excel" says so'
+        )
     raise DataError(f"{name} must hold dates, got numbers, {_shown(values[0])} {source.at(0)}; {_HELP}")
 
 
@@ -99,8 +106,16 @@ def _stamps(values: Ints, digits: int) -> NDArray[Any]:
         rest, field = np.divmod(rest, 100)
         fields.append(field)
     (second, minute, hour, day, month), year = fields, rest
-    bad = ((year < FIRST_YEAR) | (year > LAST_YEAR) | (month < 1) | (month > 12) | (day < 1) | (hour > 23) | (minute > 59)
-           | (second > 59))
+    bad = (
+        (year < FIRST_YEAR)
+        | (year > LAST_YEAR)
+        | (month < 1)
+        | (month > 12)
+        | (day < 1)
+        | (hour > 23)
+        | (minute > 59)
+        | (second > 59)
+    )
     months = np.where(bad, 0, (year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + (day - 1)
     bad |= days.astype("datetime64[M]") != months  # 31 April
@@ -112,8 +127,11 @@ def _stamps(values: Ints, digits: int) -> NDArray[Any]:
 def _is_unix(values: NDArray[Any], per_second: int) -> bool:
     """Do numbers lie in 1971 to 2100 in this unit, or begin before without a jump?"""
     seconds = np.sort(values.astype(np.float64) / per_second)
-    return bool(seconds[0] >= _SECONDS_1900 and _SECONDS_1971 <= seconds[-1] < _SECONDS_2101
-                and (len(seconds) == 1 or np.diff(seconds).max() < _LONGEST_GAP))
+    return bool(
+        seconds[0] >= _SECONDS_1900
+        and _SECONDS_1971 <= seconds[-1] < _SECONDS_2101
+        and (len(seconds) == 1 or np.diff(seconds).max() < _LONGEST_GAP)
+    )
 
 
 def _from_unix(values: NDArray[Any], per_second: int, name: str, source: Source) -> NDArray[Any]:
@@ -136,8 +154,9 @@ def _from_excel(values: NDArray[Any], name: str, source: Source) -> NDArray[Any]
     far = ~((days >= 61) & (days < 100_000))  # before 1 March 1900 spreadsheets disagree
     if far.any():
         row = int(far.argmax())
-        raise DataError(f"{name} must hold serial days of a spreadsheet (61 to 99999), got {_shown(values[row])} "
-                        f"{source.at(row)}")
+        raise DataError(
+            f"{name} must hold serial days of a spreadsheet (61 to 99999), got {_shown(values[row])} {source.at(row)}"
+        )
     millis = np.round(days * 86_400_000).astype(np.int64)
     return np.asarray(EXCEL_ZERO + millis * np.timedelta64(1_000_000, "ns"))
 

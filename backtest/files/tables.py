@@ -24,12 +24,16 @@ PRICES = ("open", "high", "low", "close")
 #: Rows of a column that nothing names which are looked at, and how a date is written.
 _SEEN = 20
 _DATE = re.compile(
-    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.](\d{1,2}|[A-Za-z]{3,9})[-/.]\d{2,4}|\d{1,2} [A-Za-z]{3,9} \d{4})")
+    r"\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.](\d{1,2}|[A-Za-z]{3,9})[-/.]\d{2,4}|\d{1,2} [A-Za-z]{3,9} \d{4})"
+)
 _OF_TIME = re.compile(r"date|time|stamp|\bts\b")
 DATE_NAMES = ("date", "datetime", "time", "timestamp", "index", "open_time", "open time", "opentime", "unix")
 SHORT = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v", "date": "t"}
-_OTHER = {"close": ("close/last",), "volume": ("vol",),
-          "adj close": ("adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close")}
+_OTHER = {
+    "close": ("close/last",),
+    "volume": ("vol",),
+    "adj close": ("adj_close", "adjclose", "adj. close", "adjusted close", "adjusted_close"),
+}
 _ROLES = (*PRICES, "volume", "adj close")
 
 
@@ -71,8 +75,9 @@ def read_table(path: Path, reading: Reading) -> Table:
         frame = pd.read_parquet(path)
     except Exception as error:  # Arrow raises whatever it stumbles over in damaged bytes
         raise DataError(f"path must be a readable Parquet file, got {str(path)!r}: {error}") from None
-    return Table(list(frame.columns), [frame.iloc[:, place] for place in range(frame.shape[1])], frame.index,
-                 Source(path.name), False)
+    return Table(
+        list(frame.columns), [frame.iloc[:, place] for place in range(frame.shape[1])], frame.index, Source(path.name), False
+    )
 
 
 def read_prices(path: Path, reading: Reading, others: Sequence[str] = ()) -> Prices:
@@ -92,8 +97,10 @@ def prices_of(table: Table, reading: Reading, others: Sequence[str] = (), *, rev
             hint = _of_levels(table.names) or f"; columns={{{name.title()!r}: ...}} names it"
             if table.is_text and not roles:
                 hint += ", or the file lacks a first line of names"
-            raise DataError(f"frame must have a column {name.title()!r} (any letter case), got columns "
-                            f"{', '.join(map(str, table.names))}{hint}")
+            raise DataError(
+                f"frame must have a column {name.title()!r} (any letter case), got columns "
+                f"{', '.join(map(str, table.names))}{hint}"
+            )
     if reading.adjust is not None and "adj close" not in roles:
         raise DataError(f"frame must have a column 'Adj Close' to adjust by, got columns {', '.join(map(str, table.names))}")
     wanted = {role: roles[role] for role in _ROLES if role in roles}
@@ -137,10 +144,11 @@ def read_wide(path: Path, reading: Reading) -> pd.DataFrame:
             table.source.notes.append("times of day are left out")
         times = _times(table, roles, reading)
         if times is None:
-            raise InputError(f"{path.name} must have a column of dates ({', '.join(DATE_NAMES[:5])}), got "
-                             f"{', '.join(map(str, names[:5]))}; columns={{'Date': ...}} names it")
-        places = {str(name).strip(): place for place, name in enumerate(names)
-                  if place not in of_times and not _is_unnamed(name)}
+            raise InputError(
+                f"{path.name} must have a column of dates ({', '.join(DATE_NAMES[:5])}), got "
+                f"{', '.join(map(str, names[:5]))}; columns={{'Date': ...}} names it"
+            )
+        places = {str(name).strip(): place for place, name in enumerate(names) if place not in of_times and not _is_unnamed(name)}
         frame = pd.DataFrame(_numbers(table, places, reading, roles), index=times)
         if _is_newest_first(times):
             _say_reversed(table.source)
@@ -174,13 +182,18 @@ def table_of(frame: Any, columns: Mapping[str, str] | None) -> Table:
 
 def _say_unused(table: Table, roles: Mapping[str, int], has_times: bool, others: Sequence[str]) -> None:
     """Refuse rows without times beside a column of dates that nothing names; say which columns are left out."""
-    unused = [place for place, name in enumerate(table.names)
-              if place not in roles.values() and name not in others and not _is_unnamed(name)]
+    unused = [
+        place
+        for place, name in enumerate(table.names)
+        if place not in roles.values() and name not in others and not _is_unnamed(name)
+    ]
     for place in unused if not has_times else ():
         name = str(table.names[place])
         if _holds_dates(table.columns[place], _OF_TIME.search(_plain(name)) is not None):
-            raise DataError(f"frame must have its times in its index or in a column named {', '.join(DATE_NAMES[:4])}, got dates "
-                            f"in the column {name!r}; columns={{'Date': {name!r}}} names it")
+            raise DataError(
+                f"frame must have its times in its index or in a column named {', '.join(DATE_NAMES[:4])}, got dates "
+                f"in the column {name!r}; columns={{'Date': {name!r}}} names it"
+            )
     for place in unused if "volume" not in roles else ():
         name = str(table.names[place])
         if _plain(name).startswith("vol"):
@@ -217,8 +230,10 @@ def _roles(table: Table, reading: Reading) -> dict[str, int]:
     given = {_plain(ours): _place(table, theirs) for ours, theirs in (reading.columns or {}).items()}
     for ours in given:
         if ours not in (*_ROLES, "date", "time"):
-            raise InputError(f"columns must name Open, High, Low, Close, Volume, Adj Close, Date or Time, got {ours!r}"
-                             f"{did_you_mean(ours, (*_ROLES, 'date', 'time'))}")
+            raise InputError(
+                f"columns must name Open, High, Low, Close, Volume, Adj Close, Date or Time, got {ours!r}"
+                f"{did_you_mean(ours, (*_ROLES, 'date', 'time'))}"
+            )
     roles: dict[str, int] = {}
     is_short = all(SHORT[role] in names for role in PRICES)
     for role in _ROLES:
@@ -230,8 +245,9 @@ def _roles(table: Table, reading: Reading) -> dict[str, int]:
     return roles | _time_roles(table, table.names, is_short, given) | given
 
 
-def _time_roles(table: Table, given_names: Sequence[Any], is_short: bool = False,
-                given: Mapping[str, int] | None = None) -> dict[str, int]:
+def _time_roles(
+    table: Table, given_names: Sequence[Any], is_short: bool = False, given: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Places of the column of times (``date``), and of times of day beside it (``time``)."""
     names, given = [_plain(name) for name in given_names], given or {}
     if "date" in given:
@@ -262,8 +278,10 @@ def _place(table: Table, name: str) -> int:
         return table.names.index(name)
     alike = [place for place, each in enumerate(table.names) if str(each).strip().lower() == name.strip().lower()]
     if len(alike) != 1:
-        raise InputError(f"columns must name columns that are there, got {name!r}, and there are "
-                         f"{', '.join(map(str, table.names))}{did_you_mean(name, map(str, table.names))}")
+        raise InputError(
+            f"columns must name columns that are there, got {name!r}, and there are "
+            f"{', '.join(map(str, table.names))}{did_you_mean(name, map(str, table.names))}"
+        )
     return alike[0]
 
 
@@ -271,7 +289,8 @@ def _times(table: Table, roles: Mapping[str, int], reading: Reading) -> pd.Datet
     """Times of the rows: an index of dates, a column by its name, or an index that can be read as times."""
     labels = table.labels
     if getattr(getattr(labels, "dtype", None), "kind", "") == "M" and "date" not in (
-            _plain(each) for each in reading.columns or ()):
+        _plain(each) for each in reading.columns or ()
+    ):
         return times_of(labels, reading, table.source)
     if "date" in roles:
         return _times_of_columns(table, roles, reading)
@@ -328,8 +347,10 @@ def _times_of_columns(table: Table, roles: Mapping[str, int], reading: Reading) 
     differs = (own.hour != joined.hour) | (own.minute != joined.minute) | ((joined.second != 0) & (own.second != joined.second))
     if differs.any():
         row = int(differs.argmax())
-        raise DataError(f"column {clock_name!r} must agree with the times of day in {date!r}, got {column.iloc[row]} beside "
-                        f"{days.iloc[row]} {source.at(row)}; columns={{'Date': {date!r}}} takes {date!r} alone")
+        raise DataError(
+            f"column {clock_name!r} must agree with the times of day in {date!r}, got {column.iloc[row]} beside "
+            f"{days.iloc[row]} {source.at(row)}; columns={{'Date': {date!r}}} takes {date!r} alone"
+        )
     source.notes.append(f"times from the column {date!r}, {clock_name!r} says the same")
     return times_of(days, reading, source, name)
 
@@ -357,8 +378,11 @@ def _values(column: Any) -> NDArray[Any]:
     """A column as NumPy knows it; missing numbers of nullable types are NaN."""
     import pandas as pd
 
-    if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) and pd.api.types.is_numeric_dtype(
-            column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+    if (
+        isinstance(column.dtype, pd.api.extensions.ExtensionDtype)
+        and pd.api.types.is_numeric_dtype(column.dtype)
+        and not pd.api.types.is_bool_dtype(column.dtype)
+    ):
         return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
     return np.asarray(column.to_numpy())
 
@@ -388,8 +412,7 @@ def _say_reversed(source: Source) -> None:
     if source.lines is not None:
         source.lines = source.lines[::-1]
     source.notes.append("newest first, reversed")
-    warnings.warn(f"{source.name} is sorted newest first; its rows are reversed, so that the oldest comes first",
-                  stacklevel=4)
+    warnings.warn(f"{source.name} is sorted newest first; its rows are reversed, so that the oldest comes first", stacklevel=4)
 
 
 def _of_levels(columns: Sequence[Any]) -> str:

@@ -43,8 +43,17 @@ def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source
         raise _unreadable(path, "it is empty")
     sep, skip = _separator(lines, sep, path, source)
     try:
-        raw = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=object, na_filter=False, skiprows=skip,
-                          skip_blank_lines=False, skipinitialspace=True, engine="c")
+        raw = pd.read_csv(
+            io.StringIO(text),
+            sep=sep,
+            header=None,
+            dtype=object,
+            na_filter=False,
+            skiprows=skip,
+            skip_blank_lines=False,
+            skipinitialspace=True,
+            engine="c",
+        )
     except (ValueError, OverflowError) as error:
         raise _unreadable(path, f'{str(error).strip()}; sep=";" gives the separator if it was not told right') from None
     columns = [_stripped(raw[name]) for name in raw.columns]
@@ -116,8 +125,9 @@ def _separator(lines: list[str], sep: str | None, path: Path, source: Source) ->
     best = min((skip, -fields) for fields, skip in found.values())
     chosen = [each for each, (fields, skip) in found.items() if (skip, -fields) == best]
     if len(chosen) > 1:
-        raise _unreadable(path, f"{' and '.join(_WORDS[each] for each in chosen)} may both separate its columns; "
-                                'sep=";" says which')
+        raise _unreadable(
+            path, f'{" and ".join(_WORDS[each] for each in chosen)} may both separate its columns; sep=";" says which'
+        )
     if sep is None and chosen[0] != ",":
         source.notes.append(f"separator {_WORDS[chosen[0]]}")
     skip = found[chosen[0]][1]
@@ -140,8 +150,10 @@ def _header(columns: list[Any], path: Path, source: Source) -> tuple[list[str], 
         return [rows[2][0] if has_third and rows[2][0] else "Date", *names[1:]], 3 if has_third else 2
     named = [name for name in rows[0] if name]
     if named and all(_NUMBER.fullmatch(name) for name in named):
-        raise DataError(f"{path.name} must begin with a line of names, got {', '.join(named[:5])}; put one on top, such as "
-                        "open_time,open,high,low,close,volume and a name for every other column")
+        raise DataError(
+            f"{path.name} must begin with a line of names, got {', '.join(named[:5])}; put one on top, such as "
+            "open_time,open,high,low,close,volume and a name for every other column"
+        )
     return rows[0], 1
 
 

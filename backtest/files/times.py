@@ -76,8 +76,9 @@ def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "
     if not len(labels):
         return None
     if isinstance(labels, pd.MultiIndex):
-        raise DataError(f"{name} must be one level of times, got {labels.nlevels} levels; xs of a pandas table takes one "
-                        "instrument")
+        raise DataError(
+            f"{name} must be one level of times, got {labels.nlevels} levels; xs of a pandas table takes one instrument"
+        )
     if pd.api.types.is_complex_dtype(labels.dtype):
         raise DataError(f"{name} must hold dates, or number the rows, got complex numbers, {labels[0]} {source.at(0)}")
     is_numeric = pd.api.types.is_numeric_dtype(labels.dtype) and not pd.api.types.is_bool_dtype(labels.dtype)
@@ -85,9 +86,11 @@ def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "
         numbers = labels.to_numpy(dtype=np.float64, na_value=np.nan)
         if is_row_numbers(numbers, isinstance(labels, pd.RangeIndex)):
             if len(numbers) > 1 and (np.diff(numbers) < 0).all():
-                raise DataError(f"{name} must count up where it only numbers the rows, got {labels[0]} {source.at(0)} down to "
-                                f"{labels[-1]}: newest first? frame[::-1] turns the rows round, and reset_index(drop=True) "
-                                "says that the oldest comes first")
+                raise DataError(
+                    f"{name} must count up where it only numbers the rows, got {labels[0]} {source.at(0)} down to "
+                    f"{labels[-1]}: newest first? frame[::-1] turns the rows round, and reset_index(drop=True) "
+                    "says that the oldest comes first"
+                )
             return None
     try:
         return times_of(labels, reading, source, name)
@@ -149,31 +152,43 @@ def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd
     alone = f"columns={{'Date': {date!r}}} takes the dates alone"
     if missing.any():
         row = int(missing.argmax())
-        raise DataError(f"column {name!r} must hold a time of day in every row, got {shown(column[row])} {source.at(row)}; "
-                        f"{alone}")
+        raise DataError(
+            f"column {name!r} must hold a time of day in every row, got {shown(column[row])} {source.at(row)}; {alone}"
+        )
     texts = as_text(column)
     if texts.str.fullmatch(_CLOCK).all():
         return texts
     if not texts.str.fullmatch(r"\d{1,6}").all():
         row = int((~texts.str.fullmatch(_CLOCK).astype(bool)).to_numpy().argmax())
-        raise DataError(f"column {name!r} must hold times of day such as 09:30 or 9:30 AM, got {shown(column[row])} "
-                        f"{source.at(row)}; {alone}")
+        raise DataError(
+            f"column {name!r} must hold times of day such as 09:30 or 9:30 AM, got {shown(column[row])} {source.at(row)}; {alone}"
+        )
     numbers, widths = texts.astype(np.int64), texts.str.len()
     is_padded = bool((widths == widths[0]).all() and widths[0] in (4, 6) and texts.str.startswith("0").any())
     width = int(widths[0]) if is_padded else 4 if widths.max() <= 4 else 6
     padded = texts.str.zfill(width)
     valid = padded.str.fullmatch(r"(?:[01]\d|2[0-3])(?:[0-5]\d)+").astype(bool)
     if valid.all() and (is_padded or numbers.max() >= _SECONDS):
-        return padded.str.replace(r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each),
-                                  regex=True)
-    readings = [word for word, fits in (
-        ("hours", numbers.max() < 24), ("minutes since midnight", numbers.max() < 1440),
-        ("seconds since midnight", numbers.max() < _SECONDS), ("HHMM" if width == 4 else "HHMMSS", valid.all())) if fits]
+        return padded.str.replace(
+            r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each), regex=True
+        )
+    readings = [
+        word
+        for word, fits in (
+            ("hours", numbers.max() < 24),
+            ("minutes since midnight", numbers.max() < 1440),
+            ("seconds since midnight", numbers.max() < _SECONDS),
+            ("HHMM" if width == 4 else "HHMMSS", valid.all()),
+        )
+        if fits
+    ]
     row = 0 if readings else int((~valid).to_numpy().argmax())
     count = ("", ", which fits one reading, ", *(f", which fits {each} readings, " for each in ("two", "three", "four")))
     which = count[len(readings)] + " and ".join(readings)
-    raise DataError(f"column {name!r} must hold times of day that can be told, such as 09:30, got {texts[row]} {source.at(row)}"
-                    f'{which}; a format of both columns says what they are, such as dates="%Y-%m-%d %H%M", and {alone}')
+    raise DataError(
+        f"column {name!r} must hold times of day that can be told, such as 09:30, got {texts[row]} {source.at(row)}"
+        f'{which}; a format of both columns says what they are, such as dates="%Y-%m-%d %H%M", and {alone}'
+    )
 
 
 def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
@@ -183,8 +198,11 @@ def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
     if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
         days = pd.Series(pd.DatetimeIndex(days).strftime("%Y-%m-%d"))
     days = as_text(days.reset_index(drop=True))
-    return days.where(~days.str.fullmatch(r"\d{8}").astype(bool), days.str.replace(
-        r"(\d{4})(\d\d)(\d\d)", r"\1-\2-\3", regex=True)) + " " + clock
+    return (
+        days.where(~days.str.fullmatch(r"\d{8}").astype(bool), days.str.replace(r"(\d{4})(\d\d)(\d\d)", r"\1-\2-\3", regex=True))
+        + " "
+        + clock
+    )
 
 
 def with_clock_as(days: pd.Series[Any], clock: pd.Series[Any], dates: str) -> pd.Series[Any]:
@@ -213,8 +231,11 @@ def _is_missing_text(column: pd.Series[Any]) -> Any:
 
     if not (pd.api.types.is_object_dtype(column.dtype) or pd.api.types.is_string_dtype(column.dtype)):
         return np.zeros(len(column), dtype=np.bool_)
-    return np.fromiter((isinstance(value, str) and len(value) < 9 and value.strip().lower() in MISSING for value in column),
-                       dtype=np.bool_, count=len(column))  # what is missing is short
+    return np.fromiter(
+        (isinstance(value, str) and len(value) < 9 and value.strip().lower() in MISSING for value in column),
+        dtype=np.bool_,
+        count=len(column),
+    )  # what is missing is short
 
 
 def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
@@ -276,8 +297,10 @@ def _in_zone(index: pd.DatetimeIndex, tz: str | None, is_utc: bool, name: str, s
     if placed.hasnans:
         row = int(placed.isna().argmax())
         twice = not index[[row]].tz_localize(tz, ambiguous=np.array([True]), nonexistent="NaT").hasnans
-        raise DataError(f"{name} must hold times that {tz} has once, got {index[row]} {source.at(row)}, which it has "
-                        f"{'twice' if twice else 'never'} (a change of clocks); times with offsets, or in UTC, are clear")
+        raise DataError(
+            f"{name} must hold times that {tz} has once, got {index[row]} {source.at(row)}, which it has "
+            f"{'twice' if twice else 'never'} (a change of clocks); times with offsets, or in UTC, are clear"
+        )
     return placed
 
 

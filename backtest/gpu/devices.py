@@ -52,8 +52,10 @@ def check(device: Any, dtype: str) -> Any:
     count = torch.cuda.device_count()
     index = torch.cuda.current_device() if where.index is None else where.index
     if index >= count:
-        raise BackendUnavailable(f"device {shown(device)} is not there: torch {torch.__version__} sees {count} CUDA "
-                                 f"device{'s' * (count != 1)}; pass device='cuda:0'")
+        raise BackendUnavailable(
+            f"device {shown(device)} is not there: torch {torch.__version__} sees {count} CUDA "
+            f"device{'s' * (count != 1)}; pass device='cuda:0'"
+        )
     return torch.device("cuda", index)
 
 
@@ -73,8 +75,10 @@ def chosen(where: Any, path: str) -> Path:
             raise BackendUnavailable(f"path='fused', but {why}") from error
         return Path("torch", why)
     if where.type == "cpu" and not fused.INTERPRETED:
-        raise BackendUnavailable("path='fused' needs a CUDA device, or TRITON_INTERPRET=1 from the start of the process, which "
-                                 "is for tests; leave out path")
+        raise BackendUnavailable(
+            "path='fused' needs a CUDA device, or TRITON_INTERPRET=1 from the start of the process, which "
+            "is for tests; leave out path"
+        )
     return Path("fused", f"triton {fused.VERSION}{', interpreted: for tests only' if fused.INTERPRETED else ''}")
 
 

@@ -47,8 +47,20 @@ PROGRAMS, LEAST_ROWS = 8, 1024
 
 
 @triton.jit
-def _leg(column, stride, begin, end, entry_offset, exit_offset, fee, total,
-         LONG: tl.constexpr, CANDIDATES: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr):
+def _leg(
+    column,
+    stride,
+    begin,
+    end,
+    entry_offset,
+    exit_offset,
+    fee,
+    total,
+    LONG: tl.constexpr,
+    CANDIDATES: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
     # From one column to the next a step at a time: five times the stride may be beyond 32 bits.
     exit_column = column + stride
     entry_levels = exit_column + stride
@@ -80,8 +92,20 @@ def _leg(column, stride, begin, end, entry_offset, exit_offset, fee, total,
 
 # Lengths change from launch to launch: a kernel compiled anew for every kind of number would cost more than it scores.
 @triton.jit(do_not_specialize=["stride", "n_jobs", "n_out"])
-def _profit(column, stride, edges, fees, jobs, n_jobs, points, out, n_out,
-            CANDIDATES: tl.constexpr, ROWS: tl.constexpr, STEPS: tl.constexpr):
+def _profit(
+    column,
+    stride,
+    edges,
+    fees,
+    jobs,
+    n_jobs,
+    points,
+    out,
+    n_out,
+    CANDIDATES: tl.constexpr,
+    ROWS: tl.constexpr,
+    STEPS: tl.constexpr,
+):
     kind = column.dtype.element_ty
     job = tl.program_id(0)
     part = tl.program_id(1).to(tl.int64)
@@ -101,10 +125,34 @@ def _profit(column, stride, edges, fees, jobs, n_jobs, points, out, n_out,
     total = tl.full([CANDIDATES], 0.0, tl.float64)
     n_long = middle - begin
     n_short = end - middle
-    total = _leg(column, stride, begin + n_long * part // n_parts, begin + n_long * (part + 1) // n_parts, low, high, fee, total,
-                 True, CANDIDATES, ROWS, STEPS)
-    total = _leg(column, stride, middle + n_short * part // n_parts, middle + n_short * (part + 1) // n_parts, -high, -low, fee,
-                 total, False, CANDIDATES, ROWS, STEPS)
+    total = _leg(
+        column,
+        stride,
+        begin + n_long * part // n_parts,
+        begin + n_long * (part + 1) // n_parts,
+        low,
+        high,
+        fee,
+        total,
+        True,
+        CANDIDATES,
+        ROWS,
+        STEPS,
+    )
+    total = _leg(
+        column,
+        stride,
+        middle + n_short * part // n_parts,
+        middle + n_short * (part + 1) // n_parts,
+        -high,
+        -low,
+        fee,
+        total,
+        False,
+        CANDIDATES,
+        ROWS,
+        STEPS,
+    )
     tl.store(out + part * n_out + to + lane, total, mask=here)
 
 
@@ -138,9 +186,21 @@ def score(torch: Any, problems: Placed, jobs: NDArray[np.int64], points: Any, n_
     wanted = -(-PROGRAMS * problems.multiprocessors // n_blocks)
     parts = max(1, min(wanted, problems.most_rows // LEAST_ROWS))
     out = torch.empty((parts, n_out), dtype=torch.float64, device=problems.device)
-    _profit[n_blocks, parts](problems.columns, problems.columns.shape[1], problems.edges_there, problems.fees, todo, n_blocks,
-                             points, out, n_out, CANDIDATES=shape.candidates, ROWS=shape.rows, STEPS=STEPS,
-                             num_warps=shape.warps)
+    _profit[n_blocks, parts](
+        problems.columns,
+        problems.columns.shape[1],
+        problems.edges_there,
+        problems.fees,
+        todo,
+        n_blocks,
+        points,
+        out,
+        n_out,
+        CANDIDATES=shape.candidates,
+        ROWS=shape.rows,
+        STEPS=STEPS,
+        num_warps=shape.warps,
+    )
     return out[0] if parts == 1 else out.sum(0)
 
 

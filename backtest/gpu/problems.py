@@ -48,8 +48,9 @@ class Problems:
         No problem, device, dtype or path of that name, or more rows than the device holds.
     """
 
-    def __init__(self, problems: Iterable[Any], device: str | torch.device = "cuda", dtype: str = "float64", *,
-                 path: str = "auto") -> None:
+    def __init__(
+        self, problems: Iterable[Any], device: str | torch.device = "cuda", dtype: str = "float64", *, path: str = "auto"
+    ) -> None:
         self._torch = torch = devices.load()
         self.device = devices.check(device, dtype)
         self.path, self.reason = devices.chosen(self.device, path)
@@ -57,16 +58,20 @@ class Problems:
         made = table([folded_of(each) for each in problems])
         n_rows, fits = made.columns.shape[1], devices.rows_that_fit(self.device, dtype)
         if n_rows > fits:
-            raise InputError(f"problems must fit into the memory of {self.device}: {n_rows} rows of {dtype}, room for {fits}; "
-                             f"pass fewer problems at once{' or dtype=float32' if dtype == 'float64' else ''}")
+            raise InputError(
+                f"problems must fit into the memory of {self.device}: {n_rows} rows of {dtype}, room for {fits}; "
+                f"pass fewer problems at once{' or dtype=float32' if dtype == 'float64' else ''}"
+            )
         self._placed = place(torch, made, self.device, dtype)
 
     def __len__(self) -> int:
         return len(self._placed.edges) // 2
 
     def __repr__(self) -> str:
-        return (f"<Problems: {len(self)} with {int(self._placed.edges[-1])} rows on {self.device}, {self.dtype}, {self.path} "
-                f"({self.reason})>")
+        return (
+            f"<Problems: {len(self)} with {int(self._placed.edges[-1])} rows on {self.device}, {self.dtype}, {self.path} "
+            f"({self.reason})>"
+        )
 
     def profit(self, offsets: ArrayLike | torch.Tensor) -> Any:
         """Profit of each candidate for each problem.
@@ -142,8 +147,10 @@ class Problems:
                     out[start:stop] = part.cpu().numpy() if brought else part
             except torch.cuda.OutOfMemoryError as error:
                 if stop - start <= LEAST:
-                    raise InputError(f"problems must leave room for profits in the memory of {self.device}: {stop - start} of "
-                                     f"them do not fit; pass fewer problems at once, or free memory ({error})") from error
+                    raise InputError(
+                        f"problems must leave room for profits in the memory of {self.device}: {stop - start} of "
+                        f"them do not fit; pass fewer problems at once, or free memory ({error})"
+                    ) from error
                 step = max(LEAST, (stop - start) // 2)
                 continue
             start = stop
@@ -178,13 +185,20 @@ class Problems:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
-            raise BackendUnavailable(f"the fused kernel did not run on {self.device}: {type(error).__name__}: {error}; "
-                                     "to do without it, pass path='torch' to gpu.Problems or gpu.profit, or uninstall triton"
-                                     ) from error
+            raise BackendUnavailable(
+                f"the fused kernel did not run on {self.device}: {type(error).__name__}: {error}; "
+                "to do without it, pass path='torch' to gpu.Problems or gpu.profit, or uninstall triton"
+            ) from error
 
 
-def profit(problem: Any, offsets: ArrayLike | torch.Tensor, device: str | torch.device = "cuda", dtype: str = "float64", *,
-           path: str = "auto") -> Any:
+def profit(
+    problem: Any,
+    offsets: ArrayLike | torch.Tensor,
+    device: str | torch.device = "cuda",
+    dtype: str = "float64",
+    *,
+    path: str = "auto",
+) -> Any:
     """Profit of each candidate, on a device.
 
     Parameters

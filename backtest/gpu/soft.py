@@ -38,8 +38,10 @@ def soft_profit(problem: Any, offsets: torch.Tensor, temperature: float) -> Any:
     folded = folded_of(problem)
     width = number("temperature", temperature, low=0.0, open_low=True)
     if not isinstance(offsets, torch.Tensor) or not offsets.is_floating_point() or offsets.ndim != 2 or offsets.shape[1] != 2:
-        raise InputError(f"offsets must be a float tensor of shape (n_candidates, 2), got "
-                         f"{tuple(offsets.shape) if isinstance(offsets, torch.Tensor) else type(offsets).__name__}")
+        raise InputError(
+            f"offsets must be a float tensor of shape (n_candidates, 2), got "
+            f"{tuple(offsets.shape) if isinstance(offsets, torch.Tensor) else type(offsets).__name__}"
+        )
     made = table([folded])
     columns = torch.as_tensor(made.columns, dtype=offsets.dtype, device=offsets.device)[:, :, None]
     is_long = torch.as_tensor(made.is_long, device=offsets.device)[:, None]

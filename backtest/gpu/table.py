@@ -8,17 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError
-from backtest.folded import (
-    CLOSE,
-    ENTRY_LEVEL,
-    ENTRY_PRED,
-    EXIT_PRED,
-    OPTIMISTIC_LEVEL,
-    PESSIMISTIC_LEVEL,
-    SIDE,
-    WEIGHT,
-    Folded,
-)
+from backtest.folded import CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT, Folded
 
 Floats = NDArray[np.float64]
 Wholes = NDArray[np.int64]
@@ -76,6 +66,13 @@ def place(torch: Any, made: Table, device: Any, dtype: str) -> Placed:
     """Copy a table to a device."""
     kind = getattr(torch, dtype)
     count = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
-    return Placed(device, torch.as_tensor(made.columns, dtype=kind, device=device), torch.as_tensor(made.is_long, device=device),
-                  torch.as_tensor(made.fees, dtype=kind, device=device), made.edges,
-                  torch.as_tensor(made.edges, device=device), int(np.diff(made.edges[::2]).max(initial=0)), count)
+    return Placed(
+        device,
+        torch.as_tensor(made.columns, dtype=kind, device=device),
+        torch.as_tensor(made.is_long, device=device),
+        torch.as_tensor(made.fees, dtype=kind, device=device),
+        made.edges,
+        torch.as_tensor(made.edges, device=device),
+        int(np.diff(made.edges[::2]).max(initial=0)),
+        count,
+    )

@@ -47,8 +47,20 @@ MAX_POSITION = 10.0
 class _LevelProblem(Frozen):
     """What both kinds of problem share: rows folded for the kernel, and the questions one can ask them."""
 
-    __slots__ = ("_high_pred", "_labels", "_low_pred", "_reference", "_rows", "_split", "bar", "close_at_eod", "fee_rate",
-                 "fill_margin", "intrabar", "n_bars")
+    __slots__ = (
+        "_high_pred",
+        "_labels",
+        "_low_pred",
+        "_reference",
+        "_rows",
+        "_split",
+        "bar",
+        "close_at_eod",
+        "fee_rate",
+        "fill_margin",
+        "intrabar",
+        "n_bars",
+    )
 
     #: Evaluations a DIRECT or evolution search may spend by default.
     budget: ClassVar[int]
@@ -67,8 +79,18 @@ class _LevelProblem(Frozen):
     intrabar: str
     fill_margin: float
 
-    def _fill(self, moves: dict[str, Floats], mask: Mask, legs: Sequence[tuple[Floats, float]], *, reference: Floats | None,
-              fee_rate: float, close_at_eod: bool, intrabar: str, fill_margin: float) -> None:
+    def _fill(
+        self,
+        moves: dict[str, Floats],
+        mask: Mask,
+        legs: Sequence[tuple[Floats, float]],
+        *,
+        reference: Floats | None,
+        fee_rate: float,
+        close_at_eod: bool,
+        intrabar: str,
+        fill_margin: float,
+    ) -> None:
         """Fold the bars; ``legs`` are (weights, side), each summed by itself."""
         values: dict[str, Any] = {
             "fee_rate": fraction("fee_rate", number("fee_rate", fee_rate, low=0.0)),
@@ -89,8 +111,10 @@ class _LevelProblem(Frozen):
             setattr(self, name, value)
 
     def __repr__(self) -> str:
-        return (f"<{type(self).__name__}: {self.n_bars} bars, {len(self.bar)} rows with a position, fee_rate={self.fee_rate}, "
-                f"close_at_eod={self.close_at_eod}, intrabar={self.intrabar!r}, fill_margin={self.fill_margin}>")
+        return (
+            f"<{type(self).__name__}: {self.n_bars} bars, {len(self.bar)} rows with a position, fee_rate={self.fee_rate}, "
+            f"close_at_eod={self.close_at_eod}, intrabar={self.intrabar!r}, fill_margin={self.fill_margin}>"
+        )
 
     def profit(self, offsets: ArrayLike, *, n_threads: int | None = None) -> Floats:
         """Profit of each candidate: the plain sum over bars, in bar order, not compounded.
@@ -187,8 +211,14 @@ class _LevelProblem(Frozen):
             high, low = on_tick(high, step, up=True), on_tick(low, step, up=False)
         return pd.DataFrame({"high": high, "low": low}, index=pd.RangeIndex(self.n_bars, name="bar"))
 
-    def optimize(self, method: str = "exact", bounds: Bounds = search.BOUNDS, effort: str = "normal", maxfun: int | None = None,
-                 seed: int = 0) -> Any:
+    def optimize(
+        self,
+        method: str = "exact",
+        bounds: Bounds = search.BOUNDS,
+        effort: str = "normal",
+        maxfun: int | None = None,
+        seed: int = 0,
+    ) -> Any:
         """The best offsets within bounds.
 
         Parameters
@@ -282,23 +312,49 @@ class Levels(_LevelProblem):
     __slots__ = ()
     budget = 500
 
-    def __init__(self, *, close: ArrayLike, high: ArrayLike, low: ArrayLike, high_pred: ArrayLike, low_pred: ArrayLike,
-                 position: ArrayLike, fee_rate: float, close_at_eod: bool = False, intrabar: str = "optimistic",
-                 fill_margin: float = 0.0, valid: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        close: ArrayLike,
+        high: ArrayLike,
+        low: ArrayLike,
+        high_pred: ArrayLike,
+        low_pred: ArrayLike,
+        position: ArrayLike,
+        fee_rate: float,
+        close_at_eod: bool = False,
+        intrabar: str = "optimistic",
+        fill_margin: float = 0.0,
+        valid: ArrayLike | None = None,
+    ) -> None:
         given = {"close": close, "high": high, "low": low, "high_pred": high_pred, "low_pred": low_pred}
-        self._build(given, position, valid, None, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
-                    fill_margin=fill_margin)
+        self._build(
+            given, position, valid, None, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar, fill_margin=fill_margin
+        )
 
-    def _build(self, given: Mapping[str, ArrayLike], position: ArrayLike, valid: ArrayLike | None, reference: Floats | None,
-               **rules: Any) -> None:
+    def _build(
+        self, given: Mapping[str, ArrayLike], position: ArrayLike, valid: ArrayLike | None, reference: Floats | None, **rules: Any
+    ) -> None:
         moves, mask = check_moves(given, {"position": position}, valid, type(self).__name__)
         refuse(np.abs(moves["position"]) > MAX_POSITION, "position", "must be within -10 and 10", moves["position"])
         self._fill(moves, mask, [(moves["position"], 0.0)], reference=reference, **rules)
 
     @classmethod
-    def from_bars(cls, bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: ArrayLike, fee_rate: float,
-                  reference: str | ArrayLike = "prev_close", forecasts: str = "prices", close_at_eod: bool = False,
-                  intrabar: str = "optimistic", fill_margin: float = 0.0, valid: ArrayLike | None = None) -> Self:
+    def from_bars(
+        cls,
+        bars: Any,
+        *,
+        high_pred: ArrayLike,
+        low_pred: ArrayLike,
+        position: ArrayLike,
+        fee_rate: float,
+        reference: str | ArrayLike = "prev_close",
+        forecasts: str = "prices",
+        close_at_eod: bool = False,
+        intrabar: str = "optimistic",
+        fill_margin: float = 0.0,
+        valid: ArrayLike | None = None,
+    ) -> Self:
         """A problem from bars of prices.
 
         Parameters
@@ -316,12 +372,26 @@ class Levels(_LevelProblem):
         position, fee_rate, close_at_eod, intrabar, fill_margin, valid
             As in the class.
         """
-        moves, mask, against = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS),
-                                               {"high_pred": high_pred, "low_pred": low_pred}, {"position": position}, valid)
+        moves, mask, against = moves_from_bars(
+            bars,
+            reference,
+            choice("forecasts", forecasts, FORECASTS),
+            {"high_pred": high_pred, "low_pred": low_pred},
+            {"position": position},
+            valid,
+        )
         self = cls.__new__(cls)
         self._labels = labels_of_bars(bars)
-        self._build(moves, position, mask, against, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
-                    fill_margin=fill_margin)
+        self._build(
+            moves,
+            position,
+            mask,
+            against,
+            fee_rate=fee_rate,
+            close_at_eod=close_at_eod,
+            intrabar=intrabar,
+            fill_margin=fill_margin,
+        )
         return self
 
 
@@ -346,15 +416,47 @@ class AlwaysOn(_LevelProblem):
     __slots__ = ()
     budget = 240
 
-    def __init__(self, *, close: ArrayLike, high: ArrayLike, low: ArrayLike, high_pred: ArrayLike, low_pred: ArrayLike,
-                 buy: ArrayLike, sell: ArrayLike, fee_rate: float, allow_short: bool = True, close_at_eod: bool = False,
-                 intrabar: str = "optimistic", fill_margin: float = 0.0, valid: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        close: ArrayLike,
+        high: ArrayLike,
+        low: ArrayLike,
+        high_pred: ArrayLike,
+        low_pred: ArrayLike,
+        buy: ArrayLike,
+        sell: ArrayLike,
+        fee_rate: float,
+        allow_short: bool = True,
+        close_at_eod: bool = False,
+        intrabar: str = "optimistic",
+        fill_margin: float = 0.0,
+        valid: ArrayLike | None = None,
+    ) -> None:
         given = {"close": close, "high": high, "low": low, "high_pred": high_pred, "low_pred": low_pred}
-        self._build(given, buy, sell, valid, None, allow_short, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
-                    fill_margin=fill_margin)
+        self._build(
+            given,
+            buy,
+            sell,
+            valid,
+            None,
+            allow_short,
+            fee_rate=fee_rate,
+            close_at_eod=close_at_eod,
+            intrabar=intrabar,
+            fill_margin=fill_margin,
+        )
 
-    def _build(self, given: Mapping[str, ArrayLike], buy: ArrayLike, sell: ArrayLike, valid: ArrayLike | None,
-               reference: Floats | None, allow_short: bool, **rules: Any) -> None:
+    def _build(
+        self,
+        given: Mapping[str, ArrayLike],
+        buy: ArrayLike,
+        sell: ArrayLike,
+        valid: ArrayLike | None,
+        reference: Floats | None,
+        allow_short: bool,
+        **rules: Any,
+    ) -> None:
         moves, mask = check_moves(given, {"buy": buy, "sell": sell}, valid, type(self).__name__)
         long, short = moves["buy"], moves["sell"]
         refuse((long < 0.0) | (long > MAX_POSITION), "buy", "must be within 0 and 10 (the size of the long leg)", long)
@@ -364,17 +466,46 @@ class AlwaysOn(_LevelProblem):
         self._fill(moves, mask, [(long, 1.0), (short, -1.0)], reference=reference, **rules)
 
     @classmethod
-    def from_bars(cls, bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, buy: ArrayLike, sell: ArrayLike, fee_rate: float,
-                  reference: str | ArrayLike = "prev_close", forecasts: str = "prices", allow_short: bool = True,
-                  close_at_eod: bool = False, intrabar: str = "optimistic", fill_margin: float = 0.0,
-                  valid: ArrayLike | None = None) -> Self:
+    def from_bars(
+        cls,
+        bars: Any,
+        *,
+        high_pred: ArrayLike,
+        low_pred: ArrayLike,
+        buy: ArrayLike,
+        sell: ArrayLike,
+        fee_rate: float,
+        reference: str | ArrayLike = "prev_close",
+        forecasts: str = "prices",
+        allow_short: bool = True,
+        close_at_eod: bool = False,
+        intrabar: str = "optimistic",
+        fill_margin: float = 0.0,
+        valid: ArrayLike | None = None,
+    ) -> Self:
         """A problem from bars of prices; arguments as in :meth:`Levels.from_bars` and in the class."""
-        moves, mask, against = moves_from_bars(bars, reference, choice("forecasts", forecasts, FORECASTS),
-                                               {"high_pred": high_pred, "low_pred": low_pred}, {"buy": buy, "sell": sell}, valid)
+        moves, mask, against = moves_from_bars(
+            bars,
+            reference,
+            choice("forecasts", forecasts, FORECASTS),
+            {"high_pred": high_pred, "low_pred": low_pred},
+            {"buy": buy, "sell": sell},
+            valid,
+        )
         self = cls.__new__(cls)
         self._labels = labels_of_bars(bars)
-        self._build(moves, buy, sell, mask, against, allow_short, fee_rate=fee_rate, close_at_eod=close_at_eod, intrabar=intrabar,
-                    fill_margin=fill_margin)
+        self._build(
+            moves,
+            buy,
+            sell,
+            mask,
+            against,
+            allow_short,
+            fee_rate=fee_rate,
+            close_at_eod=close_at_eod,
+            intrabar=intrabar,
+            fill_margin=fill_margin,
+        )
         return self
 
     def _frame(self, replayed: Floats) -> pd.DataFrame:

@@ -27,13 +27,16 @@ NONE, AT_CLOSE, AT_LIMIT = range(3)
 
 MOVES = ("close", "high", "low", "high_pred", "low_pred")
 #: What a size means, for the error that refuses a boolean array.
-SIZES = {"position": "signed fractions of capital (1.0 long, -1.0 short, 0.0 none)",
-         "buy": "fractions of capital (1.0 or 0.0)",
-         "sell": "negative fractions of capital (-1.0 or 0.0)"}
+SIZES = {
+    "position": "signed fractions of capital (1.0 long, -1.0 short, 0.0 none)",
+    "buy": "fractions of capital (1.0 or 0.0)",
+    "sell": "negative fractions of capital (-1.0 or 0.0)",
+}
 
 
-def check_moves(given: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], valid: ArrayLike | None,
-                door: str) -> tuple[dict[str, Floats], Mask]:
+def check_moves(
+    given: Mapping[str, ArrayLike], sizes: Mapping[str, ArrayLike], valid: ArrayLike | None, door: str
+) -> tuple[dict[str, Floats], Mask]:
     """The arrays as float64, 0 where not ``valid``, and the mask; refuses what is not relative moves."""
     n_bars = len(vector("close", given["close"], finite=False, error=DataError))
     check_alike({**given, **sizes, "valid": valid})
@@ -70,8 +73,9 @@ def _masked(name: str, value: ArrayLike, n_bars: int, mask: Mask) -> Floats:
 
 def _size(name: str, value: ArrayLike, n_bars: int, mask: Mask) -> Floats:
     if as_array(name, value, DataError).dtype == bool:
-        raise DataError(f"{name} must hold {SIZES[name]}, got a boolean array; pass {name}.astype(float)"
-                        f"{' * -1.0' if name == 'sell' else ''}")
+        raise DataError(
+            f"{name} must hold {SIZES[name]}, got a boolean array; pass {name}.astype(float){' * -1.0' if name == 'sell' else ''}"
+        )
     return _masked(name, value, n_bars, mask)
 
 
@@ -88,16 +92,24 @@ def check_bounds(bounds: Any) -> Floats:
         (low_h, high_h), (low_l, high_l) = bounds
     except (TypeError, ValueError):
         raise InputError(f"bounds must be ((lowest, highest h), (lowest, highest l)), got {shown(bounds)}") from None
-    pairs = {"h": (number("bounds of h", low_h), number("bounds of h", high_h)),
-             "l": (number("bounds of l", low_l), number("bounds of l", high_l))}
+    pairs = {
+        "h": (number("bounds of h", low_h), number("bounds of h", high_h)),
+        "l": (number("bounds of l", low_l), number("bounds of l", high_l)),
+    }
     for name, (low, high) in pairs.items():
         if low > high:
             raise InputError(f"bounds of {name} must be (lowest, highest), got ({low}, {high})")
     return np.array([*pairs["h"], *pairs["l"]]) + 0.0  # no minus zero
 
 
-def moves_from_bars(bars: Any, reference: str | ArrayLike, forecasts: str, predictions: dict[str, ArrayLike],
-                    sizes: Mapping[str, ArrayLike], valid: ArrayLike | None) -> tuple[dict[str, Floats], Mask, Floats]:
+def moves_from_bars(
+    bars: Any,
+    reference: str | ArrayLike,
+    forecasts: str,
+    predictions: dict[str, ArrayLike],
+    sizes: Mapping[str, ArrayLike],
+    valid: ArrayLike | None,
+) -> tuple[dict[str, Floats], Mask, Floats]:
     """Moves against the reference, the mask (without bars that have none), and the reference prices.
 
     Labels of all that comes with the bars (``sizes`` too) must be theirs.
@@ -139,8 +151,9 @@ def _prices(name: str, value: ArrayLike, n_bars: int | None) -> Floats:
     return price
 
 
-def fold(moves: dict[str, Floats], weights: Floats, side: float, close_at_eod: bool,
-         fill_margin: float) -> tuple[NDArray[np.int64], Floats]:
+def fold(
+    moves: dict[str, Floats], weights: Floats, side: float, close_at_eod: bool, fill_margin: float
+) -> tuple[NDArray[np.int64], Floats]:
     """Rows of the kernel for one sum, and the bar of each.
 
     Parameters
@@ -187,11 +200,14 @@ def replay_frame(replayed: Floats, place: NDArray[np.int64], index: pd.Index) ->
     table = np.full((len(index), 6), (np.nan, np.nan, NONE, 0.0, 0.0, 0.0))
     table[place] = replayed
     kinds = {NONE: "none", AT_CLOSE: "close", AT_LIMIT: "limit"}
-    return pd.DataFrame({
-        "entry": table[:, ENTRY],
-        "exit": table[:, EXIT],
-        "exit_kind": [kinds[int(kind)] for kind in table[:, EXIT_KIND]],
-        "filled": table[:, FILLED] == 1.0,
-        "ambiguous": table[:, AMBIGUOUS] == 1.0,
-        "profit": table[:, PROFIT],
-    }, index=index)
+    return pd.DataFrame(
+        {
+            "entry": table[:, ENTRY],
+            "exit": table[:, EXIT],
+            "exit_kind": [kinds[int(kind)] for kind in table[:, EXIT_KIND]],
+            "filled": table[:, FILLED] == 1.0,
+            "ambiguous": table[:, AMBIGUOUS] == 1.0,
+            "profit": table[:, PROFIT],
+        },
+        index=index,
+    )

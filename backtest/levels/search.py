@@ -55,10 +55,21 @@ def exact(folded: Folded, box: Floats) -> dict[str, Any]:
     out = np.empty(6)
     kernel.exact(*folded, box, np.empty(n_floats), np.empty(n_ints, dtype=np.int64), out)
     truncated = bool(out[TRUNCATED])
-    message = ("more than 1,024 cells lie within tolerance of the best: profit is within tolerance of the exact optimum"
-               if truncated else "the exact optimum")
-    return {"x": out[[BEST_HIGH, BEST_LOW]], "tolerance": float(out[TOLERANCE]), "truncated": truncated,
-            "nfev": int(out[SCORED]), "fallback": None, "success": True, "status": 0, "message": message}
+    message = (
+        "more than 1,024 cells lie within tolerance of the best: profit is within tolerance of the exact optimum"
+        if truncated
+        else "the exact optimum"
+    )
+    return {
+        "x": out[[BEST_HIGH, BEST_LOW]],
+        "tolerance": float(out[TOLERANCE]),
+        "truncated": truncated,
+        "nfev": int(out[SCORED]),
+        "fallback": None,
+        "success": True,
+        "status": 0,
+        "message": message,
+    }
 
 
 def direct(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
@@ -81,18 +92,35 @@ def direct(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any
 def ended(x: Floats, n_points: int, status: int, budget: int) -> dict[str, Any]:
     """What a run of DIRECT found."""
     message = MESSAGES[status].format(maxfun=budget, maxiter=MAXITER, f_min_rtol=F_MIN_RTOL, vol_tol=VOL_TOL, len_tol=LEN_TOL)
-    return {"x": x, "tolerance": np.nan, "truncated": False, "nfev": n_points, "fallback": None, "success": True,
-            "status": status, "message": message}
+    return {
+        "x": x,
+        "tolerance": np.nan,
+        "truncated": False,
+        "nfev": n_points,
+        "fallback": None,
+        "success": True,
+        "status": status,
+        "message": message,
+    }
 
 
 def evolution(folded: Folded, box: Floats, budget: int, seed: int) -> dict[str, Any]:
     """Differential evolution as :func:`backtest.search.evolution` does it."""
     leave_room(box, "evolution")
-    found = differential_evolution(lambda batch: -folded.profit(batch), box.reshape(2, 2), maxfun=max(budget, SMALLEST),
-                                   seed=seed)
+    found = differential_evolution(
+        lambda batch: -folded.profit(batch), box.reshape(2, 2), maxfun=max(budget, SMALLEST), seed=seed
+    )
     message = f"evolution spent its budget of {budget} evaluations" if found.status == SPENT else found.message
-    return {"x": found.x, "tolerance": np.nan, "truncated": False, "nfev": found.nfev, "fallback": None, "success": True,
-            "status": 0, "message": message}
+    return {
+        "x": found.x,
+        "tolerance": np.nan,
+        "truncated": False,
+        "nfev": found.nfev,
+        "fallback": None,
+        "success": True,
+        "status": 0,
+        "message": message,
+    }
 
 
 def leave_room(box: Floats, method: str) -> None:
@@ -100,8 +128,10 @@ def leave_room(box: Floats, method: str) -> None:
     low_h, high_h, low_l, high_l = box.tolist()
     given = ((low_h, high_h), (low_l, high_l))
     if low_h == high_h or low_l == high_l:
-        raise InputError(f"bounds must be (lowest, highest) with lowest < highest for method={shown(method)}, got {given}; "
-                         "method='exact' takes equal ones")
+        raise InputError(
+            f"bounds must be (lowest, highest) with lowest < highest for method={shown(method)}, got {given}; "
+            "method='exact' takes equal ones"
+        )
     if math.isinf(high_h - low_h) or math.isinf(high_l - low_l):
         raise InputError(f"bounds must have a finite width for method={shown(method)}, got {given}; method='exact' takes any")
 
@@ -115,8 +145,21 @@ def report(folded: Folded, method: str, found: dict[str, Any]) -> Any:
     _backend.kernel("levels").report(folded.rows, folded.split, folded.fee_rate, high, low, out)
     optimistic, pessimistic, *baselines, fills, ambiguous = out.tolist()
     profit = pessimistic if folded.pessimistic else optimistic
-    return OptimizeResult(x=found["x"], fun=0.0 - profit, profit=profit, profit_low=pessimistic, profit_high=optimistic,
-                          n_fills=int(fills), n_ambiguous=int(ambiguous), baseline=baselines[folded.pessimistic],
-                          tolerance=found["tolerance"], truncated=found["truncated"], fallback=found["fallback"],
-                          nfev=found["nfev"], method=method, success=found["success"], status=found["status"],
-                          message=found["message"])
+    return OptimizeResult(
+        x=found["x"],
+        fun=0.0 - profit,
+        profit=profit,
+        profit_low=pessimistic,
+        profit_high=optimistic,
+        n_fills=int(fills),
+        n_ambiguous=int(ambiguous),
+        baseline=baselines[folded.pessimistic],
+        tolerance=found["tolerance"],
+        truncated=found["truncated"],
+        fallback=found["fallback"],
+        nfev=found["nfev"],
+        method=method,
+        success=found["success"],
+        status=found["status"],
+        message=found["message"],
+    )

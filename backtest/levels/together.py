@@ -40,13 +40,15 @@ def searcher(method: str, device: str, dtype: str) -> Search | None:
     if method == "exact":
         return None
     if method != "direct":
-        raise InputError(f"method must be 'direct' on a device (or 'exact', which stays on the CPU), got {method!r}; "
-                         "leave out device")
+        raise InputError(
+            f"method must be 'direct' on a device (or 'exact', which stays on the CPU), got {method!r}; leave out device"
+        )
     return partial(_search, device, dtype)
 
 
-def _search(device: str, dtype: str, problems: Sequence[Problem], options: dict[str, Any], until: float | None,
-            n_threads: int) -> Iterator[tuple[int, Any]]:
+def _search(
+    device: str, dtype: str, problems: Sequence[Problem], options: dict[str, Any], until: float | None, n_threads: int
+) -> Iterator[tuple[int, Any]]:
     """(place, result) of each problem; those of a wave that would begin after ``until`` do not come."""
     chosen = {"bounds": search.BOUNDS, "effort": "normal", "maxfun": None, "seed": 0} | options
     whole("seed", chosen.pop("seed"), low=0)
@@ -60,8 +62,12 @@ def _search(device: str, dtype: str, problems: Sequence[Problem], options: dict[
             return
         wave = [wishes[problem.budget] for problem in problems[start:stop]]
         on_device = gpu.Problems(folded[start:stop], device, dtype)
-        found = lockstep(partial(_losses, on_device), wave[0].box.reshape(2, 2),
-                         np.array([wish.budget for wish in wave], dtype=np.int64), n_threads)
+        found = lockstep(
+            partial(_losses, on_device),
+            wave[0].box.reshape(2, 2),
+            np.array([wish.budget for wish in wave], dtype=np.int64),
+            n_threads,
+        )
         for place, wish in enumerate(wave):
             ended = search.ended(found.x[place], int(found.nfev[place]), int(found.status[place]), wish.budget)
             ended["message"] += f"{wish.note}, scored on {on_device.device} in {dtype}"

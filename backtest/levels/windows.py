@@ -36,8 +36,15 @@ class Series(NamedTuple):
     times: Any  # pandas index
 
 
-def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: ArrayLike, forecasts: str = "prices",
-           reference: str | ArrayLike = "prev_close") -> Series:
+def series(
+    bars: Any,
+    *,
+    high_pred: ArrayLike,
+    low_pred: ArrayLike,
+    position: ArrayLike,
+    forecasts: str = "prices",
+    reference: str | ArrayLike = "prev_close",
+) -> Series:
     """A symbol's bars and forecasts as moves; rows whose forecasts are missing at the start are left out.
 
     Parameters
@@ -51,8 +58,10 @@ def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: Ar
     """
     instance("bars", bars, Bars)
     check_beside(bars, {"high_pred": high_pred, "low_pred": low_pred, "position": position})
-    given = {name: vector(name, values, finite=False)
-             for name, values in (("high_pred", high_pred), ("low_pred", low_pred), ("position", position))}
+    given = {
+        name: vector(name, values, finite=False)
+        for name, values in (("high_pred", high_pred), ("low_pred", low_pred), ("position", position))
+    }
     valid = np.ones(len(bars), dtype=np.bool_)
     for name, values in given.items():
         if values.shape != (len(bars),):
@@ -64,10 +73,22 @@ def series(bars: Any, *, high_pred: ArrayLike, low_pred: ArrayLike, position: Ar
     return Series({name: moves[name] for name in MOVES}, size, mask, bars.times())
 
 
-def walk(symbols: Mapping[str, Series], *, window: int, step: int | None = None, policies: Sequence[str] = tuple(POLICIES),
-         fee_rate: float, intrabar: str = "optimistic", fill_margin: float = 0.0, method: str = "exact",
-         deadline: float | None = None, executor: Executor | None = None, n_threads: int | None = None,
-         progress: bool | None = None, **options: Any) -> pd.DataFrame:
+def walk(
+    symbols: Mapping[str, Series],
+    *,
+    window: int,
+    step: int | None = None,
+    policies: Sequence[str] = tuple(POLICIES),
+    fee_rate: float,
+    intrabar: str = "optimistic",
+    fill_margin: float = 0.0,
+    method: str = "exact",
+    deadline: float | None = None,
+    executor: Executor | None = None,
+    n_threads: int | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Optimise every window of every symbol under every policy, and score each optimum on the next bars.
 
     Parameters

@@ -25,8 +25,14 @@ SLOW, FEW = 0.1, 4
 MAX_DIRECT = 3
 
 
-def choose(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, *, n_trials: int | None = None, seed: int = 0,
-           timeout: float | None = None) -> tuple[str, str]:
+def choose(
+    evaluate: Callable[[NDArray[np.float64]], Any],
+    space: Space,
+    *,
+    n_trials: int | None = None,
+    seed: int = 0,
+    timeout: float | None = None,
+) -> tuple[str, str]:
     """The search for a space, and why.
 
     Parameters

@@ -35,9 +35,18 @@ def default_trials(space: Space) -> int:
     return int(min(MAXFUN_PER_PARAM * max(1, len(space.varied)), space.size))
 
 
-def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "direct", *,
-         rank: Callable[[Floats], Floats] | None = None, n_trials: int | None = None, keep: int = 1, seed: int = 0,
-         timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
+def cube(
+    evaluate: Callable[[Floats], Floats],
+    space: Space,
+    engine: str = "direct",
+    *,
+    rank: Callable[[Floats], Floats] | None = None,
+    n_trials: int | None = None,
+    keep: int = 1,
+    seed: int = 0,
+    timeout: float | None = None,
+    callback: Callable[[Any], None] | None = None,
+) -> Any:
     """Search a space, finite or not, with DIRECT or differential evolution, and keep the best candidates.
 
     Parameters
@@ -109,16 +118,26 @@ def cube(evaluate: Callable[[Floats], Floats], space: Space, engine: str = "dire
     if not result.nfev:
         raise SpaceError(f"where must leave a candidate that {engine} can find, got {shown(space.where)} and none")
     result.success = result.status == DONE
-    result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
-                      f"{result.hits:,} repeats answered from memory")
+    result.message = (
+        f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
+        f"{result.hits:,} repeats answered from memory"
+    )
     return trials.best.fill(result)
 
 
 class _Trials:
     """``evaluate(points)`` of an engine: from points of the cube to scores, within a budget of distinct candidates."""
 
-    def __init__(self, evaluate: Callable[[Floats], Floats], space: Space, rank: Callable[[Floats], Floats] | None, total: int,
-                 keep: int, timeout: float | None, callback: Callable[[Any], None] | None) -> None:
+    def __init__(
+        self,
+        evaluate: Callable[[Floats], Floats],
+        space: Space,
+        rank: Callable[[Floats], Floats] | None,
+        total: int,
+        keep: int,
+        timeout: float | None,
+        callback: Callable[[Any], None] | None,
+    ) -> None:
         from scipy.optimize import OptimizeResult
 
         self.evaluate, self.space, self.rank, self.total, self.callback = evaluate, space, rank, total, callback
@@ -142,8 +161,15 @@ class _Trials:
         """Evolution, again with another population whenever one has come to rest before the budget is spent."""
         seeds = np.random.SeedSequence(seed)
         while maxfun >= popsize * len(bounds):
-            ended = evolution(self, bounds, maxfun=maxfun, seed=int(seeds.spawn(1)[0].generate_state(1)[0]), popsize=popsize,
-                              tol=ALIKE, callback=self.look)
+            ended = evolution(
+                self,
+                bounds,
+                maxfun=maxfun,
+                seed=int(seeds.spawn(1)[0].generate_state(1)[0]),
+                popsize=popsize,
+                tol=ALIKE,
+                callback=self.look,
+            )
             if not ended.success:
                 return
             maxfun -= ended.nfev

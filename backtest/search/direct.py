@@ -41,10 +41,22 @@ MESSAGES = {
 }
 
 
-def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, maxfun: int | None = None,
-           maxiter: int = MAXITER, locally_biased: bool = True, f_min: float = -math.inf, f_min_rtol: float = F_MIN_RTOL,
-           vol_tol: float = VOL_TOL, len_tol: float = LEN_TOL, callback: Callable[[OptimizeResult], object] | None = None,
-           selection: str = "relaxed", nan: str = "raise") -> OptimizeResult:
+def direct(
+    evaluate: Evaluate,
+    bounds: Bounds | ArrayLike,
+    *,
+    eps: float = EPS,
+    maxfun: int | None = None,
+    maxiter: int = MAXITER,
+    locally_biased: bool = True,
+    f_min: float = -math.inf,
+    f_min_rtol: float = F_MIN_RTOL,
+    vol_tol: float = VOL_TOL,
+    len_tol: float = LEN_TOL,
+    callback: Callable[[OptimizeResult], object] | None = None,
+    selection: str = "relaxed",
+    nan: str = "raise",
+) -> OptimizeResult:
     """Minimise over a box by dividing rectangles, a whole iteration per call of ``evaluate``.
 
     Visits the points of ``scipy.optimize.direct``, in its order, bit for bit, if ``evaluate`` gives a point the same
@@ -142,9 +154,18 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, 
     budget = maxfun - maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
 
     kernel = _backend.kernel("direct")
-    state = kernel.State(n_params, number("eps", eps, low=0.0), budget, maxiter,
-                         flag("locally_biased", locally_biased), is_strict, f_min, f_min_rtol, vol_tol or -1.0,
-                         len_tol or -1.0)
+    state = kernel.State(
+        n_params,
+        number("eps", eps, low=0.0),
+        budget,
+        maxiter,
+        flag("locally_biased", locally_biased),
+        is_strict,
+        f_min,
+        f_min_rtol,
+        vol_tol or -1.0,
+        len_tol or -1.0,
+    )
     ratio = low / width
     # The last iteration may overshoot the budget; how far is not known before it is chosen.
     arrays = _room(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
@@ -176,16 +197,24 @@ def direct(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, eps: float = EPS, 
     limits = {"maxfun": maxfun, "maxiter": maxiter, "f_min_rtol": f_min_rtol, "vol_tol": vol_tol, "len_tol": len_tol}
     # scipy's loop counter has moved on when the loop runs out.
     nit = state.iteration + 1 if status == 2 else state.iteration
-    return OptimizeResult(x=(centre + ratio) * width, x_scipy=centre * width + width * ratio, fun=state.fun,
-                          nfev=state.n_points, nit=nit, status=status, success=status in (3, 4, 5),
-                          message=MESSAGES[status].format(**limits))
+    return OptimizeResult(
+        x=(centre + ratio) * width,
+        x_scipy=centre * width + width * ratio,
+        fun=state.fun,
+        nfev=state.n_points,
+        nit=nit,
+        status=status,
+        success=status in (3, 4, 5),
+        message=MESSAGES[status].format(**limits),
+    )
 
 
 def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper bounds, checked."""
     if hasattr(bounds, "lb") and hasattr(bounds, "ub"):  # scipy's Bounds
-        low, high = (vector(f"bounds.{name}", np.atleast_1d(as_array(f"bounds.{name}", getattr(bounds, name))))
-                     for name in ("lb", "ub"))
+        low, high = (
+            vector(f"bounds.{name}", np.atleast_1d(as_array(f"bounds.{name}", getattr(bounds, name)))) for name in ("lb", "ub")
+        )
         if len(low) != len(high):
             raise InputError(f"bounds must have as many lower as upper bounds, got {len(low)} and {len(high)}")
     else:
@@ -205,12 +234,20 @@ def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
     """Arrays of ``State.bind`` for so many rectangles and size classes (the contents are the kernel's business)."""
     capacity, n_levels = max(capacity, 2 * n_params + 2), max(n_levels, 2 * n_params + 2)
     return {
-        "centre": np.empty((capacity, n_params)), "exponent": np.empty((capacity, n_params), dtype=np.intc),
-        "value": np.empty(capacity), "rank": np.empty(capacity, dtype=np.intp), "child": np.empty(capacity, dtype=np.intp),
-        "sibling": np.empty(capacity, dtype=np.intp), "chosen": np.empty(capacity, dtype=np.intp),
-        "head": np.full(n_levels, -1, dtype=np.intp), "waiting": np.full(n_levels, -1, dtype=np.intp),
-        "third": np.empty(n_levels), "size": np.empty(n_levels), "least": np.empty(n_params),
-        "order": np.empty(n_params, dtype=np.intp), "side": np.empty(n_params, dtype=np.intp),
+        "centre": np.empty((capacity, n_params)),
+        "exponent": np.empty((capacity, n_params), dtype=np.intc),
+        "value": np.empty(capacity),
+        "rank": np.empty(capacity, dtype=np.intp),
+        "child": np.empty(capacity, dtype=np.intp),
+        "sibling": np.empty(capacity, dtype=np.intp),
+        "chosen": np.empty(capacity, dtype=np.intp),
+        "head": np.full(n_levels, -1, dtype=np.intp),
+        "waiting": np.full(n_levels, -1, dtype=np.intp),
+        "third": np.empty(n_levels),
+        "size": np.empty(n_levels),
+        "least": np.empty(n_params),
+        "order": np.empty(n_params, dtype=np.intp),
+        "side": np.empty(n_params, dtype=np.intp),
     }
 
 
@@ -224,7 +261,7 @@ def _grown(arrays: Arrays, n_points: int, n_new: int, deepest: int) -> Arrays:
         n_levels = max(2 * n_levels, deepest + n_params + 2)
     larger = _room(n_params, capacity, n_levels)
     for name, old in arrays.items():
-        larger[name][:len(old)] = old
+        larger[name][: len(old)] = old
     return larger
 
 
@@ -249,5 +286,8 @@ def _refuse_nan(kernel: Any, state: Any, scores: NDArray[np.float64]) -> None:
     batch = np.empty((len(scores), state.n_params))
     kernel.sample(state, batch)  # again: evaluate may have written into the one it was given
     point = batch[row].tolist()
-    raise ObjectiveError(f"scores must not be NaN, got nan at x = {point} (row {row} of batch {state.iteration}); "
-                         "nan='inf' counts NaN as infinitely bad", {"x": point})
+    raise ObjectiveError(
+        f"scores must not be NaN, got nan at x = {point} (row {row} of batch {state.iteration}); "
+        "nan='inf' counts NaN as infinitely bad",
+        {"x": point},
+    )

@@ -54,8 +54,10 @@ class Distribution:
         return self.n
 
     def __repr__(self) -> str:
-        return (f"Distribution(n={self.n}, undefined={self.n_undefined}, mean={self.mean:.6g}, std={self.std:.6g}, "
-                f"median={self.quantile(0.5):.6g}, min={self.min:.6g}, max={self.max:.6g})")
+        return (
+            f"Distribution(n={self.n}, undefined={self.n_undefined}, mean={self.mean:.6g}, std={self.std:.6g}, "
+            f"median={self.quantile(0.5):.6g}, min={self.min:.6g}, max={self.max:.6g})"
+        )
 
     def add(self, values: Floats) -> None:
         """Add values, float64 (n,)."""
@@ -111,8 +113,13 @@ class Distribution:
         """Counts, moments and quantiles, by name."""
         import pandas as pd
 
-        values: dict[str, Any] = {"n": self.n, "n_undefined": self.n_undefined, "mean": self.mean, "std": self.std,
-                                  "min": self.min}
+        values: dict[str, Any] = {
+            "n": self.n,
+            "n_undefined": self.n_undefined,
+            "mean": self.mean,
+            "std": self.std,
+            "min": self.min,
+        }
         values |= {f"{q:.0%}": self.quantile(q) for q in QUANTILES}
         return pd.Series(values | {"max": self.max}, dtype=np.float64)
 

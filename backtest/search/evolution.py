@@ -28,9 +28,16 @@ LOWEST = -1e300
 SPENT, AT_REST = 1, 0
 
 
-def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | None = None, seed: int = 0,
-              popsize: int = POPSIZE, tol: float = 0.0,
-              callback: Callable[[OptimizeResult], object] | None = None) -> OptimizeResult:
+def evolution(
+    evaluate: Evaluate,
+    bounds: Bounds | ArrayLike,
+    *,
+    maxfun: int | None = None,
+    seed: int = 0,
+    popsize: int = POPSIZE,
+    tol: float = 0.0,
+    callback: Callable[[OptimizeResult], object] | None = None,
+) -> OptimizeResult:
     """Minimise over a box by ``scipy.optimize.differential_evolution``, a whole generation per call of ``evaluate``.
 
     Parameters
@@ -89,8 +96,9 @@ def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | N
         raise InputError(f"callback must be callable or None, got {shown(callback)}")
     low, high = box(bounds)
     n_params = len(low)
-    maxfun = (MAXFUN_PER_PARAM * n_params if maxfun is None
-              else whole("maxfun", maxfun, low=max(SMALLEST, n_params), high=MAX_COUNT))
+    maxfun = (
+        MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=max(SMALLEST, n_params), high=MAX_COUNT)
+    )
     seed, popsize = whole("seed", seed, low=0, high=2**32 - 1), whole("popsize", popsize, low=1)
     tol = number("tol", tol, low=0.0, high=1.0)
     popsize = min(popsize, maxfun // n_params)
@@ -107,8 +115,10 @@ def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | N
                 scores = checked_scores(evaluate(np.ascontiguousarray(points.copy())), len(points))
             if np.isnan(scores).any():
                 row = int(np.isnan(scores).argmax())
-                raise ObjectiveError(f"scores must not be NaN, got nan at x = {points[row].tolist()} (row {row} of batch "
-                                     f"{best.nit + 1})", {"x": points[row].tolist()})
+                raise ObjectiveError(
+                    f"scores must not be NaN, got nan at x = {points[row].tolist()} (row {row} of batch {best.nit + 1})",
+                    {"x": points[row].tolist()},
+                )
             row = int(scores.argmin())
             if scores[row] < best.fun or not best.nfev:
                 best.x, best.fun = points[row].copy(), float(scores[row])
@@ -126,17 +136,29 @@ def evolution(evaluate: Evaluate, bounds: Bounds | ArrayLike, *, maxfun: int | N
 
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # scipy squares LOWEST to see how far apart scores are
-            ended = differential_evolution(generation, list(zip(low.tolist(), high.tolist(), strict=True)), seed=seed,
-                                           vectorized=True, updating="deferred", polish=False, tol=tol, atol=0.0,
-                                           popsize=popsize, maxiter=generations - 1)
+            ended = differential_evolution(
+                generation,
+                list(zip(low.tolist(), high.tolist(), strict=True)),
+                seed=seed,
+                vectorized=True,
+                updating="deferred",
+                polish=False,
+                tol=tol,
+                atol=0.0,
+                popsize=popsize,
+                maxiter=generations - 1,
+            )
         status = AT_REST if ended.success else SPENT
     except _Carried as carried:
         raise carried.error from carried.error.__cause__
     except _Stopped as stopped:
         status = stopped.status
     best.status, best.success = status, status == AT_REST
-    best.message = {SPENT: f"no generation fits into maxfun={maxfun} any more", CALLBACK_STOP: "callback raised StopIteration",
-                    AT_REST: f"the scores of a generation are alike to tol={tol:g}"}[status]
+    best.message = {
+        SPENT: f"no generation fits into maxfun={maxfun} any more",
+        CALLBACK_STOP: "callback raised StopIteration",
+        AT_REST: f"the scores of a generation are alike to tol={tol:g}",
+    }[status]
     return best
 
 

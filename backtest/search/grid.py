@@ -27,9 +27,19 @@ BATCH = 16_384
 GROWTH, MOST = 4, 1 << 20
 
 
-def grid(evaluate: Callable[[Floats], Floats], space: Space, *, rank: Callable[[Floats], Floats] | None = None,
-         n_trials: int | None = None, keep: int = 1, seed: int = 0, batch_size: int = BATCH, seconds: float | None = None,
-         timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
+def grid(
+    evaluate: Callable[[Floats], Floats],
+    space: Space,
+    *,
+    rank: Callable[[Floats], Floats] | None = None,
+    n_trials: int | None = None,
+    keep: int = 1,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    seconds: float | None = None,
+    timeout: float | None = None,
+    callback: Callable[[Any], None] | None = None,
+) -> Any:
     """Evaluate the candidates of a finite space and keep the best.
 
     Parameters

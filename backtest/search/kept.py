@@ -18,8 +18,9 @@ DONE, INTERRUPTED, TIMED_OUT = 0, 1, 2
 ENDED = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}
 
 
-def evaluated(evaluate: Callable[[Floats], Any], rank: Callable[[Floats], Floats] | None, batch: Floats,
-              space: Space) -> tuple[Floats, Floats]:
+def evaluated(
+    evaluate: Callable[[Floats], Any], rank: Callable[[Floats], Floats] | None, batch: Floats, space: Space
+) -> tuple[Floats, Floats]:
     """Scores of a batch, and of them what to minimise, (n_candidates,).
 
     Raises
@@ -61,8 +62,10 @@ def refuse_masked(scores: Any) -> None:
     """Refuse scores of which some are masked."""
     if isinstance(scores, np.ma.MaskedArray) and np.ma.getmaskarray(scores).any():
         n_masked = int(np.ma.getmaskarray(scores).sum())
-        raise ObjectiveError(f"evaluate must return a score for each candidate, got a masked array with {n_masked:,} of "
-                             f"{scores.size:,} masked; scores.filled(...) says what they count as")
+        raise ObjectiveError(
+            f"evaluate must return a score for each candidate, got a masked array with {n_masked:,} of "
+            f"{scores.size:,} masked; scores.filled(...) says what they count as"
+        )
 
 
 class Kept:

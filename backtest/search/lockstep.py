@@ -60,8 +60,19 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
     width = np.ascontiguousarray(box[:, 1] - box[:, 0])
     capacity, n_levels, n_work = kernel.sizes(n_params, int(even.max(initial=0)), MAXITER)
     counts = np.zeros(n_runs, dtype=np.int64)
-    runs = kernel.Runs(np.ascontiguousarray(box[:, 0] / width), width, EPS, MAXITER, VOL_TOL, LEN_TOL, even, capacity, n_levels,
-                       np.empty((n_runs, n_work)), counts)
+    runs = kernel.Runs(
+        np.ascontiguousarray(box[:, 0] / width),
+        width,
+        EPS,
+        MAXITER,
+        VOL_TOL,
+        LEN_TOL,
+        even,
+        capacity,
+        n_levels,
+        np.empty((n_runs, n_work)),
+        counts,
+    )
     while True:
         first = np.concatenate([[0], np.cumsum(counts)])
         if not first[-1]:
@@ -71,10 +82,16 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
         scores = checked_scores(evaluate(points, first), len(points))
         if np.isnan(scores).any():
             row = int(np.isnan(scores).argmax())
-            raise ObjectiveError(f"scores must not be NaN, got nan at x = {points[row].tolist()} of objective "
-                                 f"{int(np.searchsorted(first, row, side='right')) - 1}")
+            raise ObjectiveError(
+                f"scores must not be NaN, got nan at x = {points[row].tolist()} of objective "
+                f"{int(np.searchsorted(first, row, side='right')) - 1}"
+            )
         run_rows(partial(kernel.update, runs, first, scores), n_runs, n_threads, RUN_US)
     out = np.empty((n_runs, n_params + 3))
     kernel.results(runs, 0, n_runs, out)
-    return Ended(np.ascontiguousarray(out[:, :n_params]), out[:, n_params].copy(), out[:, n_params + 1].astype(np.int64),
-                 out[:, n_params + 2].astype(np.int64))
+    return Ended(
+        np.ascontiguousarray(out[:, :n_params]),
+        out[:, n_params].copy(),
+        out[:, n_params + 1].astype(np.int64),
+        out[:, n_params + 2].astype(np.int64),
+    )

@@ -56,5 +56,9 @@ class Patience:
 
     def warn(self, space: Space, n_found: int, stacklevel: int) -> None:
         """Tell that a search ends for want of candidates."""
-        warnings.warn(f"the search ends with the {n_found:,} candidates it found: {self.said(space)}; give a timeout to look on, "
-                      "or narrower ranges", FallbackWarning, stacklevel=stacklevel + 1)
+        warnings.warn(
+            f"the search ends with the {n_found:,} candidates it found: {self.said(space)}; give a timeout to look on, "
+            "or narrower ranges",
+            FallbackWarning,
+            stacklevel=stacklevel + 1,
+        )

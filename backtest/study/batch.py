@@ -33,9 +33,18 @@ class _Told(NamedTuple):
     values: tuple[float] | None
 
 
-def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: Any = "tpe",
-              rank: Callable[[Floats], Floats] | None = None, n_trials: int | None = None, keep: int = 1, seed: int = 0,
-              timeout: float | None = None, callback: Callable[[Any], None] | None = None) -> Any:
+def suggested(
+    evaluate: Callable[[Floats], Floats],
+    space: Space,
+    *,
+    sampler: Any = "tpe",
+    rank: Callable[[Floats], Floats] | None = None,
+    n_trials: int | None = None,
+    keep: int = 1,
+    seed: int = 0,
+    timeout: float | None = None,
+    callback: Callable[[Any], None] | None = None,
+) -> Any:
     """Search a space with one of Optuna's samplers, in batches, and keep the best candidates.
 
     Parameters
@@ -105,8 +114,10 @@ def suggested(evaluate: Callable[[Floats], Floats], space: Space, *, sampler: An
             raise InputError(f"timeout must leave time to find a candidate, got {timeout!r}{so_far}")
         raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none{so_far}")
     result.success = result.status == DONE
-    result.message = (f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated, "
-                      f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats")
+    result.message = (
+        f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated, "
+        f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats"
+    )
     if patience.is_out:
         patience.warn(space, result.nfev, stacklevel=2)
         result.message += f"; {patience.said(space)}"

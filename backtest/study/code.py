@@ -74,9 +74,13 @@ def compare(store: Store, context: int, what: str, here: Mapping[str, str]) -> N
     if any(count for status, count in store.counts(context).items() if status != Status.FAILED):
         for name, code in here.items():
             if stored.get(name, code) != code:
-                warnings.warn(f"{what} must have another version for other code: the code of {name} changed ({code} here, "
-                              f"{stored[name]} in the store) and its version did not, so that results of both are mixed; give "
-                              "another version, unless the change cannot change a result", StoreWarning, stacklevel=5)
+                warnings.warn(
+                    f"{what} must have another version for other code: the code of {name} changed ({code} here, "
+                    f"{stored[name]} in the store) and its version did not, so that results of both are mixed; give "
+                    "another version, unless the change cannot change a result",
+                    StoreWarning,
+                    stacklevel=5,
+                )
         kept = {**here, **stored}
     else:
         kept = {**stored, **here}
@@ -171,8 +175,11 @@ def _nodes(tree: ast.Module, source: Any) -> Sequence[ast.AST]:
     line, name = source.__code__.co_firstlineno, source.__code__.co_name
     if name == "<lambda>":  # of several in one line, all
         return [each for each in nodes if isinstance(each, ast.Lambda) and each.lineno == line]
-    return [each for each in nodes if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == name
-            and _first(each) == line]
+    return [
+        each
+        for each in nodes
+        if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef)) and each.name == name and _first(each) == line
+    ]
 
 
 def _first(node: Any) -> int:

@@ -58,9 +58,18 @@ class Driver:
         ``time.monotonic()`` after which nothing starts.
     """
 
-    def __init__(self, study: State, proposer: Proposer, target: float, deadline: float, trial_timeout: float | None,
-                 catch: tuple[Any, ...], retries: int, executor: Executor | None,
-                 look: Callable[[list[Finished]], None]) -> None:
+    def __init__(
+        self,
+        study: State,
+        proposer: Proposer,
+        target: float,
+        deadline: float,
+        trial_timeout: float | None,
+        catch: tuple[Any, ...],
+        retries: int,
+        executor: Executor | None,
+        look: Callable[[list[Finished]], None],
+    ) -> None:
         self.study, self.proposer, self.store = study, proposer, study.store
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
@@ -81,8 +90,10 @@ class Driver:
         if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
             raise InputError(f"executor must be bt.Workers, threads or None with a pruner, got {type(executor).__name__}")
         if trial_timeout is not None and not isinstance(executor, Workers):
-            raise InputError("trial_timeout must go with executor=bt.Workers(n): only a process can be ended; got "
-                             f"{'none' if executor is None else type(executor).__name__}")
+            raise InputError(
+                "trial_timeout must go with executor=bt.Workers(n): only a process can be ended; got "
+                f"{'none' if executor is None else type(executor).__name__}"
+            )
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
@@ -109,8 +120,16 @@ class Driver:
         outcomes: list[Outcome] = []
         try:
             with self.interruptions.open():
-                evaluate(self.study.objective, tasks, self.study.n_values, self.catch, self.retries, self._prune(), outcomes,
-                         min(self.deadline, time.monotonic() + LONGEST_WAIT))
+                evaluate(
+                    self.study.objective,
+                    tasks,
+                    self.study.n_values,
+                    self.catch,
+                    self.retries,
+                    self._prune(),
+                    outcomes,
+                    min(self.deadline, time.monotonic() + LONGEST_WAIT),
+                )
         finally:
             self._settle(outcomes)
         left = tasks[len(outcomes) :]  # the others took longer than the ones before promised
@@ -192,8 +211,12 @@ class Driver:
             if self._placed is None:  # once a run: what it uses may have changed since the last one
                 self._placed = executor.place(study.objective)
             asks = study.pruner is not None
-            future = executor.call(evaluate_asking if asks else evaluate, (self._placed, *arguments), timeout=self.trial_timeout,
-                                   answer=self._prune() if asks else None)
+            future = executor.call(
+                evaluate_asking if asks else evaluate,
+                (self._placed, *arguments),
+                timeout=self.trial_timeout,
+                answer=self._prune() if asks else None,
+            )
         else:
             future = executor.submit(evaluate, study.objective, *arguments, self._prune())
         self._futures[future] = tasks

@@ -29,8 +29,13 @@ SAMPLERS = {"tpe": "TPESampler", "qmc": "QMCSampler", "cmaes": "CmaEsSampler", "
 #: Packages they need that Optuna does not bring.
 NEEDS = {"cmaes": "cmaes", "gp": "torch"}
 #: Pruners of Optuna by name.
-PRUNERS = {"median": "MedianPruner", "percentile": "PercentilePruner", "halving": "SuccessiveHalvingPruner",
-           "hyperband": "HyperbandPruner", "wilcoxon": "WilcoxonPruner"}
+PRUNERS = {
+    "median": "MedianPruner",
+    "percentile": "PercentilePruner",
+    "halving": "SuccessiveHalvingPruner",
+    "hyperband": "HyperbandPruner",
+    "wilcoxon": "WilcoxonPruner",
+}
 #: Samplers that learn from a neighbour as from their own suggestion; others count on being told of their own.
 LEARN_FROM_ANY = ("TPESampler", "GPSampler", "RandomSampler")
 #: Results that a sampler is reminded of on resume: as many of the best, and of the last.
@@ -57,8 +62,9 @@ class Engine:
         self.space = space
         self._storage = optuna.storages.InMemoryStorage()
         with quiet():
-            self.study = optuna.create_study(storage=self._storage, directions=[*directions], sampler=_sampler(sampler, seed),
-                                             pruner=_pruner(pruner))
+            self.study = optuna.create_study(
+                storage=self._storage, directions=[*directions], sampler=_sampler(sampler, seed), pruner=_pruner(pruner)
+            )
         self._id = self._storage.get_study_id_from_name(self.study.study_name)
         self.learns_from_any = type(self.study.sampler).__name__ in LEARN_FROM_ANY
         self._distributions = {name: distribution(each) for name, each in space.parameters.items() if each.size > 1}
@@ -71,8 +77,12 @@ class Engine:
         with self._lock, quiet():
             trial = self.study.ask(self._distributions)
         self._live[trial.number] = trial
-        row = np.array([number_of(each, trial.params[name]) if name in self._distributions else first(each)
-                        for name, each in self.space.parameters.items()])
+        row = np.array(
+            [
+                number_of(each, trial.params[name]) if name in self._distributions else first(each)
+                for name, each in self.space.parameters.items()
+            ]
+        )
         return self.space.canonical(row[np.newaxis])[0], trial.number
 
     def take(self, row: Floats) -> int:
@@ -80,8 +90,9 @@ class Engine:
         import optuna
 
         with self._lock, quiet():
-            running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, params=self._labels(row),
-                                                distributions=self._distributions)
+            running = optuna.trial.create_trial(
+                state=optuna.trial.TrialState.RUNNING, params=self._labels(row), distributions=self._distributions
+            )
             trial = optuna.Trial(self.study, self._storage.create_new_trial(self._id, running))
         self._live[trial.number] = trial
         return trial.number
@@ -190,9 +201,14 @@ def frozen(params: Mapping[str, Any], distributions: Mapping[str, Any], finished
 
     state = {Status.DONE: TrialState.COMPLETE, Status.FAILED: TrialState.FAIL}.get(finished.status, TrialState.PRUNED)
     attrs = dict(finished.attrs or {}) | ({"error": finished.error} if finished.error else {})
-    return create_trial(state=state, values=finished.values if state == TrialState.COMPLETE else None, params=dict(params),
-                        distributions={name: distributions[name] for name in params}, user_attrs=attrs,
-                        intermediate_values=dict(finished.reports))
+    return create_trial(
+        state=state,
+        values=finished.values if state == TrialState.COMPLETE else None,
+        params=dict(params),
+        distributions={name: distributions[name] for name in params},
+        user_attrs=attrs,
+        intermediate_values=dict(finished.reports),
+    )
 
 
 def _sampler(sampler: Any, seed: int) -> Any:

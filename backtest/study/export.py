@@ -37,9 +37,12 @@ def to_frame(study: State) -> pd.DataFrame:
     for place in range(study.n_values):
         name = "value" if study.n_values == 1 else f"value_{place}"
         columns[name] = np.array([np.nan if each.values is None else each.values[place] for each in trials])
-    columns |= {"status": [each.status.name.lower() for each in trials], "error": [each.error for each in trials],
-                "seconds": np.array([np.nan if each.seconds is None else each.seconds for each in trials]),
-                "finished": pd.to_datetime([each.finished for each in trials], unit="s", utc=True)}
+    columns |= {
+        "status": [each.status.name.lower() for each in trials],
+        "error": [each.error for each in trials],
+        "seconds": np.array([np.nan if each.seconds is None else each.seconds for each in trials]),
+        "finished": pd.to_datetime([each.finished for each in trials], unit="s", utc=True),
+    }
     for key in dict.fromkeys(key for each in trials for key in each.attrs or ()):
         columns[f"attrs.{key}"] = [(each.attrs or {}).get(key) for each in trials]
     return pd.DataFrame(columns, index=pd.Index([each.number for each in trials], name="number"))
@@ -66,8 +69,9 @@ class Mirror:
         failure = ""
         for left in reversed(range(ATTEMPTS)):
             try:
-                return optuna.create_study(storage=storage, study_name=name, directions=[*self._study.directions],
-                                           load_if_exists=True)
+                return optuna.create_study(
+                    storage=storage, study_name=name, directions=[*self._study.directions], load_if_exists=True
+                )
             except (SQLAlchemyError, ImportError, ValueError) as error:
                 if left and isinstance(error, (IntegrityError, OperationalError)):  # two that create its tables at once
                     time.sleep(PAUSE)
@@ -133,8 +137,11 @@ class Mirror:
         new = [each for each in self._study.trials[self._copied :] if each.key.hex() not in self._there]
         ready = []
         for each in new:
-            params = {name: label_of(space.parameters[name], value) for name, value in zip(space.names, each.row, strict=True)
-                      if name in each.params}
+            params = {
+                name: label_of(space.parameters[name], value)
+                for name, value in zip(space.names, each.row, strict=True)
+                if name in each.params
+            }
             attrs = (each.attrs or {}) | {"key": each.key.hex()}
             copy = frozen(params, self._distributions, each._replace(attrs=attrs))
             copy.datetime_complete = datetime.datetime.fromtimestamp(each.finished)  # local time, as Optuna's

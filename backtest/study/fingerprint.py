@@ -53,5 +53,7 @@ def plain(name: str, value: Any) -> Any:
         return str(value.content_hash)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(name, dataclasses.asdict(value))
-    raise InputError(f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
-                     f"{shown(value)}")
+    raise InputError(
+        f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
+        f"{shown(value)}"
+    )

@@ -39,9 +39,11 @@ def join(url: str, name: str, objective: Any, *, version: str | None = None, see
     """
     store = Store(url, read_only=True)
     try:
-        found = [each["description"] for each in store.contexts()
-                 if each["name"] == name and "space" in each["description"]
-                 and version in (None, each["description"].get("version"))]
+        found = [
+            each["description"]
+            for each in store.contexts()
+            if each["name"] == name and "space" in each["description"] and version in (None, each["description"].get("version"))
+        ]
     finally:
         store.close()
     if not found:
@@ -51,9 +53,19 @@ def join(url: str, name: str, objective: Any, *, version: str | None = None, see
     missing = [key for key in ("version", "data", "directions", "sampler", "pruner", "seed") if key not in what]
     if missing:
         raise StoreError(f"study {name!r} must be in the store with all its settings, got none of {', '.join(missing)}")
-    return Study(Space.from_dict(what["space"]), objective, name=name, version=what["version"], data=what["data"],
-                 direction=what["directions"], store=url, resume="require", sampler=what["sampler"] or "tpe",
-                 pruner=what["pruner"], seed=what["seed"] if seed is None else seed)
+    return Study(
+        Space.from_dict(what["space"]),
+        objective,
+        name=name,
+        version=what["version"],
+        data=what["data"],
+        direction=what["directions"],
+        store=url,
+        resume="require",
+        sampler=what["sampler"] or "tpe",
+        pruner=what["pruner"],
+        seed=what["seed"] if seed is None else seed,
+    )
 
 
 def imported(path: str) -> Any:

@@ -60,8 +60,9 @@ class Memory:
         parts = {key: each for key, each in what.items() if key != "code"}
         before, parts = digest(["kernels", parts, self.columns], sort_keys=True), clean(parts)
         fingerprint = digest(["kernels", parts, self.columns], sort_keys=True)
-        self.context = self.store.context(fingerprint, "optimize", {**parts, "metrics": self.columns},
-                                          None if before == fingerprint else before)
+        self.context = self.store.context(
+            fingerprint, "optimize", {**parts, "metrics": self.columns}, None if before == fingerprint else before
+        )
         compare(self.store, self.context, "a search with a store", what.get("code", {}))
         self._cache = TrialCache(self._behind, MAX_ENTRIES)
 
@@ -73,8 +74,11 @@ class Memory:
     def _looked_up(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
         """What the store knows of keys; a row with too few or too many metrics is named, and left out."""
         found, size = self.store.look_up(self.context, keys), 8 * len(self.columns)
-        odd = {key: f"metrics of {len(row.metrics or b'')} bytes, not {size}" for key, row in found.items()
-               if len(row.metrics or b"") != size}
+        odd = {
+            key: f"metrics of {len(row.metrics or b'')} bytes, not {size}"
+            for key, row in found.items()
+            if len(row.metrics or b"") != size
+        }
         if not odd:
             return found
         self.store.odd.name(self.context, odd)
@@ -96,8 +100,10 @@ class Memory:
     def rows(self, keys: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
         """Candidates as the store keeps them."""
         now, params = time.time(), self.space.decode_batch(batch)
-        return [Row(key, metrics=values.tobytes(), params=json.dumps(each), finished=now)
-                for key, values, each in zip(keys, np.ascontiguousarray(scores), params, strict=True)]
+        return [
+            Row(key, metrics=values.tobytes(), params=json.dumps(each), finished=now)
+            for key, values, each in zip(keys, np.ascontiguousarray(scores), params, strict=True)
+        ]
 
     def __enter__(self) -> Memory:
         return self
@@ -122,8 +128,18 @@ class SweepMemory(Memory):
         All that the ranking depends on; plain values.
     """
 
-    def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str], *,
-                 rank: Callable[[Floats], Floats], keep: int, sweep: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        space: Space,
+        url: str,
+        what: Mapping[str, Any],
+        columns: Sequence[str],
+        *,
+        rank: Callable[[Floats], Floats],
+        keep: int,
+        sweep: Mapping[str, Any],
+    ) -> None:
         super().__init__(evaluate, space, url, what, columns)
         self.rank, self.keep = rank, keep
         self._sweep = json.dumps([sweep, keep, list(space.names)], sort_keys=True).encode()
@@ -204,8 +220,10 @@ def own_lines(strategy: Strategy) -> dict[str, Any]:
         if node.op == "custom":
             line = node.args[0]
             if line.version is None:
-                raise InputError(f"line {line!r} must have a version to use a store (@bt.line(..., version=\"1\")), got none: "
-                                 "code cannot tell by itself whether it still means the same")
+                raise InputError(
+                    f'line {line!r} must have a version to use a store (@bt.line(..., version="1")), got none: '
+                    "code cannot tell by itself whether it still means the same"
+                )
             found[tuple(map(str, line.identity))] = line.function
         waiting += node.args
     code = fingerprints({f"line {module}.{name}": function for (module, name, _), function in found.items()})

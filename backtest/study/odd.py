@@ -27,25 +27,37 @@ class Odd:
     def name(self, context: int, faults: Mapping[Any, str]) -> None:
         """Warn of rows, by their keys, that were not named before."""
         known = self._keys.setdefault(context, set())
-        new = [f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items()
-               if key not in known]
+        new = [
+            f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items() if key not in known
+        ]
         known.update(faults)
         if new:
             more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
-            warnings.warn(f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
-                          f"{'row' if len(new) == 1 else 'rows'} with key {', '.join(new[:NAMED])}{more}; left out, and "
-                          "evaluated again when asked for", StoreWarning, stacklevel=5)
+            warnings.warn(
+                f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
+                f"{'row' if len(new) == 1 else 'rows'} with key {', '.join(new[:NAMED])}{more}; left out, and "
+                "evaluated again when asked for",
+                StoreWarning,
+                stacklevel=5,
+            )
 
     def sound(self, context: int, rows: list[Row]) -> list[Row]:
         """Rows without the odd ones."""
         faults = {}
         for row in rows:
             key, status, value, metrics, params, extra, finished, seconds, attempts = row
-            if not (type(key) is bytes and status in _STATUSES and (value is None or type(value) is float)
-                    and (metrics is None or (type(metrics) is bytes and not len(metrics) % 8))
-                    and (params is None or type(params) is str) and (extra is None or type(extra) is str)
-                    and type(finished) is float and 0.0 <= finished < _TIMES and (seconds is None or type(seconds) is float)
-                    and type(attempts) is int):
+            if not (
+                type(key) is bytes
+                and status in _STATUSES
+                and (value is None or type(value) is float)
+                and (metrics is None or (type(metrics) is bytes and not len(metrics) % 8))
+                and (params is None or type(params) is str)
+                and (extra is None or type(extra) is str)
+                and type(finished) is float
+                and 0.0 <= finished < _TIMES
+                and (seconds is None or type(seconds) is float)
+                and type(attempts) is int
+            ):
                 faults[key] = _fault(row)
         named = self._keys.get(context, ())
         if not faults and not named:
@@ -64,9 +76,17 @@ class Odd:
 
 
 def _fault(row: Row) -> str:
-    rules = {"key": (bytes,), "status": (int,), "value": (float, type(None)), "metrics": (bytes, type(None)),
-             "params": (str, type(None)), "extra": (str, type(None)), "finished": (float,), "seconds": (float, type(None)),
-             "attempts": (int,)}
+    rules = {
+        "key": (bytes,),
+        "status": (int,),
+        "value": (float, type(None)),
+        "metrics": (bytes, type(None)),
+        "params": (str, type(None)),
+        "extra": (str, type(None)),
+        "finished": (float,),
+        "seconds": (float, type(None)),
+        "attempts": (int,),
+    }
     for name, kinds in rules.items():
         value = getattr(row, name)
         if type(value) not in kinds:

@@ -13,10 +13,15 @@ from backtest._said import said, shown, url_without_password
 #: Seconds a driver waits for another one's transaction.
 PATIENCE = 60.0
 #: What to do, by a word in the database's own message.
-_RULES = {"not a database": "must be a SQLite database of this library", "readonly": "must be writable",
-          "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
-          "full": "must have room on its disk", "disk I/O": "must be on a disk that can be written",
-          "unable to open": "must be a file we may open", "locked": f"must be free within {PATIENCE:.0f} s"}
+_RULES = {
+    "not a database": "must be a SQLite database of this library",
+    "readonly": "must be writable",
+    "malformed": "must be an undamaged database (sqlite3 FILE .recover saves what can be read)",
+    "full": "must have room on its disk",
+    "disk I/O": "must be on a disk that can be written",
+    "unable to open": "must be a file we may open",
+    "locked": f"must be free within {PATIENCE:.0f} s",
+}
 
 
 def path_of(url: str) -> Path:

@@ -66,8 +66,7 @@ class Proposer:
         How long to look for a candidate; of the run that goes on.
     """
 
-    def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int,
-                 suggests: bool = True) -> None:
+    def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int, suggests: bool = True) -> None:
         self.space, self.engine, self.memory, self.suggests = space, engine, memory, suggests and engine is not None
         self.asks = self.duplicates = 0
         self.patience = Patience()
@@ -226,8 +225,9 @@ class Proposer:
             logger.info("Trial %d: Using cached value %s for duplicate parameters", ticket, values)
 
 
-def neighbour(space: Space, row: Floats, rng: np.random.Generator,
-              is_new: Callable[[bytes], bool]) -> tuple[bytes, Floats] | None:
+def neighbour(
+    space: Space, row: Floats, rng: np.random.Generator, is_new: Callable[[bytes], bool]
+) -> tuple[bytes, Floats] | None:
     """A new, feasible candidate near a row: one parameter moved, or several, by steps that grow until there is one."""
     varied = [(column, each) for column, each in enumerate(space.parameters.values()) if each.size > 1]
     largest = max((each.size for _, each in varied if each.size != math.inf), default=64)
@@ -260,5 +260,3 @@ def _moved(each: Any, values: Floats, radius: int, rng: np.random.Generator) -> 
     steps = rng.integers(1, radius + 1, len(values)) * rng.choice([-1, 1], len(values))
     moved = np.clip(index + steps, 0, each.size - 1)
     return np.asarray(each.at(moved), dtype=np.float64)
-
-

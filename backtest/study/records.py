@@ -41,8 +41,19 @@ class Finished(NamedTuple):
 
 def of_outcome(outcome: Outcome, key: bytes, row: Sequence[float], params: dict[str, Any]) -> Finished:
     """A trial that was evaluated just now."""
-    return Finished(outcome.number, params, outcome.values, outcome.status, key, tuple(row), outcome.seconds, time.time(),
-                    outcome.error, outcome.reports, outcome.attrs or None)
+    return Finished(
+        outcome.number,
+        params,
+        outcome.values,
+        outcome.status,
+        key,
+        tuple(row),
+        outcome.seconds,
+        time.time(),
+        outcome.error,
+        outcome.reports,
+        outcome.attrs or None,
+    )
 
 
 def to_row(trial: Finished) -> Row:
@@ -56,12 +67,21 @@ def to_row(trial: Finished) -> Row:
         extra["attrs"] = trial.attrs
     values = trial.values or ()
     several = np.array(values).tobytes() if len(values) > 1 else None
-    return Row(trial.key, int(trial.status), values[0] if values else None, several, json.dumps(trial.params),
-               json.dumps(extra) if extra else None, trial.finished, trial.seconds)
+    return Row(
+        trial.key,
+        int(trial.status),
+        values[0] if values else None,
+        several,
+        json.dumps(trial.params),
+        json.dumps(extra) if extra else None,
+        trial.finished,
+        trial.seconds,
+    )
 
 
-def of_rows(rows: Sequence[Row], space: Space, number: int, n_values: int = 1,
-            odd: Callable[[dict[Any, str]], None] | None = None) -> list[Finished]:
+def of_rows(
+    rows: Sequence[Row], space: Space, number: int, n_values: int = 1, odd: Callable[[dict[Any, str]], None] | None = None
+) -> list[Finished]:
     """Stored results of a space's candidates, numbered from ``number`` on; results of other candidates are left out.
 
     Left out too are failures that may be tried again, and rows that are no results of a study: ``odd`` is told of them.
@@ -85,14 +105,28 @@ def of_rows(rows: Sequence[Row], space: Space, number: int, n_values: int = 1,
     rows, extras = _only(rows, inside.tolist()), _only(extras, inside.tolist())
     batch = batch[inside]
     found: list[Finished] = []
-    for row, key, place, params, extra in zip(rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras,
-                                              strict=True):
+    for row, key, place, params, extra in zip(
+        rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras, strict=True
+    ):
         if key != row.key:  # a number of another kind: what was whole there is a float here
             continue
         assert extra is not None
         reports = tuple((step, value) for step, value in extra.get("reports", ()))
-        found.append(Finished(number + len(found), params, _values(row), Status(row.status), key, tuple(place), row.seconds,
-                              row.finished, extra.get("error"), reports, extra.get("attrs")))
+        found.append(
+            Finished(
+                number + len(found),
+                params,
+                _values(row),
+                Status(row.status),
+                key,
+                tuple(place),
+                row.seconds,
+                row.finished,
+                extra.get("error"),
+                reports,
+                extra.get("attrs"),
+            )
+        )
     return found
 
 
@@ -104,8 +138,12 @@ def _is_extra(extra: dict[str, Any]) -> bool:
     if not extra:
         return True
     reports, attrs = extra.get("reports", ()), extra.get("attrs")
-    return (isinstance(extra.get("error", ""), str) and (attrs is None or isinstance(attrs, dict))
-            and isinstance(reports, (list, tuple)) and all(_is_report(each) for each in reports))
+    return (
+        isinstance(extra.get("error", ""), str)
+        and (attrs is None or isinstance(attrs, dict))
+        and isinstance(reports, (list, tuple))
+        and all(_is_report(each) for each in reports)
+    )
 
 
 def _is_report(report: Any) -> bool:

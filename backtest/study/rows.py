@@ -61,13 +61,17 @@ def _bound(value: bytes | None) -> bytearray | None:
 @functools.cache
 def _upsert(fields: tuple[str, ...]) -> str:
     """Store these fields, the others as NULL; a result stays as it is, but a failure may be followed by another attempt."""
-    return (f"INSERT INTO results (context, {', '.join(fields)}) VALUES ({', '.join('?' * (len(fields) + 1))}) "
-            "ON CONFLICT (context, key) DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:-1])
-            + f", attempts = results.attempts + excluded.attempts WHERE results.status = {Status.FAILED:d}")
+    return (
+        f"INSERT INTO results (context, {', '.join(fields)}) VALUES ({', '.join('?' * (len(fields) + 1))}) "
+        "ON CONFLICT (context, key) DO UPDATE SET "
+        + ", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:-1])
+        + f", attempts = results.attempts + excluded.attempts WHERE results.status = {Status.FAILED:d}"
+    )
 
 
-def on_keys(what: str, context: int, keys: Iterable[bytes], more: str = "",
-            *values: Any) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def on_keys(
+    what: str, context: int, keys: Iterable[bytes], more: str = "", *values: Any
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Statements on a context's keys, each with its parameters: neighbours in the index together, so that its pages are read
     once."""
     waiting = iter(sorted(keys))

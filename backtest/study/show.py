@@ -27,8 +27,11 @@ LONGEST = 300
 
 def overview(store: Store) -> list[dict[str, Any]]:
     """Each context: ``id``, ``name``, ``description``, ``created``, and its number of results by status."""
-    return [{"id": each["id"], "name": each["name"], "description": each["description"], "created": each["created"]}
-            | {status.name.lower(): count for status, count in store.counts(each["id"]).items()} for each in store.contexts()]
+    return [
+        {"id": each["id"], "name": each["name"], "description": each["description"], "created": each["created"]}
+        | {status.name.lower(): count for status, count in store.counts(each["id"]).items()}
+        for each in store.contexts()
+    ]
 
 
 def words(description: Mapping[str, Any]) -> str:
@@ -76,10 +79,13 @@ def frame(rows: list[Row], metrics: list[str], odd: Callable[[dict[Any, str]], N
     numbers = [np.frombuffer(row.metrics, dtype=np.float64) if row.metrics else np.empty(0) for row in rows]
     for place, name in enumerate(metrics):
         columns[name] = np.array([each[place] if place < len(each) else np.nan for each in numbers])
-    columns |= {"status": [Status(row.status).name.lower() for row in rows], "error": [each.get("error") for each in extras],
-                "finished": pd.to_datetime([row.finished for row in rows], unit="s", utc=True),
-                "seconds": np.array([np.nan if row.seconds is None else row.seconds for row in rows]),
-                "attempts": [row.attempts for row in rows]}
+    columns |= {
+        "status": [Status(row.status).name.lower() for row in rows],
+        "error": [each.get("error") for each in extras],
+        "finished": pd.to_datetime([row.finished for row in rows], unit="s", utc=True),
+        "seconds": np.array([np.nan if row.seconds is None else row.seconds for row in rows]),
+        "attempts": [row.attempts for row in rows],
+    }
     attrs = [each.get("attrs") or {} for each in extras]
     columns |= {f"attrs.{key}": [each.get(key) for each in attrs] for key in dict.fromkeys(key for each in attrs for key in each)}
     return pd.concat([table, pd.DataFrame(columns)], axis=1)

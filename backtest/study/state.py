@@ -41,8 +41,7 @@ class State:
         No further evaluation shall start.
     """
 
-    def __init__(self, space: Space, objective: Objective, name: str, directions: Sequence[Any], pruner: Any,
-                 seed: int) -> None:
+    def __init__(self, space: Space, objective: Objective, name: str, directions: Sequence[Any], pruner: Any, seed: int) -> None:
         self.space, self.objective, self.name = space, objective, name
         self.directions, self.n_values = list(directions), len(directions)
         self.pruner, self.seed = pruner, seed
@@ -60,8 +59,11 @@ class State:
         if self.n_values == 1:
             sign = -1.0 if self.directions[0] == "maximize" else 1.0
             for each in finished:
-                if each.values is not None and (self._best is None or self._best.values is None or (
-                        (sign * each.values[0], each.row) < (sign * self._best.values[0], self._best.row))):
+                if each.values is not None and (
+                    self._best is None
+                    or self._best.values is None
+                    or ((sign * each.values[0], each.row) < (sign * self._best.values[0], self._best.row))
+                ):
                     self._best = each  # ties: first in enumeration order, whatever order they were evaluated in
 
     def next_number(self) -> int:
@@ -98,8 +100,11 @@ class State:
         done = [each for each in self.trials if each.values is not None]
         values = np.array([each.values for each in done]).reshape(len(done), self.n_values)
         values = values * np.array([-1.0 if each == "maximize" else 1.0 for each in self.directions])
-        return [each for place, each in enumerate(done)
-                if not ((values <= values[place]).all(axis=1) & (values < values[place]).any(axis=1)).any()]
+        return [
+            each
+            for place, each in enumerate(done)
+            if not ((values <= values[place]).all(axis=1) & (values < values[place]).any(axis=1)).any()
+        ]
 
     def __repr__(self) -> str:
         best = f", best {self._best.values[0]:.6g} at {self._best.params}" if self._best and self._best.values else ""

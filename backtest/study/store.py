@@ -97,10 +97,17 @@ class Store:
 
         check(self.path, must_exist=self.read_only)
         # A path is quoted, as it may hold ? and %.
-        where = sa.URL.create("sqlite", database=f"file:{quote(os.fsencode(self.path))}",
-                              query={"mode": "ro" if self.read_only else "rwc", "uri": "true"})
-        engine = sa.create_engine(where, isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool,
-                                  connect_args={"timeout": PATIENCE, "check_same_thread": False})
+        where = sa.URL.create(
+            "sqlite",
+            database=f"file:{quote(os.fsencode(self.path))}",
+            query={"mode": "ro" if self.read_only else "rwc", "uri": "true"},
+        )
+        engine = sa.create_engine(
+            where,
+            isolation_level="AUTOCOMMIT",
+            poolclass=sa.pool.NullPool,
+            connect_args={"timeout": PATIENCE, "check_same_thread": False},
+        )
         with complaints(self.path):
             connection = engine.connect()
             try:
@@ -114,8 +121,13 @@ class Store:
 
     def _prepare(self, engine: sa.Engine) -> None:
         """Settings of this connection, which SQLite does not keep, and the tables if there are none."""
-        for pragma in (f"busy_timeout = {PATIENCE * 1000:.0f}", f"cache_size = -{_CACHE_KIB}", "temp_store = MEMORY",
-                       f"wal_autocheckpoint = {_LOG_PAGES}", f"synchronous = {'FULL' if self._is_durable else 'NORMAL'}"):
+        for pragma in (
+            f"busy_timeout = {PATIENCE * 1000:.0f}",
+            f"cache_size = -{_CACHE_KIB}",
+            "temp_store = MEMORY",
+            f"wal_autocheckpoint = {_LOG_PAGES}",
+            f"synchronous = {'FULL' if self._is_durable else 'NORMAL'}",
+        ):
             self._run(f"PRAGMA {pragma}")
         if self._is_ours():
             return
@@ -141,8 +153,10 @@ class Store:
             raise StoreError(f"store must be a database of this library, got {str(self.path)!r}, which another program wrote")
         version = self._one("PRAGMA user_version")
         if version != SCHEMA_VERSION:
-            raise StoreVersionError(f"schema version must be {SCHEMA_VERSION}, got {version} in {str(self.path)!r}; read it with "
-                                    f"the release that wrote it (backtest store export), or take another file")
+            raise StoreVersionError(
+                f"schema version must be {SCHEMA_VERSION}, got {version} in {str(self.path)!r}; read it with "
+                f"the release that wrote it (backtest store export), or take another file"
+            )
         return True
 
     def _patiently(self, statement: str) -> None:
@@ -216,10 +230,15 @@ class Store:
         """Number of the context with a fingerprint; made if it is not there, or taken from the fingerprint it had before."""
         with self._session():
             if before is not None:
-                self._run("UPDATE OR IGNORE contexts SET fingerprint = ?, description = ? WHERE fingerprint = ?",
-                          (fingerprint, json.dumps(description), before))
-            self._run("INSERT INTO contexts (fingerprint, name, description, created) VALUES (?, ?, ?, ?) "
-                      "ON CONFLICT (fingerprint) DO NOTHING", (fingerprint, name, json.dumps(description), time.time()))
+                self._run(
+                    "UPDATE OR IGNORE contexts SET fingerprint = ?, description = ? WHERE fingerprint = ?",
+                    (fingerprint, json.dumps(description), before),
+                )
+            self._run(
+                "INSERT INTO contexts (fingerprint, name, description, created) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (fingerprint) DO NOTHING",
+                (fingerprint, name, json.dumps(description), time.time()),
+            )
             return int(self._one("SELECT id FROM contexts WHERE fingerprint = ?", (fingerprint,)))
 
     def contexts(self) -> list[dict[str, Any]]:
@@ -229,8 +248,12 @@ class Store:
         faults = {each["id"]: context_fault(each) for each in found}
         for number, fault in faults.items():
             if fault is not None:
-                warnings.warn(f"contexts must be as this library writes them, got number {number} of {str(self.path)!r} with "
-                              f"{fault}; left out", StoreWarning, stacklevel=2)
+                warnings.warn(
+                    f"contexts must be as this library writes them, got number {number} of {str(self.path)!r} with "
+                    f"{fault}; left out",
+                    StoreWarning,
+                    stacklevel=2,
+                )
         return [dict(each) | {"description": json.loads(each["description"])} for each in found if faults[each["id"]] is None]
 
     def description(self, context: int) -> dict[str, Any]:
@@ -242,8 +265,9 @@ class Store:
         """Add to a context's description."""
         with self._session():
             text = self._one("SELECT description FROM contexts WHERE id = ?", (context,))
-            self._run("UPDATE contexts SET description = ? WHERE id = ?",
-                      (json.dumps({**(objects([text])[0] or {}), **more}), context))
+            self._run(
+                "UPDATE contexts SET description = ? WHERE id = ?", (json.dumps({**(objects([text])[0] or {}), **more}), context)
+            )
 
     def counts(self, context: int) -> dict[Status, int]:
         """Results of a context by status."""
@@ -263,8 +287,9 @@ class Store:
         found = map(Row._make, self._by_key(f"SELECT {COLUMNS} FROM results", context, keys))
         return {row.key: row for row in self.odd.sound(context, list(found))}
 
-    def _by_key(self, select: str, context: int, keys: Sequence[bytes], more: str = "",
-                *values: Any) -> Iterator[tuple[Any, ...]]:
+    def _by_key(
+        self, select: str, context: int, keys: Sequence[bytes], more: str = "", *values: Any
+    ) -> Iterator[tuple[Any, ...]]:
         for statement, parameters in on_keys(select, context, keys, more, *values):
             yield from self._all(statement, parameters)
 
@@ -316,18 +341,24 @@ class Store:
         """
         with self._session():
             now = time.time()
-            known = {key: row for key, row in self._known(context, keys).items()
-                     if row.status != Status.FAILED or row.attempts >= attempts}
+            known = {
+                key: row
+                for key, row in self._known(context, keys).items()
+                if row.status != Status.FAILED or row.attempts >= attempts
+            }
             rest = [key for key in dict.fromkeys(keys) if key not in known]
-            leases = list(self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?",
-                                       owner, now))
+            leases = list(
+                self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now)
+            )
             held, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
             if any(not isinstance(until, float) or until > latest for _, until in leases):
                 self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
             mine = [key for key in rest if key not in held]
             if mine:
-                self._run("INSERT OR REPLACE INTO leases (context, key, owner, until) VALUES (?, ?, ?, ?)",
-                          [(context, bytearray(key), owner, now + lease) for key in sorted(mine)])
+                self._run(
+                    "INSERT OR REPLACE INTO leases (context, key, owner, until) VALUES (?, ?, ?, ?)",
+                    [(context, bytearray(key), owner, now + lease) for key in sorted(mine)],
+                )
         return Reserved(mine, known, [key for key in rest if key in held])
 
     def renew(self, owner: str, lease: float) -> None:
@@ -368,8 +399,10 @@ class Store:
         with self._session():
             self._insert(context, kept)
             if blocks:
-                self._run("INSERT OR REPLACE INTO blocks (context, block, kept, size) VALUES (?, ?, ?, ?)",
-                          [(context, *block) for block in blocks])
+                self._run(
+                    "INSERT OR REPLACE INTO blocks (context, block, kept, size) VALUES (?, ?, ?, ?)",
+                    [(context, *block) for block in blocks],
+                )
 
     def blocks(self, context: int) -> dict[bytes, bytes]:
         """Finished blocks: the places of the kept rows of each."""

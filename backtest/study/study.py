@@ -95,9 +95,21 @@ class Study(State):
     Safe to share between threads: one run at a time.
     """
 
-    def __init__(self, space: Space | Mapping[str, Any], objective: Objective, *, name: str = "study", version: str | None = None,
-                 data: Any = None, direction: str | Sequence[str] = "maximize", store: str | None = None, resume: str = "allow",
-                 sampler: Any = "tpe", pruner: Any = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: Space | Mapping[str, Any],
+        objective: Objective,
+        *,
+        name: str = "study",
+        version: str | None = None,
+        data: Any = None,
+        direction: str | Sequence[str] = "maximize",
+        store: str | None = None,
+        resume: str = "allow",
+        sampler: Any = "tpe",
+        pruner: Any = None,
+        seed: int = 0,
+    ) -> None:
         space = space if isinstance(space, Space) else Space(space)
         if not callable(objective):
             raise InputError(f"objective must be callable, objective(params, trial) -> float, got {shown(objective)}")
@@ -129,22 +141,30 @@ class Study(State):
         if store is None:
             return None
         if not isinstance(self.version, str) or not self.version:
-            raise InputError(f"version must be given with a store (version=\"1\"; change it when the objective changes), got "
-                             f"{shown(self.version)}: code cannot tell by itself whether it still means the same")
+            raise InputError(
+                f'version must be given with a store (version="1"; change it when the objective changes), got '
+                f"{shown(self.version)}: code cannot tell by itself whether it still means the same"
+            )
         return Store(store)
 
     def _resume(self, store: Store, data: Any, resume: str) -> None:
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
-        what = {"objective": label(self.objective), "version": self.version, "directions": self.directions,
-                "data": plain("data", data)}
+        what = {
+            "objective": label(self.objective),
+            "version": self.version,
+            "directions": self.directions,
+            "data": plain("data", data),
+        }
         before, what = digest(["study", self.name, what]), clean(what)  # earlier releases knew it with its passwords
         fingerprint = digest(["study", self.name, what])
         same_name = [each for each in store.contexts() if each["name"] == self.name]
         known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, before)]
         has_results = bool(known) and bool(store.counts(known[0]))
         if resume == "never" and has_results:
-            raise StoreError(f"study {self.name!r} must be new with resume='never', got {sum(store.counts(known[0]).values()):,} "
-                             "results in the store; give it another name or version")
+            raise StoreError(
+                f"study {self.name!r} must be new with resume='never', got {sum(store.counts(known[0]).values()):,} "
+                "results in the store; give it another name or version"
+            )
         if resume == "require" and not known:
             for each in same_name:
                 there = clean(each["description"])
@@ -155,9 +175,12 @@ class Study(State):
             raise StoreError(f"study {shown(self.name)} must be in the store with resume='require', got none")
         # For another driver that joins; a sampler or pruner that has no name is not in it.
         how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
-        self.context = store.context(fingerprint, self.name, what | how | {"metrics": metrics, "seed": self.seed,
-                                                                           "space": self.space.to_dict()},
-                                     None if before == fingerprint else before)
+        self.context = store.context(
+            fingerprint,
+            self.name,
+            what | how | {"metrics": metrics, "seed": self.seed, "space": self.space.to_dict()},
+            None if before == fingerprint else before,
+        )
         compare(store, self.context, f"study {self.name!r}", fingerprints({"objective": self.objective}))
         with _no_collection():
             rows, self.mark = store.read(self.context)
@@ -190,10 +213,19 @@ class Study(State):
 
     # -- a run ---------------------------------------------------------------------------------------------------------
 
-    def run(self, n_trials: int | None = None, *, timeout: float | None = None, trial_timeout: float | None = None,
-            catch: type[Exception] | tuple[type[Exception], ...] = (), retries: int = 0, executor: Executor | None = None,
-            progress: bool | None = None, callbacks: Sequence[Callable[[Study, Finished], Any]] = (),
-            mirror: Any = None) -> Summary:
+    def run(
+        self,
+        n_trials: int | None = None,
+        *,
+        timeout: float | None = None,
+        trial_timeout: float | None = None,
+        catch: type[Exception] | tuple[type[Exception], ...] = (),
+        retries: int = 0,
+        executor: Executor | None = None,
+        progress: bool | None = None,
+        callbacks: Sequence[Callable[[Study, Finished], Any]] = (),
+        mirror: Any = None,
+    ) -> Summary:
         """Evaluate candidates.
 
         Parameters
@@ -261,19 +293,32 @@ class Study(State):
             return size
         whole("n_trials", n_trials, low=1)
         if self.space.is_exact and n_trials > size:
-            warnings.warn(f"Parameter space has only {size} unique combinations but {n_trials} trials were requested. Capping to "
-                          f"{size}.", FallbackWarning, stacklevel=4)
+            warnings.warn(
+                f"Parameter space has only {size} unique combinations but {n_trials} trials were requested. Capping to {size}.",
+                FallbackWarning,
+                stacklevel=4,
+            )
             return size
         return n_trials
 
-    def _run(self, target: float, until: float, trial_timeout: float | None, catch: tuple[Any, ...], retries: int,
-             executor: Executor | None, progress: bool | None, callbacks: Sequence[Callable[[Study, Finished], Any]],
-             mirror: Any) -> Summary:
+    def _run(
+        self,
+        target: float,
+        until: float,
+        trial_timeout: float | None,
+        catch: tuple[Any, ...],
+        retries: int,
+        executor: Executor | None,
+        progress: bool | None,
+        callbacks: Sequence[Callable[[Study, Finished], Any]],
+        mirror: Any,
+    ) -> Summary:
         self.is_interrupted = self.wants_stop = False
         known, before = len(self.trials), self.proposer()
         asks, duplicates = before.asks, before.duplicates
         copy = None if mirror is None else Mirror(self, mirror)
         with Bar(self, target, progress) as bar:
+
             def look(finished: list[Finished]) -> None:
                 bar.look(len(finished))
                 for each in finished:
@@ -290,11 +335,29 @@ class Study(State):
             finally:
                 if copy is not None:
                     copy.flush()
-                ended = ("ended by an error" if is_failed else "interrupted" if driver.is_stopped else
-                         "timed out" if driver.is_timed_out else "stopped" if self.wants_stop else
-                         "done" if len(self.trials) >= target else "no more candidates")
-                self.summary = Summary(driver.evaluated, known, before.asks - asks, before.duplicates - duplicates,
-                                       driver.failures, driver.discarded, **driver.seconds, ended=ended)
+                ended = (
+                    "ended by an error"
+                    if is_failed
+                    else "interrupted"
+                    if driver.is_stopped
+                    else "timed out"
+                    if driver.is_timed_out
+                    else "stopped"
+                    if self.wants_stop
+                    else "done"
+                    if len(self.trials) >= target
+                    else "no more candidates"
+                )
+                self.summary = Summary(
+                    driver.evaluated,
+                    known,
+                    before.asks - asks,
+                    before.duplicates - duplicates,
+                    driver.failures,
+                    driver.discarded,
+                    **driver.seconds,
+                    ended=ended,
+                )
                 logger.info("Study %s: %s", self.name, self.summary)
         self.is_interrupted = driver.is_stopped
         if driver.is_stopped and driver.interruptions.is_termination:

@@ -29,8 +29,10 @@ class Summary(NamedTuple):
 
     def __str__(self) -> str:
         spent = f"{self.search:.2f} s in search, {self.evaluation:.2f} s in evaluation, {self.store:.2f} s in the store"
-        return (f"{self.ended}: {self.evaluated:,} candidates evaluated, {self.known:,} known before, "
-                f"{self.duplicates:,} duplicates saved, {self.failures:,} failed; {spent}")
+        return (
+            f"{self.ended}: {self.evaluated:,} candidates evaluated, {self.known:,} known before, "
+            f"{self.duplicates:,} duplicates saved, {self.failures:,} failed; {spent}"
+        )
 
 
 class Bar:
@@ -40,8 +42,14 @@ class Bar:
         from tqdm.auto import tqdm
 
         self._study = study
-        self._bar = tqdm(total=None if target == math.inf else int(target), initial=len(study.trials), desc=study.name,
-                         unit=" trials", leave=False, disable=None if wish is None else not wish)
+        self._bar = tqdm(
+            total=None if target == math.inf else int(target),
+            initial=len(study.trials),
+            desc=study.name,
+            unit=" trials",
+            leave=False,
+            disable=None if wish is None else not wish,
+        )
 
     def __enter__(self) -> Bar:
         return self

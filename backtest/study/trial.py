@@ -93,8 +93,16 @@ class Outcome(NamedTuple):
     is_caught: bool = True  # an error that the study was told to go on after
 
 
-def evaluate(objective: Objective, tasks: Sequence[Task], n_values: int, catch: tuple[type[BaseException], ...], retries: int,
-             prune: Prune | None = None, done: list[Outcome] | None = None, until: float = math.inf) -> list[Outcome]:
+def evaluate(
+    objective: Objective,
+    tasks: Sequence[Task],
+    n_values: int,
+    catch: tuple[type[BaseException], ...],
+    retries: int,
+    prune: Prune | None = None,
+    done: list[Outcome] | None = None,
+    until: float = math.inf,
+) -> list[Outcome]:
     """Evaluate trials one by one, no further one after ``time.monotonic()`` is ``until``, or after one has failed for good.
 
     ``done`` holds what is finished if it is interrupted.
@@ -113,14 +121,21 @@ def evaluate(objective: Objective, tasks: Sequence[Task], n_values: int, catch: 
     return done
 
 
-def evaluate_asking(objective: Objective, tasks: Sequence[Task], n_values: int, catch: tuple[type[BaseException], ...],
-                    retries: int, channel: Prune) -> list[Outcome]:
+def evaluate_asking(
+    objective: Objective,
+    tasks: Sequence[Task],
+    n_values: int,
+    catch: tuple[type[BaseException], ...],
+    retries: int,
+    channel: Prune,
+) -> list[Outcome]:
     """:func:`evaluate` in a worker process that asks the study whether to prune."""
     return evaluate(objective, tasks, n_values, catch, retries, channel)
 
 
-def _once(objective: Objective, task: Task, n_values: int, catch: tuple[type[BaseException], ...],
-          prune: Prune | None) -> Outcome:
+def _once(
+    objective: Objective, task: Task, n_values: int, catch: tuple[type[BaseException], ...], prune: Prune | None
+) -> Outcome:
     trial = Trial(task.number, task.params, task.entropy, prune)
     begun, has_returned = time.perf_counter(), False
     try:
@@ -145,8 +160,11 @@ def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[floa
         raise ObjectiveError(f"objective must return {rule}, got {shown(result)} at {dict(params)}", dict(params))
     values = tuple(float(each) for each in given)
     if any(math.isnan(each) for each in values):
-        raise ObjectiveError(f"objective must return {rule}, got NaN at {dict(params)}; raise an error where it is undefined, or "
-                             "return -inf or inf to rank it last; catch=bt.ObjectiveError goes on after it", dict(params))
+        raise ObjectiveError(
+            f"objective must return {rule}, got NaN at {dict(params)}; raise an error where it is undefined, or "
+            "return -inf or inf to rank it last; catch=bt.ObjectiveError goes on after it",
+            dict(params),
+        )
     return values
 
 

@@ -12,12 +12,15 @@ import backtest as bt
 bars = bt.Bars.sample("GOOG")
 highs, lows, closes = bars.high.tolist(), bars.low.tolist(), bars.close.tolist()
 
-space = bt.Space({
-    "breakout": range(10, 101, 5),                            # bars whose highest high is bought
-    "exit": {"low": 5, "high": 60, "step": 5},                # bars whose lowest low is sold
-    "stop": [None, 0.05, 0.1],
-    "trail": {"low": 0.02, "high": 0.2, "step": 0.01, "when": "stop is not None"},
-}, where="exit < breakout")
+space = bt.Space(
+    {
+        "breakout": range(10, 101, 5),  # bars whose highest high is bought
+        "exit": {"low": 5, "high": 60, "step": 5},  # bars whose lowest low is sold
+        "stop": [None, 0.05, 0.1],
+        "trail": {"low": 0.02, "high": 0.2, "step": 0.01, "when": "stop is not None"},
+    },
+    where="exit < breakout",
+)
 
 
 def growth(params, trial):
@@ -31,7 +34,8 @@ def growth(params, trial):
         else:
             peak = max(peak, close)
             stopped = params["stop"] is not None and (
-                close < entry * (1 - params["stop"]) or close < peak * (1 - params["trail"]))
+                close < entry * (1 - params["stop"]) or close < peak * (1 - params["trail"])
+            )
             if stopped or close < min(lows[bar - params["exit"] : bar]):
                 money, entry = money * close / entry * 0.999, None
         if bar % 500 == 0:  # a poor start is not worth the rest
