@@ -12,7 +12,7 @@ from backtest import _backend
 from backtest._checks import InputError, ObjectiveError
 from backtest._said import said, shown
 from backtest.compute.threads import run_rows, thread_count
-from backtest.metrics import SUMS, SWEEP, Context, check_metrics, sweep_metrics
+from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, sweep_metrics
 from backtest.periods import Periods
 from backtest.portfolio import MAX_GROSS, Events, Floats, Market, Prices, Rule, Rules, Settings, Targets
 from backtest.space import Space
@@ -23,7 +23,7 @@ BLOCK_BYTES = 32 << 20
 CELL_US = 0.006
 
 
-class Evaluator:
+class BookEvaluator:
     """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them.
 
     Parameters
@@ -63,7 +63,7 @@ class Evaluator:
             raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.max_gross = max_gross
-        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.columns, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.prices = market.prices(rules.fill)
         if rebalance is not None:
             market.mask(rebalance)  # refused here, it is not the rule's fault
@@ -72,9 +72,9 @@ class Evaluator:
         """First bar of a window, and one past its last."""
         return self.market.bounds(window)
 
-    def context(self, window: slice | None = None) -> Context:
+    def metric_inputs(self, window: slice | None = None) -> MetricInputs:
         """What turns sums into metrics."""
-        return self.market.context(self.rules, window)
+        return self.market.metric_inputs(self.rules, window)
 
     @property
     def periods(self) -> Periods:
@@ -100,7 +100,9 @@ class Evaluator:
         for start, books in self._blocks(batch):
             for each, found in zip(settings, sums, strict=True):
                 evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
-        return [sweep_metrics(self.metrics, found, self.context(window)) for window, found in zip(windows, sums, strict=True)]
+        return [
+            sweep_metrics(self.columns, found, self.metric_inputs(window)) for window, found in zip(windows, sums, strict=True)
+        ]
 
     def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
         """Books of a batch and the number of the first, in blocks of bounded size."""

@@ -257,13 +257,13 @@ class Book:
         """Every metric of ``bt.METRICS``, by key; equal to what :func:`backtest.optimize_weights` gives."""
         import pandas as pd
 
-        context = self.market.context(self.rules, self.window)
-        warn_if_undated(context)
-        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, context)[0], strict=True))
+        inputs = self.market.metric_inputs(self.rules, self.window)
+        warn_if_undated(inputs)
+        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, inputs)[0], strict=True))
         before = max(self.first - 1, 0)
         benchmark = self._equal_hold(before) if self._benchmark is None else self._benchmark
         benchmark = np.concatenate([benchmark[before : before + 1], benchmark[self.first : self.last]])
-        return pd.Series(values | walk_metrics(self._account[0], benchmark, context), dtype=np.float64, name="value")
+        return pd.Series(values | walk_metrics(self._account[0], benchmark, inputs), dtype=np.float64, name="value")
 
     def _equal_hold(self, before: int) -> Floats:
         """Value of equal amounts of all assets that had a price at a bar, and have one yet to come, bought there and held."""

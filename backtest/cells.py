@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, bars_window, choice
 from backtest._said import shown
-from backtest.metrics import Context
+from backtest.metrics import MetricInputs
 from backtest.periods import Periods
 
 Floats = NDArray[np.float64]
@@ -19,10 +19,10 @@ Window = slice | Sequence[slice] | None
 Aggregate = str | Callable[[Floats], Any]
 
 
-class Walk(Protocol):
+class SymbolEvaluator(Protocol):
     """What evaluates candidates on one symbol: the evaluators of signals and of books."""
 
-    metrics: list[str]
+    columns: list[str]
 
     def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
         """Scores of a batch in each window, (n_candidates, n_metrics)."""
@@ -30,7 +30,7 @@ class Walk(Protocol):
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
 
-    def context(self, window: slice | None = None) -> Context:
+    def metric_inputs(self, window: slice | None = None) -> MetricInputs:
         """What turns sums into metrics."""
 
     @property
@@ -38,7 +38,7 @@ class Walk(Protocol):
         """How many bars make a year, and why."""
 
 
-E = TypeVar("E", bound=Walk)
+E = TypeVar("E", bound=SymbolEvaluator)
 
 
 class Cell(NamedTuple):
@@ -85,7 +85,7 @@ class Cells(Generic[E]):
             with self._naming(symbol):
                 self.evaluators[symbol] = evaluator(of, len(symbols))
         self.cells = [Cell(self._name(symbol, each), symbol, each) for symbol in symbols for each in self.windows]
-        self.metrics = next(iter(self.evaluators.values())).metrics
+        self.metrics = next(iter(self.evaluators.values())).columns
         self.columns = [*self.metrics]
         if len(self.cells) > 1:
             self.columns += [f"{metric}@{cell.name}" for cell in self.cells for metric in self.metrics]
@@ -104,12 +104,12 @@ class Cells(Generic[E]):
                 raise
             raise type(error)(f"{symbol}: {error}") from error
 
-    def contexts(self) -> list[Context]:
+    def metric_inputs(self) -> list[MetricInputs]:
         """What turns sums into metrics, of each cell; refuses a window that leaves no bar to trade."""
         found = []
         for cell in self.cells:
             with self._naming(cell.symbol):
-                found.append(self.evaluators[cell.symbol].context(cell.window))
+                found.append(self.evaluators[cell.symbol].metric_inputs(cell.window))
         return found
 
     def by_symbol(self, value: Callable[[E], Any]) -> Any:

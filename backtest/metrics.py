@@ -62,10 +62,10 @@ SUMS = np.dtype(
 ZERO_VARIANCE = 1e-12
 
 
-class Context(NamedTuple):
-    """What turns sums into metrics and is the same for all candidates."""
+class MetricInputs(NamedTuple):
+    """What metrics are made of beside a candidate's sums; the same for all candidates of a batch."""
 
-    cash: float
+    start_cash: float
     rf: float
     periods_per_year: float
     years: float
@@ -85,8 +85,8 @@ class Metric(NamedTuple):
 class _Columns:
     """The sums of a batch, by name, and what several metrics need; each made once."""
 
-    def __init__(self, sums: NDArray[Any], context: Context) -> None:
-        self._sums, self._context = sums, context
+    def __init__(self, sums: NDArray[Any], inputs: MetricInputs) -> None:
+        self._sums, self._inputs = sums, inputs
 
     def __getattr__(self, name: str) -> Floats:
         column = np.ascontiguousarray(self._sums[name])
@@ -95,10 +95,10 @@ class _Columns:
 
     @functools.cached_property
     def cagr(self) -> Floats:
-        if not self._context.years > 0:
+        if not self._inputs.years > 0:
             return np.full(self.end_equity.shape, np.nan)
-        grown: Floats = self.end_equity / self._context.cash
-        return power(grown, 1.0 / self._context.years) - 1.0
+        grown: Floats = self.end_equity / self._inputs.start_cash
+        return power(grown, 1.0 / self._inputs.years) - 1.0
 
     @functools.cached_property
     def mean_and_deviation(self) -> tuple[Floats, Floats]:
@@ -126,40 +126,40 @@ def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> 
     return mean, np.asarray(np.sqrt(variance * (n / (n - ddof))))
 
 
-def _total_return(s: Any, c: Context) -> Floats:
-    return np.asarray(s.end_equity / c.cash - 1.0)
+def _total_return(s: Any, inputs: MetricInputs) -> Floats:
+    return np.asarray(s.end_equity / inputs.start_cash - 1.0)
 
 
-def _cagr(s: Any, c: Context) -> Floats:
+def _cagr(s: Any, inputs: MetricInputs) -> Floats:
     return np.asarray(s.cagr)
 
 
-def _volatility(s: Any, c: Context) -> Floats:
-    return np.asarray(s.mean_and_deviation[1] * np.sqrt(c.periods_per_year))
+def _volatility(s: Any, inputs: MetricInputs) -> Floats:
+    return np.asarray(s.mean_and_deviation[1] * np.sqrt(inputs.periods_per_year))
 
 
-def _sharpe(s: Any, c: Context) -> Floats:
+def _sharpe(s: Any, inputs: MetricInputs) -> Floats:
     mean, deviation = s.mean_and_deviation
-    return np.asarray((mean - c.rf / c.periods_per_year) / deviation * np.sqrt(c.periods_per_year))
+    return np.asarray((mean - inputs.rf / inputs.periods_per_year) / deviation * np.sqrt(inputs.periods_per_year))
 
 
-def _sortino(s: Any, c: Context) -> Floats:
-    excess = s.sum_return / s.n_returns - c.rf / c.periods_per_year
-    ratio = excess / np.sqrt(s.sum_downside_2 / s.n_returns) * np.sqrt(c.periods_per_year)
+def _sortino(s: Any, inputs: MetricInputs) -> Floats:
+    excess = s.sum_return / s.n_returns - inputs.rf / inputs.periods_per_year
+    ratio = excess / np.sqrt(s.sum_downside_2 / s.n_returns) * np.sqrt(inputs.periods_per_year)
     return np.where((s.sum_downside_2 == 0.0) & ~(excess > 0.0), np.nan, ratio)
 
 
-def _calmar(s: Any, c: Context) -> Floats:
+def _calmar(s: Any, inputs: MetricInputs) -> Floats:
     return np.asarray(s.cagr / np.abs(s.max_drawdown))
 
 
-def _skew(s: Any, c: Context) -> Floats:
+def _skew(s: Any, inputs: MetricInputs) -> Floats:
     deviation, third, _ = s.moments
     result: Floats = third / (deviation * deviation * deviation)
     return result
 
 
-def _kurtosis(s: Any, c: Context) -> Floats:
+def _kurtosis(s: Any, inputs: MetricInputs) -> Floats:
     deviation, _, fourth = s.moments
     square = deviation * deviation
     result: Floats = fourth / (square * square) - 3.0
@@ -170,28 +170,37 @@ def _none_without_trades(values: Floats, s: Any) -> Floats:
     return np.where(s.n_trades > 0, values, np.nan)
 
 
-def _sqn(s: Any, c: Context) -> Floats:
+def _sqn(s: Any, inputs: MetricInputs) -> Floats:
     mean, deviation = mean_and_deviation(s.sum_trade_return, s.sum_trade_return_2, s.n_trades, 1)
     return np.asarray(np.sqrt(s.n_trades) * mean / deviation)
 
 
-def _breakeven(s: Any, c: Context) -> Floats:
-    return np.asarray((s.end_equity - s.written_off - c.cash + s.costs) / s.traded_value)
+def _breakeven(s: Any, inputs: MetricInputs) -> Floats:
+    return np.asarray((s.end_equity - s.written_off - inputs.start_cash + s.costs) / s.traded_value)
 
 
-def _largest_share(s: Any, c: Context) -> Floats:
+def _largest_share(s: Any, inputs: MetricInputs) -> Floats:
     return np.where(s.net_profit > 0, s.largest_profit / s.net_profit, np.nan)
 
 
-_SWEEP: dict[str, tuple[Metric, Callable[[Any, Context], Floats]]] = {}
+_SWEEP: dict[str, tuple[Metric, Callable[[Any, MetricInputs], Floats]]] = {}
 
 
-def _sweep(key: str, title: str, unit: str, direction: int, definition: str, compute: Callable[[Any, Context], Floats]) -> None:
+def _sweep(
+    key: str, title: str, unit: str, direction: int, definition: str, compute: Callable[[Any, MetricInputs], Floats]
+) -> None:
     _SWEEP[key] = Metric(key, title, unit, direction, "sweep", definition), compute
 
 
-_sweep("total_return", "Total return", "fraction", 1, "end equity / cash - 1", _total_return)
-_sweep("cagr", "Return per year", "fraction", 1, "(end equity / cash) ** (1 / calendar years) - 1; a year is 365.25 days", _cagr)
+_sweep("total_return", "Total return", "fraction", 1, "end equity / start cash - 1", _total_return)
+_sweep(
+    "cagr",
+    "Return per year",
+    "fraction",
+    1,
+    "(end equity / start cash) ** (1 / calendar years) - 1; a year is 365.25 days",
+    _cagr,
+)
 _sweep("volatility", "Volatility per year", "fraction", -1, "std(r, ddof=1) sqrt(ppy)", _volatility)
 _sweep("sharpe", "Sharpe ratio", "ratio", 1, "mean(r - rf / ppy) / std(r, ddof=1) sqrt(ppy)", _sharpe)
 _sweep("sortino", "Sortino ratio", "ratio", 1, "mean(r - rf / ppy) / sqrt(mean(min(r - rf / ppy, 0)^2)) sqrt(ppy)", _sortino)
@@ -200,22 +209,22 @@ _sweep(
     "Maximum drawdown",
     "fraction",
     1,
-    "min(equity / running maximum - 1), the maximum from the cash on",
-    lambda s, c: s.max_drawdown,
+    "min(equity / running maximum - 1), the maximum from the start cash on",
+    lambda s, inputs: s.max_drawdown,
 )
 _sweep("calmar", "Calmar ratio", "ratio", 1, "cagr / |max_drawdown|", _calmar)
-_sweep("omega", "Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|", lambda s, c: s.sum_gain / s.sum_loss)
+_sweep("omega", "Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|", lambda s, inputs: s.sum_gain / s.sum_loss)
 _sweep("skew", "Skew of returns", "ratio", 1, "third central moment of r / std(r, ddof=0)^3", _skew)
 _sweep("kurtosis", "Excess kurtosis of returns", "ratio", -1, "fourth central moment of r / std(r, ddof=0)^4 - 3", _kurtosis)
-_sweep("n_trades", "Completed trades", "count", 1, "number of completed trades", lambda s, c: s.n_trades)
-_sweep("win_rate", "Win rate", "fraction", 1, "trades with net profit > 0 / trades", lambda s, c: s.n_winners / s.n_trades)
+_sweep("n_trades", "Completed trades", "count", 1, "number of completed trades", lambda s, inputs: s.n_trades)
+_sweep("win_rate", "Win rate", "fraction", 1, "trades with net profit > 0 / trades", lambda s, inputs: s.n_winners / s.n_trades)
 _sweep(
     "profit_factor",
     "Profit factor",
     "ratio",
     1,
     "net profit of winners / |net profit of the others|",
-    lambda s, c: s.won / s.lost,
+    lambda s, inputs: s.won / s.lost,
 )
 _sweep(
     "expectancy",
@@ -223,11 +232,23 @@ _sweep(
     "fraction",
     1,
     "mean return of trades (net profit / entry value)",
-    lambda s, c: s.sum_trade_return / s.n_trades,
+    lambda s, inputs: s.sum_trade_return / s.n_trades,
 )
-_sweep("best_trade", "Best trade", "fraction", 1, "largest return of a trade", lambda s, c: _none_without_trades(s.best_trade, s))
 _sweep(
-    "worst_trade", "Worst trade", "fraction", 1, "smallest return of a trade", lambda s, c: _none_without_trades(s.worst_trade, s)
+    "best_trade",
+    "Best trade",
+    "fraction",
+    1,
+    "largest return of a trade",
+    lambda s, inputs: _none_without_trades(s.best_trade, s),
+)
+_sweep(
+    "worst_trade",
+    "Worst trade",
+    "fraction",
+    1,
+    "smallest return of a trade",
+    lambda s, inputs: _none_without_trades(s.worst_trade, s),
 )
 _sweep("sqn", "System quality number", "ratio", 1, "sqrt(n_trades) mean / std (ddof=1) of trade returns", _sqn)
 _sweep(
@@ -236,16 +257,16 @@ _sweep(
     "fraction",
     -1,
     "bars at whose close a position is held / bars",
-    lambda s, c: s.bars_held / s.n_returns,
+    lambda s, inputs: s.bars_held / s.n_returns,
 )
-_sweep("turnover", "Turnover", "ratio", -1, "traded value / cash", lambda s, c: s.traded_value / c.cash)
+_sweep("turnover", "Turnover", "ratio", -1, "traded value / start cash", lambda s, inputs: s.traded_value / inputs.start_cash)
 _sweep(
     "costs_paid",
     "Costs paid",
     "fraction",
     -1,
-    "fees and borrowing / cash (slippage is in the prices)",
-    lambda s, c: s.costs / c.cash,
+    "fees and borrowing / start cash (slippage is in the prices)",
+    lambda s, inputs: s.costs / inputs.start_cash,
 )
 _sweep(
     "breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven
@@ -256,7 +277,7 @@ _sweep(
     "count",
     -1,
     "trades whose stop and target were touched in one bar",
-    lambda s, c: s.n_ambiguous,
+    lambda s, inputs: s.n_ambiguous,
 )
 _sweep(
     "largest_trade_share",
@@ -321,7 +342,7 @@ def check_metrics(keys: Sequence[str], kind: str | None = None) -> list[str]:
     return keys
 
 
-def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out: Floats | None = None) -> Floats:
+def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], inputs: MetricInputs, out: Floats | None = None) -> Floats:
     """Metrics of a batch.
 
     Parameters
@@ -329,7 +350,7 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out
     keys : sequence of str
         Of kind ``sweep``.
     sums : ndarray of SUMS, shape (n_candidates,)
-    context : Context
+    inputs : MetricInputs
     out : ndarray of float64, shape (n_candidates, n_metrics), optional
         Where to.
 
@@ -337,17 +358,17 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], context: Context, out
     -------
     ndarray of float64, shape (n_candidates, n_metrics)
     """
-    columns, result = _Columns(sums, context), np.empty((len(sums), len(keys)), order="F") if out is None else out
+    columns, result = _Columns(sums, inputs), np.empty((len(sums), len(keys)), order="F") if out is None else out
     with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
         for column, key in enumerate(keys):
-            values = _SWEEP[key][1](columns, context)
+            values = _SWEEP[key][1](columns, inputs)
             missing = np.isnan(values)
             # The one NaN: a division by nothing has another sign on another processor.
             result[:, column] = np.where(missing, np.nan, values) if missing.any() else values
     return result
 
 
-def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[str, float]:
+def walk_metrics(equity: Floats, benchmark: Floats, inputs: MetricInputs) -> dict[str, float]:
     """Metrics that need every bar.
 
     Parameters
@@ -356,9 +377,9 @@ def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[st
         At each close.
     benchmark : ndarray, shape (n_returns + 1,)
         Value of the benchmark at the same closes, and before the first of them.
-    context : Context
+    inputs : MetricInputs
     """
-    before = np.concatenate([[context.cash], equity])
+    before = np.concatenate([[inputs.start_cash], equity])
     with np.errstate(all="ignore"):
         r = np.where(before[:-1] != 0, np.diff(before) / before[:-1], 0.0)
         b = np.diff(benchmark) / benchmark[:-1]
@@ -369,14 +390,14 @@ def walk_metrics(equity: Floats, benchmark: Floats, context: Context) -> dict[st
         spread = float(np.mean((b - b.mean()) ** 2))
         is_flat = not spread > ZERO_VARIANCE * float(np.mean(b * b))
         beta = np.nan if is_flat else float(np.mean((r - r.mean()) * (b - b.mean()))) / spread
-        rf = context.rf / context.periods_per_year
+        rf = inputs.rf / inputs.periods_per_year
         values = {
             "tail_ratio": float(np.abs(high) / np.abs(low)),
             "max_drawdown_bars": float((edges[1::2] - edges[::2]).max(initial=0)),
             "ulcer_index": float(np.sqrt(np.mean(drawdown[1:] ** 2))),
             "cvar_5": float(r[r <= low].mean()),
             "buy_hold_return": float(benchmark[-1] / benchmark[0] - 1.0),
-            "alpha": float((r.mean() - rf - beta * (b.mean() - rf)) * context.periods_per_year),
+            "alpha": float((r.mean() - rf - beta * (b.mean() - rf)) * inputs.periods_per_year),
             "beta": float(beta),
         }
         return {key: value if value == value else np.nan for key, value in values.items()}
@@ -389,9 +410,9 @@ def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) ->
     return result
 
 
-def warn_if_undated(*contexts: Context) -> None:
-    """One warning when nothing says how long a bar is, of any context."""
-    if not all(context.periods_per_year > 0 for context in contexts):
+def warn_if_undated(*inputs: MetricInputs) -> None:
+    """One warning if any of them does not know how many bars make a year."""
+    if not all(each.periods_per_year > 0 for each in inputs):
         warnings.warn(
             "bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
             NumericsWarning,

@@ -20,7 +20,7 @@ from backtest.metrics import SWEEP, warn_if_undated
 from backtest.results import Result
 from backtest.rules import Strategy
 from backtest.runs import Run, run
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 from backtest.solve import Search, solve
 from backtest.space import Choice, Continuous, Grid, Space
 from backtest.study.memory import own_lines
@@ -122,12 +122,12 @@ def optimize(
         bars,
         window,
         aggregate,
-        lambda of, share: Evaluator(
+        lambda of, share: StrategyEvaluator(
             of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share
         ),
     )
     cells.by_symbol(lambda each: each.fix_start(_combinations(each, space)))
-    warn_if_undated(*cells.contexts())
+    warn_if_undated(*cells.metric_inputs())
     provenance = _provenance(cells)
 
     def identity() -> dict[str, Any]:
@@ -149,7 +149,7 @@ def optimize(
     return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, packages=("TA-Lib",))
 
 
-def _provenance(cells: Cells[Evaluator]) -> dict[str, Any]:
+def _provenance(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
     of, by_symbol = next(iter(cells.evaluators.values())), cells.by_symbol
     return {
         "data": by_symbol(lambda each: each.bars.content_hash),
@@ -179,7 +179,7 @@ class _Values(Sequence[Any]):
         return iter(self._parameter.values())
 
 
-def _combinations(evaluator: Evaluator, space: Space) -> Combinations:
+def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
     """What the longest warm-up of a space has to be looked for in: every value, and both ends of continuous ranges."""
     values: dict[str, Sequence[Any]] = {
         name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else _Values(parameter)

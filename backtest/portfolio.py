@@ -33,7 +33,7 @@ from backtest.costs import Costs
 from backtest.endings import Endings
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_labels, labels, labels_of_index
-from backtest.metrics import Context
+from backtest.metrics import MetricInputs
 from backtest.periods import Periods, given
 from backtest.trades import NO_TIMES, nanos_of
 
@@ -297,9 +297,14 @@ class Market:
             raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}")
         return first, last
 
-    def context(self, rules: Rules, window: slice | None = None) -> Context:
-        """What turns sums into metrics."""
-        return Context(rules.start_value, rules.rf, self.periods(rules).per_year, self.clock.years(*self.bounds(window)))
+    def metric_inputs(self, rules: Rules, window: slice | None = None) -> MetricInputs:
+        """What metrics are made of beside the sums."""
+        return MetricInputs(
+            start_cash=rules.start_value,
+            rf=rules.rf,
+            periods_per_year=self.periods(rules).per_year,
+            years=self.clock.years(*self.bounds(window)),
+        )
 
     def periods(self, rules: Rules) -> Periods:
         """How many bars make a year, and why: as the rules say, or as the times tell."""
@@ -314,20 +319,20 @@ class Market:
         if costs.borrow_rate > 0 and not ppy > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
         return Settings(
-            costs.fee_rate,
-            costs.slippage,
-            costs.fixed,
-            costs.per_unit,
-            costs.minimum,
-            costs.maximum,
-            first,
-            last,
-            rules.start_value,
-            rules.rf / ppy if ppy > 0 else 0.0,
-            costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
-            rules.fill == "close",
-            rules.reinvest,
-            rules.reserve_costs,
+            fee_rate=costs.fee_rate,
+            slippage=costs.slippage,
+            fixed=costs.fixed,
+            per_unit=costs.per_unit,
+            minimum=costs.minimum,
+            maximum=costs.maximum,
+            first=first,
+            last=last,
+            start_value=rules.start_value,
+            rf_per_bar=rules.rf / ppy if ppy > 0 else 0.0,
+            borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
+            fills_at_close=rules.fill == "close",
+            reinvest=rules.reinvest,
+            reserve_costs=rules.reserve_costs,
         )
 
 

@@ -18,7 +18,7 @@ from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.rules import CONDITIONS, Strategy
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 from backtest.space import Choice, Grid, Parameter
 from backtest.trades import FILL, REASONS, Trades, track
 
@@ -46,24 +46,26 @@ class Run:
         Entries that were decided and could not be paid for, or came to no unit; ``orders`` lists them.
     """
 
-    def __init__(self, evaluator: Evaluator, row: Floats, window: slice | None) -> None:
-        self.params = {name: column.decode(value) for (name, column), value in zip(evaluator.columns.items(), row, strict=True)}
+    def __init__(self, evaluator: StrategyEvaluator, row: Floats, window: slice | None) -> None:
+        self.params = {
+            name: column.decode(value) for (name, column), value in zip(evaluator.parameters.items(), row, strict=True)
+        }
         self.start, self.strategy, self.bars = evaluator.fixed_start, evaluator.strategy, evaluator.bars
-        self.costs, self.execution, self.context = evaluator.costs, evaluator.execution, evaluator.context(window)
+        self.costs, self.execution, self.metric_inputs = evaluator.costs, evaluator.execution, evaluator.metric_inputs(window)
         self.periods = evaluator.periods
         settings = evaluator.settings(window)
         self.first, self.last = settings.first, settings.last
         self.begin = (window or slice(None)).indices(len(self.bars))[0]
         batch = row[None, :]
-        program, spans = evaluator.program(batch, settings), evaluator.spans(settings)
+        program, tables = evaluator.program(batch, settings), evaluator.holding_tables(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
-        kernel.evaluate(self.bars, spans, program, settings, 0, 1, self.sums)  # counts the fills
+        kernel.evaluate(self.bars, tables, program, settings, 0, 1, self.sums)  # counts the fills
         self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
         self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
         _, exit_code, self._unfilled_side = kernel.replay(
-            self.bars, spans, program, settings, 0, self.sums, self.ledger, self._equity, self._units, self._unaffordable
+            self.bars, tables, program, settings, 0, self.sums, self.ledger, self._equity, self._units, self._unaffordable
         )
         self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
         self._unfilled_reason = REASONS[exit_code]
@@ -91,7 +93,7 @@ class Run:
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
-        gained = float(self.sums["end_equity"][0]) / self.context.cash - 1
+        gained = float(self.sums["end_equity"][0]) / self.metric_inputs.start_cash - 1
         return f"Run({self.strategy.name}: {settings}; total return {gained:.2%}, {len(self.tracked)} trades)"
 
     @functools.cached_property
@@ -102,13 +104,13 @@ class Run:
         """
         from backtest.stats import Stats
 
-        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.context)[0], strict=True))
+        values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.metric_inputs)[0], strict=True))
         if self.sums_optimistic is not None:
-            other = sweep_metrics(SWEEP, self.sums_optimistic, self.context)[0]
+            other = sweep_metrics(SWEEP, self.sums_optimistic, self.metric_inputs)[0]
             values |= dict(zip(map(optimistic, SWEEP), other, strict=True))
         close = self.bars.close
         benchmark = np.concatenate([close[max(self.first - 1, 0)][None], close[self.first : self.last]])
-        return Stats(values | walk_metrics(self._equity, benchmark, self.context), self)
+        return Stats(values | walk_metrics(self._equity, benchmark, self.metric_inputs), self)
 
     @property
     def trades(self) -> pd.DataFrame:
@@ -223,11 +225,11 @@ def run(
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
     columns = {name: Choice(name, [value]) for name, value in ({} if params is None else params).items()}
     execution = Execution() if execution is None else execution
-    evaluator = Evaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
+    evaluator = StrategyEvaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
     evaluator.fix_start(evaluator.given(row[None, :]))
     result = Run(evaluator, row, window)
-    warn_if_undated(result.context)
+    warn_if_undated(result.metric_inputs)
     return result
 
 
@@ -296,12 +298,12 @@ def evaluate(
         bars,
         window,
         aggregate,
-        lambda of, share: Evaluator(
+        lambda of, share: StrategyEvaluator(
             of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads, memo_share=share
         ),
     )
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
-    warn_if_undated(*cells.contexts())
+    warn_if_undated(*cells.metric_inputs())
     return metrics_table(cells.columns, table, cells(batch))
 
 

@@ -21,7 +21,7 @@ from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
-from backtest.metrics import SUMS, SWEEP, Context, check_metrics, optimistic, sweep_metrics
+from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimistic, sweep_metrics
 from backtest.periods import given
 from backtest.programs import Plan, Program, ProgramBuilder
 from backtest.rules import CONDITIONS, LEVELS, Strategy, check_signals
@@ -43,7 +43,7 @@ TILE_BYTES, MIN_TILE = 640 << 10, 512
 CHUNK = 4096
 #: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
 BLOCKS_EACH = 2
-#: Bars of a block of ``Spans``; the kernels know it as BLOCK.
+#: Bars of a block of ``HoldingTables``; the kernels know it as BLOCK.
 SPAN_BLOCK = 16
 #: Share of a level by which a price may miss it and has touched it: more than what the few roundings between a price in decimals
 #: and a level can add up to, and far less than any tick.
@@ -82,7 +82,7 @@ class Settings(NamedTuple):
     ends_at_open: bool
 
 
-class Spans(NamedTuple):
+class HoldingTables(NamedTuple):
     """What holding from one bar to another comes to, looked up instead of added up; see ``_pure/_spans.py``."""
 
     moments: Floats  # (n_bars, 16)
@@ -93,16 +93,16 @@ class Spans(NamedTuple):
     highs: Floats  # (n_blocks,)
 
     @classmethod
-    def of(cls, bars: Bars, rf_per_bar: float) -> Spans:
+    def of(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
         """The tables of these bars; the last ones made live as long as the bars do."""
         key = (_backend.chosen().name, rf_per_bar)
-        known = _SPANS.get(bars)
+        known = _HOLDING_TABLES.get(bars)
         if known is None or known[0] != key:
-            known = _SPANS[bars] = key, cls._made(bars, rf_per_bar)
+            known = _HOLDING_TABLES[bars] = key, cls._made(bars, rf_per_bar)
         return known[1]
 
     @classmethod
-    def _made(cls, bars: Bars, rf_per_bar: float) -> Spans:
+    def _made(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
         n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
         n_levels = max(int(n_blocks - 1).bit_length(), 1)
         spans = cls(
@@ -117,17 +117,17 @@ class Spans(NamedTuple):
         return spans
 
 
-_SPANS: weakref.WeakKeyDictionary[Bars, tuple[Any, Spans]] = weakref.WeakKeyDictionary()
+_HOLDING_TABLES: weakref.WeakKeyDictionary[Bars, tuple[Any, HoldingTables]] = weakref.WeakKeyDictionary()
 
 
-class Evaluator:
+class StrategyEvaluator:
     """``evaluate(batch, window=None) -> scores`` over rule candidates: the seam every search takes.
 
     Parameters
     ----------
     bars : Bars
     strategy : Strategy
-    columns : mapping of str to Parameter
+    parameters : mapping of str to Parameter
         What the batch's columns hold, in order.
     costs : Costs
     execution : Execution
@@ -148,7 +148,7 @@ class Evaluator:
         self,
         bars: Bars,
         strategy: Strategy,
-        columns: Mapping[str, Parameter],
+        parameters: Mapping[str, Parameter],
         *,
         costs: Costs,
         execution: Execution,
@@ -163,22 +163,22 @@ class Evaluator:
         execution.check_costs(costs)
         if not isinstance(execution.size, (float, Value)):
             raise InputError(f"size must be a number, a parameter or a line, got {shown(execution.size)}")
-        self.bars, self.strategy, self.columns, self.costs, self.execution = bars, strategy, dict(columns), costs, execution
-        self.swept, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.bars, self.strategy, self.parameters, self.costs, self.execution = bars, strategy, dict(parameters), costs, execution
+        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
         self.scores_both = execution.intrabar == "both"
         #: Columns of the scores; where both orders inside a bar are scored, the target's first once more at the end.
-        self.metrics = self.swept + [optimistic(metric) for metric in self.swept if self.scores_both]
+        self.columns = self.metrics + [optimistic(metric) for metric in self.metrics if self.scores_both]
         self.conditions = strategy.conditions(execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
         check_signals(self.conditions, bars)
         self.sampled = [*(getattr(strategy, name) for name in LEVELS), execution.size]
         self.params = merged_params([*self.conditions, *self.sampled, strategy.max_bars])
-        known_names("parameter", self.columns, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
+        known_names("parameter", self.parameters, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
         for name, default in self.params.items():
-            if name not in self.columns and default is REQUIRED:
+            if name not in self.parameters and default is REQUIRED:
                 raise InputError(
-                    f"parameter {shown(name)} must have a value, got none (given: {', '.join(self.columns) or 'none'})"
+                    f"parameter {shown(name)} must have a value, got none (given: {', '.join(self.parameters) or 'none'})"
                 )
         self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
@@ -186,7 +186,7 @@ class Evaluator:
             self.conditions,
             self.sampled,
             strategy.max_bars,
-            self.columns,
+            self.parameters,
             self.params,
             lines=self.lines,
             masks=self.masks,
@@ -247,9 +247,9 @@ class Evaluator:
             )
         return first, last
 
-    def context(self, window: slice | None = None) -> Context:
+    def metric_inputs(self, window: slice | None = None) -> MetricInputs:
         """What turns sums into metrics."""
-        return Context(self.execution.cash, self.execution.rf, self.periods_per_year, self.bars.years(*self.bounds(window)))
+        return MetricInputs(self.execution.cash, self.execution.rf, self.periods_per_year, self.bars.years(*self.bounds(window)))
 
     def settings(self, window: slice | None = None) -> Settings:
         """What all candidates share."""
@@ -257,30 +257,30 @@ class Evaluator:
         conventions = execution.conventions
         first, last = self.bounds(window)
         return Settings(
-            costs.fee_rate,
-            costs.slippage,
-            costs.fixed,
-            costs.per_unit,
-            costs.minimum,
-            costs.maximum,
-            first,
-            last,
-            execution.cash,
-            execution.rf / ppy if ppy > 0 else 0.0,
-            costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
-            execution.fill == "close",
-            execution.intrabar != "optimistic",
-            execution.close_at_end,
-            execution.whole_units,
-            execution.size_type == "equity",
-            costs.slippage if conventions.exits_slip else 0.0,
-            costs.slippage if conventions.stops_slip else 0.0,
-            conventions.sized_on_quote,
-            conventions.levels_from_decision,
-            conventions.trail_from_extremes,
-            conventions.stop_beats_gap,
-            0.0 if conventions.touches_exactly else TOUCH_TOLERANCE,
-            conventions.ends_at_open,
+            fee_rate=costs.fee_rate,
+            slippage=costs.slippage,
+            fixed=costs.fixed,
+            per_unit=costs.per_unit,
+            minimum=costs.minimum,
+            maximum=costs.maximum,
+            first=first,
+            last=last,
+            cash=execution.cash,
+            rf_per_bar=execution.rf / ppy if ppy > 0 else 0.0,
+            borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
+            fills_at_close=execution.fill == "close",
+            is_pessimistic=execution.intrabar != "optimistic",
+            close_at_end=execution.close_at_end,
+            whole_units=execution.whole_units,
+            size_is_share=execution.size_type == "equity",
+            exit_slippage=costs.slippage if conventions.exits_slip else 0.0,
+            stop_slippage=costs.slippage if conventions.stops_slip else 0.0,
+            sized_on_quote=conventions.sized_on_quote,
+            levels_from_decision=conventions.levels_from_decision,
+            trail_from_extremes=conventions.trail_from_extremes,
+            stop_beats_gap=conventions.stop_beats_gap,
+            touch_tolerance=0.0 if conventions.touches_exactly else TOUCH_TOLERANCE,
+            ends_at_open=conventions.ends_at_open,
         )
 
     def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
@@ -297,13 +297,13 @@ class Evaluator:
         -------
         ndarray of float64, shape (n_candidates, n_metrics)
         """
-        context, width = self.context(window), len(self.swept)
-        result = np.empty((len(batch), len(self.metrics)), order="F")  # filled by column
+        inputs, width = self.metric_inputs(window), len(self.metrics)
+        result = np.empty((len(batch), len(self.columns)), order="F")  # filled by column
 
         def score(rows: slice, sums: NDArray[Any]) -> None:
             with self._turn:
                 for order, each in enumerate(sums):
-                    sweep_metrics(self.swept, each, context, out=result[rows, order * width : (order + 1) * width])
+                    sweep_metrics(self.metrics, each, inputs, out=result[rows, order * width : (order + 1) * width])
 
         self._replay(batch, self.settings(window), score)
         return result
@@ -346,12 +346,12 @@ class Evaluator:
 
         Only candidates with an ambiguous trade are replayed for that: for the rest it makes no difference.
         """
-        evaluate, spans = _backend.kernel("signals").evaluate, self.spans(settings)
-        evaluate(self.bars, spans, program, settings, 0, sums.shape[1], sums[0])
+        evaluate, tables = _backend.kernel("signals").evaluate, self.holding_tables(settings)
+        evaluate(self.bars, tables, program, settings, 0, sums.shape[1], sums[0])
         if self.scores_both:
             doubtful = np.flatnonzero(sums["n_ambiguous"][0])
             other = np.zeros(len(doubtful), dtype=SUMS)
-            evaluate(self.bars, spans, program.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
+            evaluate(self.bars, tables, program.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
             sums[1] = sums[0]
             sums[1, doubtful] = other
 
@@ -363,9 +363,9 @@ class Evaluator:
         masks[-1] = 0
         return masks, room[n_masks:].view(SUMS).reshape(-1, CHUNK)
 
-    def spans(self, settings: Settings) -> Spans:
+    def holding_tables(self, settings: Settings) -> HoldingTables:
         """Tables of the bars."""
-        return Spans.of(self.bars, settings.rf_per_bar)
+        return HoldingTables.of(self.bars, settings.rf_per_bar)
 
     def program(self, batch: Floats, settings: Settings) -> Program:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""

@@ -83,7 +83,7 @@ class _View:
     """A run as both tools see it: from the first bar of its window, in cash until it may decide."""
 
     def __init__(self, run: Any) -> None:
-        self.run, self.cash = run, run.context.cash
+        self.run, self.cash = run, run.metric_inputs.start_cash
         self.times: Any = run.bars.times()[run.begin : run.last]
         waiting = np.full(run.first - run.begin, self.cash)
         self.equity: Floats = np.concatenate([waiting, run.equity.to_numpy()])

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import InputError, NumericsWarning
 from backtest._said import shown
-from backtest.batches import Evaluator, joined
+from backtest.batches import BookEvaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
@@ -138,9 +138,9 @@ def optimize_weights(
     rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     base = market.benchmark(benchmark)
-    books = Evaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
+    books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
-    warn_if_undated(*cells.contexts())
+    warn_if_undated(*cells.metric_inputs())
     _warn_of_ends(market, cells.windows)
     provenance = _provenance(books, cells, version)
 
@@ -159,7 +159,7 @@ def optimize_weights(
     return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, batch_size=BATCH)
 
 
-def _book(evaluator: Evaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
+def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
     events = evaluator.events(params)
     book = Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
     book.warn(stacklevel=2)
@@ -181,7 +181,7 @@ def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
         )
 
 
-def _provenance(books: Evaluator, cells: Cells[Evaluator], version: str | None) -> dict[str, Any]:
+def _provenance(books: BookEvaluator, cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
     market, rule = books.market, books.rule
     return {
         "data": _content(market),

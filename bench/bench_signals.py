@@ -11,7 +11,7 @@ import backtest as bt
 from backtest import _backend
 from backtest.compute.threads import default_threads
 from backtest.metrics import SUMS
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 
 #: Compiled time over pure; measured 0.01 to 0.02.
 MOST_OF_PURE = 0.05
@@ -29,7 +29,7 @@ COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 
 def evaluator_of(name, n_threads=1):
     space = bt.Space(SPACES[name], where="fast < slow")
-    evaluator = Evaluator(
+    evaluator = StrategyEvaluator(
         bt.Bars.sample(),
         bt.strategies.sma_cross,
         space.parameters,
@@ -63,7 +63,9 @@ def test_kernel_against_pure(benchmark, space):
     def replay(backend):
         sums = np.zeros(len(few), dtype=SUMS)
         with _backend.forced(backend) as now:
-            now.kernels["signals"].evaluate(evaluator.bars, evaluator.spans(settings), program, settings, 0, len(few), sums)
+            now.kernels["signals"].evaluate(
+                evaluator.bars, evaluator.holding_tables(settings), program, settings, 0, len(few), sums
+            )
         return sums
 
     assert replay("cython").tobytes() == replay("python").tobytes()

@@ -32,7 +32,7 @@ from rich.table import Table
 import backtest as bt
 from backtest import rules
 from backtest.metrics import SWEEP
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 
 CASH, PER_YEAR, SEED = 100_000.0, 365.0, 7
 FEE_BARS = 2.0  # fee rate times bars of a job, so that a candidate that trades often has something left at the end
@@ -150,9 +150,9 @@ def strategy_and_batch(job, count):
 def ours(job, count):
     """The seam that every search calls: masks, kernel, all sweep metrics."""
     strategy, columns, batch = strategy_and_batch(job, count)
-    evaluator = Evaluator(job.bars, strategy, columns, **job.rules)
+    evaluator = StrategyEvaluator(job.bars, strategy, columns, **job.rules)
     scores = evaluator(batch)
-    return {metric: scores[:, evaluator.metrics.index(metric)] for metric in METRICS}
+    return {metric: scores[:, evaluator.columns.index(metric)] for metric in METRICS}
 
 
 def ours_sweeping(job):

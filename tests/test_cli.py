@@ -405,7 +405,7 @@ import backtest as bt
 from backtest import rules, search, signals
 
 search.grid.__kwdefaults__["batch_size"] = 4096
-evaluate, full_batches = signals.Evaluator.__call__, itertools.count(1)
+evaluate, full_batches = signals.StrategyEvaluator.__call__, itertools.count(1)
 
 def waits_in_the_second_batch(self, batch, window=None):
     if len(batch) == 4096 and next(full_batches) == 2:
@@ -413,7 +413,7 @@ def waits_in_the_second_batch(self, batch, window=None):
         time.sleep(60)
     return evaluate(self, batch, window)
 
-signals.Evaluator.__call__ = waits_in_the_second_batch
+signals.StrategyEvaluator.__call__ = waits_in_the_second_batch
 
 @bt.line("n")
 def level(bars, n):

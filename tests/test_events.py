@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend
-from backtest.signals import Evaluator, Spans
+from backtest.signals import HoldingTables, StrategyEvaluator
 
 pytestmark = pytest.mark.filterwarnings(UNPAID)
 POWERS = {
@@ -26,7 +26,7 @@ POWERS = {
 
 def against_walk(run, rf_per_bar, tolerance=1e-12):
     """The sums of a run against its own equity, added up exactly."""
-    equity = np.concatenate([[run.context.cash], run._equity])
+    equity = np.concatenate([[run.metric_inputs.start_cash], run._equity])
     before = equity[:-1]
     r = np.where(before != 0, np.diff(equity) / np.where(before != 0, before, 1), 0.0)
     for name, power in POWERS.items():
@@ -93,7 +93,7 @@ def test_long_series_lose_no_digits():
 @pytest.mark.parametrize("n_bars", [1, 2, 15, 16, 17, 31, 32, 33, 100, 513])
 def test_tables_hold_what_they_say(n_bars, backend):
     bars = random_bars(np.random.default_rng(n_bars), n_bars)
-    spans = Spans.of(bars, 0.0001)
+    spans = HoldingTables.of(bars, 0.0001)
     close, block = bars.close, 16
     for bar in range(n_bars):
         first, last = bar // block * block, min((bar // block + 1) * block, n_bars)
@@ -122,7 +122,7 @@ def test_tables_agree_to_the_last_bit(n_bars):
     bars, tables = random_bars(np.random.default_rng(n_bars), n_bars, 0.05), []
     for name in ("cython", "python"):
         with _backend.forced(name):
-            tables.append(Spans.of(bars, 0.0002))
+            tables.append(HoldingTables.of(bars, 0.0002))
     for left, right in zip(*tables, strict=True):
         assert left.tobytes() == right.tobytes()
 
@@ -140,7 +140,7 @@ def test_a_batch_takes_the_straight_line_to_the_same_bits(case, kind, fee_rate):
     if execution.sides == "short":
         signals = [None, None, *signals[2:]]
     run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
-    evaluator = Evaluator(bars, strategy_of(signals, levels), {}, costs=costs, execution=execution)
+    evaluator = StrategyEvaluator(bars, strategy_of(signals, levels), {}, costs=costs, execution=execution)
     evaluator.fix_start(evaluator.given(np.empty((1, 0))))
     assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
 
@@ -156,7 +156,7 @@ def test_plain_candidates_on_long_series_end_in_the_same_bits(sides, fill):
         execution = bt.Execution(fill=fill, sides=sides, start=3, rf=0.03, periods_per_year=252.0)
         for costs in (bt.Costs(fee_rate=0.001), bt.Costs(fee_rate=0.99), bt.Costs(fee_rate=0.2, fixed=500.0)):
             run = bt.run(bars, strategy_of(signals), costs=costs, execution=execution)
-            evaluator = Evaluator(bars, strategy_of(signals), {}, costs=costs, execution=execution)
+            evaluator = StrategyEvaluator(bars, strategy_of(signals), {}, costs=costs, execution=execution)
             assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
 
 
@@ -176,5 +176,5 @@ def test_what_is_not_for_the_straight_line_of_longs(fill, cash, scale, gap):
         strategy, costs = bt.rules.from_arrays(entries, exits), bt.Costs(fee_rate=fee_rate, slippage=0.0007)
         run = bt.run(bars, strategy, costs=costs, execution=execution)
         assert (len(run.ledger) > 3) == (cash > 1.0)
-        evaluator = Evaluator(bars, strategy, {}, costs=costs, execution=execution)
+        evaluator = StrategyEvaluator(bars, strategy, {}, costs=costs, execution=execution)
         assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()

@@ -15,7 +15,7 @@ from backtest import _backend, lines, masks, rules
 from backtest.blocks import Block
 from backtest.lines import LineMemo
 from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
-from backtest.signals import MEMO_BYTES, Evaluator
+from backtest.signals import MEMO_BYTES, StrategyEvaluator
 from backtest.space import Choice, Continuous, Grid
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1100]
@@ -344,7 +344,7 @@ def test_the_table_of_lines_forgets_everything_at_once_and_stays_right():
 def test_memory_of_lines_and_masks_is_64_mib():
     strategy = bt.strategies.sma_cross
     space = bt.Space({"fast": range(2, 60), "slow": range(60, 99)})
-    evaluator = Evaluator(BARS, strategy, space.parameters, costs=bt.Costs.zero(), execution=bt.Execution(start=100))
+    evaluator = StrategyEvaluator(BARS, strategy, space.parameters, costs=bt.Costs.zero(), execution=bt.Execution(start=100))
     evaluator(space.candidates(np.arange(len(space)))[1])
     table = evaluator.masks._table
     assert 3 * MEMO_BYTES <= 64 << 20

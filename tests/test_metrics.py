@@ -8,7 +8,7 @@ import pytest
 from cases import random_bars, random_signals, strategy_of
 
 import backtest as bt
-from backtest.metrics import METRICS, SUMS, SWEEP, WALK, Context, objective, sweep_metrics, walk_metrics
+from backtest.metrics import METRICS, SUMS, SWEEP, WALK, MetricInputs, objective, sweep_metrics, walk_metrics
 
 DAYS = pd.bdate_range("2020-01-01", periods=400)
 
@@ -23,13 +23,13 @@ def run():
 
 
 def returns_of(run):
-    equity = np.concatenate([[run.context.cash], run.equity.to_numpy()])
+    equity = np.concatenate([[run.metric_inputs.start_cash], run.equity.to_numpy()])
     return np.diff(equity) / equity[:-1]
 
 
 def test_every_sweep_metric_against_its_definition(run):
     r, ppy, rf = returns_of(run), 252.0, 0.03 / 252.0
-    trades, equity, cash = run.trades, run.equity.to_numpy(), run.context.cash
+    trades, equity, cash = run.trades, run.equity.to_numpy(), run.metric_inputs.start_cash
     won = trades.loc[trades["net_profit"] > 0, "net_profit"].sum()
     lost = -trades.loc[trades["net_profit"] <= 0, "net_profit"].sum()
     drawdown = (equity / np.maximum.accumulate(np.concatenate([[cash], equity]))[1:] - 1).min()
@@ -72,7 +72,7 @@ def test_every_walk_metric_against_its_definition(run):
     r, equity = returns_of(run), run.equity.to_numpy()
     close = run.bars.close
     b = close[10:] / close[9:-1] - 1
-    underwater = equity / np.maximum.accumulate(np.concatenate([[run.context.cash], equity]))[1:] - 1
+    underwater = equity / np.maximum.accumulate(np.concatenate([[run.metric_inputs.start_cash], equity]))[1:] - 1
     longest = streak = 0
     for value in underwater:
         streak = streak + 1 if value < 0 else 0
@@ -110,7 +110,7 @@ def never_traded():
 
 
 def test_never_trading_is_undefined_where_it_says_nothing():
-    values = dict(zip(SWEEP, sweep_metrics(SWEEP, never_traded(), Context(1000.0, 0.0, 252.0, 0.4))[0], strict=True))
+    values = dict(zip(SWEEP, sweep_metrics(SWEEP, never_traded(), MetricInputs(1000.0, 0.0, 252.0, 0.4))[0], strict=True))
     assert {key for key, value in values.items() if np.isnan(value)} == {
         "sharpe",
         "sortino",
@@ -134,14 +134,14 @@ def test_never_trading_is_undefined_where_it_says_nothing():
 def test_no_losing_return_is_infinitely_good():
     sums = never_traded()
     sums["sum_return"], sums["sum_return_2"], sums["sum_gain"] = 0.1, 0.01, 0.1
-    values = sweep_metrics(["sortino", "omega"], sums, Context(1000.0, 0.0, 252.0, 0.4))[0]
+    values = sweep_metrics(["sortino", "omega"], sums, MetricInputs(1000.0, 0.0, 252.0, 0.4))[0]
     assert values.tolist() == [np.inf, np.inf]
 
 
 def test_rounding_is_no_variance():
     sums = never_traded()
     sums["sum_return"], sums["sum_return_2"] = 1.0, 0.01 * (1 + 1e-13)  # 100 returns of 1 %
-    assert np.isnan(sweep_metrics(["sharpe", "volatility"], sums, Context(1000.0, 0.0, 252.0, 0.4))).all()
+    assert np.isnan(sweep_metrics(["sharpe", "volatility"], sums, MetricInputs(1000.0, 0.0, 252.0, 0.4))).all()
 
 
 def test_objective_ranks_undefined_and_few_trades_last():
@@ -157,14 +157,14 @@ def test_metrics_do_not_depend_on_the_cut_of_a_batch():
     sums = np.zeros(37, dtype=SUMS)
     for name in SUMS.names:
         sums[name] = rng.random(37) + 0.5
-    context = Context(1.0, 0.01, 252.0, 3.7)
-    whole = sweep_metrics(SWEEP, sums, context)
+    inputs = MetricInputs(1.0, 0.01, 252.0, 3.7)
+    whole = sweep_metrics(SWEEP, sums, inputs)
     for size in (1, 2, 3, 8, 16):
-        pieces = [sweep_metrics(SWEEP, sums[start : start + size], context) for start in range(0, 37, size)]
+        pieces = [sweep_metrics(SWEEP, sums[start : start + size], inputs) for start in range(0, 37, size)]
         assert np.concatenate(pieces).tobytes() == whole.tobytes()
 
 
 def test_walk_metrics_of_a_bust():
-    values = walk_metrics(np.array([500.0, 0.0, 0.0]), np.array([100.0, 101, 102, 103]), Context(1000.0, 0.0, 252.0, 1.0))
+    values = walk_metrics(np.array([500.0, 0.0, 0.0]), np.array([100.0, 101, 102, 103]), MetricInputs(1000.0, 0.0, 252.0, 1.0))
     assert values["max_drawdown_bars"] == 3
     assert values["cvar_5"] == -1.0

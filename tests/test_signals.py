@@ -10,7 +10,7 @@ from oracle import metrics_of, trade_signals
 
 import backtest as bt
 from backtest import _backend, signals
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 
 FREE = bt.Costs.zero()
 
@@ -470,7 +470,7 @@ def test_sums_of_a_batch_equal_those_of_the_trades():
 def sweep(bars=None, n_threads=1, batch=None, **execution):
     bars = bt.Bars.sample() if bars is None else bars
     space = bt.Space({"fast": range(5, 25, 5), "slow": range(30, 90, 20), "stop_loss": [None, 0.05], "take_profit": [None, 0.1]})
-    evaluator = Evaluator(
+    evaluator = StrategyEvaluator(
         bars,
         bt.strategies.sma_cross,
         space.parameters,
@@ -529,7 +529,7 @@ def test_masks_made_tile_by_tile_change_no_bit(monkeypatch, backend, which, intr
     def evaluator(tile, n_threads=1):
         monkeypatch.setattr(signals, "TILE_BYTES", 0)
         monkeypatch.setattr(signals, "MIN_TILE", tile)
-        return Evaluator(
+        return StrategyEvaluator(
             bars,
             strategy,
             space.parameters,
@@ -560,7 +560,7 @@ def test_one_evaluator_on_several_threads(monkeypatch, backend):
     monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
     space = bt.Space({"fast": range(2, 30), "slow": range(30, 60)})
     strategy = bt.rules.Strategy(enter_long=UP, exit_long=DOWN)
-    evaluator = Evaluator(
+    evaluator = StrategyEvaluator(
         random_bars(np.random.default_rng(0), 160),
         strategy,
         space.parameters,
@@ -579,7 +579,7 @@ def test_waiting_masks_check_the_warm_up(monkeypatch):
     monkeypatch.setattr(signals, "TILE_BYTES", 0)
     monkeypatch.setattr(signals, "MIN_TILE", 2)
     space = bt.Space({"fast": range(2, 6), "slow": range(6, 12)})
-    evaluator = Evaluator(
+    evaluator = StrategyEvaluator(
         random_bars(np.random.default_rng(0), 50),
         bt.rules.Strategy(enter_long=UP),
         space.parameters,
@@ -599,7 +599,7 @@ def test_lines_too_many_for_their_table_make_masks_at_once(monkeypatch):
     found = []
     for room in (1 << 14, 1 << 20):
         monkeypatch.setattr(signals, "MEMO_BYTES", room)
-        evaluator = Evaluator(
+        evaluator = StrategyEvaluator(
             bars,
             bt.rules.Strategy(enter_long=UP, exit_long=DOWN),
             space.parameters,

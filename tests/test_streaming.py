@@ -23,14 +23,14 @@ def resident():
 def growth(work):
     """Most resident memory during the work, batch by batch, above what there was before it."""
     before, seen = resident(), []
-    original = signals.Evaluator._evaluate
+    original = signals.StrategyEvaluator._evaluate
 
     def evaluate(self, program, settings, sums):
         original(self, program, settings, sums)
         seen.append(resident() - before)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signals.Evaluator, "_evaluate", evaluate)
+        patch.setattr(signals.StrategyEvaluator, "_evaluate", evaluate)
         result = work()
     return result, max(seen) / MIB
 

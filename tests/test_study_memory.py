@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import backtest as bt
 from backtest import cli, lines, rules
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 from backtest.study.batch import suggested
 from backtest.study.store import Store
 
@@ -32,13 +32,13 @@ def url(tmp_path):
 def evaluated(monkeypatch):
     """Candidates that the kernel evaluates."""
     counts = []
-    call = Evaluator.__call__
+    call = StrategyEvaluator.__call__
 
     def counted(self, batch, window=None):
         counts.append(len(batch))
         return call(self, batch, window)
 
-    monkeypatch.setattr(Evaluator, "__call__", counted)
+    monkeypatch.setattr(StrategyEvaluator, "__call__", counted)
     return counts
 
 
@@ -257,12 +257,12 @@ KILLED = """
 import sys, time
 import backtest as bt
 from backtest import search
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 import backtest.study.memory as memory
 
 memory.FLUSH = 0.0
 search.grid.__kwdefaults__["batch_size"] = 6
-call, count = Evaluator.__call__, [0]
+call, count = StrategyEvaluator.__call__, [0]
 
 def slow(self, batch, window=None):
     time.sleep(0.01)
@@ -270,7 +270,7 @@ def slow(self, batch, window=None):
     print(count[0], flush=True)
     return call(self, batch, window)
 
-Evaluator.__call__ = slow
+StrategyEvaluator.__call__ = slow
 space = bt.Space({"fast": range(5, 15), "slow": range(12, 50, 7), "stop_loss": [None, 0.05]}, where="fast < slow")
 result = bt.optimize(bt.Bars.sample("GOOG"), bt.strategies.sma_cross, space, costs=bt.Costs(fee_rate=0.001), progress=False,
                      method="grid", keep=25, window=slice(0, 400), store=sys.argv[1])
@@ -298,7 +298,7 @@ def test_an_interrupted_sweep_is_stored(url, monkeypatch, evaluated):
     from backtest import search as searches
 
     monkeypatch.setattr(searches.grid, "__kwdefaults__", searches.grid.__kwdefaults__ | {"batch_size": 9})
-    call = Evaluator.__call__
+    call = StrategyEvaluator.__call__
 
     def interrupted(self, batch, window=None):
         if len(evaluated) == 6:
@@ -307,7 +307,7 @@ def test_an_interrupted_sweep_is_stored(url, monkeypatch, evaluated):
         return call(self, batch, window)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "__call__", interrupted)
+        patch.setattr(StrategyEvaluator, "__call__", interrupted)
         result = search(store=url)
     assert result.is_interrupted
     before = sum(evaluated)

@@ -264,13 +264,15 @@ def test_results_survive_a_pickle():
 
 def test_symbols_share_the_memory_of_one():
     from backtest.cells import Cells
-    from backtest.signals import MEMO_BYTES, Evaluator
+    from backtest.signals import MEMO_BYTES, StrategyEvaluator
 
     cells = Cells(
         BARS,
         None,
         "min",
-        lambda bars, share: Evaluator(bars, CROSS, SPACE.parameters, costs=COSTS, execution=bt.Execution(), memo_share=share),
+        lambda bars, share: StrategyEvaluator(
+            bars, CROSS, SPACE.parameters, costs=COSTS, execution=bt.Execution(), memo_share=share
+        ),
     )
     for each in cells.evaluators.values():
         assert each.lines._memo.maxsize == each.masks._memo.maxsize == MEMO_BYTES // 3

@@ -181,7 +181,7 @@ def test_an_order_that_cannot_be_paid_is_listed_and_said_once(costs, execution):
         [3, -1, side, "entry", "unaffordable"],
     ]
     assert orders[["time", "units", "price", "value", "cost", "position_after", "cash_after"]].isna().all(axis=None)
-    assert run.equity.tolist() == [run.context.cash] * 5
+    assert run.equity.tolist() == [run.metric_inputs.start_cash] * 5
 
 
 @pytest.mark.usefixtures("backend")

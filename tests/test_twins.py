@@ -14,7 +14,7 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, metrics, trades
-from backtest.signals import Evaluator
+from backtest.signals import StrategyEvaluator
 
 pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings(UNPAID)]
 KERNELS = _backend.kernel_names()
@@ -247,7 +247,7 @@ def test_rows_of_a_batch_are_the_callers_business():
     rng = np.random.default_rng(0)
     bars = random_bars(rng, 50)
     strategy = bt.rules.from_arrays(rng.random((50, 6)) < 0.2, rng.random((50, 6)) < 0.2)
-    evaluator = Evaluator(
+    evaluator = StrategyEvaluator(
         bars,
         strategy,
         bt.Space({"column": range(6)}).parameters,
@@ -260,7 +260,7 @@ def test_rows_of_a_batch_are_the_callers_business():
     for backend in ("cython", "python"):
         with _backend.forced(backend):
             part = np.zeros(6, dtype=metrics.SUMS)
-            spans = evaluator.spans(evaluator.settings())
+            spans = evaluator.holding_tables(evaluator.settings())
             _backend.kernel("signals").evaluate(bars, spans, program, evaluator.settings(), 2, 5, part)
         assert part[2:5].tobytes() == whole[2:5].tobytes()
         assert not part[[0, 1, 5]].tobytes().strip(b"\0")
