@@ -27,6 +27,7 @@ def load_setup():
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI installs everything)")
+    parser.addoption("--slow", action="store_true", help="run slow tests too")
     parser.addoption("--fuzz-calls", type=int, default=25, help="calls of each door in tests/test_fuzz_doors.py")
 
 
@@ -59,11 +60,15 @@ BACKENDS = ["cython", "python"] if _backend.chosen().name == "cython" else ["pyt
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without compiled kernels there is nothing to compare the twins with: such tests are left out, not skipped."""
-    if len(BACKENDS) == 1:
-        left_out = [item for item in items if item.get_closest_marker("compiled")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("compiled")]
+    """Leave out slow tests, unless asked for; and without compiled kernels, tests that compare the twins with them."""
+    left_out = ["compiled"] if len(BACKENDS) == 1 else []
+    named = any("::" in each for each in config.args) or "slow" in config.option.markexpr
+    if not (config.getoption("--slow") or named):
+        left_out.append("slow")
+    deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in set(deselected)]
 
 
 @pytest.fixture(params=BACKENDS)
