@@ -121,6 +121,50 @@ def test_every_room_is_there():
     assert rooms <= set(RANK), "give the new room its place in LAYERS"
 
 
+MAX_LINES, MAX_FUNCTION = 400, 60
+# Too long still; each goes from here as it is cut.
+TOO_LONG = {
+    "_pure/direct.py",
+    "_pure/levels.py",
+    "_pure/levels.py:_sweep",
+    "_pure/portfolio.py",
+    "books.py",
+    "gpu/fused.py:_profit",
+    "levels/problem.py",
+    "lines.py",
+    "masks.py",
+    "search/direct.py:direct",
+    "search/evolution.py:evolution",
+    "stats.py",
+    "study/batch.py:suggested",
+    "study/driver.py",
+    "study/store.py",
+    "study/study.py",
+    "study/study.py:_run",
+    "trades.py",
+    "trades.py:_ledger",
+    "weights.py:optimize_weights",
+}
+
+
+def too_long(path):
+    """A file above its lines, and functions above theirs, docstrings aside."""
+    name, text = path.relative_to(PACKAGE).as_posix(), path.read_text(encoding="utf-8")
+    if len(text.splitlines()) > MAX_LINES:
+        yield name
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0]
+            n_docstring = first.end_lineno - first.lineno + 1 if ast.get_docstring(node) is not None else 0
+            if node.end_lineno - node.lineno + 1 - n_docstring > MAX_FUNCTION:
+                yield f"{name}:{node.name}"
+
+
+def test_files_and_functions_are_short():
+    found = {each for path in PACKAGE.rglob("*.py") for each in too_long(path)}
+    assert found - TOO_LONG == set(), f"files have at most {MAX_LINES} lines, functions {MAX_FUNCTION} without their docstring"
+
+
 def test_one_environment_variable_is_read():
     """Beside ``BACKTEST_BUILD``, which is of ``setup.py``."""
     read = {name for path in PACKAGE.rglob("*.py") for name in re.findall("BACKTEST_[A-Z]+", path.read_text())}
