@@ -28,6 +28,7 @@ from backtest.compute.worker import WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.costs import Costs, Execution
 from backtest.expr import param
+from backtest.ledgers import track_trades
 from backtest.levels import AlwaysOn, Levels
 from backtest.lines import line
 from backtest.metrics import METRICS
@@ -38,7 +39,7 @@ from backtest.runs import Run, evaluate, run
 from backtest.space import Space
 from backtest.study.study import Study
 from backtest.study.trial import Trial, TrialPruned
-from backtest.trades import Trades, track_trades
+from backtest.trades import Trades
 from backtest.weights import optimize_weights
 
 __version__ = "0.1.0.dev0"

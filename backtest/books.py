@@ -18,19 +18,8 @@ from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.portfolio import MAX_GROSS, Market, Rules, Targets, gross_limit
-from backtest.trades import (
-    FILL,
-    MOMENTS,
-    REASONS,
-    STATISTICS,
-    TRADE_SUMS,
-    Trades,
-    months_of,
-    plain_numbers,
-    statistics_frame,
-    statistics_of,
-    track,
-)
+from backtest.records import FILL, MOMENTS, REASONS, TRADE_SUMS
+from backtest.trades import STATISTICS, Trades, months_of, plain_numbers, statistics_frame, statistics_of, track
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,15 +17,16 @@ from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.records import FILL, REASONS
 from backtest.rules import CONDITIONS, Strategy
 from backtest.signals import StrategyEvaluator
 from backtest.space import Choice, Grid, Parameter
-from backtest.trades import FILL, REASONS, Trades, track
+from backtest.trades import Trades, track
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from backtest.stats import Stats
+    from backtest.stats_series import Stats
 
 Floats = NDArray[np.float64]
 
@@ -102,7 +103,7 @@ class Run:
 
         A ``pandas.Series``; ``.to_backtesting()`` and ``.to_vectorbt()`` give those tools' keys with their definitions.
         """
-        from backtest.stats import Stats
+        from backtest.stats_series import Stats
 
         values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, self.metric_inputs)[0], strict=True))
         if self.sums_optimistic is not None:

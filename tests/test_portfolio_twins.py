@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from test_twins import both, copy_of_twin, pure_source, same_bits
 
 import backtest as bt
-from backtest import _backend, trades
+from backtest import _backend, records
 from backtest.batches import evaluate_books, joined
 from backtest.metrics import SUMS
 from backtest.portfolio import Market, Rules
@@ -207,7 +207,7 @@ def test_the_random_books_meet_everything():
         weights, close, open_ = random_book(rng)
         delisted = ("keep", "write_off")[case % 2]
         book = simulated(weights, {"close": close, "open": open_, "costs": bt.Costs.zero(), "delisted": delisted})
-        reasons |= {trades.REASONS[code] for code in book.fills["reason"]}
+        reasons |= {records.REASONS[code] for code in book.fills["reason"]}
         n_waited += int((book.fills["fill_bar"] > book.fills["decision_bar"] + 1).sum())
     assert n_waited > 10
     assert reasons == {"", "signal", "reverse", "delisted"}

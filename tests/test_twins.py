@@ -13,7 +13,7 @@ from cases import UNPAID, cases, random_bars, random_signals, strategy_of
 from hypothesis import given, settings
 
 import backtest as bt
-from backtest import _backend, metrics, trades
+from backtest import _backend, metrics, records, trades
 from backtest.signals import StrategyEvaluator
 
 pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings(UNPAID)]
@@ -47,10 +47,10 @@ def test_twins_have_the_same_functions_signatures_and_docstrings(name):
 def test_records_have_the_same_fields_on_both_sides_of_the_border():
     compiled = importlib.import_module("backtest._ext.buildinfo").record_fields()
     here = {
-        "FILL": trades.FILL,
-        "TRADE": trades.TRADE,
-        "POSITION": trades.POSITION,
-        "TRADE_SUMS": trades.TRADE_SUMS,
+        "FILL": records.FILL,
+        "TRADE": records.TRADE,
+        "POSITION": records.POSITION,
+        "TRADE_SUMS": records.TRADE_SUMS,
         "SUMS": metrics.SUMS,
     }
     assert compiled == {name: list(dtype.names) for name, dtype in here.items()}
@@ -123,7 +123,7 @@ def test_batches_agree_to_the_last_bit(seed):
 
 def random_ledger(rng, n_bars, n_assets, n_fills):
     """Adds, partial closes, exact closes and flips, on several assets, at every moment of a bar."""
-    ledger = np.zeros(n_fills, dtype=trades.FILL)
+    ledger = np.zeros(n_fills, dtype=records.FILL)
     order = np.sort(rng.integers(0, n_bars * 3, n_fills))
     held = np.zeros(n_assets)
     for row, at in enumerate(order):

@@ -1,11 +1,11 @@
-"""Statistics of one run: our keys, and on request the keys of backtesting.py and vectorbt with *their* definitions.
+"""Statistics of one run under the keys of backtesting.py and vectorbt, computed by *their* definitions.
 
 Imported on use only, since it needs pandas.  ``docs/definitions.md`` sets the three vocabularies side by side.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,6 @@ from backtest._checks import InputError
 from backtest._said import shown
 from backtest.elementary import exp, log, log1p, power
 
-if TYPE_CHECKING:
-    _Series = pd.Series[float]
-else:
-    _Series = pd.Series
-
 Floats = NDArray[np.float64]
 
 #: What vectorbt calls a year.
@@ -27,56 +22,6 @@ VECTORBT_YEAR = pd.Timedelta(days=365)
 #: backtesting.py's periods per year, by the days between its bars; all else is daily.
 _PERIODS = {7: 52, 31: 12, 365: 1}
 _RESAMPLE = {7: "W", 31: "ME", 365: "YE"}
-
-
-class Stats(_Series):
-    """Every metric of ``bt.METRICS``, by key; a ``pandas.Series`` with two translations."""
-
-    _metadata = ("_run",)
-    _run: Any  # Run; its room uses this one
-
-    def __init__(self, values: dict[str, float], run: Any) -> None:
-        super().__init__(values, dtype=np.float64, name="value")  # type: ignore[call-arg]  # the stubs know __new__ only
-        self._run = run
-
-    @property
-    def _constructor(self) -> type[pd.Series[float]]:
-        return pd.Series  # a part of it, or a copy, knows no run
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Stats, (self.to_dict(), self._run)
-
-    def to_backtesting(self) -> pd.Series[Any]:
-        """The statistics of backtesting.py, computed as it does from this run's equity and trades.
-
-        Returns
-        -------
-        Series
-            Its keys in its order, percents where it has percents; ``_strategy``, ``_equity_curve`` and ``_trades`` at the end.
-            They are the numbers of ``Backtest.run`` if the run had ``Execution(profile="backtesting.py")``.
-        """
-        return _Backtesting(self._run).series()
-
-    def to_vectorbt(self, freq: Any = None) -> pd.Series[Any]:
-        """The statistics of vectorbt's ``Portfolio.stats()``, computed as it does from this run's equity and trades.
-
-        Parameters
-        ----------
-        freq : str or Timedelta, optional
-            Duration of a bar, as vectorbt's ``freq``; the median distance between bars by default.
-
-        Returns
-        -------
-        Series
-            Its keys in its order, percents where it has percents; ``_equity_curve`` and ``_trades`` (``records_readable``) at the
-            end.  They are the numbers of ``Portfolio.from_signals`` if the run had ``Execution(profile="vectorbt")``.
-
-        Raises
-        ------
-        InputError
-            The bars have no dates and ``freq`` is not given.
-        """
-        return _Vectorbt(self._run, freq).series()
 
 
 class _View:
@@ -94,10 +39,11 @@ class _View:
         self.returns: Floats = self.trades["return"].to_numpy()
 
 
-class _Backtesting(_View):
+class Backtesting(_View):
     """backtesting.py's definitions."""
 
     def series(self) -> pd.Series[Any]:
+        """The keys of ``Backtest.run``, in its order."""
         with np.errstate(all="ignore"):  # undefined ratios are NaN or infinite there too
             return pd.Series(self._span() | self._annual() | self._drawdowns() | self._of_trades() | self._frames(), dtype=object)
 
@@ -238,7 +184,7 @@ class _Backtesting(_View):
         return {"_strategy": self.run.strategy, "_equity_curve": curve, "_trades": trades}
 
 
-class _Vectorbt(_View):
+class Vectorbt(_View):
     """vectorbt's definitions."""
 
     def __init__(self, run: Any, freq: Any) -> None:
@@ -258,6 +204,7 @@ class _Vectorbt(_View):
         self.per_year = VECTORBT_YEAR / self.bar
 
     def series(self) -> pd.Series[Any]:
+        """The keys of ``Portfolio.stats()``, in its order."""
         with np.errstate(all="ignore"):
             return pd.Series(self._span() | self._of_trades() | self._ratios() | self._frames(), dtype=object)
 

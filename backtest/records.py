@@ -1,0 +1,114 @@
+"""Records that kernels read and write: NumPy dtypes of the C structs of the same fields in ``ext/_records.pxd``."""
+
+import numpy as np
+
+#: Why a fill closed, by code.
+REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted")
+#: Where in its bar a fill happened, by code.
+MOMENTS = ("open", "inside", "close")
+
+_INT, _FLOAT = np.int64, np.float64
+#: One executed order; the struct Fill in ext/_records.pxd.
+FILL = np.dtype(
+    [
+        ("decision_bar", _INT),
+        ("fill_bar", _INT),
+        ("moment", _INT),
+        ("asset", _INT),
+        ("units", _FLOAT),
+        ("price", _FLOAT),
+        ("value", _FLOAT),
+        ("cost", _FLOAT),
+        ("cash_before", _FLOAT),
+        ("cash_after", _FLOAT),
+        ("position_before", _FLOAT),
+        ("position_after", _FLOAT),
+        ("reason", _INT),
+        ("ambiguous", _INT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("trail", _FLOAT),
+        ("equity", _FLOAT),
+        ("written_off", _FLOAT),
+    ]
+)
+#: One completed trade; the struct Trade.
+TRADE = np.dtype(
+    [
+        ("asset", _INT),
+        ("side", _INT),
+        ("decision_bar", _INT),
+        ("entry_bar", _INT),
+        ("exit_bar", _INT),
+        ("units", _FLOAT),
+        ("entry_price", _FLOAT),
+        ("exit_price", _FLOAT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("trail", _FLOAT),
+        ("entry_value", _FLOAT),
+        ("entry_cost", _FLOAT),
+        ("exit_cost", _FLOAT),
+        ("borrow_cost", _FLOAT),
+        ("gross_profit", _FLOAT),
+        ("net_profit", _FLOAT),
+        ("return_", _FLOAT),
+        ("mfe", _FLOAT),
+        ("mae", _FLOAT),
+        ("is_uncertain", _INT),
+        ("reason", _INT),
+        ("ambiguous", _INT),
+        ("equity", _FLOAT),
+        ("written_off", _FLOAT),
+    ]
+)
+#: One open position; the struct Position.
+POSITION = np.dtype(
+    [
+        ("side", _INT),
+        ("decision_bar", _INT),
+        ("entry_bar", _INT),
+        ("bar", _INT),
+        ("moment", _INT),
+        ("units", _FLOAT),
+        ("price", _FLOAT),
+        ("entry_cost", _FLOAT),
+        ("borrow_cost", _FLOAT),
+        ("mfe", _FLOAT),
+        ("mae", _FLOAT),
+        ("stop", _FLOAT),
+        ("target", _FLOAT),
+        ("equity", _FLOAT),
+    ]
+)
+#: Trades of one side, added up; the struct TradeSums.
+TRADE_SUMS = np.dtype(
+    [
+        (name, _FLOAT)
+        for name in (
+            "n_trades",
+            "n_winners",
+            "n_losers",
+            "costs",
+            "net_profit",
+            "won",
+            "lost",
+            "largest_profit",
+            "largest_loss",
+            "sum_return",
+            "sum_return_2",
+            "sum_mfe",
+            "sum_mae",
+            "sum_bars_held",
+            "min_bars_held",
+            "max_bars_held",
+            "longest_winning_streak",
+            "longest_losing_streak",
+            "n_ambiguous",
+            "written_off",
+            "sum_days_held",
+            "min_days_held",
+            "max_days_held",
+        )
+    ]
+)
