@@ -133,6 +133,7 @@ TOO_LONG = {
     "levels/problem.py",
     "lines.py",
     "masks.py",
+    "metrics.py",
     "search/direct.py:direct",
     "search/evolution.py:evolution",
     "stats.py",
