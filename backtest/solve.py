@@ -20,8 +20,8 @@ from backtest.cells import Cell, Cells
 from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics
 from backtest.results import Result, replay
 from backtest.runs import Run, metrics_table
+from backtest.search.optuna_search import optuna_search
 from backtest.space import Space
-from backtest.study.batch import suggested
 from backtest.study.memory import Memory, SweepMemory
 
 logger = logging.getLogger("backtest")
@@ -150,7 +150,7 @@ def solve(
 
 def _finder(method: str, batch_size: int | None, sampler: Any) -> Callable[..., Any]:
     if method == "optuna":
-        return functools.partial(suggested, sampler=sampler)
+        return functools.partial(optuna_search, sampler=sampler)
     if method != "grid":
         return functools.partial(search.cube, engine=method)
     return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size, seconds=SECONDS)

@@ -21,8 +21,7 @@ from ratio import minima
 
 import backtest as bt
 from backtest.search.cache import names
-from backtest.study.rows import Row
-from backtest.study.store import Store
+from backtest.study.store import Row, Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
 SPACE = bt.Space(

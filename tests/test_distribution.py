@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest.search.distribution import Distribution
+from backtest.search.ranking import Distribution
 
 FLOATS = st.floats(allow_nan=True, allow_infinity=True)
 

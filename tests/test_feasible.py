@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import enumeration, search
-from backtest.search.order import Order
+from backtest.search.grid import Order
 from backtest.space import Space
 
 SUM = "p0 + p1 + p2 + p3 + p4 + p5"
@@ -100,9 +100,9 @@ def test_ten_of_a_million_million_are_all_found_by_a_study(sampler):
 
 
 def test_ten_of_a_million_million_are_all_found_by_optuna_in_batches():
-    from backtest.study.batch import suggested
+    from backtest.search.optuna_search import optuna_search
 
-    found = suggested(lambda batch: batch[:, 3], ten(), keep=20)
+    found = optuna_search(lambda batch: batch[:, 3], ten(), keep=20)
     assert (found.nfev, found.batch.tolist()) == (10, TEN)
 
 

@@ -116,6 +116,13 @@ def test_a_room_of_several_modules_has_no_circle(folder):
     graphlib.TopologicalSorter(arrows).prepare()  # a CycleError names them
 
 
+def test_nobody_looks_inside_the_store():
+    inside = PACKAGE / "study" / "store"
+    for path in modules():
+        text = path.read_text() if inside not in path.parents else ""
+        assert "backtest.study.store." not in text, f"{path.relative_to(PACKAGE)}: the store's face is backtest.study.store"
+
+
 def test_every_room_is_there():
     rooms = {room(path) for path in modules()} - {"_ext", "_pure", "data"}
     assert rooms <= set(RANK), "give the new room its place in LAYERS"

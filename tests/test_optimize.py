@@ -14,7 +14,7 @@ import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
 from backtest.results import json_safe
-from backtest.search.order import Order
+from backtest.search.grid import Order
 from backtest.space import Grid, Space
 
 nan, inf = math.nan, math.inf

@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 import backtest as bt
 from backtest import cli
 from backtest._said import said, shown, url_without_password, without_password
-from backtest.study.rows import Row
-from backtest.study.store import Store
+from backtest.study.store import Row, Store
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import pytest
 
 import backtest as bt
 from backtest import enumeration, search
-from backtest.search import patience
-from backtest.search.order import Order
+from backtest.search.grid import Order
+from backtest.search.optuna_search import optuna_search
 from backtest.space import Space
 from backtest.study import driver
-from backtest.study.batch import suggested
 
 #: Nothing that intervals could see: a sum and a difference are even together.
 EVEN = "(x + y) % 2 == 0"
@@ -37,18 +36,18 @@ def zero(batch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(patience, "MAX_FRUITLESS", LIMIT)
+    monkeypatch.setitem(search.grid.__globals__, "MAX_FRUITLESS", LIMIT)
 
 
 def test_ten_million_positions_are_the_limit():
-    assert patience.MAX_FRUITLESS == 10_000_000
+    assert search.grid.__globals__["MAX_FRUITLESS"] == 10_000_000
 
 
 SEARCHES = [
     lambda space, **given: search.grid(zero, space, **given),
     lambda space, **given: search.grid(zero, space, n_trials=5, batch_size=256, seconds=0.01, **given),
-    lambda space, **given: suggested(zero, space, sampler="random", **given),
-    lambda space, **given: suggested(zero, space, n_trials=5, **given),
+    lambda space, **given: optuna_search(zero, space, sampler="random", **given),
+    lambda space, **given: optuna_search(zero, space, n_trials=5, **given),
 ]
 
 
@@ -156,7 +155,7 @@ def test_known_candidates_are_no_reason_to_give_up(monkeypatch):
     space = Space({"x": range(2000), "y": range(3000)}, where="(x + y) % 2 == 0")
     study = study_of(space, sampler="random")
     study.run(500, progress=False)
-    monkeypatch.setattr(patience, "MAX_FRUITLESS", 100)
+    monkeypatch.setitem(search.grid.__globals__, "MAX_FRUITLESS", 100)
     study._proposer = None  # as after a resume: what is known comes first
     assert study.run(510, progress=False).evaluated == 10
 
@@ -175,7 +174,7 @@ TAKERS = [
     lambda evaluate: search.grid(evaluate, Space({"x": range(10)})),
     lambda evaluate: search.cube(evaluate, UNIT, n_trials=50),
     lambda evaluate: search.cube(evaluate, UNIT, "evolution", n_trials=50),
-    lambda evaluate: suggested(evaluate, UNIT, sampler="random", n_trials=50),
+    lambda evaluate: optuna_search(evaluate, UNIT, sampler="random", n_trials=50),
 ]
 
 

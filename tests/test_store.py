@@ -18,9 +18,8 @@ from typer.testing import CliRunner
 
 import backtest as bt
 from backtest import cli
-from backtest.study.rows import Row, Status
 from backtest.study.show import words
-from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Store
+from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Row, Status, Store
 
 
 def key(number):
@@ -216,7 +215,7 @@ def test_threads_share_a_store(store, context):
 
 WRITER = """
 import sys
-from backtest.study.rows import Row
+from backtest.study.store import Row
 from backtest.study.store import Store
 store = Store(sys.argv[1])
 context = store.context(b"one", "first", {})

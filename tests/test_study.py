@@ -20,8 +20,7 @@ import pytest
 import backtest as bt
 from backtest.study.driver import Driver
 from backtest.study.records import ATTEMPTS
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
 MIXED = bt.Space(
@@ -555,7 +554,7 @@ def test_a_result_after_its_lease_is_discarded(url, monkeypatch, caplog):
         return params["a"]
 
     def store_row(key):
-        from backtest.study.rows import Row
+        from backtest.study.store import Row
 
         return Row(key, value=42.0, params='{"a": 2}')
 

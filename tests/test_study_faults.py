@@ -12,8 +12,7 @@ import pytest
 from conftest import ROOT
 
 import backtest as bt
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 #: Kills of each driver; more by hand.
 ROUNDS = int(os.environ.get("FAULT_ROUNDS", "5"))

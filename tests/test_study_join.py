@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 import backtest as bt
 from backtest import cli
 from backtest.study.join import imported, join
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 PROGRAM = textwrap.dedent("""
     import pathlib, sys, time

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import backtest as bt
 from backtest import cli, lines, rules
+from backtest.search.optuna_search import optuna_search
 from backtest.signals import StrategyEvaluator
-from backtest.study.batch import suggested
 from backtest.study.store import Store
 
 SPACE = {"fast": range(5, 15), "slow": range(12, 50, 7), "stop_loss": [None, 0.05]}
@@ -104,28 +104,28 @@ def parabola(batch):
 
 def test_suggested_minimises_and_finds_its_way():
     space = bt.Space({"x": range(100), "y": range(100)})
-    found = suggested(parabola, space, n_trials=150, keep=5)
+    found = optuna_search(parabola, space, n_trials=150, keep=5)
     assert found.nfev == 150
     assert found.fun <= 10
     assert found.fun == parabola(found.x[np.newaxis])[0]
-    assert len(np.unique(suggested(parabola, space, n_trials=40, keep=40).batch, axis=0)) == 40
+    assert len(np.unique(optuna_search(parabola, space, n_trials=40, keep=40).batch, axis=0)) == 40
     for sampler in ("random", "qmc"):
-        assert suggested(parabola, space, n_trials=20, sampler=sampler).nfev == 20
+        assert optuna_search(parabola, space, n_trials=20, sampler=sampler).nfev == 20
 
 
 def test_suggested_with_a_clock_and_undefined_scores():
     space = bt.Space({"x": range(100), "y": range(100)})
-    found = suggested(lambda batch: time.sleep(0.05) or parabola(batch), space, n_trials=5000, timeout=0.2)
+    found = optuna_search(lambda batch: time.sleep(0.05) or parabola(batch), space, n_trials=5000, timeout=0.2)
     assert (found.status, found.success) == (2, False)
     assert 8 <= found.nfev < 500
-    undefined = suggested(lambda batch: np.where(batch[:, 0] > 5, np.inf, -np.inf), space, n_trials=60)
+    undefined = optuna_search(lambda batch: np.where(batch[:, 0] > 5, np.inf, -np.inf), space, n_trials=60)
     assert undefined.fun == -np.inf
     with pytest.raises(bt.ObjectiveError, match="evaluate must not return NaN, got it at"):
-        suggested(lambda batch: batch[:, 0] * np.nan, space)
+        optuna_search(lambda batch: batch[:, 0] * np.nan, space)
     with pytest.raises(bt.ObjectiveError, match="one score per candidate"):
-        suggested(lambda batch: batch, space)
+        optuna_search(lambda batch: batch, space)
     with pytest.raises(bt.SpaceError, match="more than one value for optuna"):
-        suggested(parabola, bt.Space({"x": 1}))
+        optuna_search(parabola, bt.Space({"x": 1}))
 
 
 # -- the store ---------------------------------------------------------------------------------------------------------

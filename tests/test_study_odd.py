@@ -12,9 +12,7 @@ from typer.testing import CliRunner
 import backtest as bt
 from backtest import cli
 from backtest.study.memory import Memory
-from backtest.study.owners import has_died, new_owner
-from backtest.study.rows import Row
-from backtest.study.store import Store
+from backtest.study.store import Row, Store, has_died, new_owner
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ import pytest
 import backtest as bt
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 
 @pytest.fixture(scope="module")

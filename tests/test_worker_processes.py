@@ -15,8 +15,7 @@ from backtest import WorkerUnable
 from backtest.compute import folders
 from backtest.compute.worker import WorkerDied
 from backtest.compute.workers import Workers
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups")
 

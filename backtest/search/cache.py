@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,15 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 #: What is known of keys that are not in memory, such as a store's.
 Behind = Callable[[Sequence[bytes]], Mapping[bytes, Any]]
+
+
+class Status(enum.IntEnum):
+    """How an evaluation ended."""
+
+    DONE = 0
+    UNDEFINED = 1  # evaluated, and the metric is not defined there
+    PRUNED = 2
+    FAILED = 3
 
 
 class Statistics(NamedTuple):

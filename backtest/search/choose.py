@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import called, instance, number, whole
-from backtest.search.cube import default_trials
-from backtest.search.order import Order
+from backtest.search.direct import MAXFUN_PER_PARAM
+from backtest.search.grid import Order
 from backtest.space import Space
 
 #: A finite space is enumerated if that takes no longer, in seconds, unless a timeout says how much time there is.
@@ -23,6 +23,11 @@ TIMED = 64
 SLOW, FEW = 0.1, 4
 #: Up to here dividing rectangles reaches a better score per evaluation than evolution, beyond it does not.
 MAX_DIRECT = 3
+
+
+def default_trials(space: Space) -> int:
+    """Distinct candidates that direct and evolution evaluate unless told: 1,000 for each parameter that varies, or all."""
+    return int(min(MAXFUN_PER_PARAM * max(1, len(space.varied)), space.size))
 
 
 def choose(

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from backtest._checks import SpaceError, called, choice, instance, number, whole
 from backtest._said import shown
 from backtest.search.cache import TrialCache
+from backtest.search.choose import default_trials
 from backtest.search.direct import MAXFUN_PER_PARAM, direct
 from backtest.search.evolution import LOWEST, POPSIZE, evolution
-from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
+from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
 from backtest.space import Space
 
 Floats = NDArray[np.float64]
@@ -28,11 +29,6 @@ GENERATIONS = 20
 SMALLEST_POPSIZE = 4
 #: Scores of a generation that differ by no more than this share of their mean: evolution starts afresh elsewhere.
 ALIKE = 1e-6
-
-
-def default_trials(space: Space) -> int:
-    """Distinct candidates that direct and evolution evaluate unless told: 1,000 for each parameter that varies, or all."""
-    return int(min(MAXFUN_PER_PARAM * max(1, len(space.varied)), space.size))
 
 
 def cube(
@@ -141,7 +137,7 @@ class _Trials:
         from scipy.optimize import OptimizeResult
 
         self.evaluate, self.space, self.rank, self.total, self.callback = evaluate, space, rank, total, callback
-        self.cache, self.best = TrialCache(), Kept(keep, len(space.names))
+        self.cache, self.best = TrialCache(), TopK(keep, len(space.names))
         self.result = OptimizeResult(nfev=0, hits=0, status=DONE, total=total)
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from backtest import _backend
 from backtest._checks import InputError, ObjectiveError, as_array, choice, flag, items, matrix, number, vector, whole
 from backtest._said import shown
-from backtest.search.kept import refuse_masked
+from backtest.search.ranking import refuse_masked
 
 if TYPE_CHECKING:
     from scipy.optimize import Bounds, OptimizeResult

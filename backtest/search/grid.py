@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, SpaceError, called, instance, number, whole
+from backtest._checks import FallbackWarning, InputError, SpaceError, called, instance, number, whole
 from backtest._said import shown
-from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
-from backtest.search.order import Order
-from backtest.search.patience import Patience
+from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
 from backtest.space import Space
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 #: Numbers of candidates in the space, and their rows.
 Candidates = tuple[NDArray[np.int64], Floats]
 
@@ -25,6 +25,8 @@ Candidates = tuple[NDArray[np.int64], Floats]
 BATCH = 16_384
 #: How much larger a timed batch may be than the one before, and than anything.
 GROWTH, MOST = 4, 1 << 20
+#: Positions in a row that may hold no candidate where no timeout says how long to look.
+MAX_FRUITLESS = 10_000_000
 
 
 def grid(
@@ -95,7 +97,7 @@ def grid(
         if each is not None:
             number(name, each, low=0.0, open_low=True)
     total = size if n_trials is None else min(whole("n_trials", n_trials, low=1), size)
-    best = Kept(keep, len(space.names))
+    best = TopK(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
     begun = time.monotonic()
     patience = Patience(math.inf if timeout is None else begun + timeout)
@@ -171,3 +173,90 @@ def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
     for at in range(n_blocks):
         block = int(order(at, at + 1)[0])
         yield np.arange(block * batch_size, min((block + 1) * batch_size, size), dtype=np.int64)
+
+
+class Order:
+    """A seeded order of ``range(size)`` that is computed, not stored: a Feistel network that walks its cycles.
+
+    Parameters
+    ----------
+    size : int
+        Below 2**62.
+    seed : int
+    """
+
+    __slots__ = ("_half", "_keys", "size")
+    ROUNDS = 6
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self._half = np.uint64(max(1, (max(size - 1, 1).bit_length() + 1) // 2))
+        self._keys = np.random.SeedSequence(seed).generate_state(self.ROUNDS, np.uint64)
+
+    def __call__(self, start: int, stop: int) -> Ints:
+        """The ``start``-th to ``stop``-th position, of those there are; over the whole range each comes exactly once."""
+        positions = self._mix(np.arange(start, min(stop, self.size), dtype=np.uint64))
+        outside = positions >= self.size
+        while outside.any():  # a point outside steps on along its cycle until it is inside again
+            positions[outside] = self._mix(positions[outside])
+            outside = positions >= self.size
+        return positions.astype(np.int64)
+
+    def _mix(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        mask = (np.uint64(1) << self._half) - np.uint64(1)
+        left, right = values >> self._half, values & mask
+        for key in self._keys:
+            mixed = (right ^ key) * np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+            left, right = right, left ^ ((mixed ^ (mixed >> np.uint64(32))) & mask)
+        return (left << self._half) | right
+
+
+class Patience:
+    """What has been looked at since the last candidate, and whether to go on.
+
+    Parameters
+    ----------
+    deadline : float
+        ``time.monotonic()`` after which nothing is looked at; with one, the clock alone decides.
+    has_ended : callable, optional
+        Whether the search shall end for another reason, such as a signal.
+
+    Attributes
+    ----------
+    fruitless : int
+        Positions since the last candidate.
+    """
+
+    def __init__(self, deadline: float = math.inf, has_ended: Callable[[], bool] | None = None) -> None:
+        self.deadline, self.has_ended, self.fruitless = deadline, has_ended, 0
+
+    def looked(self, n_positions: int, n_found: int) -> None:
+        """So many positions were looked at, and so many held a candidate, new or known."""
+        self.fruitless = 0 if n_found else self.fruitless + n_positions
+
+    @property
+    def is_out(self) -> bool:
+        """Whether too many positions in a row held none."""
+        return self.deadline == math.inf and self.fruitless >= MAX_FRUITLESS
+
+    def goes_on(self) -> bool:
+        """Whether to look at another block; the first one after a candidate always is."""
+        return not self.fruitless or not (self.is_out or self.is_over())
+
+    def is_over(self) -> bool:
+        """Whether the time is, or the search shall end for another reason."""
+        return time.monotonic() >= self.deadline or (self.has_ended is not None and self.has_ended())
+
+    def said(self, space: Space) -> str:
+        """What was looked at in vain."""
+        return f"{self.fruitless:,} positions in a row held no candidate of where={space.where!r}"
+
+    def warn(self, space: Space, n_found: int, stacklevel: int) -> None:
+        """Tell that a search ends for want of candidates."""
+        warnings.warn(
+            f"the search ends with the {n_found:,} candidates it found: {self.said(space)}; give a timeout to look on, "
+            "or narrower ranges",
+            FallbackWarning,
+            stacklevel=stacklevel + 1,
+        )

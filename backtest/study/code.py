@@ -17,8 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from backtest._checks import StoreWarning
-from backtest.study.rows import Status
-from backtest.study.store import Store
+from backtest.study.store import Status, Store
 
 #: Letters of a fingerprint.
 LETTERS = 16

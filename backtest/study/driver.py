@@ -19,14 +19,12 @@ from backtest._said import said
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
-from backtest.search.patience import Patience
+from backtest.search.grid import Patience
+from backtest.search.propose import Candidate, Proposer
 from backtest.study.interruptions import Interruptions, Stopped
-from backtest.study.odd import no_object
-from backtest.study.owners import has_died, new_owner
-from backtest.study.propose import Candidate, Proposer
 from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
-from backtest.study.rows import Status
 from backtest.study.state import State
+from backtest.study.store import Status, has_died, new_owner, no_object
 from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
 
 logger = logging.getLogger("backtest")

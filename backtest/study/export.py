@@ -12,9 +12,9 @@ import numpy as np
 
 from backtest._checks import InputError
 from backtest._said import said, shown, url_without_password, without_secret
-from backtest.study.engine import distribution, frozen, label_of, quiet
-from backtest.study.owners import new_owner
+from backtest.search.engine import distribution, frozen, label_of, quiet
 from backtest.study.state import State
+from backtest.study.store import new_owner
 
 if TYPE_CHECKING:
     import optuna

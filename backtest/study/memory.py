@@ -20,8 +20,7 @@ from backtest.search.cache import TrialCache
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.fingerprint import clean, digest
-from backtest.study.rows import Row
-from backtest.study.store import Store
+from backtest.study.store import Row, Store
 
 Floats = NDArray[np.float64]
 Evaluate = Callable[[Floats], Any]

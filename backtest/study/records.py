@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from backtest.space import Space
-from backtest.study.odd import no_object, objects
-from backtest.study.rows import Row, Status
+from backtest.study.store import Row, Status, no_object, objects
 from backtest.study.trial import Outcome
 
 #: A candidate whose evaluation failed is tried again by later runs, until it has failed so often.

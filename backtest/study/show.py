@@ -12,9 +12,7 @@ import numpy as np
 
 from backtest._checks import InputError
 from backtest._said import without_password
-from backtest.study.odd import no_object, objects
-from backtest.study.rows import Row, Status
-from backtest.study.store import Store
+from backtest.study.store import Row, Status, Store, no_object, objects
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -26,13 +26,13 @@ from backtest._checks import (
     whole,
 )
 from backtest._said import shown
+from backtest.search.engine import Engine
+from backtest.search.propose import Proposer
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.driver import Driver
-from backtest.study.engine import Engine
 from backtest.study.export import Mirror, export, to_frame
 from backtest.study.fingerprint import clean, digest, label, plain
-from backtest.study.propose import Proposer
 from backtest.study.records import Finished, of_rows
 from backtest.study.state import State
 from backtest.study.store import Store

@@ -13,7 +13,7 @@ import numpy as np
 
 from backtest._checks import BacktestError, InputError, ObjectiveError, number, whole
 from backtest._said import said, shown, trace_of
-from backtest.study.rows import Status
+from backtest.study.store import Status
 
 Objective = Callable[[Mapping[str, Any], "Trial"], Any]
 #: ``prune(number, reports) -> bool``: the reports since it was last asked; whether to stop.

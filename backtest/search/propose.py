@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from backtest._checks import SpaceError
 from backtest.elementary import exp, log
-from backtest.search.cache import TrialCache
-from backtest.search.order import Order
-from backtest.search.patience import Patience
+from backtest.search.cache import Status, TrialCache
+from backtest.search.engine import Engine
+from backtest.search.grid import Order, Patience
 from backtest.space import Choice, Continuous, Space
-from backtest.study.engine import Engine
-from backtest.study.rows import Status
 
 Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")

@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, SpaceError, number, whole
-from backtest.search.cache import TrialCache
+from backtest.search.cache import Status, TrialCache
+from backtest.search.engine import Engine
 from backtest.search.evolution import LOWEST
-from backtest.search.kept import DONE, ENDED, INTERRUPTED, TIMED_OUT, Kept, evaluated
-from backtest.search.patience import Patience
+from backtest.search.grid import Patience
+from backtest.search.propose import Candidate, Proposer
+from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
 from backtest.space import Space
-from backtest.study.engine import Engine
-from backtest.study.propose import Candidate, Proposer
-from backtest.study.rows import Status
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +32,7 @@ class _Told(NamedTuple):
     values: tuple[float] | None
 
 
-def suggested(
+def optuna_search(
     evaluate: Callable[[Floats], Floats],
     space: Space,
     *,
@@ -81,7 +80,7 @@ def suggested(
     wanted = TRIALS_PER_PARAM * len(space.varied) if n_trials is None else whole("n_trials", n_trials, low=1)
     total = int(min(wanted, space.size))
     deadline = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
-    memory, best = TrialCache(), Kept(whole("keep", keep, low=1), len(space.names))
+    memory, best = TrialCache(), TopK(whole("keep", keep, low=1), len(space.names))
     engine = None if sampler == "random" else Engine(space, sampler, None, ["minimize"], seed)
     proposer = Proposer(space, engine, memory, seed)
     patience = proposer.patience = Patience(deadline)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backtest._checks import StoreWarning
-from backtest.study.rows import Row, Status
+from backtest.search.cache import Status
+from backtest.study.store.rows import Row
 
 _STATUSES = frozenset(map(int, Status))
 #: Seconds since 1970 that are times (until 2255).

@@ -22,18 +22,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backtest._checks import StoreError, StoreVersionError, StoreWarning
-from backtest.study.odd import Odd, context_fault, objects
-from backtest.study.place import PATIENCE, check, complaints, path_of
-from backtest.study.rows import COLUMNS, Row, Status, insertions, on_keys
-from backtest.study.tables import tables
+from backtest.search.cache import Status
+from backtest.study.store.faults import Odd, context_fault, objects
+from backtest.study.store.layout import APPLICATION_ID, SCHEMA_VERSION, tables
+from backtest.study.store.location import PATIENCE, check, complaints, path_of
+from backtest.study.store.rows import COLUMNS, Row, insertions, on_keys
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-#: Layout of the tables; raised when a reader of the old one would misread the new one.
-SCHEMA_VERSION = 1
-#: Marks a SQLite file as one of ours ("btks").
-APPLICATION_ID = 0x62746B73
 #: Seconds from now in which any lease ends; one that ends later was given by another clock.
 LONGEST_LEASE = 60.0
 #: Rows of a transaction that stores many.

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice
 from backtest._said import shown
+from backtest.search.cache import Status
 from backtest.space import Choice, Continuous, Parameter, Space
-from backtest.study.rows import Status
 
 if TYPE_CHECKING:
     import optuna

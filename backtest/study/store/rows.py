@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import enum
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from backtest.search.cache import Status
+
 #: Rows or keys of one call of the database.
 CHUNK = 500
-
-
-class Status(enum.IntEnum):
-    """How an evaluation ended."""
-
-    DONE = 0
-    UNDEFINED = 1  # evaluated, and the metric is not defined there
-    PRUNED = 2
-    FAILED = 3
 
 
 class Row(NamedTuple):

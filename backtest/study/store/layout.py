@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+#: Layout of the tables; raised when a reader of the old one would misread the new one.
+SCHEMA_VERSION = 1
+#: Marks a SQLite file as one of ours ("btks").
+APPLICATION_ID = 0x62746B73
+
 
 def tables() -> sa.MetaData:
     """Their layout; a change of it raises the schema version."""
