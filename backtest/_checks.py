@@ -6,10 +6,12 @@ A message reads *name, rule, what came*: ``fee_rate must be >= 0, got -0.1``.
 from __future__ import annotations
 
 import difflib
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +33,9 @@ __all__ = [
     "StoreVersionError",
     "StoreWarning",
 ]
+
+
+T = TypeVar("T")
 
 
 class BacktestError(Exception):
@@ -290,6 +295,43 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], error: ty
     for name in names:
         if not isinstance(name, (str, int, float, np.integer)) or name not in known:
             raise error(f"{what} {shown(name)} is not known (known: {listed(known)}){did_you_mean(name, known)}")
+
+
+def caller_level() -> int:
+    """``stacklevel`` of a warning that is to point at the line that called this library."""
+    level, frame = 1, sys._getframe(1)
+    inside = (str(Path(__file__).parent), functools.__file__)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def refuse_former(given: Iterable[str], former: Mapping[str, str], section: str = "") -> None:
+    """Refuse arguments under names they had before; ``former`` maps these to today's."""
+    for name in given:
+        if name in former:
+            what = f"{name} of [{section}]" if section else name
+            raise InputError(f"{what} is now {former[name]}, got {name}; write {former[name]} = ...")
+
+
+def renamed(former: Mapping[str, str]) -> Callable[[T], T]:
+    """Decorator of a function or a class: its arguments are refused under their former names, see :func:`refuse_former`."""
+
+    def decorate(target: T) -> T:
+        called: Any = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+
+        @functools.wraps(called)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            if not former.keys().isdisjoint(kwargs):
+                refuse_former(kwargs, former)
+            return called(*args, **kwargs)
+
+        if not isinstance(target, type):
+            return cast(T, checked)
+        target.__init__ = checked  # type: ignore[misc]
+        return target
+
+    return decorate
 
 
 def vector(

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
-from backtest._checks import NumericsWarning
+from backtest._checks import NumericsWarning, caller_level, renamed
 from backtest.batches import joined
 from backtest.costs import Costs
 from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
-from backtest.portfolio import MAX_GROSS, Market, Rules, Targets, gross_limit
+from backtest.portfolio import FORMER, MAX_GROSS, Market, Rules, Targets, gross_limit
 from backtest.records import FILL, MOMENTS, REASONS, TRADE_SUMS
 from backtest.trades import STATISTICS, Trades, months_of, plain_numbers, statistics_frame, statistics_of, track
 
@@ -28,11 +28,11 @@ Floats = NDArray[np.float64]
 
 #: Rows of :meth:`Book.statistics` that belong to the book as a whole: key -> title.
 BOOK_STATISTICS = {
-    "start_value": "Start value",
+    "start_cash": "Start cash",
     "end_value": "End value",
     "total_return": "Total return",
     "max_drawdown": "Maximum drawdown",
-    "turnover": "Turnover (traded / start value)",
+    "turnover": "Turnover (traded / start cash)",
     "costs": "Costs, open positions included",
     "max_margin_load": "Largest margin load",
     "mean_margin_load": "Mean margin load",
@@ -74,7 +74,7 @@ class Book:
         return done
 
     def __repr__(self) -> str:
-        gained = float(self.sums["end_equity"][0]) / self.rules.start_value - 1
+        gained = float(self.sums["end_equity"][0]) / self.rules.start_cash - 1
         return (
             f"Book({self.market.n_assets} assets, {self.last - self.first} bars; total return {gained:.2%}, "
             f"{int(self.sums['n_fills'][0])} orders, {int(self.sums['n_trades'][0])} trades)"
@@ -107,15 +107,15 @@ class Book:
 
     @property
     def returns(self) -> pd.Series[float]:
-        """Simple return of each bar; the first is against the start value, so it holds the first costs."""
-        before = np.concatenate([[self.rules.start_value], self._account[0][:-1]])
+        """Simple return of each bar; the first is against the start cash, so it holds the first costs."""
+        before = np.concatenate([[self.rules.start_cash], self._account[0][:-1]])
         with np.errstate(all="ignore"):
             return self._series(np.where(before != 0, (self._account[0] - before) / before, 0.0), "return")
 
     @property
     def drawdown(self) -> pd.Series[float]:
-        """Value against its running maximum, from the start value on, minus 1; <= 0."""
-        peak = np.maximum.accumulate(np.concatenate([[self.rules.start_value], self._account[0]]))[1:]
+        """Value against its running maximum, from the start cash on, minus 1; <= 0."""
+        peak = np.maximum.accumulate(np.concatenate([[self.rules.start_cash], self._account[0]]))[1:]
         return self._series(self._account[0] / peak - 1.0, "drawdown")
 
     @property
@@ -278,7 +278,7 @@ class Book:
         found: list[int] = np.flatnonzero((self._held != 0) & ~endings.there[self.last - 1]).tolist()
         return found
 
-    def warn(self, stacklevel: int) -> None:
+    def warn(self) -> None:
         """Say what its numbers rest on that nobody may have meant: prices that have ended, assets without a weight."""
         labels, endings, last = self.market.assets, self.market.endings, self.last - 1
         ended = endings.news(self._stale(), last, labels) if endings is not None else ""
@@ -288,14 +288,14 @@ class Book:
                 f'{self.stale_value:,.2f} of {self._account[0][-1]:,.2f}; delisted="write_off" makes an asset worth 0 from the '
                 "bar after its last price on, if delisted_after bars have passed without one",
                 NumericsWarning,
-                stacklevel + 1,
+                caller_level(),
             )
         bars = self._targets.bars
         first, end = int(bars.searchsorted(self.first)), int(bars.searchsorted(self.last))
         never = never_weighted(self._targets.weights[first:end], endings, bars[first:end])
         if never:
             names = listed([repr(labels[asset]) for asset in never])
-            warnings.warn(f"assets have prices and weight 0 at every event: {names}", NumericsWarning, stacklevel + 1)
+            warnings.warn(f"assets have prices and weight 0 at every event: {names}", NumericsWarning, caller_level())
 
     def statistics(self) -> pd.DataFrame:
         """Statistics of completed trades (All, Long, Short), then of the book as a whole (All).
@@ -305,7 +305,7 @@ class Book:
         return statistics_frame(_ROWS, self._statistics())
 
     def _statistics(self) -> list[tuple[float, float, float]]:
-        load, start = self._margin_load(), self.rules.start_value
+        load, start = self._margin_load(), self.rules.start_cash
         sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
         of_book = (
             start,
@@ -333,6 +333,7 @@ class Book:
         return statistics(self.statistics(), BOOK_STATISTICS)
 
 
+@renamed(FORMER)
 def simulate(
     weights: Any,
     *,
@@ -343,7 +344,7 @@ def simulate(
     rebalance: ArrayLike | None = None,
     fill: str = "next_open",
     costs: Costs,
-    start_value: float = 100_000.0,
+    start_cash: float = 100_000.0,
     reinvest: bool = True,
     reserve_costs: bool = False,
     window: slice | None = None,
@@ -373,10 +374,10 @@ def simulate(
         Weights of a bar are known at its close; they fill at the next bar's opens, or at that same close.
     costs : Costs
         ``bt.Costs.zero()`` says none.
-    start_value : float
+    start_cash : float
         Cash before the first bar, > 0.
     reinvest : bool
-        Weights are shares of the current value (before costs, at the prices that fill), or of ``start_value``.
+        Weights are shares of the current value (before costs, at the prices that fill), or of ``start_cash``.
     reserve_costs : bool
         Costs come out of cash, which full weights drive slightly below 0.  True scales the weights of an event down so that
         costs do not.
@@ -417,7 +418,7 @@ def simulate(
     time; with ``fill="close"`` it keeps its units.  What cannot be sold pays for nothing: what others buy or sell short
     meanwhile is cut to the money that is there.  Between events units are constant.
     """
-    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    rules = Rules(costs, fill, start_cash, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     events = market.events(weights, rebalance, gross_limit(max_gross))
     base = market.benchmark(benchmark)
@@ -426,7 +427,7 @@ def simulate(
         warnings.warn(
             f"the event on the last bar ({book.last - 1}) is dropped: there is no next open to fill it at",
             NumericsWarning,
-            stacklevel=2,
+            stacklevel=caller_level(),
         )
-    book.warn(stacklevel=2)
+    book.warn()
     return book

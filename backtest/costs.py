@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
-from backtest._checks import MOST, InputError, choice, flag, fraction, money, number, whole
+from backtest._checks import MOST, InputError, choice, flag, fraction, money, number, renamed, whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,6 +140,11 @@ class _Default:
         return repr(self.value)
 
 
+#: Former names of fields, which are refused with the name to write.
+FORMER = {"cash": "start_cash"}
+
+
+@renamed(FORMER)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
     """How decisions become fills, how large they are, and where the account starts and ends.
@@ -155,10 +160,10 @@ class Execution:
     sides : {"both", "long", "short"}
         Entries and exits of the other side are removed before anything else.
     size : float, parameter or line
-        With ``size_type="equity"`` the share of equity to invest, 0 < size <= 1, costs inside; with ``"cash"`` an
+        With ``size_type="equity"`` the share of equity to invest, 0 < size <= 1, costs inside; with ``"value"`` an
         amount of currency > 0.  A line is sampled at the decision bar.
-    size_type : {"equity", "cash"}
-    cash : float
+    size_type : {"equity", "value"}
+    start_cash : float
         Equity before the first bar, > 0.
     whole_units : bool
         Round units down to whole numbers.
@@ -184,7 +189,7 @@ class Execution:
     sides: str = "both"
     size: Any = 1.0
     size_type: str = cast(str, _Default("equity"))
-    cash: float = 100_000.0
+    start_cash: float = 100_000.0
     whole_units: bool = cast(bool, _Default(False))
     close_at_end: bool = cast(bool, _Default(False))
     start: int | None = None
@@ -198,7 +203,9 @@ class Execution:
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
         choice("sides", self.sides, ("both", "long", "short"))
-        choice("size_type", self.size_type, ("equity", "cash"))
+        if self.size_type == "cash":
+            raise InputError("size_type must be one of 'equity', 'value', got 'cash', which is now 'value'")
+        choice("size_type", self.size_type, ("equity", "value"))
         if not hasattr(self.size, "params"):  # parameters and lines are checked where their values are known
             object.__setattr__(self, "size", number("size", self.size, low=0.0, open_low=True, high=self.largest_size))
             if self.profile == "backtesting.py" and self.size == 1.0:
@@ -208,7 +215,7 @@ class Execution:
                 "size must be 1 with profile='vectorbt' and both sides (from_signals cannot reverse a share of "
                 f"equity), got {self.size!r}"
             )
-        object.__setattr__(self, "cash", money("cash", self.cash))
+        object.__setattr__(self, "start_cash", money("start_cash", self.start_cash))
         flag("whole_units", self.whole_units)
         flag("close_at_end", self.close_at_end)
         object.__setattr__(self, "rf", number("rf", self.rf))

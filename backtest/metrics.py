@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, NumericsWarning, items, known_names
+from backtest._checks import InputError, NumericsWarning, caller_level, items, known_names
 from backtest._said import shown
 from backtest.elementary import power
 
@@ -416,5 +416,5 @@ def warn_if_undated(*inputs: MetricInputs) -> None:
         warnings.warn(
             "bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
             NumericsWarning,
-            stacklevel=4,
+            stacklevel=caller_level(),
         )

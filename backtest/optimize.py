@@ -79,7 +79,7 @@ def optimize(
         Order of evaluation and choice of ``n_trials`` (``grid``), or the start of ``evolution``.
     window : slice or list of slices, optional
         Trade inside these bars only; warm-up is read before them.  Several windows are evaluated one by one, each with
-        ``cash`` anew; of several symbols, each in each window.
+        ``start_cash`` anew; of several symbols, each in each window.
     aggregate : {"median", "mean", "min"} or callable
         Of several symbols or windows (*cells*): what becomes of a metric's values in all of them, and is searched for if it
         is ``metric``.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 #: Target weights of bars, and these bars.
 Events = tuple[Floats, NDArray[np.int64]]
+#: Former names of arguments, which are refused with the name to write.
+FORMER = {"start_value": "start_cash"}
 #: From parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
@@ -99,7 +101,7 @@ class Rules(NamedTuple):
 
     costs: Costs
     fill: str = "next_open"
-    start_value: float = 100_000.0
+    start_cash: float = 100_000.0
     reinvest: bool = True
     reserve_costs: bool = False
     periods_per_year: float | None = None
@@ -115,7 +117,7 @@ class Rules(NamedTuple):
         return Rules(
             self.costs,
             choice("fill", self.fill, ("next_open", "close")),
-            money("start_value", self.start_value),
+            money("start_cash", self.start_cash),
             flag("reinvest", self.reinvest),
             flag("reserve_costs", self.reserve_costs),
             None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True),
@@ -300,7 +302,7 @@ class Market:
     def metric_inputs(self, rules: Rules, window: slice | None = None) -> MetricInputs:
         """What metrics are made of beside the sums."""
         return MetricInputs(
-            start_cash=rules.start_value,
+            start_cash=rules.start_cash,
             rf=rules.rf,
             periods_per_year=self.periods(rules).per_year,
             years=self.clock.years(*self.bounds(window)),
@@ -327,7 +329,7 @@ class Market:
             maximum=costs.maximum,
             first=first,
             last=last,
-            start_value=rules.start_value,
+            start_value=rules.start_cash,
             rf_per_bar=rules.rf / ppy if ppy > 0 else 0.0,
             borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
             fills_at_close=rules.fill == "close",

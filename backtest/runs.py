@@ -263,7 +263,7 @@ def evaluate(
     metrics : sequence of str, optional
         All ``sweep`` metrics by default.
     window : slice or list of slices, optional
-        Trade inside these bars only; several windows are evaluated one by one, each with ``cash`` anew.
+        Trade inside these bars only; several windows are evaluated one by one, each with ``start_cash`` anew.
     aggregate : {"median", "mean", "min"} or callable
         Of several symbols or windows; see :func:`backtest.optimize`.
     columns : sequence of str, optional

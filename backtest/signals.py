@@ -249,7 +249,9 @@ class StrategyEvaluator:
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
         """What turns sums into metrics."""
-        return MetricInputs(self.execution.cash, self.execution.rf, self.periods_per_year, self.bars.years(*self.bounds(window)))
+        return MetricInputs(
+            self.execution.start_cash, self.execution.rf, self.periods_per_year, self.bars.years(*self.bounds(window))
+        )
 
     def settings(self, window: slice | None = None) -> Settings:
         """What all candidates share."""
@@ -265,7 +267,7 @@ class StrategyEvaluator:
             maximum=costs.maximum,
             first=first,
             last=last,
-            cash=execution.cash,
+            cash=execution.start_cash,
             rf_per_bar=execution.rf / ppy if ppy > 0 else 0.0,
             borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
             fills_at_close=execution.fill == "close",

@@ -13,7 +13,7 @@ from importlib import metadata
 from typing import Any, NamedTuple
 
 from backtest import _backend, search
-from backtest._checks import InputError, NumericsWarning, SpaceError, choice, optional_flag, whole
+from backtest._checks import InputError, NumericsWarning, SpaceError, caller_level, choice, optional_flag, whole
 from backtest._said import shown
 from backtest.books import Book
 from backtest.cells import Cell, Cells
@@ -130,7 +130,7 @@ def solve(
         warnings.warn(
             f"no candidate has a defined {asked.metric} with at least {asked.min_trades} trades; the first candidate is reported",
             NumericsWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
     if method == "optuna":
         known["sampler"] = asked.sampler if isinstance(asked.sampler, str) else type(asked.sampler).__name__

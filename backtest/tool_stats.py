@@ -28,9 +28,9 @@ class _View:
     """A run as both tools see it: from the first bar of its window, in cash until it may decide."""
 
     def __init__(self, run: Any) -> None:
-        self.run, self.cash = run, run.metric_inputs.start_cash
+        self.run, self.start_cash = run, run.metric_inputs.start_cash
         self.times: Any = run.bars.times()[run.begin : run.last]
-        waiting = np.full(run.first - run.begin, self.cash)
+        waiting = np.full(run.first - run.begin, self.start_cash)
         self.equity: Floats = np.concatenate([waiting, run.equity.to_numpy()])
         self.units: Floats = np.concatenate([np.zeros_like(waiting), run.position.to_numpy()])
         self.close: Floats = run.bars.close[run.begin : run.last]
@@ -214,9 +214,9 @@ class Vectorbt(_View):
             "Start": self.times[0],
             "End": self.times[-1],
             "Period": len(self.times) * self.bar,
-            "Start Value": self.cash,
+            "Start Value": self.start_cash,
             "End Value": self.equity[-1],
-            "Total Return [%]": (self.equity[-1] / self.cash - 1) * 100,
+            "Total Return [%]": (self.equity[-1] / self.start_cash - 1) * 100,
             "Benchmark Return [%]": (self.close[-1] / self.close[0] - 1) * 100,
             "Max Gross Exposure [%]": self._gross_exposure().max() * 100,
             "Total Fees Paid": float(self.run.ledger["cost"].sum()),
@@ -269,12 +269,12 @@ class Vectorbt(_View):
         return held.mean() * self.bar if len(held) else pd.NaT
 
     def _ratios(self) -> dict[str, Any]:
-        before = np.concatenate([[self.cash], self.equity])
+        before = np.concatenate([[self.start_cash], self.equity])
         r = np.diff(before) / before[:-1]
         root = np.sqrt(self.per_year)
         deviation = r.std(ddof=1) if len(r) > 1 else np.nan
         worst = (self.equity / np.maximum.accumulate(self.equity) - 1).min()
-        yearly = power(self.equity[-1] / self.cash, self.per_year / len(r))[()] - 1
+        yearly = power(self.equity[-1] / self.start_cash, self.per_year / len(r))[()] - 1
         downside = np.sqrt(np.mean(np.minimum(r, 0) ** 2))
         lost = -r[r < 0].sum()
         return {
@@ -325,7 +325,7 @@ class Vectorbt(_View):
         trades.insert(0, "Exit Trade Id", np.arange(len(trades)))
         trades.insert(1, "Column", 0)
         trades["Position Id"] = np.arange(len(trades))
-        before = np.concatenate([[self.cash], self.equity])
+        before = np.concatenate([[self.start_cash], self.equity])
         curve = pd.DataFrame(
             {
                 "Value": self.equity,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, NumericsWarning
+from backtest._checks import InputError, NumericsWarning, caller_level, renamed
 from backtest._said import shown
 from backtest.batches import BookEvaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
 from backtest.metrics import warn_if_undated
-from backtest.portfolio import MAX_GROSS, Market, Rule, Rules, gross_limit
+from backtest.portfolio import FORMER, MAX_GROSS, Market, Rule, Rules, gross_limit
 from backtest.results import Result
 from backtest.solve import Search, solve
 from backtest.space import Space
@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 BATCH = 256
 
 
+@renamed(FORMER)
 def optimize_weights(
     rule: Rule,
     space: Space | Mapping[str, Any],
@@ -42,7 +43,7 @@ def optimize_weights(
     rebalance: ArrayLike | None = None,
     fill: str = "next_open",
     costs: Costs,
-    start_value: float = 100_000.0,
+    start_cash: float = 100_000.0,
     reinvest: bool = True,
     reserve_costs: bool = False,
     window: Window = None,
@@ -77,13 +78,13 @@ def optimize_weights(
         use what was known at its close, and no more.
     space : Space or mapping
         What may vary.
-    close, open, high, low, rebalance, fill, costs, start_value, reinvest, reserve_costs, index, benchmark, periods_per_year, rf
+    close, open, high, low, rebalance, fill, costs, start_cash, reinvest, reserve_costs, index, benchmark, periods_per_year, rf
         As of :func:`backtest.simulate`.
     delisted, delisted_after, max_gross
         As of :func:`backtest.simulate`.
     window : slice or list of slices, optional
         Trade inside these bars only; the rule may look at all of them.  Several windows are traded one by one, each with
-        ``start_value`` anew; the rule is asked once for all of them.
+        ``start_cash`` anew; the rule is asked once for all of them.
     metric : str
         A ``sweep`` metric of ``bt.METRICS``; its direction is known.
     method : {"auto", "grid", "direct", "evolution", "optuna"}
@@ -135,7 +136,7 @@ def optimize_weights(
             f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
             "code cannot tell by itself whether it still means the same"
         )
-    rules = Rules(costs, fill, start_value, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    rules = Rules(costs, fill, start_cash, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     base = market.benchmark(benchmark)
     books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
@@ -162,7 +163,7 @@ def optimize_weights(
 def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
     events = evaluator.events(params)
     book = Book(evaluator.market, evaluator.rules, joined([events]), window, benchmark)
-    book.warn(stacklevel=2)
+    book.warn()
     return book
 
 
@@ -177,7 +178,7 @@ def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
             f"prices end before the last bar ({last}): {ended}; books that hold these assets then value them at their "
             'last price to the end; delisted="write_off" makes them worth 0',
             NumericsWarning,
-            stacklevel=3,
+            stacklevel=caller_level(),
         )
 
 

@@ -40,7 +40,7 @@ def random_book(n_bars, n_assets, every, seed=0):
 
 
 def ours(weights, close, open_):
-    book = bt.simulate(weights, close=close, open=open_, costs=COSTS, start_value=START)
+    book = bt.simulate(weights, close=close, open=open_, costs=COSTS, start_cash=START)
     return book, book.statistics()
 
 
@@ -125,7 +125,7 @@ def test_against_vectorbt(benchmark):
     weights, close, _ = random_book(N_BARS, N_ASSETS, EVERY)
 
     def mine():
-        book = bt.simulate(weights, close=close, fill="close", costs=COSTS, start_value=START)
+        book = bt.simulate(weights, close=close, fill="close", costs=COSTS, start_cash=START)
         return book, book.statistics()
 
     with warnings.catch_warnings():

@@ -74,7 +74,7 @@ class Job(NamedTuple):
             "costs": bt.Costs(fee_rate=self.fee_rate),
             "n_threads": 1,
             "execution": bt.Execution(
-                profile=self.profile, sides=self.sides, cash=CASH, start=self.start, periods_per_year=PER_YEAR
+                profile=self.profile, sides=self.sides, start_cash=CASH, start=self.start, periods_per_year=PER_YEAR
             ),
         }
 

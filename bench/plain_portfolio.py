@@ -8,10 +8,10 @@ import math
 import numpy as np
 
 
-def trade_weights(weights, close, open_, fee_rate, slippage, start_value):
+def trade_weights(weights, close, open_, fee_rate, slippage, start_cash):
     """Value at each close and completed trades; rows of NaN in ``weights`` do not trade, fills are at the next open."""
     n_bars, n_assets = close.shape
-    cash, positions, trades, pending = start_value, {}, [], None
+    cash, positions, trades, pending = start_cash, {}, [], None
     values = np.zeros(n_bars)
     for bar in range(n_bars):
         if pending is not None:

@@ -60,13 +60,13 @@ def cases(draw):
         maximum=draw(st.sampled_from([5.0, 50.0, float("inf")])),
         borrow_rate=draw(st.sampled_from([0.0, 0.3])),
     )
-    size_type = draw(st.sampled_from(["equity", "cash"]))
+    size_type = draw(st.sampled_from(["equity", "value"]))
     execution = bt.Execution(
         fill=draw(st.sampled_from(["next_open", "close"])),
         intrabar=draw(st.sampled_from(["pessimistic", "optimistic"])),
         sides=sides,
         size_type=size_type,
-        cash=1000.0,
+        start_cash=1000.0,
         size=draw(st.sampled_from([1.0, 0.5] if size_type == "equity" else [300.0, 5000.0])),
         whole_units=draw(st.booleans()),
         close_at_end=draw(st.booleans()),
@@ -122,7 +122,7 @@ def weight_cases(draw, max_bars=14, max_assets=4):
         "open": open_,
         "costs": costs,
         "fill": fill,
-        "start_value": 1000.0,
+        "start_cash": 1000.0,
         "reinvest": draw(st.booleans()),
         "reserve_costs": draw(st.booleans()),
         "periods_per_year": 252.0,

@@ -39,7 +39,7 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
     and decisions to enter that could not be paid for as (bar, side).
     """
     levels = levels or {}
-    cash, position, trades, equity, pending, missed = execution.cash, None, [], [], None, []
+    cash, position, trades, equity, pending, missed = execution.start_cash, None, [], [], None, []
     dead = False
 
     def sample(name, bar):

@@ -18,7 +18,7 @@ def trade_weights(
     *,
     costs,
     fill="next_open",
-    start_value=100_000.0,
+    start_cash=100_000.0,
     reinvest=True,
     reserve_costs=False,
     ppy=252.0,
@@ -28,7 +28,7 @@ def trade_weights(
     """Rows of weights are events unless None.  Returns value and cash per bar, ledger rows, completed trades, open positions."""
     n_bars, n_assets = len(close), len(close[0])
     assets = range(n_assets)
-    cash, units, last_price = start_value, [0.0] * n_assets, [0.0] * n_assets
+    cash, units, last_price = start_cash, [0.0] * n_assets, [0.0] * n_assets
     waiting, waits_since, wanted = {}, None, None
     values, cashes, ledger, trades = [], [], [], []
     holding = [None] * n_assets
@@ -146,7 +146,7 @@ def trade_weights(
         equity = worth(prices)
         if equity <= 0:
             return
-        base = equity if reinvest else start_value
+        base = equity if reinvest else start_cash
         ready = [a for a in waiting if is_price(quotes[a])]
         targets = {a: waiting[a] for a in ready}
         unsold = any(units[a] and not is_price(quotes[a]) for a in waiting)

@@ -113,9 +113,9 @@ def test_options_go_before_the_configuration(folder):
 def test_search_section_reaches_optimize(folder):
     search = 'metric = "cagr"\nn_trials = 5\nseed = 3\nmin_trades = 2\nkeep = 4\nwindow = [500, 1500]\nn_threads = 1\n'
     text = SMALL.replace('metric = "sharpe"\n', search)
-    (folder / "c.toml").write_text(text + '[execution]\nsides = "long"\ncash = 5000.0\n')
+    (folder / "c.toml").write_text(text + '[execution]\nsides = "long"\nstart_cash = 5000.0\n')
     assert invoke("optimize", "c.toml", "--out", "o")[0] == 0
-    execution = bt.Execution(sides="long", cash=5000)
+    execution = bt.Execution(sides="long", start_cash=5000)
     best = expected(metric="cagr", n_trials=5, seed=3, min_trades=2, keep=4, window=slice(500, 1500), execution=execution)
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
 
@@ -330,6 +330,12 @@ def test_bad_strategies_are_refused(folder, name, message):
         ('sample = "GOOG"', 'samples = ["GOOG"]\nsymbol = "X"', "symbol of [data] must go with file, got samples = ['GOOG']"),
         ('metric = "sharpe"', "window = [0, 10]", "window must leave a bar to trade"),
         ('metric = "sharpe"', '[execution]\nfill = "open"', "fill must be one of 'next_open', 'close', got 'open'"),
+        ('metric = "sharpe"', "[execution]\ncash = 5", "cash of [execution] is now start_cash, got cash; write start_cash = ..."),
+        (
+            'metric = "sharpe"',
+            "[execution]\nsize_type = 'cash'",
+            "size_type must be one of 'equity', 'value', got 'cash', which is",
+        ),
         ('metric = "sharpe"', "[execution]\nsizes = 5", "key of [execution] 'sizes' is not known"),
         ("[search]", "search = 5\n[other]", "is not known"),
         ("[data]", "costs = 1\n[data]", "CONFIG must be TOML"),

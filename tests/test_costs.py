@@ -1,6 +1,7 @@
 """Costs and Execution: defaults, bounds, wording."""
 
 import dataclasses
+import inspect
 import json
 import math
 import pickle
@@ -88,7 +89,7 @@ def test_execution_defaults():
         "sides": "both",
         "size": 1.0,
         "size_type": "equity",
-        "cash": 100_000.0,
+        "start_cash": 100_000.0,
         "whole_units": False,
         "close_at_end": False,
         "start": None,
@@ -105,7 +106,7 @@ def test_execution_defaults():
         ("fill", None, "fill must be one of 'next_open', 'close', got None"),
         ("intrabar", "pesimistic", r"got 'pesimistic'; did you mean 'pessimistic'\?"),
         ("sides", "Long", r"sides must be one of 'both', 'long', 'short', got 'Long'; did you mean 'long'\?"),
-        ("size_type", "units", "size_type must be one of 'equity', 'cash', got 'units'"),
+        ("size_type", "units", "size_type must be one of 'equity', 'value', got 'units'"),
         ("profile", "vectorbot", r"profile must be one of None, 'vectorbt', 'backtesting.py', got 'vectorbot'; did you mean"),
         ("size", 0, "size must be > 0 and <= 1, got 0"),
         ("size", 1.01, r"size must be > 0 and <= 1, got 1\.01"),
@@ -113,9 +114,9 @@ def test_execution_defaults():
         ("size", nan, "size must be a finite number > 0 and <= 1, got nan"),
         ("size", "all", "size must be a number > 0 and <= 1, got 'all'"),
         ("size", None, "size must be a number > 0 and <= 1, got None"),
-        ("cash", 0, "cash must be > 0, got 0"),
-        ("cash", inf, "cash must be a finite number > 0, got inf"),
-        ("cash", "1", "cash must be a number > 0, got '1'"),
+        ("start_cash", 0, "start_cash must be > 0, got 0"),
+        ("start_cash", inf, "start_cash must be a finite number > 0, got inf"),
+        ("start_cash", "1", "start_cash must be a number > 0, got '1'"),
         ("whole_units", 1, "whole_units must be True or False, got 1"),
         ("close_at_end", None, "close_at_end must be True or False, got None"),
         ("start", -1, "start must be a whole number >= 0, got -1"),
@@ -132,14 +133,27 @@ def test_execution_refuses(name, value, message):
         bt.Execution(**{name: value})
 
 
+def test_former_names_are_refused_with_the_name_to_write():
+    with pytest.raises(bt.InputError, match=r"^cash is now start_cash, got cash; write start_cash = \.\.\.$"):
+        bt.Execution(cash=5000.0)
+    with pytest.raises(bt.InputError, match="cash is now start_cash"):
+        bt.Execution().replace(cash=5000.0)
+    with pytest.raises(bt.InputError, match=r"^size_type must be one of 'equity', 'value', got 'cash', which is now 'value'$"):
+        bt.Execution(size=50.0, size_type="cash")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'chash'"):
+        bt.Execution(chash=5000.0)
+    assert "start_cash: 'float' = 100000.0" in str(inspect.signature(bt.Execution))
+    assert bt.Execution(start_cash=5000.0).start_cash == 5000.0
+
+
 def test_amounts_of_currency_have_no_upper_bound():
-    assert bt.Execution(size=5000, size_type="cash").size == 5000.0
+    assert bt.Execution(size=5000, size_type="value").size == 5000.0
     with pytest.raises(bt.InputError, match="size must be > 0, got 0"):
-        bt.Execution(size=0, size_type="cash")
+        bt.Execution(size=0, size_type="value")
 
 
 def test_replace_checks_again():
-    execution = bt.Execution(size=5000, size_type="cash", start=np.int64(7))
+    execution = bt.Execution(size=5000, size_type="value", start=np.int64(7))
     assert type(execution.start) is int
     assert execution.replace(start=9).start == 9
     assert execution.start == 7

@@ -42,7 +42,7 @@ def square(batch):
     [
         lambda n: bt.Costs(fee_rate=n),
         lambda n: bt.Costs(fee_rate=0.0, maximum=n),
-        lambda n: bt.Execution(cash=n),
+        lambda n: bt.Execution(start_cash=n),
         lambda n: bt.Execution(size=n),
         lambda n: bt.Execution(start=n),
         lambda n: bt.Execution(periods_per_year=n),
@@ -79,7 +79,7 @@ def square(batch):
         lambda n: levels().prices([0.0, 0.0], reference=100.0, tick=n),
         lambda n: levels().prices([0.0, 0.0], reference=n),
         lambda n: book(close=[[n, 1.0]] * 60),
-        lambda n: book(start_value=n),
+        lambda n: book(start_cash=n),
         lambda n: book(weights=[[n, 0.0]] * 60),
         lambda n: book(rf=n),
         lambda n: bt.track_trades({"fill_bar": [0], "units": [n], "price": [1.0]}, close=[1.0, 2.0]),
@@ -163,10 +163,10 @@ def test_money_and_volume_are_bounded():
     for name in ("fixed", "per_unit", "minimum", "borrow_rate"):
         with pytest.raises(bt.InputError, match=rf"{name} must be <= 1e\+30, got 1e\+31"):
             bt.Costs(fee_rate=0.0, **{name: 1e31})
-    with pytest.raises(bt.InputError, match=r"cash must be <= 1e\+30, got 1e\+31"):
-        bt.Execution(cash=1e31)
-    with pytest.raises(bt.InputError, match=r"start_value must be <= 1e\+30, got 1e\+31"):
-        book(start_value=1e31)
+    with pytest.raises(bt.InputError, match=r"start_cash must be <= 1e\+30, got 1e\+31"):
+        bt.Execution(start_cash=1e31)
+    with pytest.raises(bt.InputError, match=r"start_cash must be <= 1e\+30, got 1e\+31"):
+        book(start_cash=1e31)
 
 
 def test_prices_at_the_bounds_have_finite_metrics(backend):
@@ -177,7 +177,7 @@ def test_prices_at_the_bounds_have_finite_metrics(backend):
         bars,
         rules.from_arrays(np.arange(60) == 1, np.arange(60) == 3),
         costs=COSTS,
-        execution=bt.Execution(fill="close", cash=1.0),
+        execution=bt.Execution(fill="close", start_cash=1.0),
     )
     assert run.stats["total_return"] == pytest.approx(0.0)
     assert run.stats["max_drawdown"] == pytest.approx(-1.0)

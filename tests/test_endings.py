@@ -140,7 +140,7 @@ def event(held, targets, prices, costs=FREE, fill="close", **more):
     close = np.array([[100.0] * len(held), prices, [100.0] * len(held)])
     book = simulated(
         np.array([held, targets, [NAN] * len(held)]),
-        {"close": close, "fill": fill, "costs": costs, "start_value": 1000.0, "periods_per_year": 252.0} | more,
+        {"close": close, "fill": fill, "costs": costs, "start_cash": 1000.0, "periods_per_year": 252.0} | more,
     )
     return book.units.iloc[1].round(9).tolist(), round(book.cash.iloc[1], 9)
 
@@ -176,7 +176,7 @@ def test_costs_are_in_what_is_left():
     assert 0 <= cash < 1e-8
     assert units[2] == pytest.approx((1000 - 300 * 1.02 * 1.01) / (100 * 1.02 * 1.01), rel=1e-9)
     assert event([0.4, 0.3, 0], [0.4, 0, 0.6], [100, NAN, 100], costs, reserve_costs=True)[1] < 1e-8
-    assert event([0.5, 0.2, 0], [0.5, 0.2, 0.3], [100, NAN, 100], costs, start_value=1000.0)[1] == pytest.approx(0, abs=1e-8)
+    assert event([0.5, 0.2, 0], [0.5, 0.2, 0.3], [100, NAN, 100], costs, start_cash=1000.0)[1] == pytest.approx(0, abs=1e-8)
 
 
 @on_both
@@ -207,14 +207,14 @@ def test_at_opens_what_was_cut_waits_for_the_money():
     opens[2:4, 1:] = NAN
     weights = np.full((6, 3), NAN)
     weights[0], weights[1] = [0.4, 0.4, 0.2], [0.9, 0, 0.1]
-    book = bt.simulate(weights, close=days, open=opens, costs=FREE, start_value=1000.0)
+    book = bt.simulate(weights, close=days, open=opens, costs=FREE, start_cash=1000.0)
     assert book.units.to_numpy().tolist() == [[0, 0, 0], [4, 4, 2], [4, 4, 2], [4, 4, 2], [9, 0, 1], [9, 0, 1]]
     assert book.cash.tolist() == [1000, 0, 0, 0, 0, 0]
     assert book.ledger[["asset", "decision_bar", "fill_bar"]].to_numpy().tolist()[3:] == [[0, 1, 4], [1, 1, 4], [2, 1, 4]]
     assert book.unfilled.empty
     opens[2:, 1:] = NAN  # they never come back
     with pytest.warns(bt.NumericsWarning, match="prices end while they are held"):
-        book = bt.simulate(weights, close=np.where(np.isnan(opens), NAN, days), open=opens, costs=FREE, start_value=1000.0)
+        book = bt.simulate(weights, close=np.where(np.isnan(opens), NAN, days), open=opens, costs=FREE, start_cash=1000.0)
     assert book.units.iloc[-1].tolist() == [4, 4, 2]
     assert book.unfilled[["asset", "target"]].to_numpy().tolist() == [[0, 0.9], [1, 0], [2, 0.1]]
 
@@ -223,7 +223,7 @@ def test_at_opens_what_was_cut_waits_for_the_money():
 def test_an_asset_that_is_only_wanted_stops_nobody():
     opens = np.array([[100.0, NAN]] * 3)
     weights = np.array([[0.5, 0.5], [NAN, NAN], [NAN, NAN]])
-    book = bt.simulate(weights, close=[[100.0, 100.0]] * 3, open=opens, costs=bt.Costs(fee_rate=0.1), start_value=1000.0)
+    book = bt.simulate(weights, close=[[100.0, 100.0]] * 3, open=opens, costs=bt.Costs(fee_rate=0.1), start_cash=1000.0)
     assert book.units.iloc[-1].tolist() == [5, 0]
 
 
@@ -243,7 +243,7 @@ def test_books_that_end_meet_the_oracle():
             "close": close,
             "open": opens,
             "fill": ("close", "next_open")[case % 2],
-            "start_value": 1000.0,
+            "start_cash": 1000.0,
             "reinvest": case % 5 > 0,
             "reserve_costs": case % 3 == 0,
             "periods_per_year": 252.0,

@@ -161,9 +161,9 @@ def test_plain_candidates_on_long_series_end_in_the_same_bits(sides, fill):
 
 
 @pytest.mark.parametrize("fill", ["next_open", "close"])
-@pytest.mark.parametrize(("cash", "scale"), [(1e5, 1.0), (1e5, 1e-9), (5e-324, 1.0)])
+@pytest.mark.parametrize(("start_cash", "scale"), [(1e5, 1.0), (1e5, 1e-9), (5e-324, 1.0)])
 @pytest.mark.parametrize("gap", [3, 30])
-def test_what_is_not_for_the_straight_line_of_longs(fill, cash, scale, gap):
+def test_what_is_not_for_the_straight_line_of_longs(fill, start_cash, scale, gap):
     """Prices that fall until rounding is as large as the position, and cash that buys nothing."""
     rng = np.random.default_rng(4)
     bars = random_bars(rng, 200, 0.02)
@@ -171,10 +171,10 @@ def test_what_is_not_for_the_straight_line_of_longs(fill, cash, scale, gap):
     bars = bt.Bars(**{name: getattr(bars, name) * falls for name in ("open", "high", "low", "close")})
     entries, exits = np.zeros((2, 200), dtype=bool)
     entries[5::60], exits[5 + gap :: 60] = True, True
-    execution = bt.Execution(fill=fill, sides="long", start=3, cash=cash, periods_per_year=252.0)
+    execution = bt.Execution(fill=fill, sides="long", start=3, start_cash=start_cash, periods_per_year=252.0)
     for fee_rate in (0.0, 0.0013, 0.7):
         strategy, costs = bt.rules.from_arrays(entries, exits), bt.Costs(fee_rate=fee_rate, slippage=0.0007)
         run = bt.run(bars, strategy, costs=costs, execution=execution)
-        assert (len(run.ledger) > 3) == (cash > 1.0)
+        assert (len(run.ledger) > 3) == (start_cash > 1.0)
         evaluator = StrategyEvaluator(bars, strategy, {}, costs=costs, execution=execution)
         assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()

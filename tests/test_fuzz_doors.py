@@ -102,8 +102,8 @@ def conditions(rnd):
         "intrabar": rnd.choice(["pessimistic", "optimistic", "both"]),
         "sides": rnd.choice(["both", "long", "short"]),
         "size": 1.0,
-        "size_type": rnd.choice(["equity", "cash"]),
-        "cash": 1e5,
+        "size_type": rnd.choice(["equity", "value"]),
+        "start_cash": 1e5,
         "whole_units": False,
         "close_at_end": True,
         "start": rnd.choice([None, 20]),
@@ -147,7 +147,7 @@ def prices(rnd):
     assert found is not None
     costs, execution = conditions(rnd)
     money = rnd.choice([1e-3, 1.0, 1e5, 1e29])
-    execution = bt.Execution(**execution | {"cash": money, "size": 0.5, "start": None})
+    execution = bt.Execution(**execution | {"start_cash": money, "size": 0.5, "start": None})
     traded = endured(
         lambda: bt.run(found, bt.strategies.sma_cross, {"fast": 2, "slow": 3}, costs=bt.Costs(**costs), execution=execution)
     )
@@ -160,7 +160,7 @@ def prices(rnd):
             close=close,
             costs=bt.Costs(**costs),
             fill="close",
-            start_value=money,
+            start_cash=money,
             index=BARS.index,
         )
     )
@@ -374,7 +374,7 @@ def simulate(rnd):
         "rebalance": np.arange(60) % 10 == 0,
         "fill": rnd.choice(["next_open", "close"]),
         "costs": COSTS,
-        "start_value": 1e5,
+        "start_cash": 1e5,
         "reinvest": True,
         "reserve_costs": False,
         "window": slice(0, 50),
@@ -421,7 +421,7 @@ def optimize_weights(rnd):
         "seed": 0,
         "window": None,
         "fill": "next_open",
-        "start_value": 1e5,
+        "start_cash": 1e5,
         "n_threads": 1,
         "timeout": 10.0,
         "progress": False,
@@ -691,7 +691,7 @@ KEYS = {
         "params": {"fast": 5, "slow": 20},
         "space": {"fast": [5, 6], "slow": [20]},
         "costs": {"fee_rate": 0.001},
-        "execution": {"cash": 1e5},
+        "execution": {"start_cash": 1e5},
         "search": {"metric": "sharpe", "n_trials": 2, "window": [0, 100], "seed": 0},
     },
     levels_config: {

@@ -101,7 +101,7 @@ def test_vectorbt_on_random_signals(vbt):
             bars,
             rules.from_arrays(*signals),
             costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-            execution=bt.Execution(fill="close", cash=CASH, sides=sides, periods_per_year=365.0),
+            execution=bt.Execution(fill="close", start_cash=CASH, sides=sides, periods_per_year=365.0),
         )
         np.testing.assert_allclose(run.equity, value, rtol=1e-9)
         assert run.stats["total_return"] == pytest.approx(theirs.total_return(), rel=1e-9, abs=1e-12)
@@ -159,7 +159,7 @@ def test_vectorbt_profile_on_random_cases_with_stops(vbt):
             dated,
             rules.from_arrays(*signals, **levels),
             costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-            execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides),
+            execution=bt.Execution(profile="vectorbt", start_cash=CASH, sides=sides),
         )
         np.testing.assert_allclose(run.equity, value, rtol=1e-9)
         assert run.stats["total_return"] == pytest.approx(theirs.total_return(), rel=1e-9, abs=1e-12)
@@ -214,7 +214,7 @@ def test_vectorbt_shares_of_equity_and_fixed_fees_on_one_side(vbt):
             bars,
             rules.from_arrays(*signals),
             costs=bt.Costs(fee_rate=0.001, fixed=fixed),
-            execution=bt.Execution(profile="vectorbt", cash=CASH, sides=sides, size=size, periods_per_year=365.0),
+            execution=bt.Execution(profile="vectorbt", start_cash=CASH, sides=sides, size=size, periods_per_year=365.0),
         )
         np.testing.assert_allclose(run.equity, theirs.value(), rtol=1e-9)
         assert_same_trades(run, theirs)
@@ -332,7 +332,7 @@ def test_backtesting_sma_cross(backtesting, where, finalize):
             bt.strategies.sma_cross,
             {"fast": fast, "slow": slow},
             costs=bt.Costs(fee_rate=0.001 * (slow > 50), slippage=0.0005 * (fast > 10)),
-            execution=bt.Execution(profile="backtesting.py", cash=CASH, close_at_end=finalize),
+            execution=bt.Execution(profile="backtesting.py", start_cash=CASH, close_at_end=finalize),
         )
         assert run.start == slow
         n_keys += compare_with_backtesting(run, theirs)
@@ -369,7 +369,7 @@ def test_backtesting_on_random_cases_with_stops(backtesting):
             bt.Bars.from_frame(frame),
             rules.from_arrays(*signals, **levels),
             costs=bt.Costs(fee_rate=fee_rate, slippage=slippage),
-            execution=bt.Execution(profile="backtesting.py", cash=CASH, sides=sides, close_at_end=finalize),
+            execution=bt.Execution(profile="backtesting.py", start_cash=CASH, sides=sides, close_at_end=finalize),
         )
         compare_with_backtesting(run, theirs)
         for reason in run.trades["exit_reason"]:
@@ -390,7 +390,7 @@ def test_backtesting_keys_for_other_bars(backtesting, freq, density):
     )
     off = {"stop_loss": None, "take_profit": None, "max_bars": None}
     theirs = backtesting.Backtest(frame, strategy_of_backtesting(backtesting, signals, off), cash=CASH).run()
-    execution = bt.Execution(profile="backtesting.py", cash=CASH)
+    execution = bt.Execution(profile="backtesting.py", start_cash=CASH)
     if freq is None:
         with pytest.warns(bt.NumericsWarning, match="no dates"):
             run = bt.run(bt.Bars.from_frame(frame), rules.from_arrays(*signals), costs=bt.Costs.zero(), execution=execution)
@@ -418,7 +418,7 @@ def test_vectorbt_keys_for_other_bars(vbt, freq):
             freq=duration,
         )
         run = bt.run(
-            bars, rules.from_arrays(*signals), costs=bt.Costs.zero(), execution=bt.Execution(profile="vectorbt", cash=CASH)
+            bars, rules.from_arrays(*signals), costs=bt.Costs.zero(), execution=bt.Execution(profile="vectorbt", start_cash=CASH)
         )
         assert_same_numbers(run.stats.to_vectorbt(), theirs.stats(), 1e-8)
         assert (

@@ -37,7 +37,7 @@ NAN = math.nan
 
 @on_both
 def test_flat_price_in_and_out_costs_twenty():
-    book = at_close([0, 1, 0], flat(), bt.Costs(fee_rate=0.01), start_value=1000.0)
+    book = at_close([0, 1, 0], flat(), bt.Costs(fee_rate=0.01), start_cash=1000.0)
     statistics = book.statistics()
     assert statistics.loc["n_trades"].tolist()[:2] == [1, 1]
     assert statistics.loc["costs_paid", "All"] == 20
@@ -69,7 +69,7 @@ def test_first_costs_are_in_the_first_return():
 
 @on_both
 def test_one_event_and_then_nothing_drifts():
-    book = at_close([[0.5, 0.5], [NAN, NAN], [NAN, NAN]], [[100, 100], [110, 90], [100, 100]], start_value=1000.0)
+    book = at_close([[0.5, 0.5], [NAN, NAN], [NAN, NAN]], [[100, 100], [110, 90], [100, 100]], start_cash=1000.0)
     assert book.value.tolist() == [1000, 1000, 1000]
     assert len(book.fills) == 2
 
@@ -85,7 +85,7 @@ def test_a_bar_without_a_price_is_valued_at_the_last_one():
 
 @on_both
 def test_repeated_weights_trade_the_drift_back():
-    book = at_close([[0.5, 0.5], [0.5, 0.5]], [[100, 100], [120, 80]], start_value=1000.0)
+    book = at_close([[0.5, 0.5], [0.5, 0.5]], [[100, 100], [120, 80]], start_cash=1000.0)
     assert book.fills["units"].tolist() == pytest.approx([5, 5, 500 / 120 - 5, 500 / 80 - 5])
     assert at_close([[0.5, 0.5], [0.5, 0.5]], [[100, 100], [100, 100]]).fills.shape == (2,)  # nothing to trade back
 
@@ -113,11 +113,11 @@ def test_an_asset_without_an_open_waits_for_its_first():
     close = np.array([[100, 100], [105, 100], [115, NAN], [120, 60], [100, 100.0]])
     weights = np.full((5, 2), NAN)
     weights[0] = 0.5
-    book = bt.simulate(weights, close=close, open=open_, costs=FREE, start_value=1000.0)
+    book = bt.simulate(weights, close=close, open=open_, costs=FREE, start_cash=1000.0)
     rows = [(fill["asset"], fill["decision_bar"], fill["fill_bar"], fill["units"]) for fill in book.fills]
     assert rows == [(0, 0, 1, 5.0), (1, 0, 3, 0.5 * (500 + 5 * 120) / 50)]  # its share of the value at that bar's opens
     weights[2] = [0.5, 0.0]  # a later event replaces what waits
-    replaced = bt.simulate(weights, close=close, open=open_, costs=FREE, start_value=1000.0)
+    replaced = bt.simulate(weights, close=close, open=open_, costs=FREE, start_cash=1000.0)
     assert replaced.fills["asset"].tolist() == [0, 0]
     assert replaced.unfilled.empty
 
@@ -125,16 +125,16 @@ def test_an_asset_without_an_open_waits_for_its_first():
 @on_both
 def test_at_the_close_nothing_waits_and_capital_is_not_given_to_others():
     close = np.array([[100, 100], [100, NAN], [100, 50.0]])
-    book = at_close([[0.5, 0.5], [0.8, 0.2], [NAN, NAN]], close, start_value=1000.0)
+    book = at_close([[0.5, 0.5], [0.8, 0.2], [NAN, NAN]], close, start_cash=1000.0)
     assert book.units.iloc[-1].tolist() == [5, 5]  # what cannot be sold buys nothing
     assert book.cash.tolist() == [0, 0, 0]
-    book = at_close([[0.5, 0.5], [0.2, 0.8], [NAN, NAN]], close, start_value=1000.0)
+    book = at_close([[0.5, 0.5], [0.2, 0.8], [NAN, NAN]], close, start_cash=1000.0)
     assert book.units.iloc[-1].tolist() == [2, 5]  # and others are sold all the same
 
 
 @on_both
-def test_sizing_by_the_start_value():
-    book = at_close([1, 1], [100, 200], start_value=1000.0, reinvest=False)
+def test_sizing_by_the_start_cash():
+    book = at_close([1, 1], [100, 200], start_cash=1000.0, reinvest=False)
     assert book.units[0].tolist() == [10, 5]
 
 
@@ -143,19 +143,19 @@ def test_sizing_by_the_start_value():
     "costs", [bt.Costs(fee_rate=0.01), bt.Costs(fee_rate=0.0, slippage=0.02), bt.Costs(fee_rate=0.0, fixed=30)]
 )
 def test_reserved_costs_leave_cash_where_it_was(costs):
-    assert at_close([1, NAN], flat(2), costs, start_value=1000.0).cash.iloc[0] < -9
-    reserved = at_close([1, NAN], flat(2), costs, start_value=1000.0, reserve_costs=True)
+    assert at_close([1, NAN], flat(2), costs, start_cash=1000.0).cash.iloc[0] < -9
+    reserved = at_close([1, NAN], flat(2), costs, start_cash=1000.0, reserve_costs=True)
     assert 0 <= reserved.cash.iloc[0] < 1e-9
-    debt = at_close([1.5, NAN], flat(2), costs, start_value=1000.0, reserve_costs=True)
+    debt = at_close([1.5, NAN], flat(2), costs, start_cash=1000.0, reserve_costs=True)
     assert -500 <= debt.cash.iloc[0] < -500 + 1e-9  # what the targets ask for, and no more
-    part = at_close([0.5, NAN], flat(2), costs, start_value=1000.0, reserve_costs=True)
+    part = at_close([0.5, NAN], flat(2), costs, start_cash=1000.0, reserve_costs=True)
     assert part.units[0].tolist() == [5, 5]  # there is room
 
 
 @on_both
 def test_shorts_pay_for_borrowing():
     costs = bt.Costs(fee_rate=0.0, borrow_rate=0.1)
-    book = at_close([-1, NAN, 0], flat(), costs, start_value=1000.0, periods_per_year=100)
+    book = at_close([-1, NAN, 0], flat(), costs, start_cash=1000.0, periods_per_year=100)
     assert book.value.tolist() == [1000, 999, 998]
     assert book.trades["borrow_cost"].tolist() == [2]
     assert book.statistics().loc["costs", "All"] == 2
@@ -163,7 +163,7 @@ def test_shorts_pay_for_borrowing():
 
 @on_both
 def test_a_bust_closes_everything_and_writes_the_rest_off():
-    book = at_close([-2, NAN, NAN, 1], [100, 120, 160, 100], start_value=1000.0)
+    book = at_close([-2, NAN, NAN, 1], [100, 120, 160, 100], start_cash=1000.0)
     assert book.value.tolist() == [1000, 600, 0, 0]
     assert book.returns.tolist() == [0, -0.4, -1, 0]
     assert book.trades["exit_reason"].tolist() == ["bust"]
@@ -174,7 +174,7 @@ def test_a_bust_closes_everything_and_writes_the_rest_off():
 
 @on_both
 def test_a_bust_by_the_costs_of_closing():
-    book = at_close([1, 0], [100, 6], bt.Costs(fee_rate=0.0, fixed=40), start_value=1000.0)
+    book = at_close([1, 0], [100, 6], bt.Costs(fee_rate=0.0, fixed=40), start_cash=1000.0)
     assert book.value.tolist() == [960, 0]
     assert book.trades["exit_reason"].tolist() == ["signal"]
     assert book.statistics().loc["written_off", "All"] == book.trades["written_off"].sum() > 0
@@ -194,7 +194,7 @@ def test_a_window_trades_inside_only():
 
 def of_oracle(weights, kwargs):
     rules = {
-        name: kwargs[name] for name in ("costs", "fill", "start_value", "reinvest", "reserve_costs", "delisted", "delisted_after")
+        name: kwargs[name] for name in ("costs", "fill", "start_cash", "reinvest", "reserve_costs", "delisted", "delisted_after")
     }
     tables = {name: kwargs[name].tolist() for name in ("close", "open", "high", "low") if name in kwargs}
     rows = [None if np.isnan(row).all() else row.tolist() for row in weights]
@@ -383,7 +383,7 @@ def test_frames_bring_labels_and_times():
 @on_both
 def test_statistics_of_the_book():
     weights, close = frames()
-    book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), start_value=5000.0)
+    book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), start_cash=5000.0)
     statistics, value = book.statistics(), book.value
     assert list(statistics.columns) == ["All", "Long", "Short"]
     assert list(statistics.index) == [*STATISTICS, *BOOK_STATISTICS]
@@ -393,7 +393,7 @@ def test_statistics_of_the_book():
     assert statistics.loc["turnover", "All"] == pytest.approx(book.ledger["value"].abs().sum() / 5000)
     assert statistics.loc["costs", "All"] == pytest.approx(book.ledger["cost"].sum())
     assert statistics.loc["end_value", "All"] == value.iloc[-1]
-    assert statistics.loc["start_value", "All"] == 5000
+    assert statistics.loc["start_cash", "All"] == 5000
     assert statistics.loc["total_return", "All"] == value.iloc[-1] / 5000 - 1
     assert statistics.loc["max_drawdown", "All"] == book.drawdown.min()
     assert statistics.loc[list(BOOK_STATISTICS), ["Long", "Short"]].isna().all(axis=None)
@@ -550,8 +550,9 @@ ONES = np.ones((3, 2))
         ({"weights": np.ones((3, 2, 2))}, "weights must have 2 dimensions"),
         ({"rebalance": [True, False]}, r"rebalance must be True or False for each bar, shape \(3,\), got bool of shape \(2,\)"),
         ({"rebalance": [1, 0, 1]}, "rebalance must be True or False for each bar, .* got int"),
-        ({"start_value": 0}, "start_value must be > 0, got 0"),
-        ({"start_value": -1}, "start_value must be > 0, got -1"),
+        ({"start_value": 5.0}, r"start_value is now start_cash, got start_value; write start_cash = \.\.\."),
+        ({"start_cash": 0}, "start_cash must be > 0, got 0"),
+        ({"start_cash": -1}, "start_cash must be > 0, got -1"),
         ({"fill": "next_open"}, 'open must be given for fill="next_open", got None'),
         ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
         ({"costs": 0.001}, "costs must be a Costs, got 0.001"),

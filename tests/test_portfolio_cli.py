@@ -92,13 +92,13 @@ def test_portfolio_trades_weights_from_files(folder):
     weights.to_csv(folder / "weights.csv", index_label="date")
     (folder / "p.toml").write_text(
         '[data]\nclose = "close.csv"\nweights = "weights.csv"\n[costs]\nfee_rate = 0.0\n'
-        '[portfolio]\nfill = "close"\nstart_value = 1000.0\n'
+        '[portfolio]\nfill = "close"\nstart_cash = 1000.0\n'
     )
     code, out = invoke("portfolio", "p.toml", "--out", "o")
     assert code == 0
     assert "Rule" not in out
     whole = weights[["AAPL", "IBM"]].reindex(close.index)
-    book = bt.simulate(whole, close=close, fill="close", costs=bt.Costs.zero(), start_value=1000.0)
+    book = bt.simulate(whole, close=close, fill="close", costs=bt.Costs.zero(), start_cash=1000.0)
     assert pd.read_csv(folder / "o" / "equity.csv")["value"].tolist() == pytest.approx(book.value.tolist(), rel=1e-12)
     assert len(book.fills) == 4
 
@@ -139,6 +139,7 @@ def test_portfolio_without_a_configuration_searches_the_example(folder):
         ('samples = ["AAPL", "IBM"]', "", "[data] must have one of samples, files and close, got none"),
         ('samples = ["AAPL", "IBM"]', 'samples = ["AAPL"]\nweights = "w.csv"', "or there must be a section [rule], got both"),
         ('[rule]\nname = "inverse_volatility"', "", "or there must be a section [rule], got neither"),
+        ("window = [100, 600]", "start_value = 5", "start_value of [portfolio] is now start_cash, got start_value"),
         ("window = [100, 600]", 'fil = "close"', "key of [portfolio] 'fil' is not known"),
         ("window = [100, 600]", 'fill = "noon"', "fill must be one of 'next_open', 'close', got 'noon'"),
     ],

@@ -53,7 +53,7 @@ def test_vectorbt_from_orders(vbt, sides):
             weights,
             close=close,
             fill="close",
-            start_value=CASH,
+            start_cash=CASH,
             periods_per_year=365.0,
             costs=bt.Costs(fee_rate=fee_rate, slippage=slippage, fixed=fixed),
         )
@@ -62,7 +62,7 @@ def test_vectorbt_from_orders(vbt, sides):
         n_cases += 1
         np.testing.assert_allclose(book.value, theirs.value().to_numpy(), rtol=1e-9)
         np.testing.assert_allclose(book.returns, theirs.returns().to_numpy(), rtol=0, atol=1e-9)
-        from_first = book.value / book.value.cummax() - 1  # theirs begins with the first value, ours with the start value
+        from_first = book.value / book.value.cummax() - 1  # theirs begins with the first value, ours with the start cash
         np.testing.assert_allclose(from_first, theirs.drawdown().to_numpy(), rtol=0, atol=1e-9)
         records = theirs.exit_trades.records
         records = records[records["status"] == 1].sort_values(["exit_idx", "col"], kind="stable")
@@ -111,7 +111,7 @@ def test_statistics_of_vectorbt(vbt):
             freq="1D",
         ).exit_trades
         book = bt.simulate(
-            weights, close=close, fill="close", start_value=CASH, costs=bt.Costs(fee_rate=fee_rate, slippage=slippage)
+            weights, close=close, fill="close", start_cash=CASH, costs=bt.Costs(fee_rate=fee_rate, slippage=slippage)
         )
         if len(book.trades) < 20:
             continue

@@ -26,12 +26,12 @@ def on(n, *bars):
     return mask
 
 
-def run_of(bars, profile, *signals, costs=None, levels=None, cash=1000.0, **execution):
+def run_of(bars, profile, *signals, costs=None, levels=None, start_cash=1000.0, **execution):
     return bt.run(
         bars,
         rules.from_arrays(*signals, **(levels or {})),
         costs=costs or bt.Costs.zero(),
-        execution=bt.Execution(profile=profile, cash=cash, periods_per_year=252.0, **execution),
+        execution=bt.Execution(profile=profile, start_cash=start_cash, periods_per_year=252.0, **execution),
     )
 
 
@@ -62,7 +62,7 @@ def test_profiles_survive_replace_and_pickle(profile):
         ({"profile": "vectorbt", "whole_units": True}, "whole_units must be False with profile='vectorbt', got True"),
         ({"profile": "vectorbt", "close_at_end": True}, "close_at_end must be False with profile='vectorbt', got True"),
         ({"profile": "vectorbt", "intrabar": "optimistic"}, "intrabar must be 'pessimistic' with profile='vectorbt'"),
-        ({"profile": "vectorbt", "size_type": "cash"}, "size_type must be 'equity' with profile='vectorbt', got 'cash'"),
+        ({"profile": "vectorbt", "size_type": "value"}, "size_type must be 'equity' with profile='vectorbt', got 'value'"),
         ({"profile": "vectorbt", "size": 0.5}, r"size must be 1 with profile='vectorbt' and both sides .*, got 0\.5"),
         ({"profile": "backtesting.py", "fill": "close"}, "fill must be 'next_open' with profile='backtesting.py', got 'close'"),
         (
@@ -162,8 +162,11 @@ def test_backtesting_sizes_with_the_fee_of_the_quote(backend):
     bars = bars_of(*[(100, 100, 100, 100)] * 5)
     costs = bt.Costs(fee_rate=0.05, slippage=0.09)
     # A unit is counted as 109 + 5 = 114: 1024 pays for 8 (912) and not 9 (1026); with the fee on 109 it is 114.45.
-    for cash, units in ((913.0, 8.0), (911.0, 7.0), (1025.0, 8.0), (1027.0, 9.0)):
-        assert run_of(bars, "backtesting.py", on(5, 1), on(5, 2), costs=costs, cash=cash).trades["units"].iloc[0] == units
+    for start_cash, units in ((913.0, 8.0), (911.0, 7.0), (1025.0, 8.0), (1027.0, 9.0)):
+        assert (
+            run_of(bars, "backtesting.py", on(5, 1), on(5, 2), costs=costs, start_cash=start_cash).trades["units"].iloc[0]
+            == units
+        )
 
 
 def test_backtesting_measures_levels_from_the_deciding_close(backend):
@@ -221,7 +224,7 @@ def test_twins_agree_under_profiles(profile, case):
         levels["trailing_stop"] = None
     fixed = {} if profile == "vectorbt" else {"close_at_end": execution.close_at_end}
     assume(len(bars) > 1)
-    execution = bt.Execution(profile=profile, cash=1000.0, sides=execution.sides, periods_per_year=252.0, **fixed)
+    execution = bt.Execution(profile=profile, start_cash=1000.0, sides=execution.sides, periods_per_year=252.0, **fixed)
     if execution.sides == "short":
         signals = [None, None, *signals[2:]]
     found = []
@@ -266,7 +269,7 @@ def test_other_words_for_the_same_run(profile):
     assert others["Total Return [%]"] == pytest.approx(100 * total)
     assert theirs["# Trades"] == others["Total Closed Trades"] == run.stats["n_trades"]
     assert theirs["Max. Drawdown [%]"] == pytest.approx(100 * run.stats["max_drawdown"])
-    assert others["Total Fees Paid"] == pytest.approx(run.stats["costs_paid"] * run.execution.cash)
+    assert others["Total Fees Paid"] == pytest.approx(run.stats["costs_paid"] * run.execution.start_cash)
     # Their curves begin at the first bar, ours where a close may first decide.
     assert len(theirs["_equity_curve"]) == len(others["_equity_curve"]) == len(run.bars) == run.first + len(run.equity)
     assert theirs["Sharpe Ratio"] != run.stats["sharpe"] != others["Sharpe Ratio"]

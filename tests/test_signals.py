@@ -33,7 +33,7 @@ def replay(bars, enter_long=(), exit_long=(), enter_short=(), exit_short=(), *, 
         at(n, *enter_long), at(n, *exit_long), at(n, *enter_short), at(n, *exit_short), **(levels or {})
     )
     return bt.run(
-        bars, strategy, costs=costs, execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution))
+        bars, strategy, costs=costs, execution=bt.Execution(**({"periods_per_year": 252.0, "start_cash": 1000.0} | execution))
     )
 
 
@@ -267,10 +267,10 @@ class TestAccounting:
         cheap = (0.1, 0.1, 0.1, 0.1)
         assert replay(flat(cheap, cheap, cheap), [0], whole_units=True).orders.iloc[0].units == 10_000
 
-    def test_size_in_cash_does_not_compound(self):
-        run = replay(flat(QUIET, QUIET, QUIET), [0], size=250.0, size_type="cash")
+    def test_size_in_currency_does_not_compound(self):
+        run = replay(flat(QUIET, QUIET, QUIET), [0], size=250.0, size_type="value")
         assert run.orders.iloc[0].units == 2.5
-        assert replay(flat(QUIET, QUIET, QUIET), [0], size=5000.0, size_type="cash").orders.iloc[0].units == 10
+        assert replay(flat(QUIET, QUIET, QUIET), [0], size=5000.0, size_type="value").orders.iloc[0].units == 10
 
     def test_a_short_is_worth_cash_minus_what_it_owes(self):
         run = replay(flat(QUIET, QUIET, (100, 121, 99, 120)), (), (), [0])
@@ -396,7 +396,7 @@ def against_oracle(bars, signals, levels, costs, execution):
             assert row[name] == pytest.approx(trade[key], rel=1e-9, abs=1e-6, nan_ok=True)
     assert len(run.open_positions) == (position is not None)
     if run.stats["max_drawdown"] > -1:  # after a bust, returns of nothing are a convention
-        expected = metrics_of(equity, trades, execution.cash, 252.0, execution.rf)
+        expected = metrics_of(equity, trades, execution.start_cash, 252.0, execution.rf)
         for key, value in expected.items():
             if value == value and abs(value) < 1e9 and run.stats[key] == run.stats[key]:
                 assert run.stats[key] == pytest.approx(value, rel=1e-6, abs=1e-7), key
@@ -633,7 +633,7 @@ def test_long_and_short_mirror():
     steps = rng.integers(-3, 4, (40, 4)).cumsum(0) + 200.0
     rows = np.stack([steps[:, 0], steps.max(1), steps.min(1), steps[:, 1]], axis=1)
     mirrored = np.stack([400 - rows[:, 0], 400 - rows[:, 2], 400 - rows[:, 1], 400 - rows[:, 3]], axis=1)
-    execution = {"size": 10.0, "size_type": "cash", "cash": 1e6}
+    execution = {"size": 10.0, "size_type": "value", "start_cash": 1e6}
     up = replay(flat(*rows), [3, 20], [10, 33], **execution)
     down = replay(flat(*mirrored), (), (), [3, 20], [10, 33], **execution)
     ups = up.trades["gross_profit"] / up.trades["units"]
@@ -746,7 +746,7 @@ def test_size_may_be_a_parameter_or_a_line():
     strategy = bt.rules.Strategy(enter_long=bt.lines.close > 0)
     for size in (bt.param("size"), bt.param("size") * bt.lines.close / 100):
         run = bt.run(
-            bars, strategy, {"size": 0.5}, costs=FREE, execution=bt.Execution(size=size, cash=1000.0, periods_per_year=1.0)
+            bars, strategy, {"size": 0.5}, costs=FREE, execution=bt.Execution(size=size, start_cash=1000.0, periods_per_year=1.0)
         )
         assert run.orders.iloc[0].units == 5.0
 

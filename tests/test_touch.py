@@ -36,7 +36,7 @@ def run_of(bars, *signals, costs=FREE, levels=None, **execution):
         bars,
         rules.from_arrays(*signals, **(levels or {})),
         costs=costs,
-        execution=bt.Execution(**({"periods_per_year": 252.0, "cash": 1000.0} | execution)),
+        execution=bt.Execution(**({"periods_per_year": 252.0, "start_cash": 1000.0} | execution)),
     )
 
 
@@ -160,8 +160,8 @@ def test_a_foreign_ledger_may_say_its_trail():
         (bt.Costs(fee_rate=0, fixed=1000), {}),
         (bt.Costs(fee_rate=0, fixed=5000), {"fill": "close"}),
         (bt.Costs(fee_rate=0.1, minimum=1000), {"sides": "short"}),
-        (FREE, {"whole_units": True, "cash": 99.0}),
-        (FREE, {"whole_units": True, "size_type": "cash", "size": 50.0}),
+        (FREE, {"whole_units": True, "start_cash": 99.0}),
+        (FREE, {"whole_units": True, "size_type": "value", "size": 50.0}),
         (FREE, {"whole_units": True, "size": 0.01}),
     ],
 )
@@ -189,7 +189,9 @@ def test_orders_are_in_order_whatever_became_of_them():
     """The short that a reversal asks for costs more than is left, the longs before and after it do not, the last one waits."""
     bars = bars_of([QUIET, QUIET, (50, 51, 49, 50), (40, 41, 39, 40), (4, 5, 3, 4), (4, 5, 3, 4)])
     with pytest.warns(bt.NumericsWarning, match=r"1 of 3 entries could not be paid for.*close of bar 1 "):
-        run = run_of(bars, at(6, 0, 3), None, at(6, 1, 5), whole_units=True, cash=190.0, costs=bt.Costs(fee_rate=0, fixed=45))
+        run = run_of(
+            bars, at(6, 0, 3), None, at(6, 1, 5), whole_units=True, start_cash=190.0, costs=bt.Costs(fee_rate=0, fixed=45)
+        )
     assert run.orders[["decision_bar", "fill_bar", "side", "reason", "status"]].to_numpy().tolist() == [
         [0, 1, "buy", "entry", "filled"],
         [1, 2, "sell", "reverse", "filled"],

@@ -238,7 +238,7 @@ def reversal(params):
         {"version": "2"},
         {"close": OTHER_PRICE},
         {"open": CLOSE, "fill": "next_open"},
-        {"start_value": 5000.0},
+        {"start_cash": 5000.0},
         {"reinvest": False},
         {"reserve_costs": True},
         {"rf": 0.03},

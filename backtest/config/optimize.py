@@ -10,7 +10,7 @@ from typing import Any
 from backtest._checks import InputError, did_you_mean, known_names
 from backtest.bars import Bars, from_prices
 from backtest.config import sections
-from backtest.costs import Costs, Execution
+from backtest.costs import FORMER, Costs, Execution
 from backtest.files.reading import KEYS
 from backtest.files.tables import read_prices
 from backtest.rules import Strategy
@@ -93,7 +93,7 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
         space=Space.from_dict(tables["space"], NONE) if "space" in tables else None,
         params=sections.values(tables["params"]) if "params" in tables else None,
         costs=costs,
-        execution=sections.record("execution", Execution, tables.get("execution", {})),
+        execution=sections.record("execution", Execution, tables.get("execution", {}), FORMER),
         search=search,
     )
 

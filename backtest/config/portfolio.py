@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backtest._checks import InputError, choice, known_names
+from backtest._checks import InputError, choice, known_names, refuse_former
 from backtest._said import shown
 from backtest.allocation import EVERY, calendar, inverse_volatility
 from backtest.books import Book, simulate
 from backtest.config import sections
 from backtest.files.reading import KEYS
 from backtest.files.tables import read_wide
-from backtest.portfolio import Rule
+from backtest.portfolio import FORMER, Rule
 from backtest.results import Result
 from backtest.space import NONE, Space
 from backtest.weights import optimize_weights
@@ -28,7 +28,7 @@ DATA = ("samples", "files", "close", "open", "high", "low", "weights", *KEYS)
 RULE = ("name", "every", "version")
 PORTFOLIO = (
     "fill",
-    "start_value",
+    "start_cash",
     "reinvest",
     "reserve_costs",
     "rf",
@@ -60,7 +60,7 @@ slippage = 0.0002
 
 [portfolio]
 fill = "next_open"              # or "close"
-start_value = 100000.0
+start_cash = 100000.0
 # delisted = "write_off"         # where prices end while others go on: worth 0; "keep" (default) values at the last price
 # delisted_after = 5             # bars without a price after which an asset is written off
 # max_gross = 10.0               # weights of an event that add up to more are refused
@@ -131,6 +131,7 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
     tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
     data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
     options = dict(tables.get("portfolio", {}))
+    refuse_former(options, FORMER, "portfolio")
     for section, table, known in (
         ("data", data, DATA),
         ("rule", rule, RULE),

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from backtest._checks import InputError, file_path, known_names
+from backtest._checks import InputError, file_path, known_names, refuse_former
 from backtest._said import said, shown
 from backtest.bars import Bars, from_prices
 from backtest.costs import Costs
@@ -80,9 +80,10 @@ def file(what: str, given: Any, reading: Reading) -> tuple[str, Reading]:
     return given["file"], dataclasses.replace(reading, **{key: value for key, value in given.items() if key != "file"})
 
 
-def record(section: str, kind: Any, table: Mapping[str, Any]) -> Any:
-    """A dataclass of a section's keys."""
+def record(section: str, kind: Any, table: Mapping[str, Any], former: Mapping[str, str] | None = None) -> Any:
+    """A dataclass of a section's keys; ``former`` maps names that keys had before to today's."""
     fields = dataclasses.fields(kind)
+    refuse_former(table, former or {}, section)
     known_names(f"key of [{section}]", table, [field.name for field in fields])
     for field in fields:
         if field.default is dataclasses.MISSING and field.name not in table:
