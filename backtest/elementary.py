@@ -1,7 +1,8 @@
-"""Power, exponential and logarithms of basic operations alone: the same bits on every processor.
+"""Power, exponential and logarithms from basic operations alone: the same bits on every processor.
 
-NumPy's own take another way on each kind of processor, and their last bits differ.  The kernel of this name uses what IEEE 754
-rounds correctly, ``+ - * /``, and tables that are made here of whole numbers.  Results are within 0.51 units in the last place.
+NumPy computes these differently on each kind of processor, and the last bits differ.  The kernel of this name uses only the
+operations that IEEE 754 rounds correctly, ``+ - * /``, and tables computed here in whole numbers.  Results are within 0.51 units
+in the last place.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from backtest import _backend
 
 Floats = NDArray[np.float64]
 
-#: Entries of the tables; the kernels know them as LOGS and POWERS.
+#: Numbers of entries of the tables; the kernels have the same constants.
 LOGS, POWERS = 128, 64
-#: Factors c are multiples of 2 ** -FACTOR_BITS: short enough for a product with half a number to be exact.
+#: Factors c are multiples of 2 ** -FACTOR_BITS: so short that their product with half of a double's bits is exact.
 FACTOR_BITS = 8
-#: Upper parts are multiples of 2 ** -GRAIN_BITS: sums of them, and products with whole numbers, are exact.
+#: Upper parts are multiples of 2 ** -GRAIN_BITS, so that their sums and their products with whole numbers are exact.
 GRAIN_BITS = 41
-#: Whole numbers stand for 2 ** -FIXED of what is computed.
+#: Fixed-point numbers here have so many binary places.
 FIXED = 160
 
 
 class Tables(NamedTuple):
-    """What the kernel looks up, each number as what a double holds of it, or as an upper part, and the rest."""
+    """Constants of the kernel; most are split into an upper part and the rest."""
 
     factors: Floats  # (LOGS,): c close to 1 / m, for m from 1 / 2 to 1
     log_uppers: Floats  # (LOGS,): -log c
@@ -44,7 +45,7 @@ class Tables(NamedTuple):
 @functools.cache
 def tables() -> Tables:
     """The tables, made once."""
-    # The middle of each interval; at both ends c is exact, so that log 1 is 0 from either side.
+    # Reciprocals of interval midpoints; exact at both ends, so that log 1 is 0 from either side.
     inner = [math.floor((1 << FACTOR_BITS) * 2.0 * LOGS / (LOGS + index + 0.5) + 0.5) for index in range(1, LOGS - 1)]
     factors = [2 << FACTOR_BITS, *inner, 1 << FACTOR_BITS]
     log2 = _log(2, 1)
@@ -88,12 +89,12 @@ def _halves(x: int, bits: int) -> tuple[float, float]:
 
 
 def power(x: ArrayLike, y: ArrayLike) -> Floats:
-    """x ** y; what C's ``pow`` says of zeros, infinities, NaN and negative numbers.
+    """x ** y; zeros, infinities, NaN and negative numbers are handled as by C's ``pow``.
 
     Parameters
     ----------
     x, y : array_like of float
-        Of one shape, or one of them a number.
+        Of one shape, or one of them a single number.
 
     Returns
     -------
@@ -109,20 +110,20 @@ def power(x: ArrayLike, y: ArrayLike) -> Floats:
 
 def exp(x: ArrayLike) -> Floats:
     """e ** x."""
-    return _of_one("exp", x)
+    return _apply("exp", x)
 
 
 def log(x: ArrayLike) -> Floats:
     """Natural logarithm; -inf of 0, NaN below."""
-    return _of_one("log", x)
+    return _apply("log", x)
 
 
 def log1p(x: ArrayLike) -> Floats:
     """Natural logarithm of 1 + x, exact for small x too; -inf of -1, NaN below."""
-    return _of_one("log1p", x)
+    return _apply("log1p", x)
 
 
-def _of_one(name: str, x: ArrayLike) -> Floats:
+def _apply(name: str, x: ArrayLike) -> Floats:
     given = np.asarray(x, dtype=np.float64)
     out = np.empty(given.shape)
     getattr(_backend.kernel("elementary"), name)(_flat(given), tables(), out.reshape(-1))

@@ -1,6 +1,6 @@
-"""Labels: what the index of a Series or DataFrame says its rows are, compared with the bars they stand beside.
+"""Labels: the index of a Series or DataFrame, compared with the times of the bars it is used with.
 
-Arrays, lists and tables without an index go by position, and so does an index that only counts 0, 1, 2, ...: it says nothing.
+Arrays, lists and tables without an index are matched by position, and so are tables whose index only counts 0, 1, 2, ...
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from backtest._said import shown
 from backtest.files.reading import Reading, Source
 from backtest.files.times import times_of_labels
 
-#: What a missing date is among nanoseconds.
+#: NaT as int64.
 _NO_DATE = np.iinfo(np.int64).min
 
 
 class Labels(NamedTuple):
-    """Labels of rows: instants, or whatever else an index holds."""
+    """Labels of rows: times, or any other values of an index."""
 
-    nanos: NDArray[np.int64] | None  # since 1970: in UTC where there is a zone, else as clocks showed it
-    zone: str | None  # of the instants; None for naive ones
-    others: Any = None  # a pandas index that holds no dates
-    dated: str = "{}"  # what to type to have them as dates of pandas
+    nanos: NDArray[np.int64] | None  # since 1970: in UTC if there is a zone, else local time
+    zone: str | None  # of the times; None for naive ones
+    others: Any = None  # a pandas index that does not hold dates
+    dated: str = "{}"  # a template of what to type for a DatetimeIndex
 
     @property
     def n_rows(self) -> int:
@@ -34,7 +34,7 @@ class Labels(NamedTuple):
         return len(self.others if self.nanos is None else self.nanos)
 
     def text(self, row: int) -> str:
-        """A label for people."""
+        """A label for a message."""
         if self.nanos is None:
             return repr(self.others[row])
         if self.nanos[row] == _NO_DATE:
@@ -46,13 +46,13 @@ class Labels(NamedTuple):
 
 
 def labels(values: Any) -> Labels | None:
-    """Labels of a Series or DataFrame; None where rows go by position."""
-    # A list's ``index`` is a method; what has ``iloc`` is pandas or works like it.
+    """Labels of a Series or DataFrame; None for what is matched by position."""
+    # Lists have a method ``index``; ``iloc`` is only there in pandas and what works like it.
     return labels_of_index(values.index) if hasattr(values, "iloc") else None
 
 
 def labels_of_index(index: Any) -> Labels | None:
-    """What a pandas index says; None if it only counts."""
+    """Labels of a pandas index; None if it only counts 0, 1, 2, ..."""
     import pandas as pd
 
     try:
@@ -62,7 +62,7 @@ def labels_of_index(index: Any) -> Labels | None:
     if isinstance(index, pd.MultiIndex):
         return Labels(None, None, index)
     dated = "{}" if isinstance(index, pd.DatetimeIndex) else "{0}.set_axis(pandas.to_datetime({0}.index))"
-    if len(index) and not hasattr(index[0], "year") and str(index[0])[4:5] != "-":  # what pandas may read otherwise
+    if len(index) and not hasattr(index[0], "year") and str(index[0])[4:5] != "-":  # pandas may read such texts differently
         dated = "{} (with dates as index)"
     if isinstance(index, pd.PeriodIndex):
         index, dated = index.to_timestamp(), "{}.to_timestamp()"
@@ -73,7 +73,7 @@ def labels_of_index(index: Any) -> Labels | None:
     if not len(index):
         return None
     if not isinstance(index, pd.DatetimeIndex):
-        index = _dates(index)
+        index = _as_dates(index)
     if not isinstance(index, pd.DatetimeIndex):
         return Labels(None, None, index)
     zone = None if index.tz is None else str(index.tz)
@@ -81,17 +81,17 @@ def labels_of_index(index: Any) -> Labels | None:
     return Labels(naive.to_numpy().astype("datetime64[ns]").astype(np.int64), zone, dated=dated)
 
 
-def _dates(index: Any) -> Any:
-    """Text, dates of Python and stamps as a DatetimeIndex, read as a file's or a frame's; else the index as it is."""
+def _as_dates(index: Any) -> Any:
+    """Texts, Python dates and compact dates as a DatetimeIndex, read as in a file; any other index as it is."""
     try:
         times = times_of_labels(index, Reading(), Source())
     except DataError:
-        return index  # what is no date is a label all the same
+        return index  # not dates, but labels all the same
     return index if times is None else times
 
 
 def labels_of_bars(bars: Any) -> Labels | None:
-    """Labels of Bars, or of anything with a ``close``; None where nothing dates them."""
+    """Labels of Bars, or of anything with a ``close``; None without dates."""
     index = getattr(bars, "index", None)
     if isinstance(index, np.ndarray) and index.dtype.kind == "M":
         return Labels(index.astype("datetime64[ns]").astype(np.int64), getattr(bars, "tz", None))
@@ -107,25 +107,25 @@ def check_labels(
     target: str = "bars.times()",
     fill: str = "",
 ) -> None:
-    """Refuse labels that are not those of the bars, and say what to type.
+    """Refuse labels that differ from those of the bars; the error says what to type.
 
     Parameters
     ----------
     name : str
-        Of the argument, as its owner typed it.
+        Name of the argument, for the message.
     mine, of : Labels or None
-        Its labels, and those of the bars; None goes by position.
+        Labels of the argument and of the bars; None is matched by position.
     n_rows : int
-        How many bars there are.
+        Number of bars.
     whose, target : str
-        What the labels belong to, and what gives them in Python.
+        What ``of`` belongs to, in words and as a Python expression.
     fill : str
         More arguments of ``reindex``.
 
     Raises
     ------
     InputError
-        Another instant, order, zone or number of rows.
+        Times, order, zone or number of rows differ.
     """
     if mine is None or mine is of:
         return
@@ -137,15 +137,15 @@ def check_labels(
     if mine.nanos is None or of.nanos is None:
         if mine.nanos is None and of.nanos is None and mine.others.equals(of.others):
             return
-        row = _first(mine, of)
+        row = _first_difference(mine, of)
         hint = positional if mine.nanos is None else f"; {dated}.reindex({target}{fill}) has it"
-        raise InputError(f"{rule}, got {_row(mine, of, row)}{hint}")
+        raise InputError(f"{rule}, got {_row_hint(mine, of, row)}{hint}")
     if (mine.zone is None) != (of.zone is None):
-        raise InputError(f"{rule}, got {_zones(dated, mine, of)}")
+        raise InputError(f"{rule}, got {_zone_hint(dated, mine, of)}")
     if np.array_equal(mine.nanos, of.nanos):
         return
-    got = _row(mine, of, _first(mine, of))
-    if mine.zone != of.zone and np.array_equal(_clocks(mine), _clocks(of)):
+    got = _row_hint(mine, of, _first_difference(mine, of))
+    if mine.zone != of.zone and np.array_equal(_local_nanos(mine), _local_nanos(of)):
         raise InputError(f"{rule}, got {got}; {dated}.tz_localize(None).tz_localize({of.zone!r}) if only the zone is wrong")
     if np.array_equal(mine.nanos[::-1], of.nanos):
         got += ", newest first"
@@ -155,7 +155,7 @@ def check_labels(
 
 
 def _check_alone(name: str, mine: Labels, n_rows: int, whose: str) -> None:
-    """Where bars have no times there is only an order to keep: dates have to ascend, numbers to count the bars."""
+    """Without times of the bars only the order can be checked: dates must ascend, numbers must be row numbers."""
     if mine.nanos is not None:
         steps = np.diff(mine.nanos)
         if (steps <= 0).any():
@@ -171,8 +171,8 @@ def _check_alone(name: str, mine: Labels, n_rows: int, whose: str) -> None:
         )
 
 
-def _first(mine: Labels, of: Labels) -> int:
-    """The first row that differs; the end of the shorter one if none does."""
+def _first_difference(mine: Labels, of: Labels) -> int:
+    """The first row that differs; the length of the shorter one if none does."""
     n = min(mine.n_rows, of.n_rows)
     if mine.nanos is not None and of.nanos is not None:
         different = np.flatnonzero(mine.nanos[:n] != of.nanos[:n])
@@ -180,23 +180,25 @@ def _first(mine: Labels, of: Labels) -> int:
     return next((row for row in range(n) if mine.text(row) != of.text(row)), n)
 
 
-def _row(mine: Labels, of: Labels, row: int) -> str:
+def _row_hint(mine: Labels, of: Labels, row: int) -> str:
     if row < min(mine.n_rows, of.n_rows):
         return f"{mine.text(row)} for {of.text(row)} (row {row})"
     return f"{mine.n_rows} rows for {of.n_rows}"
 
 
-def _zones(dated: str, mine: Labels, of: Labels) -> str:
-    """Naive beside aware times: what came, and what to type."""
+def _zone_hint(dated: str, mine: Labels, of: Labels) -> str:
+    """The end of a message about naive beside aware times: what came, and what to type."""
     if of.zone is None:
         return f"times in {mine.zone} for times without a zone; {dated}.tz_localize(None) drops it, or give the bars a tz"
-    is_utc = np.array_equal(_clocks(mine), _clocks(of._replace(zone=None))) and not np.array_equal(_clocks(mine), _clocks(of))
+    is_utc = np.array_equal(_local_nanos(mine), _local_nanos(of._replace(zone=None))) and not np.array_equal(
+        _local_nanos(mine), _local_nanos(of)
+    )
     zone = "UTC" if is_utc else of.zone
     return f"times without a zone for times in {of.zone}; {dated}.tz_localize({zone!r}) says which they are in"
 
 
-def _clocks(times: Labels) -> NDArray[np.int64]:
-    """What clocks of its zone showed."""
+def _local_nanos(times: Labels) -> NDArray[np.int64]:
+    """Local times of its zone, in nanoseconds."""
     import pandas as pd
 
     assert times.nanos is not None
@@ -207,7 +209,7 @@ def _clocks(times: Labels) -> NDArray[np.int64]:
 
 
 def check_alike(given: Mapping[str, Any], fill: str = "") -> Labels | None:
-    """Refuse tables whose labels differ from those of the first that has any; return these."""
+    """Refuse tables whose labels differ from those of the first table with labels; return the latter."""
     first, of = "", None
     for name, values in given.items():
         mine = labels(values)
@@ -219,7 +221,7 @@ def check_alike(given: Mapping[str, Any], fill: str = "") -> Labels | None:
 
 
 def check_beside(bars: Any, given: Mapping[str, Any], fill: str = "") -> None:
-    """Refuse tables whose labels are not the bars'."""
+    """Refuse tables whose labels differ from those of the bars."""
     of = labels_of_bars(bars)
     for name, values in given.items():
         check_labels(name, labels(values), of, len(bars.close), fill=fill)

@@ -1,4 +1,4 @@
-"""Suspects: what in a series of bars is rarely the market and often the file.  Said, never corrected."""
+"""Suspects: signs of faulty data in a series of bars.  They are reported, never corrected."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Splits are by these factors, or the other way round; by 100 and 1,000 units change (pence, misread thousands).
+#: Factors of splits and, inverted, of reverse splits; 100 and 1,000 are also changes of units (pence, misread thousands).
 FACTORS = (2.0, 3.0, 4.0, 5.0, 10.0, 100.0, 1000.0)
-#: How far the close, or the open, may be from the factor: what a day moves beside a split; and the close, if the open is near.
-NEAR, OPEN_NEAR = 0.05, 0.2
-#: The smallest jump that can be one, as a logarithm: of 2, less what the close may be off.
-SMALLEST = 0.45
-#: A jump is no suspect among bars whose usual move, by the (lower) median, is not this many times smaller.
-TIMES_USUAL = 8.0
-#: A hole is this many times as long as any gap that is none, and there are at most so many.
-HOLE, MAX_HOLES = 2.5, 5
-#: A pause between sessions, idle days aside, is no longer: a day, and bars that are named by their beginnings.
-NIGHT = NS_PER_DAY + NS_PER_DAY // 12
-#: Bars in a row with the same four prices.
+#: How far the close (or the open) may be from a factor, since prices also move that day; and the close, if the open is near.
+CLOSE_NEAR, OPEN_NEAR = 0.05, 0.2
+#: The smallest log return that may be a split: of 2, less a margin.
+MIN_LOG_RETURN = 0.45
+#: A split must be so many times the usual move (the lower median of absolute log returns).
+MIN_TIMES_USUAL = 8.0
+#: A hole is at least so many times as long as any other gap, and there are at most so many holes.
+MIN_HOLE, MAX_HOLES = 2.5, 5
+#: The longest pause between sessions, idle days aside: a day, and two hours for bars stamped at their start.
+LONGEST_NIGHT = NS_PER_DAY + NS_PER_DAY // 12
+#: The fewest bars in a row with the same four prices that are reported.
 MIN_EQUAL = 3
-#: A high this many times those beside it, or a low that small a share of them.
-SPIKE = 10.0
+#: A high so many times both its neighbours, or a low so many times smaller.
+MIN_SPIKE = 10.0
 
 KINDS = ("split", "hole", "equal", "volume", "high", "low")
-#: Of files; its name is below "backtest".
+#: Shared with the readers of files.
 logger = logging.getLogger("backtest.files")
 
 
 class Suspect(NamedTuple):
-    """One finding, of the rows ``first`` to ``last``."""
+    """One finding, in the rows ``first`` to ``last``, both included."""
 
     kind: str
     first: int
@@ -50,7 +50,7 @@ class Suspect(NamedTuple):
 
 
 def suspects(bars: Any) -> list[Suspect]:
-    """What in the bars looks like a fault of the file, in the order of ``KINDS``, then of the rows."""
+    """Everything in the bars that looks like a fault of the data, by ``KINDS``, then by row."""
     found = _splits(bars.open, bars.close)
     if bars.index is not None:
         found += _holes(bars.index.astype("datetime64[ns]").astype(np.int64))
@@ -61,7 +61,7 @@ def suspects(bars: Any) -> list[Suspect]:
 
 
 def frame(bars: Any, found: list[Suspect]) -> pd.DataFrame:
-    """Findings as a table: kind, first and last row, their times, value, text."""
+    """Findings as a table: kind, first and last row, their times, value, description."""
     import pandas as pd
 
     times = bars.times()
@@ -92,7 +92,7 @@ def summary(bars: Any, found: list[Suspect]) -> str:
 
 
 def log(bars: Any, source: str) -> None:
-    """One line in the log, if there is anything to say."""
+    """Log one line if there are any findings."""
     found = suspects(bars)
     if found:
         logger.warning("%s looks suspicious, nothing was corrected: %s; bars.check() lists it", source, summary(bars, found))
@@ -102,15 +102,15 @@ def _splits(open: Floats, close: Floats) -> list[Suspect]:
     """Closes that jump by a factor near 2, 3, 4, 5, 10, 100, 1,000 or its inverse."""
     if len(close) < 2:
         return []
-    with np.errstate(all="ignore"):  # prices may be as small as floats are
+    with np.errstate(all="ignore"):  # quotients of tiny prices may overflow
         jump = close[1:] / close[:-1]
         moves = np.abs(np.log(jump))
         usual = float(np.partition(moves, (len(moves) - 1) // 2)[(len(moves) - 1) // 2]) if len(moves) > 1 else 0.0
-        rows = np.flatnonzero(moves >= max(SMALLEST, TIMES_USUAL * usual))
+        rows = np.flatnonzero(moves >= max(MIN_LOG_RETURN, MIN_TIMES_USUAL * usual))
         shares = np.array([*FACTORS, *(1.0 / factor for factor in FACTORS)])
         off = np.abs(jump[rows, None] / shares - 1.0)
         open_off = np.abs((open[rows + 1] / close[rows])[:, None] / shares - 1.0)
-        is_near = (off <= NEAR) | ((open_off <= NEAR) & (off <= OPEN_NEAR))
+        is_near = (off <= CLOSE_NEAR) | ((open_off <= CLOSE_NEAR) & (off <= OPEN_NEAR))
         nearest = np.where(is_near, off, np.inf).argmin(axis=1)
     found = []
     for row, at in zip(rows[is_near.any(axis=1)].tolist(), nearest[is_near.any(axis=1)].tolist(), strict=True):
@@ -129,22 +129,22 @@ def _splits(open: Floats, close: Floats) -> list[Suspect]:
 
 
 def _holes(nanos: Ints) -> list[Suspect]:
-    """Gaps that are much longer than any other, without the days of the week that never have a bar."""
+    """Gaps that are much longer than all others, not counting days of the week that never have a bar."""
     gaps, days = np.diff(nanos), nanos // NS_PER_DAY
     if len(gaps) < 2:
         return []
     idle = np.setdiff1d(np.arange(7), np.unique((days + 3) % 7))  # 1970-01-01 was a Thursday; Monday is 0
-    asleep = NS_PER_DAY * _idle_days(days[:-1], days[1:], idle)
-    most = min(MAX_HOLES + 1, len(gaps))
-    rows = np.argpartition(asleep - gaps, most - 1)[:most]
-    rows = rows[np.argsort((asleep - gaps)[rows], kind="stable")]
-    longest = (gaps - asleep)[rows]
+    idle_time = NS_PER_DAY * _idle_days(days[:-1], days[1:], idle)
+    n_largest = min(MAX_HOLES + 1, len(gaps))
+    rows = np.argpartition(idle_time - gaps, n_largest - 1)[:n_largest]
+    rows = rows[np.argsort((idle_time - gaps)[rows], kind="stable")]
+    longest = (gaps - idle_time)[rows]
     has_nights = len(np.unique(days)) > 2
-    for n_holes in range(most - 1, 0, -1):
+    for n_holes in range(n_largest - 1, 0, -1):
         shortest, others = int(longest[n_holes - 1]), int(longest[n_holes])
-        # Of few sessions the nights, or the one weekend, are longer than all gaps inside.
-        is_night = shortest <= NIGHT and (n_holes > 1 or not has_nights or asleep[rows[0]] > 0)
-        if shortest >= HOLE * others and not is_night:
+        # With few sessions, the nights or the only weekend are longer than all gaps within sessions.
+        is_night = shortest <= LONGEST_NIGHT and (n_holes > 1 or not has_nights or idle_time[rows[0]] > 0)
+        if shortest >= MIN_HOLE * others and not is_night:
             break
     else:
         return []
@@ -162,9 +162,9 @@ def _holes(nanos: Ints) -> list[Suspect]:
 
 
 def _idle_days(first: Ints, last: Ints, idle: Ints) -> Ints:
-    """Days strictly between two that fall on idle days of the week."""
+    """Number of idle weekdays strictly between two days."""
     total = np.zeros(len(first), dtype=np.int64)
-    for weekday in idle:  # days up to and including d that are this weekday, counted from a Monday long ago
+    for weekday in idle:  # weekdays up to and including a day, counted from a Monday long ago
         total += (last - 1 + 3 - weekday) // 7 - (first + 3 - weekday) // 7
     return np.maximum(total, 0)
 
@@ -214,7 +214,7 @@ def _bars(n: int) -> str:
 
 
 def _spikes(high: Floats, low: Floats) -> list[Suspect]:
-    """Highs ten times those beside them, lows a tenth."""
+    """Highs of at least ten times their neighbours', lows of at most a tenth."""
     found = []
     if len(high) > 1:
         with np.errstate(all="ignore"):
@@ -222,7 +222,7 @@ def _spikes(high: Floats, low: Floats) -> list[Suspect]:
             beside_low = np.minimum(np.append(low[1:], np.inf), np.append(np.inf, low[:-1]))
             for kind, ratio in (("high", high / beside_high), ("low", beside_low / low)):
                 values = high if kind == "high" else low
-                for row in np.flatnonzero(ratio >= SPIKE).tolist():
+                for row in np.flatnonzero(ratio >= MIN_SPIKE).tolist():
                     word = "times" if kind == "high" else "times smaller than"
                     found.append(
                         Suspect(

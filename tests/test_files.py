@@ -77,7 +77,7 @@ def test_dates_that_fit_two_orders_are_refused_with_what_to_type(tmp_path, dates
     with pytest.raises(bt.DataError) as caught:
         bt.Bars.read(path)
     message = str(caught.value)
-    assert message.startswith(f"the time column 'Date' must hold dates whose order can be told, got {dates[0]!r} (row 0, line 2)")
+    assert message.startswith(f"the time column 'Date' must hold dates of an unambiguous order, got {dates[0]!r} (row 0, line 2)")
     assert message.endswith("in x.csv")
     for each in formats:
         assert f'dates="{each}"' in message
@@ -498,9 +498,9 @@ TWO = "Date,Time,Open,High,Low,Close"
         (["2020-01-31,930", "2020-01-31,935"], "three readings, minutes since midnight and seconds since midnight and HHMM"),
         (["2020-01-31,930", "2020-01-31,1535"], "which fits two readings, seconds since midnight and HHMM"),
         (["2020-01-31,34200", "2020-01-31,34500"], "which fits two readings, seconds since midnight and HHMMSS"),
-        (["2020-01-31,34260", "2020-01-31,86000"], "must hold times of day that can be told, such as 09:30, got 34260"),
-        (["2020-01-31,0930", "2020-01-31,0975"], "must hold times of day that can be told, such as 09:30, got 0930"),
-        (["2020-01-31,093000", "2020-01-31,253000"], "must hold times of day that can be told, such as 09:30, got 253000 (row 1"),
+        (["2020-01-31,34260", "2020-01-31,86000"], "must hold unambiguous times of day, such as 09:30, got 34260"),
+        (["2020-01-31,0930", "2020-01-31,0975"], "must hold unambiguous times of day, such as 09:30, got 0930"),
+        (["2020-01-31,093000", "2020-01-31,253000"], "must hold unambiguous times of day, such as 09:30, got 253000 (row 1"),
     ],
 )
 def test_a_time_column_that_cannot_be_read_is_refused(tmp_path, cells, message):
@@ -567,7 +567,7 @@ def test_time_columns_of_frames(tmp_path, caplog):
 
 def test_date_and_time_columns_with_a_format_of_the_date(tmp_path):
     path = write(tmp_path, ["01/02/2020,09:30", "01/02/2020,09:31"], "Date,Time,Open,High,Low,Close")
-    with pytest.raises(bt.DataError, match="whose order can be told"):
+    with pytest.raises(bt.DataError, match="of an unambiguous order"):
         bt.Bars.read(path)
     assert times(path, dates="%d/%m/%Y") == ["2020-02-01 09:30:00", "2020-02-01 09:31:00"]
     assert times(path, dates="%m/%d/%Y %H:%M") == ["2020-01-02 09:30:00", "2020-01-02 09:31:00"]

@@ -1,4 +1,4 @@
-"""Texts that are dates: the order of day, month and year is decided on the whole column, or the column is refused."""
+"""Texts to dates: the order of day, month and year is decided for the whole column, or the column is refused."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from backtest.files.reading import Source
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Ways of writing a time that one column may mix: with and without fractions of a second, for example.
+#: Number of formats that one column may mix, such as with and without fractions of a second.
 _SHAPES = 8
 _DIGIT = re.compile(r"\d")
-_YEARS = (1678, 2261)  # what nanoseconds reach
+_YEARS = (1678, 2261)  # range of int64 nanoseconds since 1970, whole years
 _MONTHS = (
     "january",
     "february",
@@ -42,26 +42,26 @@ _NAMED = [
     )
 ]
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]*[,.]? +"
-#: More than numbers, marks, T and Z: a column of ISO times needs no rewriting.
+#: Anything beyond digits, marks, T and Z; ISO times have none and need no rewriting.
 _UNUSUAL = re.compile(r"[A-SU-Ya-z,]|  ")
 _SHAPE = re.compile(
     r"(?:(?P<a>\d{1,4})(?P<mark>[-/. ])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{4}|\d{1,2})|(?P<compact>\d{8}))"
     r"(?:(?P<gap> ?T ?| |_|:)(?P<clock>\d{1,2}:\d{2}(?P<second>:\d{2}(?P<fraction>\.\d{1,9})?)?|\d{4}(?:\d{2})?)"
     r"(?P<half> ?[AP]M)?)?(?P<zone> ?(?:Z|[+-]\d{2}(?::?\d{2})?))?"
 )
-#: Order of the three numbers, and the format that says so.
+#: Orders of day, month and year, and their formats.
 _ORDERS = {"dmy": "%d{0}%m{0}%Y", "mdy": "%m{0}%d{0}%Y", "ymd": "%Y{0}%m{0}%d"}
 _ORDER_WORDS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
-#: Two digits of a year are 1970 to 1999 and 2000 to 2049; between them nobody knows the century.
+#: Years of two digits are 1970 to 1999 and 2000 to 2049; 50 to 69 are refused, since their century is unknown.
 _TWO_DIGITS = (1970, 2049)
 
 
 def texts_as_times(texts: pd.Series[Any], dates: str | None, name: str, source: Source) -> tuple[pd.DatetimeIndex, str]:
-    """Texts as times (aware if they carry offsets, then in UTC), and what they were taken for."""
+    """Texts as times (in UTC if they have offsets, else naive), and the format that was recognised."""
     import pandas as pd
 
     texts = texts.reset_index(drop=True).astype(object)
-    row = next((row for row, text in enumerate(texts) if not _DIGIT.search(text)), None)  # pandas knows today and now by name
+    row = next((row for row, text in enumerate(texts) if not _DIGIT.search(text)), None)  # pandas would read "today" and "now"
     if row is not None:
         raise DataError(f"{name} must hold dates, got {shown(texts[row])} {source.at(row)}; dates= gives the format")
     if dates is not None:
@@ -95,7 +95,7 @@ def texts_as_times(texts: pd.Series[Any], dates: str | None, name: str, source: 
 
 
 class _Found:
-    """A column read in one order: times (UTC where there are offsets), which have an offset, the first row's format."""
+    """A column read in one order: times (in UTC where there are offsets), which rows have an offset, the format of the first."""
 
     def __init__(self, n_rows: int) -> None:
         self.times = np.full(n_rows, np.datetime64("NaT"), dtype="datetime64[ns]")
@@ -119,7 +119,7 @@ def _normal(texts: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _numbered(texts: pd.Series[Any]) -> pd.Series[Any]:
-    """Dates with a month by its English name as year-month-day."""
+    """Dates with English names of months, rewritten as year-month-day."""
     if not re.search(r"[A-Za-z]{3}", texts[0]):
         return texts
 
@@ -150,7 +150,7 @@ def _month(word: str) -> int | None:
 
 
 def _possible_orders(first: re.Match[str]) -> list[str]:
-    """Orders a column may be in by the look of its first date."""
+    """Orders that the first date of a column allows."""
     if first["compact"] or len(first["a"]) == 4:
         return ["ymd"]
     if len(first["a"]) == 3:
@@ -161,7 +161,7 @@ def _possible_orders(first: re.Match[str]) -> list[str]:
 
 
 def _format(found: re.Match[str], order: str) -> str | None:
-    """The strptime format of one text."""
+    """The strptime format of one text in an order, or None."""
     if found["compact"]:
         date = "%Y%m%d"
     else:
@@ -186,7 +186,7 @@ def _format(found: re.Match[str], order: str) -> str | None:
 
 
 def _parsed(texts: pd.Series[Any], order: str) -> _Found | int:
-    """A column in one order, or the row that is no date in it."""
+    """A column read in one order, or the first row that does not fit."""
     import pandas as pd
 
     found, left = _Found(len(texts)), texts
@@ -198,9 +198,9 @@ def _parsed(texts: pd.Series[Any], order: str) -> _Found | int:
             return row
         is_aware = form.endswith("%z")
         times = pd.to_datetime(left, format=form, errors="coerce", utc=is_aware)
-        if shape["compact"]:  # pandas takes fewer digits too
+        if shape["compact"]:  # pandas accepts fewer digits
             times = times.where(left.str.match(r"\d{8}(?!\d)"))
-        good = times.dt.year.between(*_YEARS)  # NaT is in no year
+        good = times.dt.year.between(*_YEARS)  # False for NaT
         if not good.iloc[0]:
             return row
         rows = left.index[good]
@@ -215,11 +215,11 @@ def _parsed(texts: pd.Series[Any], order: str) -> _Found | int:
 
 
 def _decided(fits: dict[str, _Found], first: re.Match[str], texts: pd.Series[Any], name: str, source: Source) -> str:
-    """The one order a column is in."""
+    """The only order of a column; an error if several remain."""
     orders = list(fits)
-    if len(orders) > 1 and "ymd" in orders:  # two digits of a year: the wrong order does not run one way for long
+    if len(orders) > 1 and "ymd" in orders:  # years of two digits: in the wrong order a column is rarely monotone
         runs = {order for order in orders if fits[order].is_monotone()}
-        if first["mark"] == ".":  # day first, unless the column runs one way with the year first
+        if first["mark"] == ".":  # day first, unless the column is monotone with the year first
             if "ymd" not in runs:
                 orders = ["dmy"]
         elif runs and "ymd" not in runs:
@@ -230,7 +230,7 @@ def _decided(fits: dict[str, _Found], first: re.Match[str], texts: pd.Series[Any
         return orders[0]
     formats = [fits[order].format for order in orders]
     raise DataError(
-        f"{name} must hold dates whose order can be told, got {texts[0]!r} {source.at(0)}, and every date of the "
+        f"{name} must hold dates of an unambiguous order, got {texts[0]!r} {source.at(0)}, and every date of the "
         f'column fits {" and ".join(formats)}; dates="{formats[0]}" or dates="{formats[1]}" says which'
     )
 

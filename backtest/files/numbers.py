@@ -1,4 +1,4 @@
-"""Texts that are numbers: decimal mark and groups of thousands are told from all numbers of a file together."""
+"""Texts to numbers: the decimal mark and the mark of thousands are recognised from all numbers of a file together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from backtest.files.reading import Reading, Source
 from backtest.files.times import MISSING
 
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
-#: What is no part of plain numbers, by their decimal mark.
-_OTHER = {".": re.compile(r"[^0-9eE+.\0-]"), ",": re.compile(r"[^0-9eE+,\0-]")}
+#: Characters that do not occur in plain numbers, by decimal mark.
+_NOT_PLAIN = {".": re.compile(r"[^0-9eE+.\0-]"), ",": re.compile(r"[^0-9eE+,\0-]")}
 _CURRENCY = "$€£¥"
 #: Marks that only group thousands.
 _GROUPING = "'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}"
-#: A point that is no mark of thousands, in texts joined by a zero byte.
+#: A point that cannot be a mark of thousands, in texts joined by a zero byte.
 _POINT = re.compile(r"\.(?!\d{3}(?:\0|$))")
-#: Numbers with a decimal comma, in a column that is not read.
+#: A number that must have a decimal comma.
 _COMMA = re.compile(r"[+-]?\d+,(?:\d{1,2}|\d{4,}) ?[%KMBkmb]?")
 _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?P<mark>[.,'’ \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])\d{3}(?:(?P=mark)\d{3})*")
 
@@ -29,12 +29,12 @@ _GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(?P<mark>[.,'’ \N{NO-BREAK SPACE}\N{N
 def numbers_of(
     columns: Mapping[str, Any], reading: Reading, source: Source, beside: Mapping[str, Any] | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Columns of texts (pandas Series) as float64, missing ones as NaN; ``beside`` are columns that are not read.
+    """Columns of texts (pandas Series) as float64, missing ones as NaN; ``beside`` are the other columns of the file.
 
     Raises
     ------
     DataError
-        A text is no number, or nobody can tell a decimal comma from groups of thousands.
+        A text is not a number, or a mark may be a decimal mark or one of thousands.
     """
     found: dict[str, NDArray[np.float64]] = {}
     unusual: dict[str, Any] = {}
@@ -50,7 +50,7 @@ def numbers_of(
     if not unusual and (reading.decimal or reading.thousands or not _may_group(columns)):
         return found
     decimal, thousands = _marks({**{name: columns[name] for name in found}, **unusual}, reading, source, beside or {})
-    if decimal == ",":  # then a point is none
+    if decimal == ",":  # then points are not decimal marks
         unusual |= {name: columns[name] for name in found if any("." in text for text in columns[name])}
     number = _pattern(decimal, thousands)
     for name, texts in unusual.items():
@@ -72,15 +72,15 @@ def numbers_of(
 
 
 def _may_group(columns: Mapping[str, Any]) -> bool:
-    """Is every point of plain numbers followed by three digits, and is there one?"""
+    """Whether points may group thousands: there are some, and each is followed by exactly three digits."""
     together = ["\0".join(texts) for texts in columns.values()]
     return any("." in each for each in together) and not any(_POINT.search(each) for each in together)
 
 
 def _fast(texts: Any, decimal: str) -> NDArray[np.float64] | None:
-    """Texts of digits, signs and one mark as float64, looked at all together; None if there is anything else."""
+    """Texts of digits, signs and one mark as float64, checked in one search; None if there is anything else."""
     together = "\0".join(texts)
-    if _OTHER[decimal].search(together):
+    if _NOT_PLAIN[decimal].search(together):
         return None
     try:
         return np.array([float(text) for text in together.replace(",", ".").split("\0")], dtype=np.float64)
@@ -108,7 +108,7 @@ def _pattern(decimal: str, thousands: str | None) -> re.Pattern[str]:
 
 
 def _marks(columns: Mapping[str, Any], reading: Reading, source: Source, beside: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Decimal mark, and the mark of thousands if there is one."""
+    """The decimal mark, and the mark of thousands or None."""
     texts: dict[str, str] = {}
     for name, column in columns.items():
         for text in dict.fromkeys(column):
@@ -118,7 +118,7 @@ def _marks(columns: Mapping[str, Any], reading: Reading, source: Source, beside:
     if decimal is None and thousands in (".", ","):
         decimal = "," if thousands == "." else "."
     if decimal is None:
-        decimal, is_proven = _told_decimal(texts, columns, source)
+        decimal, is_proven = _recognised_decimal(texts, columns, source)
         if not is_proven and thousands is None:
             _refuse_points(columns, beside, source)
     if thousands is None:
@@ -135,9 +135,9 @@ def _is_whole(text: str) -> bool:
     return text.isdigit() or text.lower() in MISSING
 
 
-def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> tuple[str, bool]:
-    """The decimal mark of a file, told from its numbers (text to column), and whether one shows it."""
-    proofs: dict[str, str] = {}  # the mark, and a text that shows it
+def _recognised_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: Source) -> tuple[str, bool]:
+    """The decimal mark that a file's numbers (text to column) show, and whether any of them proves it."""
+    proofs: dict[str, str] = {}  # decimal mark -> a text that proves it
     in_doubt = None
 
     def shown(text: str) -> str:
@@ -174,8 +174,8 @@ def _told_decimal(texts: Mapping[str, str], columns: Mapping[str, Any], source: 
 def _refuse_points(columns: Mapping[str, Any], beside: Mapping[str, Any], source: Source) -> None:
     """Refuse points that may group thousands, in a file whose every point is followed by three digits.
 
-    They may where whole numbers stand beside them in one column (some write 1010 and 12.500), or where a column that is not
-    read has a decimal comma.  A column of three decimals throughout is one of decimals.
+    They may if whole numbers are in the same column (some write 1010 and 12.500), or if another column has a decimal comma.
+    A column whose numbers all have three digits after the point holds decimals.
     """
     says = 'decimal="." or thousands="." says which'
     for name, texts in columns.items():

@@ -1,4 +1,4 @@
-"""How to read a file where it cannot be told, and what was taken: the arguments of every reader, checked once."""
+"""Options of every reader, checked once, and a record of what a reader recognised by itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from backtest._said import shown
 logger = logging.getLogger("backtest.files")
 
 UNIX = {"unix_s": 1, "unix_ms": 10**3, "unix_us": 10**6, "unix_ns": 10**9}
-#: Words for ``dates``, beside formats.
+#: Values of ``dates`` that are not formats.
 WORDS = (*UNIX, "excel")
 _YEARS = re.compile(r"%[YyGcxD]")
 DECIMALS = (".", ",")
@@ -27,7 +27,7 @@ THOUSANDS = (",", ".", "'", "’", " ", "\N{NO-BREAK SPACE}", "\N{NARROW NO-BREA
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a reader is told; None is told by the file itself.
+    """Options of a reader; None means that the file shows it.
 
     Parameters
     ----------
@@ -76,11 +76,11 @@ class Reading:
             choice("adjust", self.adjust, ("close",))
 
     def given(self) -> dict[str, Any]:
-        """What was told, by name."""
+        """Options that are set, by name."""
         return {each.name: value for each in dataclasses.fields(self) if (value := getattr(self, each.name)) is not None}
 
 
-#: Names of what a reader can be told: keys of ``[data]`` and options of the command line too.
+#: Names of the options; they are keys of ``[data]`` and options of the command line too.
 KEYS = tuple(each.name for each in dataclasses.fields(Reading))
 
 
@@ -101,40 +101,40 @@ def _check_dates(dates: Any) -> None:
 
 
 def zone(tz: Any) -> str:
-    """``tz`` if pandas knows a time zone of that name."""
+    """``tz``, checked to be the name of a time zone."""
     import pandas as pd
 
     try:
         if isinstance(tz, str):
             pd.Timestamp(0, tz=tz)
             return tz
-    except (KeyError, ValueError, OSError, IndexError):  # pandas looks at the first letter of ""
+    except (KeyError, ValueError, OSError, IndexError):  # IndexError: pandas on an empty text
         pass
     raise DataError(f"tz must be the name of a time zone, such as 'America/New_York', got {shown(tz)}")
 
 
 class Source:
-    """Where a table comes from: its name, the lines of its rows, and what was taken for granted in reading it."""
+    """Where a table comes from: its name, the line of each row, and what was recognised while reading."""
 
     def __init__(self, name: str = "", lines: NDArray[np.int64] | None = None) -> None:
         self.name = name
-        self.lines = lines  # of a text file, a line for each row
-        self.notes: list[str] = []  # worth saying to people
-        self.plain: list[str] = []  # as one would expect
+        self.lines = lines  # of text files: the line of each row
+        self.notes: list[str] = []  # worth telling the user
+        self.plain: list[str] = []  # as expected
 
     def at(self, row: int) -> str:
-        """Where a row is: ``(row 3)``, in a text file ``(row 3, line 5)``."""
+        """A row for an error message: ``(row 3)``, in a text file ``(row 3, line 5)``."""
         return f"(row {row})" if self.lines is None else f"(row {row}, line {self.lines[row]})"
 
     def log(self) -> None:
-        """One line of what was taken."""
+        """Log what was recognised, in one line."""
         if self.notes or self.plain:
             said = "; ".join([*self.notes, *self.plain])
             logger.info("%s%s", f"{self.name}: " if self.name else "", said, extra={"is_plain": not self.notes})
 
     @contextlib.contextmanager
     def named(self) -> Iterator[None]:
-        """Errors inside say which file they are about."""
+        """Add the file's name to errors raised inside."""
         try:
             yield
         except InputError as error:

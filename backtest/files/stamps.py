@@ -1,4 +1,4 @@
-"""Numbers that are times: compact stamps such as 20200131, unix times by magnitude, serial days of spreadsheets."""
+"""Numbers to times: compact dates such as 20200131, unix times by magnitude, serial days of spreadsheets."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from backtest.files.reading import UNIX, Source
 
 Ints = NDArray[np.int64]
 
-#: Digits of compact stamps, and their formats.  Ten digits are also seconds since 1970 in 2030 to 2036.
+#: Number of digits of compact dates, and their formats.  Ten digits may also be seconds since 1970, of 2030 to 2036.
 COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 FIRST_YEAR, LAST_YEAR = 1900, 2100
-#: Serial days of spreadsheets, 1954 to 2064.
+#: Range of serial days of spreadsheets, 1954 to 2064.
 EXCEL = (20_000, 60_000)
 EXCEL_ZERO = np.datetime64("1899-12-30T00:00:00", "ns")
-#: Below this no whole number is a stamp of a day: 19000101 is the least.
-LEAST_STAMP = 19_000_101
+#: The smallest compact date with a day.
+FIRST_COMPACT_DATE = 19_000_101
 _SECONDS_1900, _SECONDS_1971, _SECONDS_2101 = (
     int(np.datetime64(f"{year}-01-01", "s").astype(np.int64)) for year in (FIRST_YEAR, 1971, LAST_YEAR + 1)
 )
-_LONGEST_GAP = 20 * 365.25 * 86_400  # a column in two units jumps by more
+_LONGEST_GAP = 20 * 365.25 * 86_400  # seconds; a column that mixes two units jumps by more
 _HELP = 'dates="unix_s", "unix_ms", "unix_us", "unix_ns", "excel" or a format such as "%Y%m%d%H%M" says what they are'
 
 
 def numbers_as_times(values: NDArray[Any], dates: str | None, name: str, source: Source) -> tuple[NDArray[Any], str, bool]:
-    """Numbers as datetime64[ns], what they were taken for, and whether they are counted in UTC."""
+    """Numbers as datetime64[ns], the format that was recognised, and whether it counts in UTC."""
     values = np.asarray(values)
     if dates is None:
-        dates = _told_by_values(values, name, source)
+        dates = _recognised(values, name, source)
         said = {"excel": "serial days of a spreadsheet", **dict.fromkeys(UNIX, f"{dates}, since 1970 in UTC")}.get(dates, dates)
     else:
         said = dates
@@ -43,17 +43,17 @@ def numbers_as_times(values: NDArray[Any], dates: str | None, name: str, source:
 
 
 def is_row_numbers(values: NDArray[Any], is_range: bool) -> bool:
-    """Do whole numbers that label rows only count them?
+    """Whether numbers that label rows are row numbers, not times.
 
-    A range does unless it begins where stamps do.  Others do if they are 0, 1, 2, ... or 1, 2, 3, ..., or whole numbers
-    below any stamp that are neither years, year and month, nor serial days throughout.
+    A range is, unless it reaches compact dates.  Others are if they are 0, 1, 2, ... or 1, 2, 3, ..., or whole numbers below
+    any compact date that are not all years, all year and month, or all serial days.
     """
     if not len(values):
         return True
     if not np.isfinite(values.astype(np.float64)).all() or (values != np.floor(values)).any():
         return False
     least, most = values.min(), values.max()
-    if most >= LEAST_STAMP or least < 0:
+    if most >= FIRST_COMPACT_DATE or least < 0:
         return False
     counts = is_range or (least in (0, 1) and most - least + 1 == len(values))
     return bool(
@@ -67,14 +67,14 @@ def _are_months(values: NDArray[Any]) -> bool:
     return bool(((year >= FIRST_YEAR) & (year <= LAST_YEAR) & (month >= 1) & (month <= 12)).all())
 
 
-def _told_by_values(values: NDArray[Any], name: str, source: Source) -> str:
-    """What a whole column of numbers is; an error where it may be two things, or none."""
+def _recognised(values: NDArray[Any], name: str, source: Source) -> str:
+    """The format of a column of numbers; an error if two fit, or none."""
     shown = f"got {_shown(values[0])} {source.at(0)}"
     compact = _compact(values)
     unix = [word for word, per_second in UNIX.items() if _is_unix(values, per_second)]
     if compact and unix and (compact == COMPACT[10] or (values % (60 * UNIX[unix[0]]) == 0).all()):
         raise DataError(
-            f"{name} must hold times that can be told, {shown}, which may be {compact} or {unix[0]}; "
+            f"{name} must hold unambiguous times, {shown}, which may be {compact} or {unix[0]}; "
             f'dates="{compact}" or dates="{unix[0]}" says which'
         )
     if compact and compact != COMPACT[10]:
@@ -90,17 +90,17 @@ def _told_by_values(values: NDArray[Any], name: str, source: Source) -> str:
 
 
 def _compact(values: NDArray[Any]) -> str | None:
-    """The format all values are valid stamps of."""
+    """The compact format that every value is valid in, or None."""
     if (values != np.floor(values)).any():
         return None
     for digits, dates in COMPACT.items():
         if values.min() >= 10 ** (digits - 1) and values.max() < 10**digits:
-            return dates if not np.isnat(_stamps(values.astype(np.int64), digits)).any() else None
+            return dates if not np.isnat(_compact_dates(values.astype(np.int64), digits)).any() else None
     return None
 
 
-def _stamps(values: Ints, digits: int) -> NDArray[Any]:
-    """Stamps of that many digits as datetime64[s]; NaT where one is no date of 1900 to 2100."""
+def _compact_dates(values: Ints, digits: int) -> NDArray[Any]:
+    """Compact dates of so many digits as datetime64[s]; NaT where one is not a date of 1900 to 2100."""
     rest, fields = values * 10 ** (14 - digits), []
     for _ in range(5):
         rest, field = np.divmod(rest, 100)
@@ -125,7 +125,7 @@ def _stamps(values: Ints, digits: int) -> NDArray[Any]:
 
 
 def _is_unix(values: NDArray[Any], per_second: int) -> bool:
-    """Do numbers lie in 1971 to 2100 in this unit, or begin before without a jump?"""
+    """Whether numbers are times of 1971 to 2100 in this unit (earlier ones too, if no gap is long)."""
     seconds = np.sort(values.astype(np.float64) / per_second)
     return bool(
         seconds[0] >= _SECONDS_1900
@@ -136,7 +136,7 @@ def _is_unix(values: NDArray[Any], per_second: int) -> bool:
 
 def _from_unix(values: NDArray[Any], per_second: int, name: str, source: Source) -> NDArray[Any]:
     seconds = values.astype(np.float64) / per_second
-    far = ~(np.abs(seconds) < 9e9)  # what nanoseconds hold, nearly; NaN is no number either
+    far = ~(np.abs(seconds) < 9e9)  # roughly the range of int64 nanoseconds; catches NaN too
     if far.any():
         row = int(far.argmax())
         unit = next(word for word, each in UNIX.items() if each == per_second)
@@ -144,7 +144,7 @@ def _from_unix(values: NDArray[Any], per_second: int, name: str, source: Source)
     to_nanos = 10**9 // per_second
     if (values == np.floor(values)).all():
         return np.asarray((values.astype(np.int64) * to_nanos).astype("datetime64[ns]"))
-    whole = np.floor(values)  # a float has no more than microseconds of today's times
+    whole = np.floor(values)  # a float64 of a present time is not finer than microseconds
     micros = np.round((values - whole) * (to_nanos / 1000)).astype(np.int64)
     return np.asarray((whole.astype(np.int64) * to_nanos + micros * 1000).astype("datetime64[ns]"))
 
@@ -162,10 +162,10 @@ def _from_excel(values: NDArray[Any], name: str, source: Source) -> NDArray[Any]
 
 
 def _from_compact(values: Ints, dates: str, name: str, source: Source) -> NDArray[Any]:
-    """Whole numbers by a format; zeros that a number lost in front are put back."""
+    """Whole numbers by a format; leading zeros that a number cannot have are put back."""
     for digits, known in COMPACT.items():
         if dates == known:
-            found = _stamps(np.where((values >= 10 ** (digits - 1)) & (values < 10**digits), values, 0), digits)
+            found = _compact_dates(np.where((values >= 10 ** (digits - 1)) & (values < 10**digits), values, 0), digits)
             break
     else:
         found = _by_format(values, dates)

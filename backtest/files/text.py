@@ -1,4 +1,4 @@
-"""Files of text to tables of texts: compression, encoding, separator, lines before the header."""
+"""Text files to columns of texts: compression, encoding, separator, lines before the header."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf
 _WORDS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)*([eE][-+]?\d+)?")
 _BLANK = re.compile(r"\s(?:\0|$)|(?:^|\0)\s")
-#: Lines that are looked at to tell the separator, and lines that may stand before the header.
+#: Number of lines looked at to recognise the separator, and of lines that may precede the header.
 _SAMPLE, _PREAMBLE = 50, 10
 
 
 def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source]:
-    """Names, columns of stripped texts (pandas Series), and where they come from.
+    """Names, columns of stripped texts (pandas Series), and their source.
 
     Raises
     ------
     DataError
-        The bytes are no text, or no table.
+        The bytes are not text, or not a table.
     """
     import pandas as pd
 
@@ -55,7 +55,7 @@ def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source
             engine="c",
         )
     except (ValueError, OverflowError) as error:
-        raise _unreadable(path, f'{str(error).strip()}; sep=";" gives the separator if it was not told right') from None
+        raise _unreadable(path, f'{str(error).strip()}; sep=";" sets the separator if the wrong one was recognised') from None
     columns = [_stripped(raw[name]) for name in raw.columns]
     kept = np.zeros(len(raw), dtype=np.bool_)
     for column in columns:
@@ -68,7 +68,7 @@ def read_text(path: Path, sep: str | None) -> tuple[list[str], list[Any], Source
 
 
 def _stripped(column: Any) -> Any:
-    """Texts without blanks around them; looked at all together first, since most files have none."""
+    """Texts without blanks around them; one search over all of them first, since most files have none."""
     if _BLANK.search("\0".join(column)) is None:
         return column
     return column.map(str.strip).astype(object)
@@ -98,17 +98,17 @@ def _decoded(content: bytes, path: Path, source: Source) -> str:
         except UnicodeDecodeError:
             raise _unreadable(path, error) from None
     if "\0" in text:
-        raise _unreadable(path, "it holds zero bytes, so it is no text")
+        raise _unreadable(path, "it holds zero bytes, so it is not text")
     if encoding is not None:
         source.notes.append(f"encoding {encoding}")
     return text.removeprefix("\ufeff")
 
 
 def _separator(lines: list[str], sep: str | None, path: Path, source: Source) -> tuple[str, int]:
-    """The separator, and the lines before the header.
+    """The separator, and the number of lines before the header.
 
-    Of the separators that cut most lines into equally many fields, more than one, the one that does so from the earliest line
-    on (a decimal comma does not cut the header), and then the one that makes most fields.
+    Candidates cut most lines into the same number of fields, more than one.  The one that does so from the earliest line on is
+    taken (a decimal comma does not cut the header); among equals, the one that makes most fields.
     """
     found: dict[str, tuple[int, int]] = {}
     sample = list(itertools.islice(((row, line) for row, line in enumerate(lines) if line.strip()), _SAMPLE))
@@ -137,7 +137,7 @@ def _separator(lines: list[str], sep: str | None, path: Path, source: Source) ->
 
 
 def _header(columns: list[Any], path: Path, source: Source) -> tuple[list[str], int]:
-    """Names of the columns, and how many rows they take: one, or three in downloads of one instrument."""
+    """Names of the columns, and the number of header rows: one, or up to three in downloads that name the instrument."""
     rows = [[column[row] if row < len(column) else "" for column in columns] for row in range(3)]
     first = [row[0].lower() for row in rows]
     if first[0] in ("price", "ticker") and first[1] in ("price", "ticker") and first[0] != first[1]:

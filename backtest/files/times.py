@@ -1,4 +1,4 @@
-"""A column of anything to times: dates, texts, numbers; with or without a zone."""
+"""Columns of dates, texts or numbers to times, with or without a time zone."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from backtest.files.stamps import is_row_numbers, numbers_as_times
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What nanoseconds since 1970 reach, to the whole year.
+#: Range of int64 nanoseconds since 1970, whole years.
 YEARS = (1678, 2261)
-#: Texts that say that there is nothing.
+#: Texts of missing values.
 MISSING = frozenset({"", "nan", "nat", "null", "none", "na", "n/a", "#n/a", "<na>", "-"})
-_SECONDS = 86_400  # of a day
+_SECONDS_PER_DAY = 86_400
 _NUMBER = r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?"
 
 
 def times_of(values: Any, reading: Reading, source: Source, name: str = "the time column") -> pd.DatetimeIndex:
-    """Values of any kind as times, decided on the whole column; aware times are in ``reading.tz``, a named zone or UTC.
+    """Values of any kind as times, decided for the whole column; aware times are in ``reading.tz``, their named zone or UTC.
 
     Raises
     ------
     DataError
-        A value is missing or no date, or the column may mean two things; the message names what says which.
+        A value is missing or not a date, or the column is ambiguous; the message names the argument that decides.
     """
     import pandas as pd
 
@@ -70,7 +70,7 @@ def times_of(values: Any, reading: Reading, source: Source, name: str = "the tim
 
 
 def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "the index") -> pd.DatetimeIndex | None:
-    """Labels of rows as times; None if they only number the rows."""
+    """Row labels as times; None if they are row numbers."""
     import pandas as pd
 
     if not len(labels):
@@ -101,7 +101,7 @@ def times_of_labels(labels: Any, reading: Reading, source: Source, name: str = "
 
 
 def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
-    """An argument of times: a pandas index of dates as it is, anything else as a file's column would be read."""
+    """An argument of times: a DatetimeIndex as it is, anything else read as a column of a file."""
     import pandas as pd
 
     if isinstance(values, pd.DatetimeIndex):
@@ -117,7 +117,7 @@ def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
 
 
 def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
-    """Labels of a frame's rows, if they are dates or numbers that are stamps; None for any other labels."""
+    """Row labels of a frame that are dates, or numbers that are times; None for any others."""
     import pandas as pd
 
     if isinstance(labels, pd.DatetimeIndex):
@@ -131,7 +131,7 @@ def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
 
 
 def split(index: pd.DatetimeIndex) -> tuple[NDArray[np.datetime64], str | None]:
-    """Times as datetime64, in UTC if they are aware, and their zone's name."""
+    """Times as datetime64 (in UTC if they are aware), and the name of their zone or None."""
     if index.tz is None:
         return index.to_numpy(), None
     return index.tz_convert("UTC").tz_localize(None).to_numpy(), str(index.tz)
@@ -143,7 +143,7 @@ def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd
     Raises
     ------
     DataError
-        One is missing or no time of day, or numbers may count several things.
+        One is missing or not a time of day, or numbers are ambiguous.
     """
     column = column.reset_index(drop=True)
     missing = (column.isna() | _is_missing_text(column)).to_numpy(dtype=bool)
@@ -168,7 +168,7 @@ def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd
     width = int(widths[0]) if is_padded else 4 if widths.max() <= 4 else 6
     padded = texts.str.zfill(width)
     valid = padded.str.fullmatch(r"(?:[01]\d|2[0-3])(?:[0-5]\d)+").astype(bool)
-    if valid.all() and (is_padded or numbers.max() >= _SECONDS):
+    if valid.all() and (is_padded or numbers.max() >= _SECONDS_PER_DAY):
         return padded.str.replace(
             r"(\d\d)(\d\d)(\d\d)?", lambda found: ":".join(each for each in found.groups() if each), regex=True
         )
@@ -177,7 +177,7 @@ def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd
         for word, fits in (
             ("hours", numbers.max() < 24),
             ("minutes since midnight", numbers.max() < 1440),
-            ("seconds since midnight", numbers.max() < _SECONDS),
+            ("seconds since midnight", numbers.max() < _SECONDS_PER_DAY),
             ("HHMM" if width == 4 else "HHMMSS", valid.all()),
         )
         if fits
@@ -186,13 +186,13 @@ def clock_of(column: pd.Series[Any], name: str, date: str, source: Source) -> pd
     count = ("", ", which fits one reading, ", *(f", which fits {each} readings, " for each in ("two", "three", "four")))
     which = count[len(readings)] + " and ".join(readings)
     raise DataError(
-        f"column {name!r} must hold times of day that can be told, such as 09:30, got {texts[row]} {source.at(row)}"
+        f"column {name!r} must hold unambiguous times of day, such as 09:30, got {texts[row]} {source.at(row)}"
         f'{which}; a format of both columns says what they are, such as dates="%Y-%m-%d %H%M", and {alone}'
     )
 
 
 def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
-    """Days and times of day in one text each."""
+    """Days and times of day joined to one text each."""
     import pandas as pd
 
     if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
@@ -206,7 +206,7 @@ def with_clock(days: pd.Series[Any], clock: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def with_clock_as(days: pd.Series[Any], clock: pd.Series[Any], dates: str) -> pd.Series[Any]:
-    """Days and times of day in one text each, as a format of both has them: zeros that numbers lost are put back."""
+    """Days and times of day joined for a format of both; leading zeros that numbers cannot have are put back."""
     import pandas as pd
 
     if pd.api.types.infer_dtype(days) in ("datetime64", "datetime", "date"):
@@ -218,7 +218,7 @@ def with_clock_as(days: pd.Series[Any], clock: pd.Series[Any], dates: str) -> pd
 
 
 def as_text(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Values as stripped texts; whole numbers without a point."""
+    """Values as stripped texts; whole numbers without a decimal point."""
     import pandas as pd
 
     if pd.api.types.is_float_dtype(column.dtype) and (column == np.floor(column)).all():
@@ -235,7 +235,7 @@ def _is_missing_text(column: pd.Series[Any]) -> Any:
         (isinstance(value, str) and len(value) < 9 and value.strip().lower() in MISSING for value in column),
         dtype=np.bool_,
         count=len(column),
-    )  # what is missing is short
+    )  # texts of missing values are shorter than 9 characters
 
 
 def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
@@ -249,7 +249,7 @@ def _of_dates(column: pd.Series[Any], name: str) -> pd.DatetimeIndex:
                 raise
             if any(getattr(value, "tzinfo", None) is None for value in column):
                 raise DataError(f"{name} must hold times that all have a zone or all have none, got both") from None
-            return pd.DatetimeIndex(pd.to_datetime(pd.Index(column), utc=True))  # offsets that differ
+            return pd.DatetimeIndex(pd.to_datetime(pd.Index(column), utc=True))  # differing offsets
     except (ValueError, TypeError) as error:
         if isinstance(error, DataError):
             raise
@@ -275,7 +275,7 @@ def _of_texts(column: pd.Series[Any], reading: Reading, name: str, source: Sourc
     if not is_format and re.fullmatch(_NUMBER, texts.iloc[0]) and texts.str.fullmatch(_NUMBER).all():
         is_whole = not texts.str.contains(".", regex=False).any() and bool((texts.str.len() <= 19).all())
         numbers = np.array([int(text) if is_whole else float(text) for text in texts])
-        if numbers.dtype.kind not in "if":  # beyond what 64 bits hold
+        if numbers.dtype.kind not in "if":  # beyond int64
             numbers = numbers.astype(np.float64)
         return _of_numbers(numbers, reading, name, source)
     if reading.dates is not None and not is_format:
@@ -286,7 +286,7 @@ def _of_texts(column: pd.Series[Any], reading: Reading, name: str, source: Sourc
 
 
 def _in_zone(index: pd.DatetimeIndex, tz: str | None, is_utc: bool, name: str, source: Source) -> pd.DatetimeIndex:
-    """Times in the zone asked for; an offset is no zone, so without one they are in UTC."""
+    """Times in the zone asked for; times with mere offsets are in UTC if none is."""
     if index.tz is not None:
         return index.tz_convert(_named_zone(index.tz) if tz is None else tz)
     if tz is None:
@@ -305,7 +305,7 @@ def _in_zone(index: pd.DatetimeIndex, tz: str | None, is_utc: bool, name: str, s
 
 
 def _named_zone(tz: Any) -> str:
-    """The name of a time zone, or UTC for what only has an offset."""
+    """The name of a time zone; UTC for a fixed offset."""
     name = getattr(tz, "key", None) or getattr(tz, "zone", None) or "UTC"
     try:
         return zone(name)
