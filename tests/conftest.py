@@ -25,6 +25,11 @@ def load_setup():
     return module
 
 
+def slow(*values):
+    """A parameter of a test that takes seconds."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI installs everything)")
     parser.addoption("--slow", action="store_true", help="run slow tests too")

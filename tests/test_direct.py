@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import scipy
 import scipy.optimize
+from conftest import slow
 
 from backtest import InputError, ObjectiveError, search
 
@@ -144,7 +145,7 @@ def sphere(batch):
 
 
 @same_bits_as_scipy
-@pytest.mark.parametrize("chunk", range(N_PROBLEMS // 100))
+@pytest.mark.parametrize("chunk", [0, 1, *(slow(chunk) for chunk in range(2, N_PROBLEMS // 100))])
 def test_visits_scipys_points_in_its_order(backend, chunk):
     for seed in range(100 * chunk, 100 * chunk + 100):
         problem = Problem(seed)
@@ -159,7 +160,7 @@ def test_visits_scipys_points_in_its_order(backend, chunk):
 
 @same_bits_as_scipy
 @pytest.mark.parametrize("locally_biased", [True, False])
-@pytest.mark.parametrize(("n", "seed"), [(2, None), (10, None), (40, None), (None, 11), (None, 24), (None, 37)])
+@pytest.mark.parametrize(("n", "seed"), [(2, None), (10, None), slow(40, None), (None, 11), slow(None, 24), (None, 37)])
 def test_long_runs_visit_scipys_points(backend, n, seed, locally_biased):
     problem = sphere if seed is None else Problem(seed)  # these seeds: a few scattered values, so ties everywhere
     bounds = [(-1.0, 1.2)] * n if seed is None else problem.bounds

@@ -196,6 +196,7 @@ def numbers(disabled, *arguments):
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_every_number_has_the_same_bits_on_processors_that_know_less():
     """NumPy chooses among loops by what the processor knows; what it has for an old one must give what it has for this one."""
     known = [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]

@@ -127,6 +127,7 @@ def test_tables_agree_to_the_last_bit(n_bars):
         assert left.tobytes() == right.tobytes()
 
 
+@pytest.mark.slow
 @given(cases(), st.sampled_from(["any", "plain", "long"]), st.sampled_from([0.0, 0.001, 0.5, 0.9, 0.99]))
 @settings(max_examples=500)
 def test_a_batch_takes_the_straight_line_to_the_same_bits(case, kind, fee_rate):

@@ -7,6 +7,7 @@ import types
 import numpy as np
 import oracle_levels as oracle
 import pytest
+from conftest import slow
 from levels_problems import KINDS, always_on, bounds, moves, rules
 
 from backtest import _backend, search
@@ -39,6 +40,7 @@ def random_problem(seed):
     return data, rule, Levels(**data, **rule)
 
 
+@pytest.mark.slow
 def test_exact_beats_brute_force(backend):
     # The pure twin is held to the compiled one bit for bit below, so a tenth of the problems is enough for it.
     n_problems = 2500 if backend.name == "cython" else 250
@@ -129,7 +131,7 @@ def whole_grid(problem, box):
 
 
 # The pure twin takes seconds for a grid that the kernel scores in milliseconds.
-@pytest.mark.parametrize("n_bars", [150, 300, 520, 1200] if COMPILED else [150])
+@pytest.mark.parametrize("n_bars", [150, 300, slow(520), slow(1200)] if COMPILED else [150])
 def test_every_cell_of_the_grid(n_bars):
     """One pass of the sweep and several, its pruning, its first look and its plateaus, against every cell there is."""
     n_problems, n_wide = {150: 60, 300: 60, 520: 40, 1200: 4}[n_bars], 0
@@ -158,6 +160,7 @@ def test_a_plateau_of_equal_cells_is_one_cell(backend, sign):
     assert found.nfev < pure.KEPT
 
 
+@pytest.mark.slow
 def test_more_near_ties_than_are_kept(backend):
     """One row weighs 1e17 times the others and does the same everywhere: theirs is lost in the tolerance, and that is said."""
     data = moves(1500, 3)
@@ -230,6 +233,7 @@ MUTATIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
@@ -246,6 +250,7 @@ def test_the_comparison_notices_a_mutation(text, mutant):
     assert differ(twin)
 
 
+@pytest.mark.slow
 @pytest.mark.compiled
 @pytest.mark.parametrize("n_bars", [60, 200, 1000])
 @pytest.mark.parametrize("kind", KINDS)

@@ -94,6 +94,7 @@ def test_reading_goes_on_after_a_mark(store, context, url):
     assert [row.value for row in store.read(context, mark)[0]] == [1.0, 9.0]
 
 
+@pytest.mark.slow
 def test_what_is_new_in_a_large_store_is_read_at_once(store, context):
     store.add(context, rows(*range(50_000)))
     mark = store.read(context)[1]
@@ -232,6 +233,7 @@ def start(code, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_processes_share_a_new_store(url):
     drivers = [start(WRITER, url, name) for name in "abc"]
     answers = [each.communicate(timeout=120) for each in drivers]

@@ -9,7 +9,7 @@ import time
 
 import optuna
 import pytest
-from conftest import ROOT
+from conftest import ROOT, slow
 
 import backtest as bt
 from backtest.study.store import Status, Store
@@ -59,7 +59,7 @@ def stored(url):
     return rows
 
 
-@pytest.mark.parametrize(("sampler", "width"), [("random", 0), ("tpe", 0), ("random", 2)])
+@pytest.mark.parametrize(("sampler", "width"), [("random", 0), slow("tpe", 0), slow("random", 2)])
 def test_killed_drivers_lose_nothing(tmp_path, sampler, width):
     url, log, chance = f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "log", random.Random(1)
     flying = 0
@@ -111,6 +111,7 @@ study.run(60, mirror=sys.argv[2], progress=False)
 """
 
 
+@pytest.mark.slow
 def test_drivers_that_start_and_end_together_share_a_mirror_and_a_budget(tmp_path):
     """Nobody fails over Optuna's new tables, no trial is copied twice, and no more is evaluated than was in flight at the end."""
     url, dashboard = f"sqlite:///{tmp_path / 'x.db'}", f"sqlite:///{tmp_path / 'dashboard.db'}"
@@ -199,6 +200,7 @@ def test_killed_workers_lose_nothing(tmp_path):
     assert len(evaluations(log)) <= 120 + 10 * 10  # a task holds at most ten of these
 
 
+@pytest.mark.slow
 def test_the_example_is_killed_half_way_resumes_and_ends(tmp_path):
     url = f"sqlite:///{tmp_path / 'x.db'}"
     command = [sys.executable, "-W", "error", str(ROOT / "docs" / "examples" / "python_strategy.py"), url]

@@ -278,6 +278,7 @@ print("end", count[0], result.best_value, result.best_params)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on_where_it_was(url):
     counts = []
     for blocks in (3, 4, 5):
