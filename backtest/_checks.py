@@ -266,6 +266,11 @@ def bars_window(value: Any) -> slice | None:
     return slice(*(None if edge is None else whole("edge of window", edge) for edge in (value.start, value.stop)))
 
 
+def each_window(window: Any) -> list[Any]:
+    """The windows of an argument that may be one or several of them."""
+    return list(window) if isinstance(window, (list, tuple)) else [window]
+
+
 def bars_mask(name: str, value: ArrayLike, n_bars: int) -> NDArray[np.bool_]:
     """``value`` as True or False for each bar; numbers of bars are refused."""
     mask = as_array(name, value)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, ObjectiveError
+from backtest._checks import InputError, ObjectiveError, each_window, matrix
 from backtest._said import said, shown
 from backtest.compute.threads import run_rows, thread_count
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, sweep_metrics
@@ -73,7 +73,7 @@ class BookEvaluator:
         return self.market.bounds(window)
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What turns sums into metrics."""
+        """What metrics are made of beside the sums."""
         return self.market.metric_inputs(self.rules, window)
 
     @property
@@ -81,28 +81,36 @@ class BookEvaluator:
         """How many bars make a year, and why."""
         return self.market.periods(self.rules)
 
-    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
-        """Metrics of a batch in each window; the rule is asked once for all of them, and may look at all bars.
+    @property
+    def is_annual(self) -> bool:
+        """Whether anything says how many bars make a year."""
+        return self.periods.per_year > 0
+
+    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+        """Metrics of a batch; see :class:`backtest.evaluator.Evaluator`.
 
         Parameters
         ----------
         batch : ndarray of float64, shape (n_candidates, n_params)
             As :meth:`backtest.Space.candidates` gives it.
-        windows : sequence of slice or None
-            Trade inside these bars only.
+        window : slice or sequence of slices, optional
+            Trade inside these bars only.  The rule may look at all bars, and is asked once for all windows.
 
         Returns
         -------
-        list of ndarray of float64, shape (n_candidates, n_metrics)
+        ndarray of float64, shape (n_candidates, n_metrics), or (n_windows, n_candidates, n_metrics)
         """
-        settings = [self.market.settings(self.rules, window) for window in windows]
-        sums = [np.zeros(len(batch), dtype=SUMS) for _ in windows]
+        batch = matrix("batch", batch, shape=(None, len(self.space.names)))
+        windows = each_window(window)
+        settings = [self.market.settings(self.rules, each) for each in windows]
+        sums = np.zeros((len(windows), len(batch)), dtype=SUMS)
         for start, books in self._blocks(batch):
             for each, found in zip(settings, sums, strict=True):
                 evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
-        return [
-            sweep_metrics(self.columns, found, self.metric_inputs(window)) for window, found in zip(windows, sums, strict=True)
-        ]
+        scores = np.empty((len(windows), len(self.columns), len(batch))).transpose(0, 2, 1)
+        for each, found, out in zip(windows, sums, scores, strict=True):
+            sweep_metrics(self.columns, found, self.metric_inputs(each), out=out)
+        return scores if isinstance(window, (list, tuple)) else scores[0]
 
     def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
         """Books of a batch and the number of the first, in blocks of bounded size."""

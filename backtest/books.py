@@ -247,7 +247,7 @@ class Book:
         import pandas as pd
 
         inputs = self.market.metric_inputs(self.rules, self.window)
-        warn_if_undated(inputs)
+        warn_if_undated(inputs.periods_per_year > 0)
         values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, inputs)[0], strict=True))
         before = max(self.first - 1, 0)
         benchmark = self._equal_hold(before) if self._benchmark is None else self._benchmark

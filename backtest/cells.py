@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, bars_window, choice
 from backtest._said import shown
-from backtest.metrics import MetricInputs
+from backtest.evaluator import Evaluator
+from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
 
 Floats = NDArray[np.float64]
@@ -19,23 +20,22 @@ Window = slice | Sequence[slice] | None
 Aggregate = str | Callable[[Floats], Any]
 
 
-class SymbolEvaluator(Protocol):
-    """What evaluates candidates on one symbol: the evaluators of signals and of books."""
-
-    columns: list[str]
-
-    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
-        """Scores of a batch in each window, (n_candidates, n_metrics)."""
+class SymbolEvaluator(Evaluator, Protocol):
+    """What evaluates candidates on one symbol: strategies on bars, or weights in a market."""
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What turns sums into metrics."""
+        """What metrics are made of beside the sums."""
 
     @property
     def periods(self) -> Periods:
         """How many bars make a year, and why."""
+
+    @property
+    def is_annual(self) -> bool:
+        """Whether anything says how many bars make a year."""
 
 
 E = TypeVar("E", bound=SymbolEvaluator)
@@ -50,7 +50,7 @@ class Cell(NamedTuple):
 
 
 class Cells(Generic[E]):
-    """``evaluate(batch) -> scores`` over every symbol in every window.
+    """``evaluate(batch, window=None) -> scores`` over every symbol in every window.
 
     Parameters
     ----------
@@ -104,13 +104,12 @@ class Cells(Generic[E]):
                 raise
             raise type(error)(f"{symbol}: {error}") from error
 
-    def metric_inputs(self) -> list[MetricInputs]:
-        """What turns sums into metrics, of each cell; refuses a window that leaves no bar to trade."""
-        found = []
+    def check(self) -> None:
+        """Refuse a window that leaves no bar to trade, and warn where nothing says how many bars make a year."""
         for cell in self.cells:
             with self._naming(cell.symbol):
-                found.append(self.evaluators[cell.symbol].metric_inputs(cell.window))
-        return found
+                self.evaluators[cell.symbol].bounds(cell.window)
+        warn_if_undated(all(each.is_annual for each in self.evaluators.values()))
 
     def by_symbol(self, value: Callable[[E], Any]) -> Any:
         """The value of the only symbol, or values by symbol."""
@@ -125,12 +124,25 @@ class Cells(Generic[E]):
         bounds = [self.evaluators[cell.symbol].bounds(cell.window) for cell in self.cells]
         return sum(last - first for first, last in bounds)
 
-    def __call__(self, batch: Floats) -> Floats:
-        """Scores of a batch: float64 (n_candidates, n_columns)."""
-        found: list[Floats] = []
+    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+        """Scores of a batch in all cells, aggregated; see :class:`backtest.evaluator.Evaluator`.
+
+        Parameters
+        ----------
+        batch : ndarray of float64, shape (n_candidates, n_params)
+        window : slice or sequence of slices, optional
+            Of each cell trade only the bars that are inside this one, too.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_candidates, n_columns), or (n_windows, n_candidates, n_columns)
+        """
+        if isinstance(window, (list, tuple)):
+            return np.array([self(batch, each) for each in window]).reshape(len(window), -1, len(self.columns))
+        inside, found = bars_window(window), list[Floats]()
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):
-                found += each.in_windows(batch, self.windows)
+                found.extend(each(batch, [_overlap(own, inside, each.bounds(None)[1]) for own in self.windows]))
         if len(found) == 1:
             return found[0]
         values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
@@ -152,6 +164,14 @@ class Cells(Generic[E]):
         """Sum of a metric over all cells, (n_candidates,)."""
         at, width = self.metrics.index(metric), len(self.metrics)
         return _total(scores[:, at::width][:, 1:] if len(self.cells) > 1 else scores[:, at : at + 1])
+
+
+def _overlap(window: slice | None, other: slice | None, n_bars: int) -> slice | None:
+    """Bars that are in both windows."""
+    if window is None or other is None:
+        return other if window is None else window
+    (begin, end, _), (other_begin, other_end, _) = window.indices(n_bars), other.indices(n_bars)
+    return slice(max(begin, other_begin), min(end, other_end))
 
 
 def _total(values: Floats) -> Floats:

@@ -410,9 +410,9 @@ def objective(values: Floats, metric: str, n_trades: Floats, min_trades: int) ->
     return result
 
 
-def warn_if_undated(*inputs: MetricInputs) -> None:
-    """One warning if any of them does not know how many bars make a year."""
-    if not all(each.periods_per_year > 0 for each in inputs):
+def warn_if_undated(is_annual: bool) -> None:
+    """Warn unless something says how many bars make a year."""
+    if not is_annual:
         warnings.warn(
             "bars have no dates and periods_per_year is not given: metrics per year are undefined (NaN)",
             NumericsWarning,

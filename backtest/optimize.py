@@ -16,7 +16,7 @@ from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.expr import Node
 from backtest.lines import Combinations, all_combinations
-from backtest.metrics import SWEEP, warn_if_undated
+from backtest.metrics import SWEEP
 from backtest.results import Result
 from backtest.rules import Strategy
 from backtest.runs import Run, run
@@ -127,7 +127,7 @@ def optimize(
         ),
     )
     cells.by_symbol(lambda each: each.fix_start(_combinations(each, space)))
-    warn_if_undated(*cells.metric_inputs())
+    cells.check()
     provenance = _provenance(cells)
 
     def identity() -> dict[str, Any]:

@@ -230,7 +230,7 @@ def run(
     row = np.zeros(len(columns))
     evaluator.fix_start(evaluator.given(row[None, :]))
     result = Run(evaluator, row, window)
-    warn_if_undated(result.metric_inputs)
+    warn_if_undated(evaluator.is_annual)
     return result
 
 
@@ -304,7 +304,7 @@ def evaluate(
         ),
     )
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
-    warn_if_undated(*cells.metric_inputs())
+    cells.check()
     return metrics_table(cells.columns, table, cells(batch))
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, bars_window, instance, known_names
+from backtest._checks import DataError, InputError, bars_window, each_window, instance, known_names, matrix
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Param, Value, merged_params
+from backtest.holding_tables import HoldingTables
 from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimistic, sweep_metrics
-from backtest.periods import given
+from backtest.periods import Periods, given
 from backtest.programs import Plan, Program, ProgramBuilder
 from backtest.rules import CONDITIONS, LEVELS, Strategy, check_signals
 from backtest.space import Parameter
@@ -43,8 +44,6 @@ TILE_BYTES, MIN_TILE = 640 << 10, 512
 CHUNK = 4096
 #: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
 BLOCKS_EACH = 2
-#: Bars of a block of ``HoldingTables``; the kernels know it as BLOCK.
-SPAN_BLOCK = 16
 #: Share of a level by which a price may miss it and has touched it: more than what the few roundings between a price in decimals
 #: and a level can add up to, and far less than any tick.
 TOUCH_TOLERANCE = 2.0**-50
@@ -80,44 +79,6 @@ class Settings(NamedTuple):
     stop_beats_gap: bool
     touch_tolerance: float
     ends_at_open: bool
-
-
-class HoldingTables(NamedTuple):
-    """What holding from one bar to another comes to, looked up instead of added up; see ``_pure/_spans.py``."""
-
-    moments: Floats  # (n_bars, 16)
-    to_here: Floats  # (n_bars, 4)
-    from_here: Floats  # (n_bars, 4)
-    blocks: Floats  # (n_levels, n_blocks, 4)
-    lows: Floats  # (n_blocks,)
-    highs: Floats  # (n_blocks,)
-
-    @classmethod
-    def of(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
-        """The tables of these bars; the last ones made live as long as the bars do."""
-        key = (_backend.chosen().name, rf_per_bar)
-        known = _HOLDING_TABLES.get(bars)
-        if known is None or known[0] != key:
-            known = _HOLDING_TABLES[bars] = key, cls._made(bars, rf_per_bar)
-        return known[1]
-
-    @classmethod
-    def _made(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
-        n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
-        n_levels = max(int(n_blocks - 1).bit_length(), 1)
-        spans = cls(
-            np.zeros((n_bars, 16)),
-            np.zeros((n_bars, 4)),
-            np.zeros((n_bars, 4)),
-            np.zeros((n_levels, n_blocks, 4)),
-            np.zeros(n_blocks),
-            np.zeros(n_blocks),
-        )
-        _backend.kernel("signals").measure(bars, rf_per_bar, spans)
-        return spans
-
-
-_HOLDING_TABLES: weakref.WeakKeyDictionary[Bars, tuple[Any, HoldingTables]] = weakref.WeakKeyDictionary()
 
 
 class StrategyEvaluator:
@@ -192,9 +153,7 @@ class StrategyEvaluator:
             masks=self.masks,
             largest_size=execution.largest_size,
         )
-        self.periods = given(execution.periods_per_year) if execution.periods_per_year else bars.inferred_periods()
-        self.periods_per_year = self.periods.per_year
-        if costs.borrow_rate > 0 and not self.periods_per_year > 0:
+        if costs.borrow_rate > 0 and not self.periods.per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start
         self._turn = threading.Lock()  # threads that make short NumPy calls side by side wake each other for every one of them
@@ -203,6 +162,17 @@ class StrategyEvaluator:
         self.tile = max(MIN_TILE, TILE_BYTES // (8 * n_conditions * self.masks.n_words))
         self._shape = n_conditions * self.tile + 1, self.masks.n_words
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
+
+    @property
+    def periods(self) -> Periods:
+        """How many bars make a year, and why."""
+        asked = self.execution.periods_per_year
+        return given(asked) if asked else self.bars.inferred_periods()
+
+    @property
+    def is_annual(self) -> bool:
+        """Whether anything says how many bars make a year."""
+        return bool(self.execution.periods_per_year) or (self.bars.index is not None and len(self.bars) > 1)
 
     def warm_up(self, combinations: Combinations) -> int:
         """Longest warm-up of the candidates that ``combinations`` stands for."""
@@ -231,10 +201,6 @@ class StrategyEvaluator:
             raise InputError("start must be known before a batch is evaluated; call fix_start or give Execution(start=...)")
         return self.start
 
-    def in_windows(self, batch: Floats, windows: Sequence[slice | None]) -> list[Floats]:
-        """Metrics of a batch in each window."""
-        return [self(batch, window) for window in windows]
-
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar whose close may decide, and one past the last bar."""
         n_bars = len(self.bars)
@@ -248,15 +214,18 @@ class StrategyEvaluator:
         return first, last
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What turns sums into metrics."""
+        """What metrics are made of beside the sums."""
         return MetricInputs(
-            self.execution.start_cash, self.execution.rf, self.periods_per_year, self.bars.years(*self.bounds(window))
+            start_cash=self.execution.start_cash,
+            rf=self.execution.rf,
+            periods_per_year=self.periods.per_year,
+            years=self.bars.years(*self.bounds(window)),
         )
 
     def settings(self, window: slice | None = None) -> Settings:
         """What all candidates share."""
-        costs, execution, ppy = self.costs, self.execution, self.periods_per_year
-        conventions = execution.conventions
+        costs, execution, conventions = self.costs, self.execution, self.execution.conventions
+        ppy = self.periods.per_year if execution.rf or costs.borrow_rate > 0 else math.nan
         first, last = self.bounds(window)
         return Settings(
             fee_rate=costs.fee_rate,
@@ -285,30 +254,39 @@ class StrategyEvaluator:
             ends_at_open=conventions.ends_at_open,
         )
 
-    def __call__(self, batch: Floats, window: slice | None = None) -> Floats:
-        """Metrics of a batch.
+    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+        """Metrics of a batch; see :class:`backtest.evaluator.Evaluator`.
 
         Parameters
         ----------
         batch : ndarray of float64, shape (n_candidates, n_params)
             As :meth:`backtest.Space.candidates` gives it.
-        window : slice, optional
+        window : slice or sequence of slices, optional
             Trade inside these bars only; warm-up is read before them.
 
         Returns
         -------
-        ndarray of float64, shape (n_candidates, n_metrics)
+        ndarray of float64, shape (n_candidates, n_metrics), or (n_windows, n_candidates, n_metrics)
         """
-        inputs, width = self.metric_inputs(window), len(self.metrics)
-        result = np.empty((len(batch), len(self.columns)), order="F")  # filled by column
+        batch = matrix("batch", batch, shape=(None, len(self.parameters)))
+        windows = each_window(window)
+        scores = np.empty((len(windows), len(self.columns), len(batch)))  # filled by column
+        for each, out in zip(windows, scores, strict=True):
+            self._score(batch, each, out.T)
+        scores = scores.transpose(0, 2, 1)
+        return scores if isinstance(window, (list, tuple)) else scores[0]
+
+    def _score(self, batch: Floats, window: slice | None, out: Floats) -> None:
+        """Metrics of a batch in one window, into ``out`` (n_candidates, n_metrics)."""
+        inputs = functools.cache(lambda: self.metric_inputs(window))  # asked for when there are sums
+        width = len(self.metrics)
 
         def score(rows: slice, sums: NDArray[Any]) -> None:
             with self._turn:
                 for order, each in enumerate(sums):
-                    sweep_metrics(self.metrics, each, inputs, out=result[rows, order * width : (order + 1) * width])
+                    sweep_metrics(self.metrics, each, inputs(), out=out[rows, order * width : (order + 1) * width])
 
         self._replay(batch, self.settings(window), score)
-        return result
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
         """What each candidate leaves behind: ndarray of SUMS, (1, n_candidates), or of both orders inside a bar (2, ...)."""

@@ -225,7 +225,7 @@ def _provenance(cells: Cells[Any], space: Space, asked: Search, packages: Sequen
         "cells": [cell.name for cell in cells.cells],
         "n_decision_bars": cells.n_bars(),
         "aggregate": _aggregate_name(cells),
-        "periods_per_year": cells.by_symbol(lambda each: each.metric_inputs(cells.windows[0]).periods_per_year),
+        "periods_per_year": cells.by_symbol(lambda each: each.periods.per_year),
         "periods_per_year_why": cells.by_symbol(lambda each: each.periods.why),
         "metric": asked.metric,
         "min_trades": asked.min_trades,

@@ -17,7 +17,6 @@ from backtest.batches import BookEvaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs
-from backtest.metrics import warn_if_undated
 from backtest.portfolio import FORMER, MAX_GROSS, Market, Rule, Rules, gross_limit
 from backtest.results import Result
 from backtest.solve import Search, solve
@@ -141,7 +140,7 @@ def optimize_weights(
     base = market.benchmark(benchmark)
     books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
-    warn_if_undated(*cells.metric_inputs())
+    cells.check()
     _warn_of_ends(market, cells.windows)
     provenance = _provenance(books, cells, version)
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend
-from backtest.signals import HoldingTables, StrategyEvaluator
+from backtest.holding_tables import HoldingTables
+from backtest.signals import StrategyEvaluator
 
 pytestmark = pytest.mark.filterwarnings(UNPAID)
 POWERS = {

@@ -1,4 +1,4 @@
-"""A store behind ``evaluate(batch)``: what any search has evaluated on the same data is answered, not evaluated."""
+"""A store in front of an evaluator: what any search has evaluated on the same data is answered, not evaluated."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError
+from backtest._checks import InputError, matrix
 from backtest.expr import Node
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.search.cache import TrialCache
+from backtest.search.ranking import numbers
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.fingerprint import clean, digest
 from backtest.study.store import Row, Store
 
 Floats = NDArray[np.float64]
-Evaluate = Callable[[Floats], Any]
+Evaluate = Callable[..., Any]
 
 #: Rows of scores in memory, in front of the store.
 MAX_ENTRIES = 100_000
@@ -32,12 +33,12 @@ FLUSH = 0.25
 
 
 class Memory:
-    """``evaluate(batch)`` that remembers every candidate.
+    """An evaluator that remembers every candidate of another.
 
     Parameters
     ----------
-    evaluate : callable
-        ``evaluate(batch) -> scores``, (n_candidates, n_columns).
+    evaluate : Evaluator
+        Its scores are (n_candidates, n_columns).
     space : Space
     url : str
         Of the store.
@@ -83,8 +84,15 @@ class Memory:
         self.store.odd.name(self.context, odd)
         return {key: row for key, row in found.items() if key not in odd}
 
-    def __call__(self, batch: Floats) -> Floats:
-        """Scores of a batch; only what nobody has evaluated is."""
+    def __call__(self, batch: Floats, window: Any = None) -> Floats:
+        """Scores of a batch; only what nobody has evaluated is.
+
+        Scores of a ``window`` are neither looked up nor stored: the store knows candidates by their scores on all bars of the
+        evaluator.
+        """
+        batch = matrix("batch", batch, shape=(None, len(self.space.names)))
+        if window is not None:
+            return numbers(self.evaluate(batch, window))
         keys = self.space.digests(batch)
         place = {key: row for row, key in enumerate(keys)}
 
@@ -112,7 +120,7 @@ class Memory:
 
 
 class SweepMemory(Memory):
-    """``evaluate(batch)`` of a sweep that remembers which blocks are finished, and the candidates worth keeping of them.
+    """An evaluator of a sweep that remembers which blocks are finished, and the candidates worth keeping of them.
 
     A sweep of cheap candidates is faster than any store.  Of a finished block only rows that may be among the ``keep`` best
     are stored; the others are answered with NaN, which ranks last, as they would.
@@ -149,8 +157,11 @@ class SweepMemory(Memory):
         self._flushed = time.monotonic()
         self.is_known = False  # whether the last block came from the store
 
-    def __call__(self, batch: Floats) -> Floats:
+    def __call__(self, batch: Floats, window: Any = None) -> Floats:
         """Scores of a block; of a finished one from the store."""
+        batch = matrix("batch", batch, shape=(None, len(self.space.names)))
+        if window is not None:
+            return numbers(self.evaluate(batch, window))
         block = hashlib.blake2b(self._sweep + np.ascontiguousarray(batch).tobytes(), digest_size=16).digest()
         scores = self._stored(block, batch)
         self.is_known = scores is not None
