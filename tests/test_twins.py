@@ -176,7 +176,7 @@ def test_trades_of_any_ledger_agree_to_the_last_bit(seed, with_extremes):
 
 
 #: What a twin is made of, below first.
-PARTS = {"signals": ["_book", "_events", "signals"], "trades": ["trades"], "portfolio": ["_orders", "portfolio"]}
+PARTS = {"signals": ["_signal_account", "_events", "signals"], "trades": ["trades"], "portfolio": ["_orders", "portfolio"]}
 
 
 def pure_source(part):
@@ -195,11 +195,11 @@ def copy_of_twin(name, part, source, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "sign", "mutant"),
     [
-        ("_book", "cash_before - value - cost", "cash_before - value + cost"),
-        ("_book", "floor, ceiling = level * above, target * below", "floor, ceiling = level * below, target * below"),
-        ("_book", "self.base * (1.0 + stop)", "self.base * (1.0 - stop)"),
-        ("_book", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
-        ("_events", "end = next_touch(book, bar + 1, end) - 1", "end = min(next_touch(book, bar + 1, end), end)"),
+        ("_signal_account", "cash_before - value - cost", "cash_before - value + cost"),
+        ("_signal_account", "floor, ceiling = level * touch_above, target * touch_below", "floor, ceiling = level * touch_below, target * touch_below"),
+        ("_signal_account", "self.level_base * (1.0 + stop)", "self.level_base * (1.0 - stop)"),
+        ("_signal_account", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
+        ("_events", "end = next_touch(account, bar + 1, end) - 1", "end = min(next_touch(account, bar + 1, end), end)"),
         ("_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
         ("_events", "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]", "moments[end, :MOMENTS] - moments[begin, :MOMENTS]"),
         ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),

@@ -1,11 +1,11 @@
 from typing import Any
 
-def measure(bars: Any, rf_per_bar: float, spans: Any) -> None: ...
-def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
+def measure(bars: Any, rf_per_bar: float, tables: Any) -> None: ...
+def evaluate(bars: Any, tables: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
 def replay(
     bars: Any,
-    spans: Any,
-    program: Any,
+    tables: Any,
+    candidates: Any,
     settings: Any,
     row: int,
     sums: Any,

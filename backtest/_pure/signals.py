@@ -1,51 +1,51 @@
-"""Signals: one candidate at a time, from event to event.
+"""Signals: replay candidates one at a time, from event to event.
 
-The order of events on a bar, once and for all (``step``):
+The order of events on a bar (``step``):
 
 1. what the previous close decided fills at the open (``fill="next_open"``);
 2. a position opened before this bar whose level lies beyond the open exits at the open;
 3. high and low against the levels;
 4. the close: borrowed units are paid for, equity is marked, the conditions decide; with ``fill="close"`` that fills here.
 
-Between two events nothing fills, so nothing but the marks has to be added up (``skip``): a position that is all there
-is takes the sums of its returns from the tables of :func:`measure`, any other one is walked through, in lanes.
+Between two events nothing fills, so only equity is marked (``skip``): a long position that is all of the equity takes the
+sums of its returns from the tables of :func:`measure`; any other position is marked bar by bar, in lanes.
 
-Every argument is a record with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``spans`` (what
-:func:`measure` fills, see ``signals.Spans``), ``program`` (what the candidates do, see ``signals.Program``) and
-``settings`` (what they share, see ``signals.Settings``).
+Arguments are records with attributes: ``bars`` (open, high, low, close: float64 (n_bars,)), ``tables`` (filled by
+:func:`measure`, see ``signals.HoldingTables``), ``candidates`` (the conditions and numbers of each candidate, see
+``CandidateTable``) and ``settings`` (the same for all candidates, see ``signals.Settings``).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from backtest._pure._book import Book
+from backtest._pure._signal_account import SignalAccount
 from backtest._pure._events import replay_bars
-from backtest._pure._spans import measure_moments, measure_ranges
+from backtest._pure._holding_tables import measure_moments, measure_ranges
 
 
-def measure(bars: Any, rf_per_bar: float, spans: Any) -> None:
-    """Fill the tables that spans of bars are looked up in.
+def measure(bars: Any, rf_per_bar: float, tables: Any) -> None:
+    """Fill the tables in which holding periods are looked up.
 
     Parameters
     ----------
     bars
         Record, see the module.
     rf_per_bar : float
-        Riskless return of a bar; what falls short of it is downside.
-    spans
-        Record of output tables, see ``signals.Spans``.
+        Riskless return per bar; the part of a return below it is downside.
+    tables
+        Record of output tables, see ``signals.HoldingTables``.
     """
-    measure_moments(bars.close, rf_per_bar, spans.moments)
-    measure_ranges(bars, spans.to_here, spans.from_here, spans.blocks, spans.lows, spans.highs)
+    measure_moments(bars.close, rf_per_bar, tables.moments)
+    measure_ranges(bars, tables.to_here, tables.from_here, tables.blocks, tables.lows, tables.highs)
 
 
-def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
+def evaluate(bars: Any, tables: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
     """Replay candidates ``start <= row < stop`` and fill their rows of ``sums``.
 
     Parameters
     ----------
-    bars, spans, program, settings
+    bars, tables, candidates, settings
         Records, see the module.
     start, stop : int
         Rows of the batch.
@@ -53,15 +53,15 @@ def evaluate(bars: Any, spans: Any, program: Any, settings: Any, start: int, sto
         Output.
     """
     for row in range(start, stop):
-        book = Book(bars, spans, program, settings, row)
-        replay_bars(book)
-        book.write(sums[row])
+        account = SignalAccount(bars, tables, candidates, settings, row)
+        replay_bars(account)
+        account.write(sums[row])
 
 
 def replay(
     bars: Any,
-    spans: Any,
-    program: Any,
+    tables: Any,
+    candidates: Any,
     settings: Any,
     row: int,
     sums: Any,
@@ -70,30 +70,30 @@ def replay(
     units: Any,
     unaffordable: Any,
 ) -> tuple[int, int, int]:
-    """Replay one candidate and record what it did.
+    """Replay one candidate and record its fills and its equity.
 
     Parameters
     ----------
-    bars, spans, program, settings
+    bars, tables, candidates, settings
         Records, see the module.
     row : int
         Row of the batch.
     sums : ndarray of SUMS, shape (1,)
         Output, as of ``evaluate``.
     ledger : ndarray of FILL
-        Output; room for every fill (``sums["n_fills"]`` of ``evaluate``).
+        Output; at least ``sums["n_fills"]`` of ``evaluate`` rows.
     equity, units : ndarray of float64, shape (last - first,)
         Output: equity and position at each close.
     unaffordable : ndarray of int64, shape (last - first,)
-        Zeros; on return the side of each close's decision to enter that the account could not pay for.
+        Zeros; on return 1 or -1 at the close of each decision to enter that the account could not pay for.
 
     Returns
     -------
     n_fills, unfilled_exit, unfilled_entry : int
-        Rows written to the ledger; reason and side of a decision on the last bar that did not fill.
+        Rows written to the ledger; reason and side of the last close's decision, which no bar is left to fill.
     """
-    book = Book(bars, spans, program, settings, row)
-    book.ledger, book.equity, book.position, book.unaffordable = ledger, equity, units, unaffordable
-    replay_bars(book)
-    book.write(sums[0])
-    return book.n_fills, book.exit_reason, book.entry_side
+    account = SignalAccount(bars, tables, candidates, settings, row)
+    account.ledger, account.equity, account.position, account.unaffordable = ledger, equity, units, unaffordable
+    replay_bars(account)
+    account.write(sums[0])
+    return account.n_fills, account.exit_reason, account.entry_side

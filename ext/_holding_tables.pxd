@@ -1,4 +1,5 @@
-# What holding from one bar to another comes to; the twin, and what the tables hold, is backtest/_pure/_spans.py.
+# Precomputed return moments, extremes and worst drawdown of any holding period.  The twin, which describes the tables, is
+# backtest/_pure/_holding_tables.py.
 
 from libc.stdint cimport int64_t, uint64_t
 
@@ -16,39 +17,39 @@ cdef extern from "_words.h" nogil:
     int highest_bit(uint64_t word)
 
 cdef enum:
-    BLOCK = 16       # bars of a block; its logarithm is BLOCK_BITS
-    BLOCK_BITS = 4
+    SEGMENT = 16       # bars of a block; its logarithm is BLOCK_BITS
+    SEGMENT_BITS = 4
     LANES = 8
     MOMENTS = 7
     CHUNK = 64       # bars that are walked at a time; whole lanes, so that no sum depends on it
 
-cdef struct Range:   # of closes
+cdef struct CloseRange:   # of the closes of a holding period
     double low
     double high
     double fall      # worst: least later close over earlier close
     double unused
 
-cdef struct SpanTables:
+cdef struct HoldingTables:
     const double *moments
-    const Range *to_here
-    const Range *from_here
-    const Range *blocks
+    const CloseRange *to_here
+    const CloseRange *from_here
+    const CloseRange *blocks
     const double *lows
     const double *highs
-    int64_t n_blocks
+    int64_t n_segments
 
 
-cdef inline Range single(double close) noexcept nogil:
-    cdef Range span
+cdef inline CloseRange range_of_close(double close) noexcept nogil:
+    cdef CloseRange span
     span.low = span.high = close
     span.fall = 1.0
     span.unused = 0.0
     return span
 
 
-cdef inline Range joined(Range left, Range right) noexcept nogil:
-    """Lowest, highest and worst fall of two spans, one after the other."""
-    cdef Range span
+cdef inline CloseRange joined_ranges(CloseRange left, CloseRange right) noexcept nogil:
+    """Lowest close, highest close and worst fall of two adjacent tables."""
+    cdef CloseRange span
     cdef double fall = right.low / left.high
     span.low = right.low if right.low < left.low else left.low
     span.high = right.high if right.high > left.high else left.high
@@ -62,140 +63,142 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
     """Fill ``moments``."""
     cdef double terms[8]
     cdef double total[8]
-    cdef double rest[8]
+    cdef double compensation[8]
     cdef double before, after, part, term
-    cdef Moments nothing, powers
+    cdef Moments nothing, return_powers
     cdef int64_t bar
     cdef int column
     for column in range(8):
-        terms[column] = total[column] = rest[column] = 0.0
+        terms[column] = total[column] = compensation[column] = 0.0
         moments[column] = moments[8 + column] = 0.0
     nothing = moments_of(terms)
     for bar in range(1, n_bars):
-        powers = nothing
-        add_powers(&powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
-        read_moments(&powers, terms)
+        return_powers = nothing
+        add_powers(&return_powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
+        read_moments(&return_powers, terms)
         for column in range(8):
             term, before = terms[column], total[column]
             after = before + term  # Knuth's two-sum: after + lost is exactly before + term
             part = after - before
-            rest[column] += (before - (after - part)) + (term - part)
+            compensation[column] += (before - (after - part)) + (term - part)
             total[column] = after
-            moments[16 * bar + column], moments[16 * bar + 8 + column] = after, rest[column]
+            moments[16 * bar + column], moments[16 * bar + 8 + column] = after, compensation[column]
 
 
-cdef inline void measure_ranges(const double *close, const double *low, const double *high, int64_t n_bars, int64_t n_blocks,
-                                int64_t n_levels, Range *to_here, Range *from_here, Range *blocks, double *lows,
+cdef inline void measure_ranges(const double *close, const double *low, const double *high, int64_t n_bars, int64_t n_segments,
+                                int64_t n_levels, CloseRange *to_here, CloseRange *from_here, CloseRange *blocks, double *lows,
                                 double *highs) noexcept nogil:
     """Fill the tables of extremes and falls."""
-    cdef int64_t block, bar, begin, end, level, half, middle
-    cdef Range span
-    for block in range(n_blocks):
-        begin, end = block * BLOCK, (block + 1) * BLOCK
+    cdef int64_t segment, bar, begin, end, level, half, middle
+    cdef CloseRange span
+    for segment in range(n_segments):
+        begin, end = segment * SEGMENT, (segment + 1) * SEGMENT
         end = n_bars if n_bars < end else end
-        lows[block], highs[block] = low[begin], high[begin]
-        span = single(close[begin])
+        lows[segment], highs[segment] = low[begin], high[begin]
+        span = range_of_close(close[begin])
         to_here[begin] = span
         for bar in range(begin + 1, end):
-            if low[bar] < lows[block]:
-                lows[block] = low[bar]
-            if high[bar] > highs[block]:
-                highs[block] = high[bar]
-            span = joined(span, single(close[bar]))
+            if low[bar] < lows[segment]:
+                lows[segment] = low[bar]
+            if high[bar] > highs[segment]:
+                highs[segment] = high[bar]
+            span = joined_ranges(span, range_of_close(close[bar]))
             to_here[bar] = span
-        span = single(close[end - 1])
+        span = range_of_close(close[end - 1])
         from_here[end - 1] = span
         for bar in range(end - 2, begin - 1, -1):
-            span = joined(single(close[bar]), span)
+            span = joined_ranges(range_of_close(close[bar]), span)
             from_here[bar] = span
     for level in range(n_levels):
         half = <int64_t>1 << level
         middle = half
-        while middle < n_blocks:
-            span = from_here[middle * BLOCK]
-            blocks[level * n_blocks + middle] = span
-            for block in range(middle + 1, middle + half if middle + half < n_blocks else n_blocks):
-                span = joined(span, from_here[block * BLOCK])
-                blocks[level * n_blocks + block] = span
-            span = from_here[(middle - 1) * BLOCK]
-            blocks[level * n_blocks + middle - 1] = span
-            for block in range(middle - 2, middle - half - 1, -1):
-                span = joined(from_here[block * BLOCK], span)
-                blocks[level * n_blocks + block] = span
+        while middle < n_segments:
+            span = from_here[middle * SEGMENT]
+            blocks[level * n_segments + middle] = span
+            for segment in range(middle + 1, middle + half if middle + half < n_segments else n_segments):
+                span = joined_ranges(span, from_here[segment * SEGMENT])
+                blocks[level * n_segments + segment] = span
+            span = from_here[(middle - 1) * SEGMENT]
+            blocks[level * n_segments + middle - 1] = span
+            for segment in range(middle - 2, middle - half - 1, -1):
+                span = joined_ranges(from_here[segment * SEGMENT], span)
+                blocks[level * n_segments + segment] = span
             middle += 2 * half
 
 
-cdef inline int64_t block_level(int64_t left, int64_t right) noexcept nogil:
-    """Row of ``blocks`` in which ``left`` and ``right``, left < right, meet in the middle."""
+cdef inline int64_t middle_row(int64_t left, int64_t right) noexcept nogil:
+    """Row of ``blocks`` in whose middle the segments ``left`` < ``right`` meet."""
     return highest_bit(<uint64_t>(left ^ right))
 
 
-cdef inline Range range_of(const SpanTables *spans, const double *close, int64_t begin, int64_t end) noexcept nogil:
+cdef inline CloseRange close_range(const HoldingTables *tables, const double *close, int64_t begin, int64_t end) noexcept nogil:
     """Lowest and highest close of bars ``begin`` to ``end``, both included; the fall is that of :func:`fall_of`, or 1."""
-    cdef int64_t first = begin >> BLOCK_BITS, last = end >> BLOCK_BITS
+    cdef int64_t first = begin >> SEGMENT_BITS, last = end >> SEGMENT_BITS
     cdef int64_t bar, level
-    cdef Range span
-    cdef const Range *part
+    cdef CloseRange span
+    cdef const CloseRange *part
     if first == last:
-        span = single(close[begin])
+        span = range_of_close(close[begin])
         for bar in range(begin + 1, end + 1):
             span.low = close[bar] if close[bar] < span.low else span.low
             span.high = close[bar] if close[bar] > span.high else span.high
         return span
-    span = spans.from_here[begin]
-    widen(&span, &spans.to_here[end])
+    span = tables.from_here[begin]
+    widen(&span, &tables.to_here[end])
     first, last = first + 1, last - 1
     if first < last:
-        level = block_level(first, last)
-        part = spans.blocks + level * spans.n_blocks
+        level = middle_row(first, last)
+        part = tables.blocks + level * tables.n_segments
         widen(&span, &part[first])
         widen(&span, &part[last])
     elif first == last:
-        widen(&span, &spans.from_here[first * BLOCK])
+        widen(&span, &tables.from_here[first * SEGMENT])
     return span
 
 
-cdef inline void widen(Range *span, const Range *part) noexcept nogil:
+cdef inline void widen(CloseRange *span, const CloseRange *part) noexcept nogil:
     span.low = part.low if part.low < span.low else span.low
     span.high = part.high if part.high > span.high else span.high
 
 
-cdef inline double fall_of(const SpanTables *spans, const double *close, int64_t begin, int64_t end) noexcept nogil:
-    """Worst fall of bars ``begin`` to ``end``, both included: quotients, so only asked for where it may matter."""
-    cdef int64_t first = begin >> BLOCK_BITS, last = end >> BLOCK_BITS
+cdef inline double worst_fall(const HoldingTables *tables, const double *close, int64_t begin, int64_t end) noexcept nogil:
+    """Worst fall of bars ``begin`` to ``end``, both included; it takes divisions, so callers ask only where it may matter."""
+    cdef int64_t first = begin >> SEGMENT_BITS, last = end >> SEGMENT_BITS
     cdef int64_t bar, level
-    cdef Range span
+    cdef CloseRange span
+    cdef const CloseRange *part
     if first == last:
-        span = single(close[begin])
+        span = range_of_close(close[begin])
         for bar in range(begin + 1, end + 1):
-            span = joined(span, single(close[bar]))
+            span = joined_ranges(span, range_of_close(close[bar]))
         return span.fall
-    span = spans.from_here[begin]
+    span = tables.from_here[begin]
     first, last = first + 1, last - 1
     if first < last:
-        level = block_level(first, last)
-        span = joined(span, joined(spans.blocks[level * spans.n_blocks + first], spans.blocks[level * spans.n_blocks + last]))
+        level = middle_row(first, last)
+        part = tables.blocks + level * tables.n_segments
+        span = joined_ranges(span, joined_ranges(part[first], part[last]))
     elif first == last:
-        span = joined(span, spans.from_here[first * BLOCK])
-    return joined(span, spans.to_here[end]).fall
+        span = joined_ranges(span, tables.from_here[first * SEGMENT])
+    return joined_ranges(span, tables.to_here[end]).fall
 
 
-cdef inline int64_t first_touch(const SpanTables *spans, const double *low, const double *high, int64_t begin, int64_t end,
+cdef inline int64_t first_touch(const HoldingTables *tables, const double *low, const double *high, int64_t begin, int64_t end,
                                 double floor, double ceiling) noexcept nogil:
     """First bar of ``begin`` to ``end``, both included, with a low at or below ``floor`` or a high at or above ``ceiling``.
 
     ``end + 1`` if there is none; NaN is never touched.
     """
     cdef int64_t bar = begin
-    cdef int64_t block
+    cdef int64_t segment
     while bar <= end:
-        if not bar & (BLOCK - 1):
-            block = bar >> BLOCK_BITS
-            while block < spans.n_blocks and not (spans.lows[block] <= floor or spans.highs[block] >= ceiling):
-                block += 1
-                if block * BLOCK > end:
+        if not bar & (SEGMENT - 1):
+            segment = bar >> SEGMENT_BITS
+            while segment < tables.n_segments and not (tables.lows[segment] <= floor or tables.highs[segment] >= ceiling):
+                segment += 1
+                if segment * SEGMENT > end:
                     return end + 1
-            bar = block * BLOCK
+            bar = segment * SEGMENT
         if low[bar] <= floor or high[bar] >= ceiling:
             return bar
         bar += 1

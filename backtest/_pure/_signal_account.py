@@ -1,4 +1,7 @@
-"""One candidate's account: what it decides, trades and marks on a bar; the twin of ``ext/_book.pxd``."""
+"""The account of one candidate of a signals sweep: its decisions, orders, levels and equity marks.
+
+The twin of ``ext/_signal_account.pxd``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backtest._pure._costs import affordable_units, order_cost
-from backtest._pure._spans import MOMENTS, powers
+from backtest._pure._holding_tables import MOMENTS, return_powers
 
 OPEN, INSIDE, CLOSE = 0, 1, 2
 NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
@@ -16,18 +19,18 @@ NAN = float("nan")
 INF = float("inf")
 
 
-class Book:
-    """The account of one candidate while its bars pass."""
+class SignalAccount:
+    """The account of one candidate."""
 
-    def __init__(self, bars: Any, spans: Any, program: Any, settings: Any, row: int) -> None:
-        self.bars, self.spans, self.program, self.settings, self.row = bars, spans, program, settings, row
-        self.conditions = _resolved(program, row, len(bars.close))
+    def __init__(self, bars: Any, tables: Any, candidates: Any, settings: Any, row: int) -> None:
+        self.bars, self.tables, self.candidates, self.settings, self.row = bars, tables, candidates, settings, row
+        self.conditions = _resolved_conditions(candidates, row, len(bars.close))
         enter_long, exit_long, enter_short, exit_short = self.conditions
-        # Bars at whose close something is decided: flat, long (1) and short (-1).
-        self.acting = [
+        # Bars whose close decides, by the side held: flat (0), long (1) and short (-1).
+        self.decision_bars = [
             np.flatnonzero(each).tolist() for each in (enter_long | enter_short, enter_short | exit_long, enter_long | exit_short)
         ]
-        self.max_bars = int(program.max_bars[row])
+        self.max_bars = int(candidates.max_bars[row])
         self.ledger: Any = None
         self.equity: Any = None
         self.position: Any = None
@@ -37,7 +40,7 @@ class Book:
         # The open position.
         self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
         self.stop = self.target = self.trail = NAN  # levels, and the trailing fraction
-        self.base = 0.0  # what levels are fractions of; then the best of it and the closes (or extremes) since
+        self.level_base = 0.0  # price that levels are fractions of; the trail moves it on to the best price since
         self.entry_bar = self.closes_held = 0
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
@@ -52,13 +55,13 @@ class Book:
         self.largest_profit = self.best_trade = -INF
         self.worst_trade = INF
 
-    def sampled(self, which: int, bar: int) -> float:
-        """Number ``which`` (stop, target, trail, size) as the close of ``bar`` sees it; NaN is off."""
-        line = self.program.line_rows[self.row, which]
-        return float(self.program.lines[line, bar] if line >= 0 else self.program.values[self.row, which])
+    def number_at(self, which: int, bar: int) -> float:
+        """Stop, target, trail or size (``which`` 0 to 3) as known at the close of ``bar``; NaN: off."""
+        line = self.candidates.line_rows[self.row, which]
+        return float(self.candidates.lines[line, bar] if line >= 0 else self.candidates.values[self.row, which])
 
-    def trade(self, units: float, price: float, bar: int, moment: int, reason: int, ambiguous: int) -> float:
-        """One order: cash, sums, ledger; returns its cost."""
+    def execute_order(self, units: float, price: float, bar: int, moment: int, reason: int, ambiguous: int) -> float:
+        """Execute an order: update cash and sums, write its fill; return its cost."""
         before = self.units
         value = units * price
         cost = order_cost(self.settings, abs(units), price)
@@ -80,54 +83,54 @@ class Book:
         self.n_fills += 1
         return cost
 
-    def enter(self, side: int, quote: float, bar: int, moment: int) -> bool:
-        """Open a position at ``quote`` plus slippage, as large as its costs allow; False if nothing fits."""
+    def open_position(self, side: int, quote: float, bar: int, moment: int) -> bool:
+        """Open a position at ``quote`` plus slippage, sized so that its costs fit; False if the account cannot pay for any."""
         settings = self.settings
         equity = self.cash
         if equity <= 0.0:
-            return self.miss(side)
+            return self.record_unaffordable(side)
         price = quote * (1.0 + settings.slippage) if side > 0 else quote * (1.0 - settings.slippage)
-        size = self.sampled(3, self.decision_bar)
+        size = self.number_at(3, self.decision_bar)
         budget = size * equity if settings.size_is_share else (size if size < equity else equity)
         # Sized on the quote: the fee inside the size is that of the price without slippage.
         sized = (price + settings.fee_rate * quote) / (1.0 + settings.fee_rate) if settings.sized_on_quote else price
         units = affordable_units(settings, budget, sized, settings.whole_units)
         if not units > 0.0:
-            return self.miss(side)
-        self.entry_cost = self.trade(units if side > 0 else -units, price, bar, moment, NONE, 0)
+            return self.record_unaffordable(side)
+        self.entry_cost = self.execute_order(units if side > 0 else -units, price, bar, moment, NONE, 0)
         self.entry_price = price
         self.entry_value = units * price
         self.borrow_cost = 0.0
         self.entry_bar, self.closes_held = bar, 0
-        stop, target, self.trail = (self.sampled(which, self.decision_bar) for which in range(3))
-        self.base = float(self.bars.close[self.decision_bar]) if settings.levels_from_decision else price
-        self.stop = self.base * (1.0 - stop) if side > 0 else self.base * (1.0 + stop)
-        self.target = self.base * (1.0 + target) if side > 0 else self.base * (1.0 - target)
+        stop, target, self.trail = (self.number_at(which, self.decision_bar) for which in range(3))
+        self.level_base = float(self.bars.close[self.decision_bar]) if settings.levels_from_decision else price
+        self.stop = self.level_base * (1.0 - stop) if side > 0 else self.level_base * (1.0 + stop)
+        self.target = self.level_base * (1.0 + target) if side > 0 else self.level_base * (1.0 - target)
         if self.ledger is not None:
-            self.ledger[self.n_fills - 1]["stop"] = known(self.stop)
-            self.ledger[self.n_fills - 1]["target"] = known(self.target)
+            self.ledger[self.n_fills - 1]["stop"] = level_or_nan(self.stop)
+            self.ledger[self.n_fills - 1]["target"] = level_or_nan(self.target)
         return True
 
-    def miss(self, side: int) -> bool:
-        """An entry that nothing could be bought or sold short with."""
+    def record_unaffordable(self, side: int) -> bool:
+        """An entry that the account cannot pay for; False."""
         if self.unaffordable is not None:
             self.unaffordable[self.decision_bar - self.settings.first] = side
         return False
 
     def trail_level(self) -> float:
-        """The level of the trail as it is now; NaN is off."""
-        return self.base * (1.0 - self.trail) if self.units > 0.0 else self.base * (1.0 + self.trail)
+        """Current level of the trailing stop; NaN: off."""
+        return self.level_base * (1.0 - self.trail) if self.units > 0.0 else self.level_base * (1.0 + self.trail)
 
-    def leave(self, quote: float, bar: int, moment: int, reason: int, ambiguous: int) -> None:
-        """Close the position at ``quote``, minus slippage unless it is a target, and add up the trade."""
+    def close_position(self, quote: float, bar: int, moment: int, reason: int, ambiguous: int) -> None:
+        """Close the position at ``quote``, with slippage unless it is a target, and add the trade to the sums."""
         price = quote
         if reason != TARGET:
             slippage = self.settings.stop_slippage if reason in (STOP, TRAIL) else self.settings.exit_slippage
             price = quote * (1.0 - slippage) if self.units > 0.0 else quote * (1.0 + slippage)
         units, trail = self.units, self.trail_level()
-        cost = self.trade(-units, price, bar, moment, reason, ambiguous)
+        cost = self.execute_order(-units, price, bar, moment, reason, ambiguous)
         if self.ledger is not None:
-            self.ledger[self.n_fills - 1]["trail"] = known(trail)
+            self.ledger[self.n_fills - 1]["trail"] = level_or_nan(trail)
         net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
         result = net / self.entry_value
         self.n_trades += 1.0
@@ -148,21 +151,21 @@ class Book:
         self.bars_held += bar - self.entry_bar
         self.n_ambiguous += ambiguous
 
-    def test_levels(self, bar: int, opened_here: bool) -> bool:
-        """Levels against open, high and low of ``bar``; True if the position was closed."""
+    def check_levels(self, bar: int, opened_here: bool) -> bool:
+        """Compare the levels with open, high and low of ``bar``; True if the position was closed."""
         bars, settings = self.bars, self.settings
         quote, high, low = float(bars.open[bar]), float(bars.high[bar]), float(bars.low[bar])
         level, target, trail, reason = self.stop, self.target, self.trail_level(), STOP
-        above, below = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
+        touch_above, touch_below = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
         if self.units > 0.0:
-            if trail > level or level != level:  # the nearer acts; equal is the stop
+            if trail > level or level != level:  # the nearer level acts; if both are equal, the stop
                 level, reason = trail, TRAIL
             if opened_here:
                 if level > quote:
                     level = quote
-                if target < quote:  # only where levels are not those of the entry price
+                if target < quote:  # only where levels are not fractions of the entry price
                     target = quote
-            floor, ceiling = level * above, target * below
+            floor, ceiling = level * touch_above, target * touch_below
             stopped, reached = low <= floor, high >= ceiling
             is_stop_gap, is_target_gap = quote <= floor, quote >= ceiling
         else:
@@ -173,23 +176,23 @@ class Book:
                     level = quote
                 if target > quote:
                     target = quote
-            floor, ceiling = target * above, level * below
+            floor, ceiling = target * touch_above, level * touch_below
             stopped, reached = high >= ceiling, low <= floor
             is_stop_gap, is_target_gap = quote >= ceiling, quote <= floor
         if not opened_here and is_stop_gap:
-            self.leave(quote, bar, OPEN, reason, 0)
+            self.close_position(quote, bar, OPEN, reason, 0)
             return True
         if not opened_here and is_target_gap and not (settings.stop_beats_gap and stopped):
-            self.leave(quote, bar, OPEN, TARGET, 0)
+            self.close_position(quote, bar, OPEN, TARGET, 0)
             return True
         if stopped and (not reached or settings.is_pessimistic):
-            self.leave(clipped(level, low, high), bar, INSIDE, reason, int(reached))
+            self.close_position(clip_to_bar(level, low, high), bar, INSIDE, reason, int(reached))
         elif reached:
-            self.leave(clipped(target, low, high), bar, INSIDE, TARGET, int(stopped))
+            self.close_position(clip_to_bar(target, low, high), bar, INSIDE, TARGET, int(stopped))
         return bool(stopped or reached)
 
     def decide(self, bar: int) -> None:
-        """What the conditions at the close of ``bar`` ask for."""
+        """Decide at the close of ``bar`` what to enter or exit."""
         enter_long, exit_long, enter_short, exit_short = (condition[bar] for condition in self.conditions)
         is_time = self.max_bars > 0 and self.closes_held >= self.max_bars
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, bar
@@ -212,55 +215,55 @@ class Book:
         elif enter_short:
             self.entry_side = -1
 
-    def act(self, quote: float, bar: int, moment: int, may_enter: bool) -> bool:
-        """Fill what was decided; True if a position was opened."""
+    def fill_decision(self, quote: float, bar: int, moment: int, may_enter: bool) -> bool:
+        """Fill the last decision; True if a position was opened."""
         opened = False
         if self.exit_reason != NONE:
-            self.leave(quote, bar, moment, self.exit_reason, 0)
+            self.close_position(quote, bar, moment, self.exit_reason, 0)
         if self.entry_side != 0 and may_enter:
-            opened = self.enter(self.entry_side, quote, bar, moment)
+            opened = self.open_position(self.entry_side, quote, bar, moment)
         self.exit_reason, self.entry_side = NONE, 0
         return opened
 
     def end_of_data(self, bar: int) -> None:
-        """Close what is open on the last bar: at its close, or back at its open with all that its close decided."""
+        """Close the position on the last bar: at its close, or at its open together with what the last close decided."""
         if not self.settings.ends_at_open:
             if self.units != 0.0:
-                self.leave(float(self.bars.close[bar]), bar, CLOSE, END, 0)
+                self.close_position(float(self.bars.close[bar]), bar, CLOSE, END, 0)
                 self.exit_reason = NONE
             return
         if self.units != 0.0 and self.exit_reason == NONE:
             self.exit_reason = END
-        if self.act(float(self.bars.open[bar]), bar, OPEN, True):
-            self.test_levels(bar, True)
+        if self.fill_decision(float(self.bars.open[bar]), bar, OPEN, True):
+            self.check_levels(bar, True)
 
     def mark(self, equity: float) -> None:
-        """One return, from the last close's equity to this one's."""
+        """Add the return from the last close's equity to this one."""
         result = (equity - self.last_equity) / self.last_equity if self.last_equity != 0.0 else 0.0
         self.last_equity = equity
-        self.add(powers(result, self.settings.rf_per_bar))
+        self.add(return_powers(result, self.settings.rf_per_bar))
         if equity > self.peak:
             self.peak = equity
-        self.fall_to(equity / self.peak)
+        self.update_drawdown(equity / self.peak)
 
     def add(self, terms: Any) -> None:
-        """Moments of one return, or of a span of them."""
+        """Add the moments of one return, or of a span."""
         for column, term in enumerate(terms):
             self.moments[column] += term
 
-    def fall_to(self, ratio: float) -> None:
-        """Equity was this share of its peak."""
+    def update_drawdown(self, ratio: float) -> None:
+        """Lower the maximum drawdown to ``ratio - 1`` (equity over its peak) if that is a new low."""
         if ratio - 1.0 < self.max_drawdown:
             self.max_drawdown = ratio - 1.0
 
     def record(self, begin: int, values: Any) -> None:
-        """Equity at the closes from ``begin`` on, nothing traded among them."""
+        """Record equity at the closes from ``begin`` on, with unchanged units."""
         if self.equity is not None:
             begin -= self.settings.first
             self.equity[begin : begin + len(values)], self.position[begin : begin + len(values)] = values, self.units
 
     def write(self, sums: Any) -> None:
-        """The sums of this candidate."""
+        """Write this candidate's sums."""
         settings = self.settings
         sums["n_returns"], sums["end_equity"] = settings.last - settings.first, self.last_equity
         for name, total in zip(
@@ -291,21 +294,21 @@ class Book:
             sums[name] = getattr(self, name)
 
 
-def known(level: float) -> float:
-    """A level for a record: what is off is the one NaN, whatever sign arithmetic gave it."""
+def level_or_nan(level: float) -> float:
+    """A level for a record; one that is off is the canonical NaN, whatever its sign became in arithmetic."""
     return level if level == level else NAN
 
 
-def clipped(level: float, low: float, high: float) -> float:
-    """A touched level inside its bar: rounding may put it just beyond the price that touched it."""
+def clip_to_bar(level: float, low: float, high: float) -> float:
+    """A touched level inside its bar's range: rounding may put it just beyond the price that touched it."""
     if level < low:
         return low
     return high if level > high else level
 
 
-def _resolved(program: Any, row: int, n_bars: int) -> list[Any]:
-    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the last one, never."""
-    enter_long, exit_long, enter_short, exit_short = (program.masks[mask] for mask in program.mask_rows[row])
+def _resolved_conditions(candidates: Any, row: int, n_bars: int) -> list[Any]:
+    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the last mask, which never holds."""
+    enter_long, exit_long, enter_short, exit_short = (candidates.masks[mask] for mask in candidates.mask_rows[row])
     both = enter_long & exit_long
     enter_long, exit_long = enter_long ^ both, exit_long ^ both
     both = enter_short & exit_short

@@ -1,6 +1,6 @@
-"""What holding from one bar to another comes to: sums of returns, extremes, the worst fall; the twin of ``ext/_spans.pxd``.
+"""Precomputed return moments, extremes and worst drawdown of any holding period; the twin of ``ext/_holding_tables.pxd``.
 
-A candidate costs what its trades cost, not what its bars cost, because these are looked up:
+With them a candidate's time depends on the number of its trades, not of its bars:
 
 * ``moments`` (n_bars, 16): sums over bars 1 to t of r, r^2, r^3, r^4, the gains, the losses and the squared shortfalls
   below the riskless rate, r the return of the close; kept in pairs (columns k and 8 + k), because plain running sums
@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 #: Bars of a block: short enough to be read through, long enough to be worth an entry.
-BLOCK = 16
+SEGMENT = 16
 #: Sums over the bars of a span run in this many lanes, bar after bar, and the lanes are added up in order.  Up to here a span
 #: is added up bar by bar: that takes no longer than a look-up, which on long series has to come from far away.
 LANES = 8
 MOMENTS = 7
 
 
-def powers(result: float, rf_per_bar: float) -> tuple[float, ...]:
+def return_powers(result: float, rf_per_bar: float) -> tuple[float, ...]:
     """What one return adds to the moments."""
     square = result * result
     excess = result - rf_per_bar
@@ -44,7 +44,7 @@ def powers(result: float, rf_per_bar: float) -> tuple[float, ...]:
     )
 
 
-def joined(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
+def joined_ranges(left: tuple[float, float, float], right: tuple[float, float, float]) -> tuple[float, float, float]:
     """Lowest, highest and worst fall of two spans, one after the other."""
     low = right[0] if right[0] < left[0] else left[0]
     high = right[1] if right[1] > left[1] else left[1]
@@ -55,53 +55,53 @@ def joined(left: tuple[float, float, float], right: tuple[float, float, float]) 
 
 def measure_moments(close: Floats, rf_per_bar: float, moments: Floats) -> None:
     """Fill ``moments``."""
-    total, rest = [0.0] * MOMENTS, [0.0] * MOMENTS
+    total, compensation = [0.0] * MOMENTS, [0.0] * MOMENTS
     moments[0] = 0.0
     for bar in range(1, len(close)):
-        for column, term in enumerate(powers(float((close[bar] - close[bar - 1]) / close[bar - 1]), rf_per_bar)):
+        for column, term in enumerate(return_powers(float((close[bar] - close[bar - 1]) / close[bar - 1]), rf_per_bar)):
             before = total[column]
             after = before + term  # Knuth's two-sum: after + lost is exactly before + term
             part = after - before
-            rest[column] += (before - (after - part)) + (term - part)
+            compensation[column] += (before - (after - part)) + (term - part)
             total[column] = after
-        moments[bar, :MOMENTS], moments[bar, 8 : 8 + MOMENTS] = total, rest
+        moments[bar, :MOMENTS], moments[bar, 8 : 8 + MOMENTS] = total, compensation
         moments[bar, 7] = moments[bar, 15] = 0.0
 
 
 def measure_ranges(bars: Any, to_here: Floats, from_here: Floats, blocks: Floats, lows: Floats, highs: Floats) -> None:
     """Fill the tables of extremes and falls."""
-    close, n_bars, n_blocks = bars.close.tolist(), len(bars.close), len(lows)
+    close, n_bars, n_segments = bars.close.tolist(), len(bars.close), len(lows)
     whole: list[tuple[float, float, float]] = []
-    for block in range(n_blocks):
-        begin, end = block * BLOCK, min((block + 1) * BLOCK, n_bars)
-        lows[block], highs[block] = min(bars.low[begin:end].tolist()), max(bars.high[begin:end].tolist())
+    for segment in range(n_segments):
+        begin, end = segment * SEGMENT, min((segment + 1) * SEGMENT, n_bars)
+        lows[segment], highs[segment] = min(bars.low[begin:end].tolist()), max(bars.high[begin:end].tolist())
         span = (close[begin], close[begin], 1.0)
         to_here[begin, :3] = span
         for bar in range(begin + 1, end):
-            span = joined(span, (close[bar], close[bar], 1.0))
+            span = joined_ranges(span, (close[bar], close[bar], 1.0))
             to_here[bar, :3] = span
         whole.append(span)
         span = (close[end - 1], close[end - 1], 1.0)
         from_here[end - 1, :3] = span
         for bar in range(end - 2, begin - 1, -1):
-            span = joined((close[bar], close[bar], 1.0), span)
+            span = joined_ranges((close[bar], close[bar], 1.0), span)
             from_here[bar, :3] = span
     for level in range(len(blocks)):
         half = 1 << level
-        for middle in range(half, n_blocks, 2 * half):
+        for middle in range(half, n_segments, 2 * half):
             span = whole[middle]
             blocks[level, middle, :3] = span
-            for block in range(middle + 1, min(middle + half, n_blocks)):
-                span = joined(span, whole[block])
-                blocks[level, block, :3] = span
+            for segment in range(middle + 1, min(middle + half, n_segments)):
+                span = joined_ranges(span, whole[segment])
+                blocks[level, segment, :3] = span
             span = whole[middle - 1]
             blocks[level, middle - 1, :3] = span
-            for block in range(middle - 2, middle - half - 1, -1):
-                span = joined(whole[block], span)
-                blocks[level, block, :3] = span
+            for segment in range(middle - 2, middle - half - 1, -1):
+                span = joined_ranges(whole[segment], span)
+                blocks[level, segment, :3] = span
 
 
-def extremes(close: Floats, begin: int, end: int) -> tuple[float, float, float]:
+def close_extremes(close: Floats, begin: int, end: int) -> tuple[float, float, float]:
     """Lowest and highest close of bars ``begin`` to ``end``, both included, and the worst fall.
 
     The tables give the same bits: a quotient grows with what is divided and shrinks with what divides, rounded too.
