@@ -196,7 +196,11 @@ def copy_of_twin(name, part, source, monkeypatch):
     ("part", "sign", "mutant"),
     [
         ("_signal_account", "cash_before - value - cost", "cash_before - value + cost"),
-        ("_signal_account", "floor, ceiling = level * touch_above, target * touch_below", "floor, ceiling = level * touch_below, target * touch_below"),
+        (
+            "_signal_account",
+            "floor, ceiling = level * touch_above, target * touch_below",
+            "floor, ceiling = level * touch_below, target * touch_below",
+        ),
         ("_signal_account", "self.level_base * (1.0 + stop)", "self.level_base * (1.0 - stop)"),
         ("_signal_account", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
         ("_events", "end = next_touch(account, bar + 1, end) - 1", "end = min(next_touch(account, bar + 1, end), end)"),

@@ -9,8 +9,8 @@ from bisect import bisect_right
 
 import numpy as np
 
-from backtest._pure._signal_account import BUST, CLOSE, NONE, OPEN, SignalAccount
 from backtest._pure._holding_tables import LANES, MOMENTS, close_extremes, first_touch, lane_sums
+from backtest._pure._signal_account import BUST, CLOSE, NONE, OPEN, SignalAccount
 
 #: A position counts as all of the equity if cash is at most this share of its value: what rounding leaves.
 CASH_TOLERANCE = 1e-14

@@ -307,7 +307,7 @@ def clip_to_bar(level: float, low: float, high: float) -> float:
 
 
 def _resolved_conditions(candidates: Any, row: int, n_bars: int) -> list[Any]:
-    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the last mask, which never holds."""
+    """The four conditions per bar, in the order of rules.CONDITIONS, conflicts resolved; row -1 is the mask that never holds."""
     enter_long, exit_long, enter_short, exit_short = (candidates.masks[mask] for mask in candidates.mask_rows[row])
     both = enter_long & exit_long
     enter_long, exit_long = enter_long ^ both, exit_long ^ both

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from backtest._pure._signal_account import SignalAccount
 from backtest._pure._events import replay_bars
 from backtest._pure._holding_tables import measure_moments, measure_ranges
+from backtest._pure._signal_account import SignalAccount
 
 
 def measure(bars: Any, rf_per_bar: float, tables: Any) -> None:
