@@ -15,7 +15,7 @@ cdef struct Sides:
     double short_exit[LANES]
 
 
-cdef inline void _profit(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
+cdef inline void profit_of(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
                          const double *offsets, Py_ssize_t start, Py_ssize_t stop, double *out) noexcept nogil:
     cdef Sides sides
     cdef double first[LANES]
@@ -30,14 +30,14 @@ cdef inline void _profit(const double *rows, Py_ssize_t n_rows, Py_ssize_t split
             sides.long_exit[lane] = offsets[2 * candidate]
             sides.short_entry[lane] = -offsets[2 * candidate]
             sides.short_exit[lane] = -offsets[2 * candidate + 1]
-        _leg(rows, split, fee_rate, level, &sides, first)
-        _leg(rows + split * FIELDS, n_rows - split, fee_rate, level, &sides, second)
+        leg_profit(rows, split, fee_rate, level, &sides, first)
+        leg_profit(rows + split * FIELDS, n_rows - split, fee_rate, level, &sides, second)
         for lane in range(n_lanes):
             out[block + lane] = first[lane] + second[lane]
         block += n_lanes
 
 
-cdef inline void _leg(const double *row, Py_ssize_t n_rows, double fee_rate, int level, Sides *sides,
+cdef inline void leg_profit(const double *row, Py_ssize_t n_rows, double fee_rate, int level, Sides *sides,
                       double *out) noexcept nogil:
     cdef double total[LANES]
     cdef const double *entry_offset

@@ -3,10 +3,10 @@
 A. *A rectangle* is a row: its centre in the unit cube, how often each side was cut into three (``exponent``), and the
    score of its centre.  Only longest sides are cut, so the exponents of a row differ by at most one and their sum, the
    *depth*, says everything about its shape: the longest sides are those with exponent ``depth // n_params``.
-B. *A size class* (``level``) holds the rectangles of one size: the depth, or for the locally biased variant, which knows
-   a rectangle only by its longest side, ``depth // n_params``.  Level 0 is the largest.
+B. *A size class* holds the rectangles of one size.  Its number is their depth, or for the locally biased variant, which
+   knows a rectangle only by its longest side, ``depth // n_params``.  Class 0 is the largest.
 C. *Nothing evaluated inside an iteration influences what else is evaluated in it*, so an iteration is one batch.
-D. *A class is a pairing heap* over (score, rank): ``head`` per level, ``child`` and ``sibling`` per rectangle.  The
+D. *A class is a pairing heap* over (score, rank): ``head`` per size class, ``child`` and ``sibling`` per rectangle.  The
    algorithm only ever takes rectangles from the front of a class, and inserts behind equals; a rising rank says that
    without walking a list.  One exception is described at ``_insert_pair``; a falling rank serves it.
 E. *Rectangles chosen together leave their classes one by one*, each right before its children are inserted.  Whoever
@@ -22,9 +22,8 @@ Theory Appl. 79 (1993) 157-181.  J. M. Gablonsky, C. T. Kelley, A locally-biased
 J. Global Optim. 21 (2001) 27-37.  M. L. Fredman et al., The pairing heap, Algorithmica 1 (1986) 111-129.
 """
 
-from _direct cimport (
-    DIRECT_NAN, Direct, direct_fill_tables, direct_fits, direct_open, direct_sample, direct_select, direct_start, direct_update,
-)
+from _direct cimport DIRECT_NAN, direct_fits, direct_sample, direct_select, direct_start, direct_update
+from _direct_state cimport Direct, direct_fill_tables, direct_init
 
 NAN = DIRECT_NAN
 
@@ -57,7 +56,7 @@ cdef class State:
 
     def __init__(self, Py_ssize_t n_params, double eps, Py_ssize_t budget, Py_ssize_t max_iter, bint locally_biased,
                  bint strict, double f_min, double f_min_rtol, double vol_tol, double len_tol):
-        direct_open(&self.direct, n_params, NULL, NULL, eps, budget, max_iter, locally_biased, strict, f_min, f_min_rtol,
+        direct_init(&self.direct, n_params, NULL, NULL, eps, budget, max_iter, locally_biased, strict, f_min, f_min_rtol,
                     vol_tol, len_tol)
 
     def bind(self, const double[::1] ratio, const double[::1] width, double[:, ::1] centre, int[:, ::1] exponent,
@@ -74,9 +73,9 @@ cdef class State:
             Rectangles: centre in the unit cube, cuts of each side.
         value, rank, child, sibling, chosen : float64 (value) and intp (capacity,)
             Rectangles: score, order among equal scores, heap links; the rectangles chosen.
-        head, waiting : intp (n_levels,)
+        head, waiting : intp (n_classes,)
             First rectangle of each size class, and first chosen one still waiting; -1 for none.
-        third, size : float64 (n_levels,)
+        third, size : float64 (n_classes,)
             3 ** -k, and the size of each class; filled here.
         least, order, side : float64 (least) and intp (n_params,)
             Scratch for one division.
@@ -88,7 +87,7 @@ cdef class State:
         d.value, d.rank, d.child, d.sibling, d.chosen = &value[0], &rank[0], &child[0], &sibling[0], &chosen[0]
         d.head, d.waiting, d.third, d.size = &head[0], &waiting[0], &third[0], &size[0]
         d.least, d.order, d.side = &least[0], &order[0], &side[0]
-        d.capacity, d.n_levels = value.shape[0], head.shape[0]
+        d.capacity, d.n_classes = value.shape[0], head.shape[0]
         direct_fill_tables(d)
 
     @property

@@ -35,11 +35,11 @@ The exact optimum:
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int64_t
 
-from _direct cimport (Direct, direct_capacity, direct_levels, direct_open, direct_place, direct_point, direct_run, direct_start,
-                      direct_work)
-from _levels cimport (CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, FIELDS, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT,
-                      _profit)
-from _levels_exact cimport EVENTS_PER_ROW, KEPT, _exact
+from _direct cimport direct_point, direct_run, direct_start
+from _direct_state cimport Direct, direct_bind, direct_capacity, direct_init, direct_n_classes, direct_work
+from _levels cimport CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, FIELDS, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT, profit_of
+from _levels_events cimport EVENTS_PER_ROW
+from _levels_exact cimport KEPT, exact_optimum
 
 cdef enum:
     NONE, AT_CLOSE, AT_LIMIT
@@ -77,7 +77,7 @@ def profit(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pes
     """
     if start < stop:
         with nogil:
-            _profit(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &offsets[0, 0], start, stop, &out[0])
+            profit_of(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &offsets[0, 0], start, stop, &out[0])
 
 
 def report(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, double high, double low, double[::1] out):
@@ -99,7 +99,7 @@ def report(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, double 
     with nogil:
         points[0], points[1], points[2], points[3] = high, low, 0.0, 0.0
         for rule in range(2):
-            _profit(&rows[0, 0], rows.shape[0], split, fee_rate, rule, points, 0, 2, profits + 2 * rule)
+            profit_of(&rows[0, 0], rows.shape[0], split, fee_rate, rule, points, 0, 2, profits + 2 * rule)
         out[0], out[1], out[2], out[3] = profits[0], profits[2], profits[1], profits[3]
         _count(&rows[0, 0], rows.shape[0], high, low, &out[4])
 
@@ -150,13 +150,13 @@ def exact(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pess
         (6,): h, l, profit there, tolerance B, 1 if more than 1,024 cells were within it, cells scored by :func:`profit`.
     """
     with nogil:
-        _exact(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &bounds[0], &floats[0], &ints[0], &out[0])
+        exact_optimum(&rows[0, 0], rows.shape[0], split, fee_rate, pessimistic, &bounds[0], &floats[0], &ints[0], &out[0])
 
 
 def direct_scratch_size(Py_ssize_t budget, Py_ssize_t max_iter):
     """Length of the scratch of :func:`direct`, float64.  A run never needs more, so it cannot end for lack of room."""
     cdef Py_ssize_t capacity = _capacity(budget, max_iter)
-    return direct_work(2, capacity, direct_levels(2, budget, max_iter)) + 3 * capacity
+    return direct_work(2, capacity, direct_n_classes(2, budget, max_iter)) + 3 * capacity
 
 
 def direct(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pessimistic, const double[::1] bounds, double eps,
@@ -180,7 +180,7 @@ def direct(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pes
     cdef Task task
     cdef double ratio[2]
     cdef double width[2]
-    cdef Py_ssize_t param, capacity, n_levels
+    cdef Py_ssize_t param, capacity, n_classes
     cdef double *points
     with nogil:
         task.rows, task.n_rows, task.split = &rows[0, 0], rows.shape[0], split
@@ -188,10 +188,10 @@ def direct(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pes
         for param in range(2):
             width[param] = bounds[2 * param + 1] - bounds[2 * param]
             ratio[param] = bounds[2 * param] / width[param]
-        capacity, n_levels = _capacity(budget, max_iter), direct_levels(2, budget, max_iter)
-        points = &scratch[0] + direct_work(2, capacity, n_levels)
-        direct_open(&d, 2, ratio, width, eps, budget, max_iter, True, False, -INFINITY, 0.0, vol_tol, len_tol)
-        direct_place(&d, &scratch[0], capacity, n_levels)
+        capacity, n_classes = _capacity(budget, max_iter), direct_n_classes(2, budget, max_iter)
+        points = &scratch[0] + direct_work(2, capacity, n_classes)
+        direct_init(&d, 2, ratio, width, eps, budget, max_iter, True, False, -INFINITY, 0.0, vol_tol, len_tol)
+        direct_bind(&d, &scratch[0], capacity, n_classes)
         direct_start(&d)
         out[4] = direct_run(&d, _losses, &task, points, points + 2 * capacity)
         direct_point(&d, d.best, &out[0])
@@ -207,7 +207,7 @@ cdef Py_ssize_t _capacity(Py_ssize_t budget, Py_ssize_t max_iter) noexcept nogil
 cdef void _losses(const double *points, Py_ssize_t n_points, double *scores, void *data) noexcept nogil:
     cdef const Task *task = <const Task *> data
     cdef Py_ssize_t point
-    _profit(task.rows, task.n_rows, task.split, task.fee_rate, task.pessimistic, points, 0, n_points, scores)
+    profit_of(task.rows, task.n_rows, task.split, task.fee_rate, task.pessimistic, points, 0, n_points, scores)
     for point in range(n_points):
         scores[point] = -scores[point]
 

@@ -9,8 +9,8 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from _direct cimport (Direct, direct_capacity, direct_levels, direct_open, direct_place, direct_point, direct_sample,
-                      direct_select, direct_start, direct_update, direct_work)
+from _direct cimport direct_point, direct_sample, direct_select, direct_start, direct_update
+from _direct_state cimport Direct, direct_bind, direct_capacity, direct_init, direct_n_classes, direct_work
 
 #: Runs, status: still going on.
 RUNNING = 0
@@ -44,7 +44,7 @@ cdef class Runs:
     cdef tuple arrays  # keeps alive what the pointers point into
 
     def __init__(self, const double[::1] ratio, const double[::1] width, double eps, Py_ssize_t max_iter, double vol_tol,
-                 double len_tol, const int64_t[::1] budgets, Py_ssize_t capacity, Py_ssize_t n_levels, double[:, ::1] work,
+                 double len_tol, const int64_t[::1] budgets, Py_ssize_t capacity, Py_ssize_t n_classes, double[:, ::1] work,
                  int64_t[::1] counts):
         cdef Py_ssize_t run, n_runs = budgets.shape[0]
         cdef Direct *d
@@ -59,9 +59,9 @@ cdef class Runs:
         self.counts = &counts[0]
         for run in range(n_runs):
             d = &self.runs[run].direct
-            direct_open(d, self.n_params, &ratio[0], &width[0], eps, budgets[run], max_iter, True, False, -INFINITY, 0.0, vol_tol,
+            direct_init(d, self.n_params, &ratio[0], &width[0], eps, budgets[run], max_iter, True, False, -INFINITY, 0.0, vol_tol,
                         len_tol)
-            direct_place(d, &work[run, 0], capacity, n_levels)
+            direct_bind(d, &work[run, 0], capacity, n_classes)
             self.runs[run].status = 0
             counts[run] = direct_start(d)
 
@@ -72,11 +72,11 @@ cdef class Runs:
 def sizes(Py_ssize_t n_params, Py_ssize_t budget, Py_ssize_t max_iter):
     """Rectangles, size classes, and float64 of memory that no run of this budget exceeds."""
     cdef Py_ssize_t most = n_params * (max_iter + 2) * (max_iter + 2)
-    cdef Py_ssize_t capacity, n_levels
+    cdef Py_ssize_t capacity, n_classes
     # An iteration adds one size class at most, and divides one rectangle a class into 2 * n_params more at most.
     budget = budget if budget < most else most
-    capacity, n_levels = direct_capacity(n_params, budget, max_iter), direct_levels(n_params, budget, max_iter)
-    return capacity, n_levels, direct_work(n_params, capacity, n_levels)
+    capacity, n_classes = direct_capacity(n_params, budget, max_iter), direct_n_classes(n_params, budget, max_iter)
+    return capacity, n_classes, direct_work(n_params, capacity, n_classes)
 
 
 def sample(Runs runs not None, const int64_t[::1] first, double[:, ::1] points, Py_ssize_t start, Py_ssize_t stop) -> None:

@@ -12,12 +12,12 @@ def any_problem(seed):
     rng = np.random.default_rng([seed, 5])
     kind = KINDS[seed % len(KINDS)]
     data = moves(int(rng.choice([0, 1, 2, 7, 31, 40, 60])), seed, kind)
-    wish = rules(seed, kind) | {
+    settings = rules(seed, kind) | {
         "close_at_eod": bool(seed & 1),
         "intrabar": ("optimistic", "pessimistic")[seed >> 1 & 1],
         "fill_margin": 0.001 * (seed >> 2 & 1),
     }
-    return AlwaysOn(**always_on(data, seed), **wish) if seed >> 3 & 1 else Levels(**data, **wish)
+    return AlwaysOn(**always_on(data, seed), **settings) if seed >> 3 & 1 else Levels(**data, **settings)
 
 
 def size_of_terms(problem, points):
@@ -38,7 +38,7 @@ def scales(problem, points):
 
 def distance(problem, points):
     """Of each point: how near the nearest of its prices is to the level it is compared with."""
-    rows = problem._folded.rows
+    rows = problem._level_rows.rows
     is_long = rows[:, 7] > 0.0
     level = rows[:, 4 if problem.intrabar == "pessimistic" else 3]
     nearest = []

@@ -13,9 +13,9 @@ from test_direct import sphere
 from backtest import search
 
 FOREIGN = """
-from _direct cimport (
-    DIRECT_FULL, DIRECT_NAN, Direct, direct_capacity, direct_levels, direct_move, direct_open, direct_place, direct_point,
-    direct_run, direct_start, direct_work,
+from _direct cimport DIRECT_FULL, DIRECT_NAN, direct_point, direct_run, direct_start
+from _direct_state cimport (
+    Direct, direct_bind, direct_capacity, direct_init, direct_n_classes, direct_rebind, direct_work,
 )
 from libc.stdlib cimport free, malloc
 
@@ -37,7 +37,7 @@ def solve(double[::1] ratio, double[::1] width, Py_ssize_t budget, Py_ssize_t ma
     cdef Direct d
     cdef Py_ssize_t n_params = ratio.shape[0], n_moves = 0
     cdef Py_ssize_t capacity = direct_capacity(n_params, budget, max_iter)
-    cdef Py_ssize_t n_levels = direct_levels(n_params, budget, max_iter)
+    cdef Py_ssize_t n_classes = direct_n_classes(n_params, budget, max_iter)
     cdef double *work
     cdef double *more
     cdef double *points
@@ -45,19 +45,19 @@ def solve(double[::1] ratio, double[::1] width, Py_ssize_t budget, Py_ssize_t ma
     cdef int status
     with nogil:
         if tight:
-            capacity, n_levels = 2 * n_params + 2, 2 * n_params + 2
-        direct_open(&d, n_params, &ratio[0], &width[0], 1e-4, budget, max_iter, locally_biased, False, -1e300, 0.0, -1.0, -1.0)
-        work = <double *> malloc(direct_work(n_params, capacity, n_levels) * sizeof(double))
+            capacity, n_classes = 2 * n_params + 2, 2 * n_params + 2
+        direct_init(&d, n_params, &ratio[0], &width[0], 1e-4, budget, max_iter, locally_biased, False, -1e300, 0.0, -1.0, -1.0)
+        work = <double *> malloc(direct_work(n_params, capacity, n_classes) * sizeof(double))
         points = <double *> malloc(capacity * n_params * sizeof(double))
         scores = <double *> malloc(capacity * sizeof(double))
-        direct_place(&d, work, capacity, n_levels)
+        direct_bind(&d, work, capacity, n_classes)
         direct_start(&d)
         status = direct_run(&d, sphere, &n_params, points, scores)
         while status == DIRECT_FULL:
             n_moves += 1
-            capacity, n_levels = 2 * capacity, 2 * n_levels
-            more = <double *> malloc(direct_work(n_params, capacity, n_levels) * sizeof(double))
-            direct_move(&d, more, capacity, n_levels)
+            capacity, n_classes = 2 * capacity, 2 * n_classes
+            more = <double *> malloc(direct_work(n_params, capacity, n_classes) * sizeof(double))
+            direct_rebind(&d, more, capacity, n_classes)
             free(work)
             free(points)
             free(scores)

@@ -18,7 +18,7 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["config", "weights", "optimize", "solve", "results", "strategies"],
-    ["levels", "gpu", "folded"],
+    ["levels", "gpu", "level_rows"],
     ["runs", "stats_series", "tool_stats", "books", "allocation"],
     ["tables"],
     ["cells", "signals", "holding_tables", "programs", "masks", "blocks", "batches", "portfolio", "endings"],

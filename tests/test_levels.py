@@ -1,9 +1,7 @@
 """The levels door and its kernels: against the oracle, against each other, and against bad input."""
 
 import copy
-import inspect
 import pickle
-import types
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,10 +11,12 @@ import oracle_levels as oracle
 import pytest
 from hypothesis import given
 from levels_problems import KINDS, always_on, moves, rules
+from mutants import mutated
 
-from backtest import DataError, InputError, _backend, search
+from backtest import DataError, InputError, _backend, level_rows, search
+from backtest._pure import _levels as pure_rows
 from backtest._pure import levels as pure
-from backtest.levels import AlwaysOn, Levels, rows
+from backtest.levels import AlwaysOn, Levels
 
 
 def offsets(seed, n_candidates=7):
@@ -196,9 +196,10 @@ def test_the_truth_lies_between_the_two_rules_on_random_walks(backend):
 
 
 def test_the_door_and_the_kernel_mean_the_same_columns():
-    names = [name for name in vars(rows) if name.isupper() and type(getattr(rows, name)) is int]
+    names = [name for name in vars(level_rows) if name.isupper() and type(getattr(level_rows, name)) is int]
     assert len(names) == 8 + 6 + 6 + 3
-    assert {name: getattr(rows, name) for name in names} == {name: getattr(pure, name) for name in names}
+    kernel = vars(pure_rows) | vars(pure)
+    assert {name: getattr(level_rows, name) for name in names} == {name: kernel[name] for name in names}
 
 
 def everything(kernel, rows, split, fee_rate, points, start, stop):
@@ -288,10 +289,7 @@ MUTATIONS = [
 @pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
-    source = inspect.getsource(pure)
-    assert text in source
-    twin = types.ModuleType("mutant")
-    exec(compile(source.replace(text, mutant), "mutant", "exec"), twin.__dict__)
+    twin = mutated("levels", text, mutant)
 
     def compare(twin):
         for seed in range(12):

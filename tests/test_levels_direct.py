@@ -1,6 +1,5 @@
 """DIRECT inside the levels kernel: the points of search.direct, across twins and instruction sets, and its door."""
 
-import inspect
 import types
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from levels_problems import KINDS, always_on, bounds, moves, rules
+from mutants import mutated
 
 from backtest import FallbackWarning, _backend, search
 from backtest._pure import levels as pure
@@ -135,7 +135,7 @@ def test_twins_take_the_same_scratch(max_iter):
 
 
 MUTATIONS = [
-    ("_direct.update(state, -scores)", "_direct.update(state, scores)"),
+    ("direct_kernel.update(state, -scores)", "direct_kernel.update(state, scores)"),
     ("True, False, -math.inf", "False, False, -math.inf"),
     ("True, False, -math.inf", "True, True, -math.inf"),
     ("-math.inf, 0.0, vol_tol, len_tol", "-math.inf, 0.0, len_tol, vol_tol"),
@@ -149,10 +149,7 @@ MUTATIONS = [
 @pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
-    source = inspect.getsource(pure)
-    assert source.count(text) == 1
-    twin = types.ModuleType("mutant")
-    exec(compile(source.replace(text, mutant), "mutant", "exec"), twin.__dict__)
+    twin = mutated("levels", text, mutant)
     compiled = _backend.kernel("levels")
     tasks = [
         (random_problem(seed), random_bounds(seed), limits)

@@ -1,16 +1,16 @@
 """The exact optimum against brute force with its own candidates, and across twins and instruction sets."""
 
-import inspect
 import itertools
-import types
 
 import numpy as np
 import oracle_levels as oracle
 import pytest
 from conftest import slow
 from levels_problems import KINDS, always_on, bounds, moves, rules
+from mutants import mutated
 
 from backtest import _backend, search
+from backtest._pure import _levels_events as events
 from backtest._pure import levels as pure
 from backtest.levels import AlwaysOn, Levels
 
@@ -120,10 +120,10 @@ def test_nothing_to_gain_stays_where_it_is(backend):
 
 def whole_grid(problem, box):
     """Every cell's corner, from the pure twin's thresholds, scored by the kernel; and the best of them in tie order."""
-    limits = pure._key(np.array(box, dtype=np.float64).ravel() + 0.0)
+    limits = events.key_of(np.array(box, dtype=np.float64).ravel() + 0.0)
     level = pure.PESSIMISTIC_LEVEL if problem.intrabar == "pessimistic" else pure.OPTIMISTIC_LEVEL
-    top, bottom = pure._thresholds(problem._rows, level, limits)
-    highs, lows = pure._value(pure._grid(top, *limits[:2])), pure._value(pure._grid(bottom, *limits[2:]))
+    top, bottom = events.thresholds(problem._rows, level, limits)
+    highs, lows = events.value_of(events.grid(top, *limits[:2])), events.value_of(events.grid(bottom, *limits[2:]))
     cells = np.stack(np.meshgrid(highs, lows, indexing="ij"), axis=-1).reshape(-1, 2)
     profit = problem.profit(cells)
     best = cells[profit == profit.max()]
@@ -237,10 +237,7 @@ MUTATIONS = [
 @pytest.mark.compiled
 @pytest.mark.parametrize(("text", "mutant"), MUTATIONS)
 def test_the_comparison_notices_a_mutation(text, mutant):
-    source = inspect.getsource(pure)
-    assert text in source
-    twin = types.ModuleType("mutant")
-    exec(compile(source.replace(text, mutant), "mutant", "exec"), twin.__dict__)
+    twin = mutated("levels", text, mutant)
     compiled = _backend.kernel("levels")
     tasks = [(random_problem(seed)[2], bounds(seed)) for seed in range(300)]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import backtest as bt
 from backtest import _backend, gpu, search
 from backtest.compute import many
-from backtest.levels import together
+from backtest.levels import device_search
 from backtest.search.lockstep import bytes_each, lockstep
 
 torch = pytest.importorskip("torch", reason="extra `gpu` is not installed")
@@ -132,7 +132,7 @@ def test_the_fused_kernel_takes_a_whole_search():
     pytest.importorskip("triton", reason="extra `gpu` is not installed")
     work = [any_problem(place) for place in (7, 13)]
     there = gpu.Problems(work, DEVICE, path="fused")
-    found = lockstep(partial(together._losses, there), BOX, np.array([20, 20]))
+    found = lockstep(partial(device_search._losses, there), BOX, np.array([20, 20]))
     for place, problem in enumerate(work):
         alone = problem.optimize("direct", bounds=BOX, maxfun=20)
         assert (-found.fun[place], found.nfev[place]) == (pytest.approx(alone.profit, abs=1e-12), alone.nfev)
@@ -141,15 +141,15 @@ def test_the_fused_kernel_takes_a_whole_search():
 def test_waves_change_nothing(monkeypatch):
     work = problems(9)
     whole = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
-    monkeypatch.setattr(together, "WAVE_BYTES", 2 * bytes_each(2, 60))
-    assert list(together._waves([each._folded for each in work.values()], bytes_each(2, 60), 1 << 60)) == [
+    monkeypatch.setattr(device_search, "WAVE_BYTES", 2 * bytes_each(2, 60))
+    assert list(device_search._waves([each._level_rows for each in work.values()], bytes_each(2, 60), 1 << 60)) == [
         (0, 2),
         (2, 4),
         (4, 6),
         (6, 8),
         (8, 9),
     ]
-    assert [stop for _, stop in together._waves([each._folded for each in work.values()], 1, 1)][-1] == 9
+    assert [stop for _, stop in device_search._waves([each._level_rows for each in work.values()], 1, 1)][-1] == 9
     again = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
     pd.testing.assert_frame_equal(again, whole, check_exact=False, atol=1e-12)
 
@@ -180,12 +180,12 @@ def test_one_bad_wish_is_a_row_of_each():
 
 
 def test_nothing_starts_after_the_deadline(monkeypatch):
-    monkeypatch.setattr(together, "WAVE_BYTES", 1)
+    monkeypatch.setattr(device_search, "WAVE_BYTES", 1)
     table = bt.optimize_many(problems(3), "direct", device=DEVICE, deadline=0.0)
     assert set(table["message"]) == {many.NOT_STARTED}
     begun = time.monotonic()
     clock = iter([begun, begun + 1, begun + 9])
-    monkeypatch.setattr(together, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(device_search, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     table = bt.optimize_many(problems(3), "direct", device=DEVICE, deadline=5.0)
     assert table["success"].tolist() == [True, True, False]
 

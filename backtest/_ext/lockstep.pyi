@@ -14,7 +14,7 @@ class Runs:
         len_tol: float,
         budgets: NDArray[np.int64],
         capacity: int,
-        n_levels: int,
+        n_classes: int,
         work: NDArray[np.float64],
         counts: NDArray[np.int64],
     ) -> None: ...

@@ -46,7 +46,7 @@ class Runs:
         len_tol: float,
         budgets: NDArray[np.int64],
         capacity: int,
-        n_levels: int,
+        n_classes: int,
         work: NDArray[np.float64],
         counts: NDArray[np.int64],
     ) -> None:
@@ -55,7 +55,7 @@ class Runs:
         self.status: list[int] = []
         for run in range(len(budgets)):
             state = direct.State(len(width), eps, int(budgets[run]), max_iter, True, False, -math.inf, 0.0, vol_tol, len_tol)
-            state.bind(ratio, width, **_placed(len(width), capacity, n_levels, work[run]))
+            state.bind(ratio, width, **_placed(len(width), capacity, n_classes, work[run]))
             self.states.append(state)
             self.status.append(RUNNING)
             counts[run] = direct.start(state)
@@ -70,8 +70,8 @@ def sizes(n_params: int, budget: int, max_iter: int) -> tuple[int, int, int]:
     deepest = budget // 2 + 1
     if deepest // n_params > max_iter:
         deepest = n_params * max_iter
-    n_levels = deepest + 3 * n_params + 2
-    return capacity, n_levels, capacity * (2 * n_params + 5) + 4 * n_levels + 3 * n_params
+    n_classes = deepest + 3 * n_params + 2
+    return capacity, n_classes, capacity * (2 * n_params + 5) + 4 * n_classes + 3 * n_params
 
 
 def sample(runs: Runs, first: NDArray[np.int64], points: NDArray[np.float64], start: int, stop: int) -> None:
@@ -129,7 +129,7 @@ def results(runs: Runs, start: int, stop: int, out: NDArray[np.float64]) -> None
         out[run, n_params], out[run, n_params + 1], out[run, n_params + 2] = state.fun, state.n_points, runs.status[run]
 
 
-def _placed(n_params: int, capacity: int, n_levels: int, work: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+def _placed(n_params: int, capacity: int, n_classes: int, work: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
     """Arrays of the State in one run's memory."""
     place = 0
 
@@ -148,10 +148,10 @@ def _placed(n_params: int, capacity: int, n_levels: int, work: NDArray[np.float6
         "child": take(capacity, np.intp),
         "sibling": take(capacity, np.intp),
         "chosen": take(capacity, np.intp),
-        "third": take(n_levels),
-        "size": take(n_levels),
-        "head": take(n_levels, np.intp),
-        "waiting": take(n_levels, np.intp),
+        "third": take(n_classes),
+        "size": take(n_classes),
+        "head": take(n_classes, np.intp),
+        "waiting": take(n_classes, np.intp),
         "least": take(n_params),
         "order": take(n_params, np.intp),
         "side": take(n_params, np.intp),

@@ -6,14 +6,12 @@ from typing import Any, NamedTuple
 
 from backtest._checks import BackendUnavailable, InputError, choice
 from backtest._said import shown
+from backtest.gpu.rows import DEVICE_COLUMNS
 
 DTYPES = ("float64", "float32")
 PATHS = ("auto", "fused", "torch")
 #: Share of a card's free memory that rows, and that one launch, may each take.
 SHARE = 0.4
-#: Columns of a row on the device.
-COLUMNS = 6
-
 NO_TORCH = "pip install 'backtest-kernels[gpu]'"
 
 
@@ -94,7 +92,7 @@ def rows_that_fit(device: Any, dtype: str) -> int:
     where = check(device, dtype)
     if where.type == "cpu":
         return 1 << 62
-    return max(1, int(SHARE * free_bytes(where)) // (COLUMNS * (8 if dtype == "float64" else 4)))
+    return max(1, int(SHARE * free_bytes(where)) // (len(DEVICE_COLUMNS) * (8 if dtype == "float64" else 4)))
 
 
 def report(device: Any = None, *, path: str = "auto") -> str:

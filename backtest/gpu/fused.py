@@ -2,7 +2,7 @@
 
 A. *One program, one block of candidates of one problem.*  It walks the problem's rows once and keeps the sums in registers; a
    tile of ``ROWS`` x ``CANDIDATES`` sums, added up at the end, lets few candidates on many rows fill a card as well.
-B. *Longs first, then shorts* (``table.py`` sorts them), so what a side means is known outside the loop.
+B. *Longs first, then shorts* (``rows.py`` sorts them), so what a side means is known outside the loop.
 C. *Clamps that cannot matter are left out.*  A level is within [-1, 1] (moves are, and a margin only moves it away), so an entry
    below a clamp of -1 or -10 fills as little as one at it, and an exit above 10 counts as little as one at 10.  The clamp of a
    short's exit at 1 stays: where a low is -1, the clamped exit counts.
@@ -25,7 +25,7 @@ import triton.language as tl
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from backtest.gpu.table import Placed
+    from backtest.gpu.rows import DeviceRows
 
 VERSION: str = triton.__version__
 
@@ -165,7 +165,7 @@ def shape_for(most: int) -> Shape:
     return next((shape for shape in SHAPES if most <= shape.candidates), SHAPES[-1])
 
 
-def score(torch: Any, problems: Placed, jobs: NDArray[np.int64], points: Any, n_out: int) -> Any:
+def score(torch: Any, problems: DeviceRows, jobs: NDArray[np.int64], points: Any, n_out: int) -> Any:
     """Profits of the jobs, in one launch.
 
     Parameters
@@ -189,7 +189,7 @@ def score(torch: Any, problems: Placed, jobs: NDArray[np.int64], points: Any, n_
     _profit[n_blocks, parts](
         problems.columns,
         problems.columns.shape[1],
-        problems.edges_there,
+        problems.device_edges,
         problems.fees,
         todo,
         n_blocks,

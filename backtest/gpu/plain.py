@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from backtest.gpu.table import Placed
+    from backtest.gpu.rows import DeviceRows
 
 #: Bytes of one intermediate matrix (rows x candidates): on a CPU what its caches hold, on a GPU what keeps it busy.
 CPU_CHUNK = 1 << 21
@@ -21,7 +21,7 @@ MATRICES = 6
 class Terms:
     """Entry and limit exit of every row (down) for every candidate (across), as the kernel has them.
 
-    ``columns`` are those of ``table.py``, each (n_rows, 1) as ``is_long`` is; ``high`` and ``low`` (1 or n_rows, n_candidates).
+    ``columns`` are ``rows.DEVICE_COLUMNS``, each (n_rows, 1) as ``is_long`` is; ``high`` and ``low`` (1 or n_rows, n_candidates).
     """
 
     def __init__(self, torch: Any, columns: Any, is_long: Any, high: Any, low: Any) -> None:
@@ -47,7 +47,7 @@ class Terms:
         return (self.weight * fills * ((left - self.entry) - fee_rate)).sum(0)
 
 
-def score(torch: Any, problems: Placed, jobs: NDArray[np.int64], points: Any, out: Any) -> None:
+def score(torch: Any, problems: DeviceRows, jobs: NDArray[np.int64], points: Any, out: Any) -> None:
     """Fill ``out``; ``jobs`` are one a problem at most."""
     owner, at, to, count = jobs
     where, item = problems.device, problems.columns.element_size()

@@ -1,4 +1,4 @@
-"""Many problems on one device: folded once, scored as often as you like."""
+"""Many problems of levels on one device: copied once, scored as often as you like."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import BackendUnavailable, InputError, matrix
 from backtest.gpu import devices, plain
-from backtest.gpu.table import folded_of, place, table
+from backtest.gpu.rows import rows_of, stack_rows, to_device
 
 if TYPE_CHECKING:
     import torch
@@ -55,21 +55,21 @@ class Problems:
         self.device = devices.check(device, dtype)
         self.path, self.reason = devices.chosen(self.device, path)
         self.dtype = dtype
-        made = table([folded_of(each) for each in problems])
-        n_rows, fits = made.columns.shape[1], devices.rows_that_fit(self.device, dtype)
+        stacked = stack_rows([rows_of(each) for each in problems])
+        n_rows, fits = stacked.columns.shape[1], devices.rows_that_fit(self.device, dtype)
         if n_rows > fits:
             raise InputError(
                 f"problems must fit into the memory of {self.device}: {n_rows} rows of {dtype}, room for {fits}; "
                 f"pass fewer problems at once{' or dtype=float32' if dtype == 'float64' else ''}"
             )
-        self._placed = place(torch, made, self.device, dtype)
+        self._rows = to_device(torch, stacked, self.device, dtype)
 
     def __len__(self) -> int:
-        return len(self._placed.edges) // 2
+        return len(self._rows.edges) // 2
 
     def __repr__(self) -> str:
         return (
-            f"<Problems: {len(self)} with {int(self._placed.edges[-1])} rows on {self.device}, {self.dtype}, {self.path} "
+            f"<Problems: {len(self)} with {int(self._rows.edges[-1])} rows on {self.device}, {self.dtype}, {self.path} "
             f"({self.reason})>"
         )
 
@@ -134,17 +134,17 @@ class Problems:
         return batch
 
     def _scored(self, points: Any, jobs: Wholes, n_out: int) -> Any:
-        """The jobs' profits, cut into as many launches as memory asks for, and into more where it turns out not to do."""
+        """Profits of the jobs, in as many launches as memory asks for; an out-of-memory error halves the next launch."""
         torch = self._torch
-        brought = isinstance(points, np.ndarray)
-        out = np.empty(n_out) if brought else torch.empty(n_out, dtype=self._placed.columns.dtype, device=self.device)
+        is_array = isinstance(points, np.ndarray)
+        out = np.empty(n_out) if is_array else torch.empty(n_out, dtype=self._rows.columns.dtype, device=self.device)
         step, start = self._step(), 0
         while start < n_out:
             stop = min(start + step, n_out)
             try:
                 with torch.no_grad():
                     part = self._launch(points, jobs, start, stop)
-                    out[start:stop] = part.cpu().numpy() if brought else part
+                    out[start:stop] = part.cpu().numpy() if is_array else part
             except torch.cuda.OutOfMemoryError as error:
                 if stop - start <= LEAST:
                     raise InputError(
@@ -175,13 +175,13 @@ class Problems:
             if isinstance(points, np.ndarray):
                 points = torch.from_numpy(points).to(self.device)
             out = torch.empty(stop - start, dtype=torch.float64, device=self.device)
-            plain.score(torch, self._placed, cut, points, out)
+            plain.score(torch, self._rows, cut, points, out)
             return out
         from backtest.gpu import fused
 
         try:
             with torch.cuda.device(self.device if self.device.type == "cuda" else -1):
-                return fused.score(torch, self._placed, cut, points, stop - start)
+                return fused.score(torch, self._rows, cut, points, stop - start)
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:
@@ -213,7 +213,7 @@ def profit(
     Returns
     -------
     ndarray or Tensor, shape (n_candidates,)
-        An array for an array, brought back in one transfer; for a tensor a tensor that stays on the device.
+        An array for an array, is_array back in one transfer; for a tensor a tensor that stays on the device.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from backtest._checks import InputError, number
 from backtest.gpu import devices, plain
-from backtest.gpu.table import folded_of, table
+from backtest.gpu.rows import rows_of, stack_rows
 
 if TYPE_CHECKING:
     import torch
@@ -35,15 +35,15 @@ def soft_profit(problem: Any, offsets: torch.Tensor, temperature: float) -> Any:
     Tensor, shape (n_candidates,)
     """
     torch = devices.load()
-    folded = folded_of(problem)
+    rows = rows_of(problem)
     width = number("temperature", temperature, low=0.0, open_low=True)
     if not isinstance(offsets, torch.Tensor) or not offsets.is_floating_point() or offsets.ndim != 2 or offsets.shape[1] != 2:
         raise InputError(
             f"offsets must be a float tensor of shape (n_candidates, 2), got "
             f"{tuple(offsets.shape) if isinstance(offsets, torch.Tensor) else type(offsets).__name__}"
         )
-    made = table([folded])
-    columns = torch.as_tensor(made.columns, dtype=offsets.dtype, device=offsets.device)[:, :, None]
-    is_long = torch.as_tensor(made.is_long, device=offsets.device)[:, None]
+    stacked = stack_rows([rows])
+    columns = torch.as_tensor(stacked.columns, dtype=offsets.dtype, device=offsets.device)[:, :, None]
+    is_long = torch.as_tensor(stacked.is_long, device=offsets.device)[:, None]
     terms = plain.Terms(torch, columns, is_long, offsets[:, 0][None, :], offsets[:, 1][None, :])
-    return terms.soft(folded.fee_rate, width)
+    return terms.soft(rows.fee_rate, width)

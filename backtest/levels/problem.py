@@ -1,277 +1,27 @@
-"""Problems of entry and exit levels around a forecast.
-
-One row a bar, every price a relative move against the bar's reference (0.01 is +1 %).  A candidate is a pair of additive
-offsets ``(h, l)``; :meth:`Levels.profit` scores batches of them, :meth:`Levels.optimize` finds the best.
-"""
+"""Problems of entry and exit levels around a forecast: one position a bar, or a long and a short order on every bar."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from backtest import _backend
-from backtest._checks import (
-    LEAST_PRICE,
-    MOST_PRICE,
-    Frozen,
-    InputError,
-    as_array,
-    choice,
-    flag,
-    fraction,
-    matrix,
-    number,
-    price_bounds,
-    vector,
-    whole,
-)
-from backtest.compute.threads import thread_count
-from backtest.folded import SIDE, Folded
-from backtest.labels import Labels, check_labels, labels, labels_of_bars
-from backtest.levels import search, together
-from backtest.levels.rows import Mask, check_moves, fold, moves_from_bars, on_tick, refuse, replay_frame
+from backtest._checks import choice, flag
+from backtest.labels import labels_of_bars
+from backtest.level_rows import SIDE
+from backtest.levels.base import Floats, LevelProblem
+from backtest.levels.moves import check_moves, moves_from_bars, refuse, replay_frame
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Floats = NDArray[np.float64]
-Bounds = Sequence[Sequence[float]]
 
 FORECASTS = ("prices", "moves")
 MAX_POSITION = 10.0
 
 
-class _LevelProblem(Frozen):
-    """What both kinds of problem share: rows folded for the kernel, and the questions one can ask them."""
-
-    __slots__ = (
-        "_high_pred",
-        "_labels",
-        "_low_pred",
-        "_reference",
-        "_rows",
-        "_split",
-        "bar",
-        "close_at_eod",
-        "fee_rate",
-        "fill_margin",
-        "intrabar",
-        "n_bars",
-    )
-
-    #: Evaluations a DIRECT or evolution search may spend by default.
-    budget: ClassVar[int]
-
-    _rows: Floats  # (n_rows, 8), columns as in rows.py
-    _split: int
-    _high_pred: Floats
-    _low_pred: Floats
-    _reference: Floats | None
-    _labels: Labels | None  # of the bars it was made from
-    #: Bar of each row that has a position, long leg first for always-on.
-    bar: NDArray[np.int64]
-    n_bars: int
-    fee_rate: float
-    close_at_eod: bool
-    intrabar: str
-    fill_margin: float
-
-    def _fill(
-        self,
-        moves: dict[str, Floats],
-        mask: Mask,
-        legs: Sequence[tuple[Floats, float]],
-        *,
-        reference: Floats | None,
-        fee_rate: float,
-        close_at_eod: bool,
-        intrabar: str,
-        fill_margin: float,
-    ) -> None:
-        """Fold the bars; ``legs`` are (weights, side), each summed by itself."""
-        values: dict[str, Any] = {
-            "fee_rate": fraction("fee_rate", number("fee_rate", fee_rate, low=0.0)),
-            "close_at_eod": flag("close_at_eod", close_at_eod),
-            "intrabar": choice("intrabar", intrabar, ("optimistic", "pessimistic")),
-            "fill_margin": number("fill_margin", fill_margin, low=0.0),
-            "n_bars": len(moves["close"]),
-        }
-        folded = [fold(moves, weights, side, values["close_at_eod"], values["fill_margin"]) for weights, side in legs]
-        values["bar"] = np.concatenate([bar for bar, _ in folded])
-        values["_rows"] = np.concatenate([rows for _, rows in folded])
-        values["_split"] = len(folded[0][0])
-        values |= {f"_{name}": np.where(mask, moves[name], np.nan) for name in ("high_pred", "low_pred")}
-        values["_reference"] = reference
-        for name, value in values.items():
-            if isinstance(value, np.ndarray):
-                value.flags.writeable = False
-            setattr(self, name, value)
-
-    def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__}: {self.n_bars} bars, {len(self.bar)} rows with a position, fee_rate={self.fee_rate}, "
-            f"close_at_eod={self.close_at_eod}, intrabar={self.intrabar!r}, fill_margin={self.fill_margin}>"
-        )
-
-    def profit(self, offsets: ArrayLike, *, n_threads: int | None = None) -> Floats:
-        """Profit of each candidate: the plain sum over bars, in bar order, not compounded.
-
-        Parameters
-        ----------
-        offsets
-            (n_candidates, 2), columns high and low, relative moves added to the forecasts.
-        n_threads
-            Threads for big batches; None takes every processor this process may use.  Never changes a result.
-
-        Returns
-        -------
-        ndarray
-            (n_candidates,), in units of capital (0.01 is 1 % of it).
-
-        Raises
-        ------
-        InputError
-            Offsets are not finite or not of shape (n_candidates, 2).
-        """
-        batch = matrix("offsets", offsets, shape=(None, 2))
-        return self._folded.profit(batch, thread_count(n_threads))
-
-    @property
-    def _pessimistic(self) -> int:
-        return int(self.intrabar == "pessimistic")
-
-    @property
-    def _folded(self) -> Folded:
-        return Folded(self._rows, self._split, self.fee_rate, self._pessimistic)
-
-    def replay(self, offsets: ArrayLike) -> pd.DataFrame:
-        """What happens on every bar at one point.
-
-        Parameters
-        ----------
-        offsets
-            (2,): high, low.
-
-        Returns
-        -------
-        DataFrame
-            One row a bar (always-on: one a bar and side): ``entry`` and ``exit`` (relative moves, NaN where nothing filled),
-            ``exit_kind`` (``limit``, ``close`` or ``none``), ``filled``, ``ambiguous`` (the two intrabar rules exit
-            differently), ``profit``.  Adding up ``profit`` in order gives :meth:`profit` (always-on: each side by itself).
-        """
-        high, low = vector("offsets", offsets, length=2).tolist()
-        out = np.empty((len(self._rows), 6))
-        _backend.kernel("levels").replay(self._rows, self.fee_rate, self._pessimistic, high, low, 0, len(out), out)
-        return self._frame(out)
-
-    def _frame(self, replayed: Floats) -> pd.DataFrame:
-        import pandas as pd
-
-        return replay_frame(replayed, self.bar, pd.RangeIndex(self.n_bars, name="bar"))
-
-    def prices(self, offsets: ArrayLike, *, reference: ArrayLike | None = None, tick: float | None = None) -> pd.DataFrame:
-        """Limit prices to send for every bar.
-
-        Parameters
-        ----------
-        offsets
-            (2,): high, low.
-        reference
-            Price that the moves are relative to: one number, or one a bar.  :meth:`from_bars` remembers it.
-        tick
-            Smallest price step.  Prices are rounded away from the market, the high price up and the low price down, because
-            the best offsets sit just past an old extreme: a price rounded towards the market would count fills that
-            the rounded order would not get.  None does not round.
-
-        Returns
-        -------
-        DataFrame
-            (n_bars, 2): ``high`` (a long's exit, a short's entry) and ``low`` (a long's entry, a short's exit).
-        """
-        import pandas as pd
-
-        h, l = vector("offsets", offsets, length=2).tolist()  # noqa: E741 - the offset's name
-        if reference is None:
-            if self._reference is None:
-                raise InputError("reference must be given (a price, or one a bar), got None")
-            against = self._reference
-        else:
-            check_labels("reference", labels(reference), getattr(self, "_labels", None), self.n_bars)
-            given = as_array("reference", reference)
-            given = np.broadcast_to(given, (self.n_bars,)) if given.ndim == 0 else given
-            against = vector("reference", given, length=self.n_bars)
-            price_bounds("reference", against, InputError)
-        high = against * (1.0 + np.clip(self._high_pred + h, 0.0, 10.0))
-        low = against * (1.0 + np.clip(self._low_pred + l, -1.0, 0.0))
-        if tick is not None:
-            step = number("tick", number("tick", tick, low=0.0, open_low=True), low=LEAST_PRICE, high=MOST_PRICE)
-            high, low = on_tick(high, step, up=True), on_tick(low, step, up=False)
-        return pd.DataFrame({"high": high, "low": low}, index=pd.RangeIndex(self.n_bars, name="bar"))
-
-    def optimize(
-        self,
-        method: str = "exact",
-        bounds: Bounds = search.BOUNDS,
-        effort: str = "normal",
-        maxfun: int | None = None,
-        seed: int = 0,
-    ) -> Any:
-        """The best offsets within bounds.
-
-        Parameters
-        ----------
-        method
-            ``exact`` (default): the best point there is, to the last bit of :meth:`profit`; ``direct``: DIRECT over batches;
-            ``evolution``: differential evolution.  The last two are heuristics with a budget.
-        bounds
-            ((lowest, highest h), (lowest, highest l)).
-        effort
-            ``fast`` spends 100 evaluations in place of 500 (always-on: 240); ``exact`` needs no budget.
-        maxfun
-            Evaluations to spend, in place of what ``effort`` says.
-        seed
-            Of ``evolution``.
-
-        Returns
-        -------
-        scipy.optimize.OptimizeResult
-            ``x`` (h, l), ``fun`` (-profit), ``profit``, ``profit_low`` and ``profit_high`` (both intrabar rules there),
-            ``n_fills``, ``n_ambiguous``, ``baseline`` (profit at (0, 0)), ``tolerance`` (cells whose running sum was this near
-            the best were scored by the kernel; NaN for heuristics), ``truncated`` (more than 1,024 were: the value is then
-            within tolerance of the best, not proven to the last bit), ``fallback`` (None, or what ran instead and why),
-            ``nfev`` (points scored by the kernel), ``method``, ``success``, ``status``, ``message``.
-
-        Raises
-        ------
-        InputError
-            Bounds are reversed or not finite, ``maxfun`` < 1, or a name is not known.
-
-        Warns
-        -----
-        FallbackWarning
-            DIRECT ended with an error status and evolution ran in its place.
-
-        Notes
-        -----
-        Among equal profits: (0, 0), then the smallest |h| + |l|, |h|, h, l.  The best is returned also when it loses money.
-        """
-        box, budget, note = search.wish(method, bounds, effort, maxfun, self.budget)
-        if method == "exact":
-            return search.report(self._folded, method, search.exact(self._folded, box))
-        heuristic = search.direct if method == "direct" else search.evolution
-        found = heuristic(self._folded, box, budget, whole("seed", seed, low=0))
-        return search.report(self._folded, method, found | {"message": found["message"] + note})
-
-    @staticmethod
-    def on_device(method: str, device: str, dtype: str) -> together.Search | None:
-        """What :func:`backtest.optimize_many` runs on a device, the names checked; None: the method stays on the CPU."""
-        return together.searcher(method, device, dtype)
-
-
-class Levels(_LevelProblem):
+class Levels(LevelProblem):
     """Entry and exit levels for bars with a position.
 
     Parameters
@@ -333,11 +83,16 @@ class Levels(_LevelProblem):
         )
 
     def _build(
-        self, given: Mapping[str, ArrayLike], position: ArrayLike, valid: ArrayLike | None, reference: Floats | None, **rules: Any
+        self,
+        given: Mapping[str, ArrayLike],
+        position: ArrayLike,
+        valid: ArrayLike | None,
+        reference: Floats | None,
+        **settings: Any,
     ) -> None:
         moves, mask = check_moves(given, {"position": position}, valid, type(self).__name__)
         refuse(np.abs(moves["position"]) > MAX_POSITION, "position", "must be within -10 and 10", moves["position"])
-        self._fill(moves, mask, [(moves["position"], 0.0)], reference=reference, **rules)
+        self._fill(moves, mask, [(moves["position"], 0.0)], reference=reference, **settings)
 
     @classmethod
     def from_bars(
@@ -395,7 +150,7 @@ class Levels(_LevelProblem):
         return self
 
 
-class AlwaysOn(_LevelProblem):
+class AlwaysOn(LevelProblem):
     """A long and a short order on every bar, with the same offsets: the long sum plus the short sum.
 
     Parameters
@@ -455,7 +210,7 @@ class AlwaysOn(_LevelProblem):
         valid: ArrayLike | None,
         reference: Floats | None,
         allow_short: bool,
-        **rules: Any,
+        **settings: Any,
     ) -> None:
         moves, mask = check_moves(given, {"buy": buy, "sell": sell}, valid, type(self).__name__)
         long, short = moves["buy"], moves["sell"]
@@ -463,7 +218,7 @@ class AlwaysOn(_LevelProblem):
         refuse((short > 0.0) | (short < -MAX_POSITION), "sell", "must be within -10 and 0 (the short leg is negative)", short)
         if not flag("allow_short", allow_short):
             short = np.zeros_like(short)
-        self._fill(moves, mask, [(long, 1.0), (short, -1.0)], reference=reference, **rules)
+        self._fill(moves, mask, [(long, 1.0), (short, -1.0)], reference=reference, **settings)
 
     @classmethod
     def from_bars(

@@ -14,8 +14,8 @@ from backtest._said import shown
 from backtest.bars import Bars
 from backtest.compute.many import optimize_many
 from backtest.labels import check_beside
+from backtest.levels.moves import MOVES, check_bounds, moves_from_bars
 from backtest.levels.problem import FORECASTS, Levels
-from backtest.levels.rows import MOVES, check_bounds, moves_from_bars
 from backtest.levels.search import METHODS
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def walk(
     """
     window = whole("window", window, low=1)
     step = window if step is None else whole("step", step, low=1)
-    choice("method", method, METHODS)  # a wish for all problems is refused at once, not recorded in every row
+    choice("method", method, METHODS)  # an argument of all problems is refused at once, not recorded in every row
     if "bounds" in options:
         check_bounds(options["bounds"])
     policies = items("policies", policies)

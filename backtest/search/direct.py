@@ -230,9 +230,9 @@ def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return low, high
 
 
-def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
+def _room(n_params: int, capacity: int, n_classes: int) -> Arrays:
     """Arrays of ``State.bind`` for so many rectangles and size classes (the contents are the kernel's business)."""
-    capacity, n_levels = max(capacity, 2 * n_params + 2), max(n_levels, 2 * n_params + 2)
+    capacity, n_classes = max(capacity, 2 * n_params + 2), max(n_classes, 2 * n_params + 2)
     return {
         "centre": np.empty((capacity, n_params)),
         "exponent": np.empty((capacity, n_params), dtype=np.intc),
@@ -241,10 +241,10 @@ def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
         "child": np.empty(capacity, dtype=np.intp),
         "sibling": np.empty(capacity, dtype=np.intp),
         "chosen": np.empty(capacity, dtype=np.intp),
-        "head": np.full(n_levels, -1, dtype=np.intp),
-        "waiting": np.full(n_levels, -1, dtype=np.intp),
-        "third": np.empty(n_levels),
-        "size": np.empty(n_levels),
+        "head": np.full(n_classes, -1, dtype=np.intp),
+        "waiting": np.full(n_classes, -1, dtype=np.intp),
+        "third": np.empty(n_classes),
+        "size": np.empty(n_classes),
         "least": np.empty(n_params),
         "order": np.empty(n_params, dtype=np.intp),
         "side": np.empty(n_params, dtype=np.intp),
@@ -254,12 +254,12 @@ def _room(n_params: int, capacity: int, n_levels: int) -> Arrays:
 def _grown(arrays: Arrays, n_points: int, n_new: int, deepest: int) -> Arrays:
     """Larger arrays with the old contents; at least doubled, so that growing stays cheap."""
     n_params = len(arrays["least"])
-    capacity, n_levels = len(arrays["value"]), len(arrays["head"])
+    capacity, n_classes = len(arrays["value"]), len(arrays["head"])
     if n_points + n_new > capacity:
         capacity = max(2 * capacity, n_points + n_new)
-    if deepest + n_params + 1 >= n_levels:
-        n_levels = max(2 * n_levels, deepest + n_params + 2)
-    larger = _room(n_params, capacity, n_levels)
+    if deepest + n_params + 1 >= n_classes:
+        n_classes = max(2 * n_classes, deepest + n_params + 2)
+    larger = _room(n_params, capacity, n_classes)
     for name, old in arrays.items():
         larger[name][: len(old)] = old
     return larger

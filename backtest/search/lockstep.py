@@ -58,7 +58,7 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
     n_runs, n_params = len(budgets), len(box)
     even = budgets - budgets % 2  # as scipy rounds it
     width = np.ascontiguousarray(box[:, 1] - box[:, 0])
-    capacity, n_levels, n_work = kernel.sizes(n_params, int(even.max(initial=0)), MAXITER)
+    capacity, n_classes, n_work = kernel.sizes(n_params, int(even.max(initial=0)), MAXITER)
     counts = np.zeros(n_runs, dtype=np.int64)
     runs = kernel.Runs(
         np.ascontiguousarray(box[:, 0] / width),
@@ -69,7 +69,7 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
         LEN_TOL,
         even,
         capacity,
-        n_levels,
+        n_classes,
         np.empty((n_runs, n_work)),
         counts,
     )

@@ -1,4 +1,7 @@
-"""A problem of levels as kernels take it: one row a bar and side, read like a long."""
+"""Rows of the levels kernel: one per bar and side with a position, a short as the long of the mirrored prices.
+
+Column numbers are equal to the kernel's (``ext/_levels.pxd``, ``_pure/_levels.py``); a test holds the three together.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,20 @@ from backtest.compute.threads import run_rows
 
 Floats = NDArray[np.float64]
 
-#: Columns of a row.  As in the kernel.
+#: Columns of a row.
 ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
+#: Columns of a replayed row, and what its exit kind means.
+ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
+NONE, AT_CLOSE, AT_LIMIT = range(3)
+#: Columns of the exact optimum's answer.
+BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
 
-#: Candidate-bars per microsecond and core, for the choice of threads: the slowest compiled level.
+#: Candidate-bars per microsecond and core, from which the number of threads is chosen: those of the slowest compiled kernel.
 SPEED = 800.0
 
 
-class Folded(NamedTuple):
-    """A problem as the kernel wants it, in the order of its arguments."""
+class LevelRows(NamedTuple):
+    """A problem of levels in the order of the kernel's arguments."""
 
     rows: Floats  # (n_rows, 8)
     split: int  # rows of the first leg, which is summed by itself

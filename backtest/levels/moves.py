@@ -1,4 +1,4 @@
-"""What the levels door does to its arguments and to the kernel's tables: checks, folding, prices on ticks, frames."""
+"""Moves of a problem of levels: validation, prices to moves, moves to rows of the kernel, rows to a DataFrame; ticks."""
 
 from __future__ import annotations
 
@@ -11,19 +11,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest._checks import DataError, InputError, as_array, number, price_bounds, vector
 from backtest._said import shown
-from backtest.folded import CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT
 from backtest.labels import check_alike, check_beside
+from backtest.level_rows import (
+    AMBIGUOUS,
+    AT_CLOSE,
+    AT_LIMIT,
+    CLOSE,
+    ENTRY,
+    ENTRY_LEVEL,
+    ENTRY_PRED,
+    EXIT,
+    EXIT_KIND,
+    EXIT_PRED,
+    FILLED,
+    NONE,
+    OPTIMISTIC_LEVEL,
+    PESSIMISTIC_LEVEL,
+    PROFIT,
+    SIDE,
+    WEIGHT,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-
-#: Columns of a replayed row and of the exact optimum's answer; what an exit kind means.  As in the kernel.
-ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
-BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
-NONE, AT_CLOSE, AT_LIMIT = range(3)
 
 MOVES = ("close", "high", "low", "high_pred", "low_pred")
 #: What a size means, for the error that refuses a boolean array.
