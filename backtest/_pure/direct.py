@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._pure._direct_heaps import insert_pair, later_rank, pop, push
-from backtest._pure._direct_state import State, depth_of, floats, size_class_of
+from backtest._pure._direct_state import State as State
+from backtest._pure._direct_state import depth_of, floats, size_class_of
 
 #: ``update`` met NaN and changed nothing.
 NAN = -1

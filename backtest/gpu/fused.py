@@ -106,18 +106,16 @@ def _profit(
     ROWS: tl.constexpr,
     STEPS: tl.constexpr,
 ):
-    kind = column.dtype.element_ty
     job = tl.program_id(0)
     part = tl.program_id(1).to(tl.int64)
     n_parts = tl.num_programs(1)
     problem = tl.load(jobs + job)
     at = tl.load(jobs + n_jobs + job)
     to = tl.load(jobs + 2 * n_jobs + job)
-    count = tl.load(jobs + 3 * n_jobs + job)
     lane = tl.arange(0, CANDIDATES)
-    here = lane < count
-    high = tl.load(points + 2 * (at + lane), mask=here, other=0.0).to(kind)
-    low = tl.load(points + 2 * (at + lane) + 1, mask=here, other=0.0).to(kind)
+    here = lane < tl.load(jobs + 3 * n_jobs + job)
+    high = tl.load(points + 2 * (at + lane), mask=here, other=0.0).to(column.dtype.element_ty)
+    low = tl.load(points + 2 * (at + lane) + 1, mask=here, other=0.0).to(column.dtype.element_ty)
     fee = tl.load(fees + problem)
     begin = tl.load(edges + 2 * problem)
     middle = tl.load(edges + 2 * problem + 1)
