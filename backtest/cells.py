@@ -138,7 +138,7 @@ class Cells(Generic[E]):
         ndarray of float64, shape (n_candidates, n_columns), or (n_windows, n_candidates, n_columns)
         """
         if isinstance(window, (list, tuple)):
-            return np.array([self(batch, each) for each in window]).reshape(len(window), -1, len(self.columns))
+            return np.array([self(batch, each) for each in window]).reshape(len(window), len(batch), len(self.columns))
         inside, found = bars_window(window), list[Floats]()
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):

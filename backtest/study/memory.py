@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, matrix
+from backtest._checks import InputError, ObjectiveError, matrix
+from backtest._said import shown
+from backtest.evaluator import Evaluator
 from backtest.expr import Node
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.search.cache import TrialCache
@@ -92,17 +94,29 @@ class Memory:
         """
         batch = matrix("batch", batch, shape=(None, len(self.space.names)))
         if window is not None:
-            return numbers(self.evaluate(batch, window))
+            return self._in_window(batch, window)
         keys = self.space.digests(batch)
         place = {key: row for row, key in enumerate(keys)}
 
         def compute(new: list[bytes]) -> list[Floats]:
             chosen = np.ascontiguousarray(batch[[place[key] for key in new]])
-            scores = np.asarray(self.evaluate(chosen), dtype=np.float64)
+            scores = self._evaluated(chosen)
             self.store.add(self.context, self.rows(new, chosen, scores))
             return list(scores)
 
-        return np.array(self._cache.answer(keys, compute)).reshape(len(batch), -1)
+        return np.array(self._cache.answer(keys, compute)).reshape(len(batch), len(self.columns))
+
+    def _evaluated(self, batch: Floats) -> Floats:
+        """Scores of the evaluator, (n_candidates, n_columns)."""
+        scores, shape = numbers(self.evaluate(batch)), (len(batch), len(self.columns))
+        if scores.shape != shape and not (scores.shape == shape[:1] and shape[1] == 1):
+            raise ObjectiveError(f"evaluate must return scores of shape {shape}, got shape {scores.shape}")
+        return scores.reshape(shape)
+
+    def _in_window(self, batch: Floats, window: Any) -> Floats:
+        if not isinstance(self.evaluate, Evaluator):
+            raise InputError(f"window must be None for a function, which takes a batch only, got {shown(window)}")
+        return self.evaluate(batch, window)
 
     def rows(self, keys: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
         """Candidates as the store keeps them."""
@@ -161,7 +175,7 @@ class SweepMemory(Memory):
         """Scores of a block; of a finished one from the store."""
         batch = matrix("batch", batch, shape=(None, len(self.space.names)))
         if window is not None:
-            return numbers(self.evaluate(batch, window))
+            return self._in_window(batch, window)
         block = hashlib.blake2b(self._sweep + np.ascontiguousarray(batch).tobytes(), digest_size=16).digest()
         scores = self._stored(block, batch)
         self.is_known = scores is not None
@@ -169,7 +183,7 @@ class SweepMemory(Memory):
             self.known += len(batch)
             self._worth(scores)
             return scores
-        scores = np.asarray(self.evaluate(batch), dtype=np.float64)
+        scores = self._evaluated(batch)
         kept = np.flatnonzero(self._worth(scores))
         chosen = batch[kept]
         self._kept += self.rows(self.space.digests(chosen), chosen, scores[kept])

@@ -1,0 +1,220 @@
+"""Every evaluator keeps to the contract of :class:`backtest.evaluator.Evaluator`."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from cases import random_bars
+from contract import EvaluatorContract
+
+import backtest as bt
+from backtest.batches import BookEvaluator
+from backtest.cells import Cells
+from backtest.metrics import SWEEP
+from backtest.portfolio import Market, Rules
+from backtest.signals import StrategyEvaluator
+from backtest.study.memory import Memory, SweepMemory
+
+N_BARS = 200
+BARS = random_bars(np.random.default_rng(3), N_BARS)
+OTHER = random_bars(np.random.default_rng(4), N_BARS + 17)
+COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
+SPACE = bt.Space({"fast": [3, 5, 8], "slow": [10, 20], "stop_loss": [None, 0.03]})
+START = 25
+
+
+def first_bars(bars, n):
+    return bt.Bars(open=bars.open[:n], high=bars.high[:n], low=bars.low[:n], close=bars.close[:n])
+
+
+def candidates(space):
+    batch = space.candidates(np.arange(len(space)))[1]
+    return np.concatenate([batch, batch[2:3]])
+
+
+class OfStrategies(EvaluatorContract):
+    """A strategy on bars."""
+
+    execution = bt.Execution(start=START, periods_per_year=252, rf=0.02)
+
+    def of(self, bars, execution, n_threads=1):
+        return StrategyEvaluator(
+            bars, bt.strategies.sma_cross, SPACE.parameters, costs=COSTS, execution=execution, n_threads=n_threads
+        )
+
+    def make(self, n_threads=1):
+        return self.of(BARS, self.execution, n_threads)
+
+    def batch(self):
+        return candidates(SPACE)
+
+    def without_later_bars(self):
+        return self.of(first_bars(BARS, self.window.stop), self.execution.replace(start=self.window.start))
+
+
+class TestStrategies(OfStrategies):
+    def test_columns_are_the_metrics(self, evaluate):
+        assert list(evaluate.columns) == list(SWEEP)
+
+
+class TestStrategiesWithBothOrdersInsideABar(OfStrategies):
+    execution = OfStrategies.execution.replace(intrabar="both")
+
+    def test_columns_are_the_metrics_of_both(self, evaluate):
+        assert list(evaluate.columns) == [*SWEEP, *(f"{name}_optimistic" for name in SWEEP)]
+
+
+CLOSE = np.column_stack([BARS.close, OTHER.close[:N_BARS], BARS.open])
+WEIGHTS = bt.Space({"n": [5, 10, 20], "every": [1, 5], "share": [0.5, 1.0]})
+
+
+def momentum(params, close=CLOSE):
+    """Equal weights of the assets that rose over ``n`` bars, every ``every`` bars."""
+    rose = np.zeros(close.shape)
+    rose[params["n"] :] = close[params["n"] :] > close[: -params["n"]]
+    target = rose / np.maximum(rose.sum(axis=1, keepdims=True), 1) * params["share"]
+    target[np.arange(len(close)) % params["every"] != 0] = np.nan
+    return target
+
+
+def shorter_momentum(params, n=EvaluatorContract.window.stop):
+    return momentum(params)[:n]
+
+
+class TestBooks(EvaluatorContract):
+    """Weights in a market."""
+
+    is_pickled = True
+
+    def of(self, rule, close, n_threads=1):
+        rules = Rules(COSTS, "close", periods_per_year=252.0, rf=0.02).checked()
+        return BookEvaluator(rule, WEIGHTS, Market(close), rules, n_threads=n_threads)
+
+    def make(self, n_threads=1):
+        return self.of(momentum, CLOSE, n_threads)
+
+    def batch(self):
+        return candidates(WEIGHTS)
+
+    def without_later_bars(self):
+        evaluator = self.of(shorter_momentum, CLOSE[: self.window.stop])
+        return lambda batch: evaluator(batch, slice(self.window.start, None))
+
+    def test_columns_are_the_metrics(self, evaluate):
+        assert list(evaluate.columns) == list(SWEEP)
+
+
+class OfCells(EvaluatorContract):
+    """A strategy on two symbols, each in two windows, or all at once."""
+
+    windows: ClassVar = [slice(0, 120), slice(100, None)]
+    symbols: ClassVar = {"one": BARS, "other": OTHER}
+
+    def of(self, symbols, windows, start, n_threads=1):
+        def evaluator(bars, share):
+            execution = OfStrategies.execution.replace(start=start)
+            given = {"costs": COSTS, "execution": execution, "n_threads": n_threads, "memo_share": share}
+            return StrategyEvaluator(bars, bt.strategies.sma_cross, SPACE.parameters, **given)
+
+        return Cells(symbols, windows, "median", evaluator)
+
+    def make(self, n_threads=1):
+        return self.of(self.symbols, self.windows, START, n_threads)
+
+    def batch(self):
+        return candidates(SPACE)
+
+    def without_later_bars(self):
+        return self.of(
+            {name: first_bars(bars, self.window.stop) for name, bars in self.symbols.items()},
+            [slice(self.window.start, 120), slice(100, None)],
+            START,
+        )
+
+
+class TestCells(OfCells):
+    def test_columns_are_the_aggregated_metrics_and_then_those_of_each_cell(self, evaluate):
+        assert evaluate.columns[: len(SWEEP)] == list(SWEEP)
+        assert evaluate.columns[len(SWEEP) :: len(SWEEP)] == [
+            f"{SWEEP[0]}@{cell}" for cell in ("one[0:120]", "one[100:]", "other[0:120]", "other[100:]")
+        ]
+
+    def test_a_window_that_leaves_a_cell_without_bars_is_refused(self, evaluate):
+        with pytest.raises(bt.DataError, match=r"one: window must leave a bar to trade"):
+            evaluate(self.batch(), slice(30, 90))
+
+
+class TestOneCell(OfCells):
+    windows = None
+    symbols: ClassVar = {"one": BARS}
+
+    def without_later_bars(self):
+        bars = {name: first_bars(bars, self.window.stop) for name, bars in self.symbols.items()}
+        return self.of(bars, None, self.window.start)
+
+
+class OfMemories(EvaluatorContract):
+    """A store in front of an evaluator."""
+
+    space = SPACE
+
+    def behind(self, n_threads=1):
+        return TestCells().make(n_threads)
+
+    def make(self, n_threads=1):
+        behind = self.behind(n_threads)
+        return self.remembering(behind, getattr(behind, "columns", ["value"]))
+
+    def remembering(self, behind, columns):
+        return Memory(behind, self.space, f"sqlite:///{self.folder / 'results.db'}", {"data": "x"}, columns)
+
+    def batch(self):
+        return candidates(self.space)
+
+    def without_later_bars(self):
+        return TestCells().without_later_bars()
+
+
+class TestMemory(OfMemories):
+    def test_what_was_evaluated_is_answered(self, evaluate):
+        evaluate(self.batch())
+        assert evaluate.known == 0
+        evaluate(self.batch())
+        assert self.make()(self.batch()).shape == (len(self.batch()), len(evaluate.columns))
+
+
+class TestSweepMemory(OfMemories):
+    def remembering(self, behind, columns):
+        return SweepMemory(
+            behind,
+            self.space,
+            f"sqlite:///{self.folder / 'results.db'}",
+            {"data": "x"},
+            columns,
+            rank=lambda scores: scores[:, 0].copy(),
+            keep=10_000,
+            sweep={},
+        )
+
+
+def plain(batch):
+    """A user's function: one number for each candidate."""
+    return batch @ np.arange(1.0, batch.shape[1] + 1)
+
+
+class TestMemoryOfAPlainFunction(OfMemories):
+    has_threads = has_windows = False
+
+    def behind(self, n_threads=1):
+        return plain
+
+    @pytest.mark.parametrize("shape", [(), (3,), (13, 2), (13, 1, 1)])
+    def test_scores_of_another_shape_are_refused(self, evaluate, shape):
+        evaluate.evaluate = lambda batch: np.ones(shape)
+        with pytest.raises(bt.ObjectiveError, match=r"evaluate must return scores of shape \(12, 1\), got shape"):
+            evaluate(self.batch())
+
+    def test_masked_scores_are_refused(self, evaluate):
+        evaluate.evaluate = lambda batch: np.ma.masked_greater(plain(batch), 3.0)
+        with pytest.raises(bt.ObjectiveError, match="evaluate must return a score for each candidate, got a masked array"):
+            evaluate(self.batch())
