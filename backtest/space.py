@@ -294,18 +294,18 @@ class Space(Frozen):
             batch[:, column] = each.from_unit(share)
         return self.canonical(batch)
 
-    def keys(self, batch: Floats) -> Ints:
+    def grid_index(self, batch: Floats) -> Ints:
         """Identity of each candidate in this space: int64 (n_candidates, n_params).
 
         Numbers on a grid are their grid index, continuous ones the bits of their value, choices their index, what is not
-        there :data:`ABSENT`.  Equal candidates have equal keys, whatever path their floats came by.
+        there :data:`ABSENT`.  Equal candidates have equal index, whatever path their floats came by.
         """
-        keys = np.empty(batch.shape, dtype=np.int64)
+        index = np.empty(batch.shape, dtype=np.int64)
         for column, (name, each) in enumerate(self.parameters.items()):
-            keys[:, column] = each.index(name, batch[:, column])
+            index[:, column] = each.index(name, batch[:, column])
         for name, is_there in self.present(batch).items():
-            keys[~is_there, self.names.index(name)] = ABSENT
-        return keys
+            index[~is_there, self.names.index(name)] = ABSENT
+        return index
 
     def digests(self, batch: Floats) -> list[bytes]:
         """Identity of each candidate in any space: a hash, 16 bytes, of the parameters' names and values.

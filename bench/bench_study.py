@@ -59,9 +59,9 @@ def some_rows(rng, count):
 
 def bench_keys():
     batch = some_batch(1000)
-    assert len(set(names(SPACE.keys(batch)))) == len({tuple(each.values()) for each in SPACE.decode_batch(batch)})
+    assert len(set(names(SPACE.grid_index(batch)))) == len({tuple(each.values()) for each in SPACE.decode_batch(batch)})
     ours, tuples = minima(
-        lambda: names(SPACE.keys(batch)), lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15
+        lambda: names(SPACE.grid_index(batch)), lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15
     )
     print(f"keys {ours * 1e3:.3f} us each, tuples {tuples * 1e3:.3f} us")
     assert ours <= MOST_OF_TUPLES * tuples
@@ -78,7 +78,7 @@ def bench_store_batches(tmp_path):
 
     def one_by_one():
         for row in some_rows(rng, count):
-            plain.execute("INSERT INTO results VALUES (?, ?, ?, ?)", (row.key, row.value, row.metrics, row.params))
+            plain.execute("INSERT INTO results VALUES (?, ?, ?, ?)", (row.digest, row.value, row.metrics, row.params))
             plain.commit()
 
     ours, theirs = minima(lambda: store.add(context, some_rows(rng, count)), one_by_one, repeats=5)
@@ -110,7 +110,7 @@ def bench_asks(seed):
     summary = study.run(150, progress=False)
     plain = plain_optuna(150, seed)
     print(f"150 distinct points: {summary.asks} asks, plain Optuna {plain}")
-    assert len({each.key for each in study.trials}) == 150
+    assert len({each.digest for each in study.trials}) == 150
     assert summary.asks <= MOST_ASKS < plain
 
 
@@ -161,10 +161,10 @@ def of_a_million(folder):
     for _ in range(10):
         rows = some_rows(rng, 100_000)
         store.add(context, rows)
-        keys += [row.key for row in rows]
+        keys += [row.digest for row in rows]
     asked_for = {
         "known": [keys[place] for place in rng.permutation(len(keys))[:100_000].tolist()],
-        "unknown": [row.key for row in some_rows(rng, 100_000)],
+        "unknown": [row.digest for row in some_rows(rng, 100_000)],
     }
     for what, asked in asked_for.items():
         seconds = []
@@ -180,7 +180,7 @@ def of_a_million(folder):
             store = Store(f"sqlite:///{shutil.copy(folder / 'million.db', folder / 'more.db')}")
             seconds = []
             for _ in range(500_000 // count):
-                rows = some_rows(rng, count) if what[0] == "r" else [Row(row.key) for row in some_rows(rng, count)]
+                rows = some_rows(rng, count) if what[0] == "r" else [Row(row.digest) for row in some_rows(rng, count)]
                 begun = time.perf_counter()
                 store.add(context, rows)
                 seconds.append(time.perf_counter() - begun)

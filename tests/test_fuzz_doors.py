@@ -276,7 +276,7 @@ def space(rnd):
         endured(lambda: made.values())
         batch = endured(lambda: made.candidates(np.arange(int(made.size)))[1])
         if batch is not None:
-            endured(lambda: (made.digests(batch), made.keys(batch), made.decode_batch(batch)))
+            endured(lambda: (made.digests(batch), made.grid_index(batch), made.decode_batch(batch)))
 
 
 def nasty_key(rnd):

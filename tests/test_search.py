@@ -227,7 +227,7 @@ def test_cube_evaluates_no_candidate_twice_and_none_outside(engine):
     evaluate, seen = recorded(lambda batch: (batch[:, 0] - 20) ** 2 + (batch[:, 1] - 0.3) ** 2 + batch[:, 2])
     found = search.cube(evaluate, STEPPED, engine, keep=1000)
     batch = np.concatenate(seen)
-    assert len(np.unique(STEPPED.keys(batch), axis=0)) == len(batch) == found.nfev == len(found.batch) <= len(STEPPED)
+    assert len(np.unique(STEPPED.grid_index(batch), axis=0)) == len(batch) == found.nfev == len(found.batch) <= len(STEPPED)
     assert STEPPED.feasible(batch).all()
     assert found.hits > 0
     assert f"done: {found.nfev} of {len(STEPPED)} candidates evaluated" in found.message

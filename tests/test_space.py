@@ -74,7 +74,7 @@ def test_size_and_values_are_exact(data, places):
     positions = np.unique([0, n - 1, *(data.draw(st.integers(0, n - 1)) for _ in range(5))])
     _, batch = space.candidates(positions)
     assert batch[:, 0].tolist() == [float(low + step * int(position)) for position in positions]
-    assert space.keys(batch)[:, 0].tolist() == positions.tolist()
+    assert space.grid_index(batch)[:, 0].tolist() == positions.tolist()
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_size_and_values_are_exact(data, places):
 def test_long_grids_know_their_own_values(given):
     space = Space({"x": given})
     positions = Order(len(space), 1)(0, 1000)
-    assert space.keys(space.candidates(positions)[1])[:, 0].tolist() == positions.tolist()
+    assert space.grid_index(space.candidates(positions)[1])[:, 0].tolist() == positions.tolist()
 
 
 @pytest.mark.parametrize(
@@ -537,7 +537,7 @@ BASE = {"n": 10, "x": 0.3, "free": 0.25, "kind": None}
 
 
 def key(**changes):
-    return tuple(CODEC.keys(CODEC.encode(BASE | changes)[None])[0].tolist())
+    return tuple(CODEC.grid_index(CODEC.encode(BASE | changes)[None])[0].tolist())
 
 
 def test_keys_are_grid_indices_bits_and_choices():
@@ -560,7 +560,7 @@ def test_a_step_of_1e_minus_5_keeps_its_values_apart():
     space = Space({"x": {"low": 0.0, "high": 0.001, "step": 1e-5}})
     assert len(space) == 101
     _, batch = space.candidates(np.arange(101))
-    assert len(np.unique(space.keys(batch))) == 101
+    assert len(np.unique(space.grid_index(batch))) == 101
 
 
 def test_choices_are_told_apart_by_type():
@@ -576,7 +576,7 @@ def test_continuous_values_keep_every_bit_and_one_zero():
     assert key(free=0.25) != key(free=np.nextafter(0.25, 1))
     tiny = Space({"rate": {"low": 1e-12, "high": 1.0, "log": True}})
     assert CODEC.decode(CODEC.encode(BASE | {"free": 1 / 3}))["free"] == 1 / 3
-    assert len(np.unique(tiny.keys(np.array([[1e-12], [2e-12], [3e-12]])))) == 3
+    assert len(np.unique(tiny.grid_index(np.array([[1e-12], [2e-12], [3e-12]])))) == 3
 
 
 @pytest.mark.parametrize(
@@ -613,7 +613,7 @@ def test_keys_of_impossible_numbers_are_refused(column, value):
     batch = CODEC.encode(BASE)[None].copy()
     batch[0, column] = value
     with pytest.raises(bt.SpaceError, match=f"{CODEC.names[column]} must be"):
-        CODEC.keys(batch)
+        CODEC.grid_index(batch)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=repr)
@@ -621,13 +621,13 @@ def test_every_candidate_survives_the_codec(space):
     _, batch = space.candidates(np.arange(len(space)))
     again = np.array([space.encode(space.decode(row)) for row in batch])
     np.testing.assert_array_equal(again, batch)
-    assert len(np.unique(space.keys(batch), axis=0)) == len(space)
+    assert len(np.unique(space.grid_index(batch), axis=0)) == len(space)
 
 
 def test_keys_do_not_change_the_batch():
     batch = np.array([[10.0, 0.1 + 0.2, -0.0, 4.0]])
     before = batch.tobytes()
-    CODEC.keys(batch)
+    CODEC.grid_index(batch)
     assert batch.tobytes() == before
 
 
@@ -673,11 +673,11 @@ def test_corners_and_centre_of_the_cube():
 @given(st.lists(st.lists(st.floats(0, 1), min_size=5, max_size=5), min_size=1, max_size=20))
 def test_points_of_the_cube_are_candidates_wherever_they_stand(points):
     batch = CUBE.from_unit(points)
-    keys = CUBE.keys(batch)  # refuses what is no candidate
+    keys = CUBE.grid_index(batch)  # refuses what is no candidate
     for row, point in enumerate(points):
         single = CUBE.from_unit([point])
         assert single.tobytes() == batch[row].tobytes()
-        assert CUBE.keys(single).tolist() == [keys[row].tolist()]
+        assert CUBE.grid_index(single).tolist() == [keys[row].tolist()]
         assert CUBE.encode(CUBE.decode(batch[row])).tolist() == batch[row].tolist()
 
 
@@ -694,7 +694,7 @@ def test_the_longest_grid_ends_inside():
     space = Space({"x": range(10**15)})
     last = space.from_unit([[1.0], [np.nextafter(1.0, 0.0)]])
     assert space.decode(last[0]) == {"x": 10**15 - 1}
-    assert space.keys(last)[1, 0] < 10**15
+    assert space.grid_index(last)[1, 0] < 10**15
 
 
 @pytest.mark.parametrize(
@@ -844,7 +844,7 @@ def test_one_candidate_is_one_row():
 
 
 @pytest.mark.parametrize(
-    "identity", [lambda space, batch: list(map(bytes, space.keys(batch))), Space.digests], ids=["keys", "digests"]
+    "identity", [lambda space, batch: list(map(bytes, space.grid_index(batch))), Space.digests], ids=["keys", "digests"]
 )
 def test_what_is_not_there_has_no_identity(identity):
     space = Space(CONDITIONAL)

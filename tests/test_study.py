@@ -131,8 +131,8 @@ def test_any_space(sampler, url):
         assert call["x"] < 0.9
         assert call["fixed"] == 5
     again = bt.Study(MIXED, Counted(), sampler=sampler, store=url, version="1")
-    assert [(each.params, each.values, each.row, each.key) for each in again.trials] == [
-        (each.params, each.values, each.row, each.key) for each in study.trials
+    assert [(each.params, each.values, each.row, each.digest) for each in again.trials] == [
+        (each.params, each.values, each.row, each.digest) for each in study.trials
     ]
     assert [type(each.params["flag"]) for each in again.trials] == [type(each.params["flag"]) for each in study.trials]
 
@@ -448,7 +448,7 @@ def test_callbacks_see_what_is_stored(url):
     reader = []
 
     def callback(study, finished):
-        reader.append(finished.key in {row.key for row in Store(url).read(1)[0]})
+        reader.append(finished.digest in {row.digest for row in Store(url).read(1)[0]})
 
     quietly(bt.Study({"a": range(5)}, bowl_of_a, sampler="random", store=url, version="1"), callbacks=[callback])
     assert reader == [True] * 5
@@ -549,7 +549,7 @@ def test_a_result_after_its_lease_is_discarded(url, monkeypatch, caplog):
         if params["a"] == 2 and not taken:
             time.sleep(0.2)
             keys = [bt.Space({"a": range(4)}).digests(np.array([[2.0]]))[0]]
-            taken.extend(store.reserve(1, keys, f"elsewhere 0 {time.time()}", 60.0, 1).mine)
+            taken.extend(store.reserve(1, keys, f"elsewhere 0 {time.time()}", 60.0, 1).granted)
             store.finish(1, [store_row(keys[0])], store.owners()[0])
         return params["a"]
 
@@ -640,7 +640,7 @@ def test_any_sampler_object():
     for sampler in samplers:
         study = bt.Study(GRID, bowl, sampler=sampler)
         quietly(study, 30)
-        assert len({each.key for each in study.trials}) == 30
+        assert len({each.digest for each in study.trials}) == 30
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -657,7 +657,7 @@ def test_samplers_that_end_by_themselves(make, where):
     space = bt.Space({"a": range(5), "b": range(4)}, where=where)
     study = bt.Study(space, lambda params, trial: params["a"] + params["b"], sampler=sampler)
     quietly(study)
-    assert len({each.key for each in study.trials}) == len(space)
+    assert len({each.digest for each in study.trials}) == len(space)
 
 
 @pytest.mark.parametrize("again", [0, 1])

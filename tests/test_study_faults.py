@@ -82,7 +82,7 @@ def test_killed_drivers_lose_nothing(tmp_path, sampler, width):
     assert error == ""
     assert out.splitlines()[-1].split()[:2] == ["end", "0.0"]
     rows = stored(url)
-    assert len(rows) == len({row.key for row in rows}) == POINTS
+    assert len(rows) == len({row.digest for row in rows}) == POINTS
     assert {row.status for row in rows} == {Status.DONE}
     assert set(evaluations(log)) == set(range(POINTS))
     assert len(evaluations(log)) <= POINTS + flying
@@ -118,8 +118,8 @@ def test_drivers_that_start_and_end_together_share_a_mirror_and_a_budget(tmp_pat
     command = [sys.executable, "-W", "error", "-c", MIRRORED, url, dashboard]
     drivers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     assert [each.communicate(timeout=120)[1] for each in drivers] == ["", "", ""]
-    copied = [each.user_attrs["key"] for each in optuna.load_study(study_name="shared", storage=dashboard).trials]
-    keys = [row.key.hex() for row in stored(url)]
+    copied = [each.user_attrs["digest"] for each in optuna.load_study(study_name="shared", storage=dashboard).trials]
+    keys = [row.digest.hex() for row in stored(url)]
     assert sorted(copied) == sorted(keys)
     assert 60 <= len(keys) <= 60 + 2
     store = Store(url)
@@ -218,6 +218,6 @@ def test_the_example_is_killed_half_way_resumes_and_ends(tmp_path):
     evaluated = 200 - known
     assert done.stdout.startswith(f"done: {evaluated} candidates evaluated, {known} known before")
     rows = stored(url)
-    assert len(rows) == len({row.key for row in rows}) == 200
+    assert len(rows) == len({row.digest for row in rows}) == 200
     best = max(row.value for row in rows if row.status == Status.DONE)
     assert f"best growth {best:.3f} at" in done.stdout

@@ -111,7 +111,7 @@ def test_what_is_joined_is_the_same_study(tmp_path):
         "nsga2",
         7,
     )
-    assert [each.key for each in joined.trials] == [each.key for each in study.trials]
+    assert [each.digest for each in joined.trials] == [each.digest for each in study.trials]
     assert join(url, "n", objective_of_group, seed=1).seed == 1
     with pytest.raises(bt.FingerprintMismatch, match=r"objective 'test_study_join\.objective_of_group' there"):
         join(url, "n", objective)

@@ -55,9 +55,9 @@ def test_an_odd_row_is_named_and_the_rest_is_served(url, column, value, tmp_path
     first = study(url)
     first.run(progress=False)
     first.close()
-    key = next(each.key for each in first.trials if each.params == {"a": 3})
-    raw(url, f"UPDATE results SET {column} = ? WHERE key = ?", value, key)
-    with pytest.warns(bt.StoreWarning, match=f"key {key.hex()} .{column} .*; left out, and evaluated again when asked for"):
+    key = next(each.digest for each in first.trials if each.params == {"a": 3})
+    raw(url, f"UPDATE results SET {column} = ? WHERE digest = ?", value, key)
+    with pytest.warns(bt.StoreWarning, match=f"digest {key.hex()} .{column} .*; left out, and evaluated again when asked for"):
         again = study(url)
     assert {each.params["a"] for each in again.trials} == {0, 1, 2, 4, 5}
     with warnings.catch_warnings():
@@ -69,7 +69,7 @@ def test_an_odd_row_is_named_and_the_rest_is_served(url, column, value, tmp_path
     healed.close()
     if value != ODD[column][0]:
         return
-    raw(url, f"UPDATE results SET {column} = ? WHERE key = ?", value, key)
+    raw(url, f"UPDATE results SET {column} = ? WHERE digest = ?", value, key)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", bt.StoreWarning)
         for command in (["show", url], ["export", url, str(tmp_path / "out.csv")]):
@@ -83,11 +83,11 @@ def test_a_row_that_says_it_is_another_candidates_is_evaluated_again(url, params
     first = study(url)
     first.run(progress=False)
     first.close()
-    key = next(each.key for each in first.trials if each.params == {"a": 3})
-    raw(url, "UPDATE results SET params = ? WHERE key = ?", params, key)
+    key = next(each.digest for each in first.trials if each.params == {"a": 3})
+    raw(url, "UPDATE results SET params = ? WHERE digest = ?", params, key)
     again = study(url)
     assert len(again.trials) == 5
-    with pytest.warns(bt.StoreWarning, match=f"key {key.hex()} .params .*; left out, and evaluated again"):
+    with pytest.warns(bt.StoreWarning, match=f"digest {key.hex()} .params .*; left out, and evaluated again"):
         assert again.run(progress=False).evaluated == 1
     again.close()
     healed = study(url)
@@ -100,7 +100,7 @@ def test_many_odd_rows_are_one_warning(url):
     first.run(progress=False)
     first.close()
     raw(url, "UPDATE results SET params = 'no' WHERE id % 2")
-    with pytest.warns(bt.StoreWarning, match=r"rows with key \w+ \(params 'no'\), .* and 22 more; left out") as said_of:
+    with pytest.warns(bt.StoreWarning, match=r"rows with digest \w+ \(params 'no'\), .* and 22 more; left out") as said_of:
         again = study(url, n=50)
     assert len(said_of) == 1
     assert len(again.trials) == 25
@@ -135,7 +135,7 @@ def test_random_damage_to_rows_is_never_a_raw_error(url):
         '{"a": "\ud800"}'.encode("utf-16", "surrogatepass"),
     ]
     for _ in range(30):
-        column = chance.choice(["status", "value", "metrics", "params", "extra", "finished", "seconds", "attempts", "key"])
+        column = chance.choice(["status", "value", "metrics", "params", "extra", "finished", "seconds", "attempts", "digest"])
         try:
             raw(url, f"UPDATE results SET {column} = ? WHERE id = ?", chance.choice(values), chance.randrange(1, 41))
         except sqlite3.IntegrityError:
@@ -193,13 +193,13 @@ def test_leases_from_the_future_are_capped(url, until, monkeypatch):
     store = Store(url)
     context = store.context(b"x", "s", {})
     key = bytes(16)
-    assert store.reserve(context, [key], "other machine", 30.0, 1).mine == [key]
+    assert store.reserve(context, [key], "other machine", 30.0, 1).granted == [key]
     raw(url, "UPDATE leases SET until = ?", until)
     now = time.time()
-    assert store.reserve(context, [key], "me", 30.0, 1).others == [key]
+    assert store.reserve(context, [key], "me", 30.0, 1).leased_by_others == [key]
     assert store._one("SELECT until FROM leases") == pytest.approx(now + 60.0, abs=5.0)
     monkeypatch.setattr(time, "time", lambda: now + 70.0)
-    assert store.reserve(context, [key], "me", 30.0, 1).mine == [key]
+    assert store.reserve(context, [key], "me", 30.0, 1).granted == [key]
     store.close()
 
 
@@ -209,7 +209,7 @@ def test_a_lease_that_is_renewed_after_the_clock_was_set_back_is_kept(url, monke
     monkeypatch.setattr(time, "time", lambda: now + 3600.0)
     store.reserve(context, [key], "owner", 30.0, 1)
     monkeypatch.setattr(time, "time", lambda: now)
-    assert store.reserve(context, [key], "me", 30.0, 1).others == [key]
+    assert store.reserve(context, [key], "me", 30.0, 1).leased_by_others == [key]
     store.renew("owner", 30.0)
     assert store._one("SELECT until FROM leases") == now + 30.0
     assert store.finish(context, [Row(key, value=1.0)], "owner") == {key}

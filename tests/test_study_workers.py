@@ -284,7 +284,7 @@ def test_each_candidate_once(workers, sampler):
 
     study = bt.Study({"a": range(50)}, objective, sampler=sampler)
     summary = run(study, workers, 40)
-    assert len({each.key for each in study.trials}) == summary.evaluated == 40
+    assert len({each.digest for each in study.trials}) == summary.evaluated == 40
     assert {each.attrs["pid"] for each in study.trials} == set(workers.pids)
 
 

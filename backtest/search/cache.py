@@ -66,7 +66,7 @@ class TrialCache:
         size = math.inf if maxsize is None else whole("maxsize", maxsize, low=1)
         self._known: Cache[bytes, Any] = Cache(size) if maxsize is None else LRUCache(size)
         self._behind, self._lock = behind, threading.Lock()
-        self._flying: dict[bytes, threading.Event] = {}
+        self._in_flight: dict[bytes, threading.Event] = {}
         self.hits = self._waited = self._stored = self._computed = 0
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ class TrialCache:
                     self.put(values)
                     answers |= values
                 finally:
-                    self._land(mine)
+                    self._complete(mine)
             for event in others.values():
                 event.wait()
             left = list(others)
@@ -141,18 +141,18 @@ class TrialCache:
                 if key in self._known:
                     answers[key] = self._known[key]
                     self.hits += 1
-                elif key in self._flying:
-                    others[key] = self._flying[key]
+                elif key in self._in_flight:
+                    others[key] = self._in_flight[key]
                     self._waited += 1
                 else:
-                    self._flying[key] = threading.Event()
+                    self._in_flight[key] = threading.Event()
                     mine.append(key)
         return mine, others
 
-    def _land(self, mine: list[bytes]) -> None:
+    def _complete(self, mine: list[bytes]) -> None:
         with self._lock:
             for key in mine:
-                self._flying.pop(key).set()
+                self._in_flight.pop(key).set()
 
     # -- by row of a batch ---------------------------------------------------------------------------------------------
 

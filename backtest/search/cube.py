@@ -145,11 +145,11 @@ class _Trials:
         batch = self.space.from_unit(np.clip(points, 0.0, 1.0))  # DIRECT adds thirds, and may round past an end
         scores = np.full(len(batch), math.inf)
         inside = np.flatnonzero(self.space.feasible(batch))
-        keys = self.space.keys(batch[inside])
-        new = self.cache.missing(keys)[: self.total - self.result.nfev]
+        indices = self.space.grid_index(batch[inside])
+        new = self.cache.missing(indices)[: self.total - self.result.nfev]
         if len(new):
-            self.cache.store(keys[new], self._evaluated(np.ascontiguousarray(batch[inside[new]])))
-        scores[inside] = self.cache.read(keys, len(new))
+            self.cache.store(indices[new], self._evaluated(np.ascontiguousarray(batch[inside[new]])))
+        scores[inside] = self.cache.read(indices, len(new))
         self.result.hits = self.cache.hits
         return np.where(scores == -math.inf, LOWEST, scores)
 

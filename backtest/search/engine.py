@@ -128,7 +128,7 @@ class Engine:
                     known.add(step)
             return bool(trial.should_prune())
 
-    def remind(self, finished: Sequence[Any]) -> None:
+    def replay(self, finished: Sequence[Any]) -> None:
         """Tell of results from before: of many the best and the last."""
         if len(finished) > 2 * REPLAYED and len(self.study.directions) == 1:
             sign = -1.0 if self.study.directions[0].name == "MAXIMIZE" else 1.0

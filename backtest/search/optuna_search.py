@@ -127,5 +127,5 @@ def _tell(proposer: Proposer, memory: TrialCache, candidates: list[Candidate], o
     for candidate, value in zip(candidates, np.maximum(objective, LOWEST).tolist(), strict=True):
         # What is undefined is known to be, and is no number that a model could learn from.
         told = _Told(Status.UNDEFINED, None) if value == math.inf else _Told(Status.DONE, (value,))
-        proposer.land(candidate.key, told.status, told.values)
-        memory.put({candidate.key: told})
+        proposer.complete(candidate.digest, told.status, told.values)
+        memory.put({candidate.digest: told})

@@ -24,7 +24,7 @@ logger = logging.getLogger("backtest")
 #: Candidates that are looked at in one go while enumerating, and at most, when few are found.
 CHUNK, LARGEST_CHUNK = 1024, 16_384
 #: Suggestions in a row that lead nowhere, before an engine that counts on its own is given a neighbour all the same.
-STUBBORN = 10
+MAX_DUPLICATES = 10
 #: Batches of random points without a feasible one, before the search says so.
 PATIENCE = 1000
 #: Spread of a neighbour of a continuous value, as a share of the range, at the first radius.
@@ -34,7 +34,7 @@ _SPREAD = 0.01
 class Candidate(NamedTuple):
     """What to evaluate."""
 
-    key: bytes
+    digest: bytes
     row: Floats
     ticket: int | None  # of the engine
 
@@ -48,7 +48,7 @@ class Proposer:
     engine : Engine or None
         Is told of every candidate, and suggests them.
     memory : TrialCache
-        Finished trials by key; ``status`` and ``values`` of each are read.
+        Finished trials by digest; ``status`` and ``values`` of each are read.
     seed : int
     suggests : bool
         False: the engine only listens, for the sake of its pruner.  Without suggestions, candidates are all those of a finite
@@ -68,17 +68,17 @@ class Proposer:
         self.space, self.engine, self.memory, self.suggests = space, engine, memory, suggests and engine is not None
         self.asks = self.duplicates = 0
         self.patience = Patience()
-        self.flying: dict[bytes, Candidate] = {}
-        self.elsewhere: dict[bytes, Floats] = {}  # in another driver's hands
+        self.in_flight: dict[bytes, Candidate] = {}
+        self.leased_by_others: dict[bytes, Floats] = {}  # in another driver's hands
         self._can_enumerate = space.can_enumerate
         self._order = Order(int(space.size), seed) if self._can_enumerate else None
         self._position, self._rest = 0, False
         self._buffer: deque[tuple[bytes, Floats]] = deque()
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
 
-    def is_new(self, key: bytes) -> bool:
+    def is_new(self, digest: bytes) -> bool:
         """Whether a candidate is neither known nor being evaluated."""
-        return key not in self.flying and key not in self.memory and key not in self.elsewhere
+        return digest not in self.in_flight and digest not in self.memory and digest not in self.leased_by_others
 
     def next(self, count: int, left: float) -> list[Candidate]:
         """Up to ``count`` candidates that are new; none if there are no more, or patience is at its end.
@@ -89,16 +89,18 @@ class Proposer:
             What is left of the budget: when it covers the unseen rest of a finite space, the rest is enumerated.
         """
         if not self._rest and self.space.is_exact and self._can_enumerate:
-            self._rest = self.space.size - len(self.memory) - len(self.flying) <= left
+            self._rest = self.space.size - len(self.memory) - len(self.in_flight) <= left
         if not self.suggests or self._rest:
-            return self._fly(self._followed(self._enumerated(count) if self._can_enumerate else self._random(count)))
+            return self._mark_in_flight(
+                self._registered(self._next_enumerated(count) if self._can_enumerate else self._next_random(count))
+            )
         found: list[Candidate] = []
         while len(found) < count and not self._rest:
-            candidate = self._asked()
+            candidate = self._ask_engine()
             if candidate is None:  # no neighbour is new: what is left is hard to find
                 self._rest = True
                 break
-            found += self._fly([candidate])
+            found += self._mark_in_flight([candidate])
         return found or self.next(count, left)
 
     @property
@@ -106,50 +108,52 @@ class Proposer:
         """Whether the next candidate depends on the results of those before."""
         return self.suggests and not self._rest
 
-    def again(self) -> list[Candidate]:
+    def retry_leased(self) -> list[Candidate]:
         """Candidates in another driver's hands, to be asked for once more."""
-        found = [Candidate(key, row, None) for key, row in self.elsewhere.items()][:CHUNK]
-        self.elsewhere = {key: row for key, row in self.elsewhere.items() if key not in {each.key for each in found}}
-        return self._fly(self._followed(found))
+        found = [Candidate(digest, row, None) for digest, row in self.leased_by_others.items()][:CHUNK]
+        self.leased_by_others = {
+            digest: row for digest, row in self.leased_by_others.items() if digest not in {each.digest for each in found}
+        }
+        return self._mark_in_flight(self._registered(found))
 
-    def _followed(self, found: list[Candidate]) -> list[Candidate]:
+    def _registered(self, found: list[Candidate]) -> list[Candidate]:
         """Candidates that the engine did not suggest, and is told of."""
         return found if self.engine is None else [each._replace(ticket=self.engine.take(each.row)) for each in found]
 
-    def remind(self, finished: Sequence[Any]) -> None:
+    def replay(self, finished: Sequence[Any]) -> None:
         """Tell the engine of results that are not its own doing."""
         if self.engine is not None and finished:
-            self.engine.remind(finished)
+            self.engine.replay(finished)
 
     def prune(self, candidate: Candidate, reports: Sequence[tuple[int, float]]) -> bool:
         """Report values on the way, and ask whether to stop."""
         return self.engine is not None and candidate.ticket is not None and self.engine.prune(candidate.ticket, reports)
 
-    def _fly(self, found: list[Candidate]) -> list[Candidate]:
-        self.flying |= {each.key: each for each in found}
+    def _mark_in_flight(self, found: list[Candidate]) -> list[Candidate]:
+        self.in_flight |= {each.digest: each for each in found}
         return found
 
     def put_back(self, candidates: Sequence[Candidate]) -> None:
         """Candidates that were not evaluated after all, and will come again."""
         for each in candidates:
-            self.drop(each.key)
-        self._buffer.extendleft((each.key, each.row) for each in reversed(candidates))
+            self.discard(each.digest)
+        self._buffer.extendleft((each.digest, each.row) for each in reversed(candidates))
 
-    def land(self, key: bytes, status: Status, values: Sequence[float] | None) -> None:
+    def complete(self, digest: bytes, status: Status, values: Sequence[float] | None) -> None:
         """A candidate was evaluated; the engine is told."""
-        candidate = self.flying.pop(key)
+        candidate = self.in_flight.pop(digest)
         if self.engine is not None and candidate.ticket is not None:
             self.engine.tell(candidate.ticket, status, values)
 
-    def drop(self, key: bytes) -> None:
+    def discard(self, digest: bytes) -> None:
         """A candidate will not be evaluated here."""
-        candidate = self.flying.pop(key)
+        candidate = self.in_flight.pop(digest)
         if self.engine is not None and candidate.ticket is not None:
             self.engine.forget(candidate.ticket)
 
     # -- without an engine ---------------------------------------------------------------------------------------------
 
-    def _enumerated(self, count: int) -> list[Candidate]:
+    def _next_enumerated(self, count: int) -> list[Candidate]:
         assert self._order is not None
         found: list[Candidate] = []
         while len(found) < count:
@@ -163,48 +167,48 @@ class Proposer:
                 self.patience.looked(stop - start, len(batch))
                 self._buffer.extend(zip(self.space.digests(batch), batch, strict=True))
                 continue
-            key, row = self._buffer.popleft()
-            if self.is_new(key):
-                found.append(Candidate(key, row, None))
+            digest, row = self._buffer.popleft()
+            if self.is_new(digest):
+                found.append(Candidate(digest, row, None))
         return found
 
-    def _random(self, count: int) -> list[Candidate]:
+    def _next_random(self, count: int) -> list[Candidate]:
         found: dict[bytes, Candidate] = {}
         while self._buffer and len(found) < count:
-            key, row = self._buffer.popleft()
-            if self.is_new(key):
-                found[key] = Candidate(key, row, None)
+            digest, row = self._buffer.popleft()
+            if self.is_new(digest):
+                found[digest] = Candidate(digest, row, None)
         for attempt in range(PATIENCE if len(found) < count else 0):
             if attempt and self.patience.is_over():
                 return list(found.values())
             batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
             batch = batch[self.space.feasible(batch)]
-            for key, row in zip(self.space.digests(batch), batch, strict=True):
-                if len(found) < count and self.is_new(key):
-                    found[key] = Candidate(key, row, None)
+            for digest, row in zip(self.space.digests(batch), batch, strict=True):
+                if len(found) < count and self.is_new(digest):
+                    found[digest] = Candidate(digest, row, None)
             if len(found) == count:
                 break
-        if not found and not len(self.memory) and not self.flying:
+        if not found and not len(self.memory) and not self.in_flight:
             raise SpaceError(f"where must leave a candidate that random points can find, got {self.space.where!r} and none")
         return list(found.values())
 
     # -- with an engine ------------------------------------------------------------------------------------------------
 
-    def _asked(self) -> Candidate | None:
+    def _ask_engine(self) -> Candidate | None:
         """The engine's suggestion; in the stead of one that is known or not feasible, a neighbour."""
         assert self.engine is not None
-        for attempt in range(STUBBORN):
+        for attempt in range(MAX_DUPLICATES):
             row, ticket = self.engine.ask()
             self.asks += 1
             feasible = bool(self.space.feasible(row[np.newaxis])[0])
-            key = self.space.digests(row[np.newaxis])[0]
-            if feasible and self.is_new(key):
-                return Candidate(key, row, ticket)
-            known = self.memory.get([key]).get(key) if feasible else None
+            digest = self.space.digests(row[np.newaxis])[0]
+            if feasible and self.is_new(digest):
+                return Candidate(digest, row, ticket)
+            known = self.memory.get([digest]).get(digest) if feasible else None
             if feasible:
                 self.duplicates += 1
-                self._say(ticket, known)
-            if self.engine.learns_from_any or attempt == STUBBORN - 1:
+                self._log_duplicate(ticket, known)
+            if self.engine.learns_from_any or attempt == MAX_DUPLICATES - 1:
                 self.engine.forget(ticket)
                 break
             # Engines of populations count on an answer to each of their own.
@@ -213,7 +217,7 @@ class Proposer:
         return None if found is None else Candidate(*found, self.engine.take(found[1]))
 
     @staticmethod
-    def _say(ticket: int, known: Any) -> None:
+    def _log_duplicate(ticket: int, known: Any) -> None:
         if known is None:
             logger.info("Trial %d: duplicate parameters are being evaluated", ticket)
         elif known.values is None:
@@ -239,9 +243,9 @@ def neighbour(
             batch[moved, column] = _moved(each, batch[moved, column], radius, rng)
         batch = space.canonical(batch)
         batch = batch[space.feasible(batch)]
-        for key, found in zip(space.digests(batch), batch, strict=True):
-            if is_new(key):
-                return key, found
+        for digest, found in zip(space.digests(batch), batch, strict=True):
+            if is_new(digest):
+                return digest, found
         radius *= 2
     return None
 

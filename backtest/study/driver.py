@@ -99,7 +99,7 @@ class Driver:
         """Evaluate until the target, the deadline, or the end of the space."""
         with self.interruptions.held(), self._renewing():
             try:
-                self._bury()
+                self.release_dead_owners()
                 if self.executor is None:
                     while candidates := self._next(self._chunk(WORTH_A_COMMIT)):
                         self._here(candidates)
@@ -161,16 +161,16 @@ class Driver:
                 return []
             self._watch_others()
             begun, self._looks_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + LOOK
-            left = self.target - len(self.study.trials) - len(self.proposer.flying)
+            left = self.target - len(self.study.trials) - len(self.proposer.in_flight)
             candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
             self.seconds["search"] += time.perf_counter() - begun
             if not candidates and left > 0 and is_idle and self._ends_now():
                 continue
-            if not candidates and left > 0 and is_idle and self.proposer.elsewhere:
+            if not candidates and left > 0 and is_idle and self.proposer.leased_by_others:
                 with self.interruptions.open():
                     time.sleep(0.02)
-                self._bury()
-                candidates = self.proposer.again()
+                self.release_dead_owners()
+                candidates = self.proposer.retry_leased()
             elif not candidates:
                 return []
             mine = self._reserved(candidates)
@@ -196,7 +196,7 @@ class Driver:
         for candidate, each in zip(candidates, params, strict=True):
             number = self.study.next_number()
             self._candidates[number] = candidate, each
-            tasks.append(Task(number, each, (self.study.seed, int.from_bytes(candidate.key, "little"))))
+            tasks.append(Task(number, each, (self.study.seed, int.from_bytes(candidate.digest, "little"))))
         return tasks
 
     # -- on an executor ------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class Driver:
         finished = []
         for outcome in outcomes:
             candidate, params = self._candidates.pop(outcome.number)
-            finished.append(of_outcome(outcome, candidate.key, candidate.row.tolist(), params))
+            finished.append(of_outcome(outcome, candidate.digest, candidate.row.tolist(), params))
         spent = sum(outcome.seconds for outcome in outcomes)
         self.seconds["evaluation"] += spent
         mean = spent / len(outcomes)
@@ -281,14 +281,14 @@ class Driver:
         taken = self._stored(finished)
         begun = time.perf_counter()
         for each in finished:
-            if each.key in taken:
-                self.proposer.land(each.key, each.status, each.values)
+            if each.digest in taken:
+                self.proposer.complete(each.digest, each.status, each.values)
             else:
                 self.discarded += 1
                 logger.warning("Trial %d came after its lease was taken over, and is discarded", each.number)
-                self.proposer.elsewhere[each.key] = self.proposer.flying[each.key].row
-                self.proposer.drop(each.key)
-        kept = [each for each in finished if each.key in taken]
+                self.proposer.leased_by_others[each.digest] = self.proposer.in_flight[each.digest].row
+                self.proposer.discard(each.digest)
+        kept = [each for each in finished if each.digest in taken]
         self.study.remember(kept)
         self.evaluated += len(kept)
         self.failures += sum(each.status == Status.FAILED for each in kept)
@@ -303,7 +303,7 @@ class Driver:
 
     def _stored(self, finished: list[Finished]) -> set[bytes]:
         if self.store is None:
-            return {each.key for each in finished}
+            return {each.digest for each in finished}
         begun = time.perf_counter()
         self.store.be_durable(self._mean is not None and self._mean >= DEAR)
         taken = self.store.finish(self.study.context, [to_row(each) for each in finished], self.owner)
@@ -317,24 +317,24 @@ class Driver:
         if self.store is None:
             return candidates
         begun = time.perf_counter()
-        reserved = self.store.reserve(self.study.context, [each.key for each in candidates], self.owner, LEASE, ATTEMPTS)
+        reserved = self.store.reserve(self.study.context, [each.digest for each in candidates], self.owner, LEASE, ATTEMPTS)
         self.seconds["store"] += time.perf_counter() - begun
-        mine, others = set(reserved.mine), set(reserved.others)
+        mine, others = set(reserved.granted), set(reserved.leased_by_others)
         if len(mine) == len(candidates):
             return candidates
         for each in candidates:
-            if each.key not in mine:
-                self.proposer.drop(each.key)
-            if each.key in others:
-                self.proposer.elsewhere[each.key] = each.row
-        self._absorb(list(reserved.known.values()))
+            if each.digest not in mine:
+                self.proposer.discard(each.digest)
+            if each.digest in others:
+                self.proposer.leased_by_others[each.digest] = each.row
+        self._absorb(list(reserved.stored.values()))
         for each in candidates:
-            if each.key in reserved.known and each.key not in self.study.memory:  # it says that it is another candidate's
-                self._odd({each.key: no_object("params", reserved.known[each.key].params)})
-                self.proposer.elsewhere[each.key] = each.row
-        return [each for each in candidates if each.key in mine]
+            if each.digest in reserved.stored and each.digest not in self.study.memory:  # it says that it is another candidate's
+                self._report_faulty({each.digest: no_object("params", reserved.stored[each.digest].params)})
+                self.proposer.leased_by_others[each.digest] = each.row
+        return [each for each in candidates if each.digest in mine]
 
-    def _bury(self) -> None:
+    def release_dead_owners(self) -> None:
         """What processes of this machine had reserved when they were killed is free at once, not when their leases end."""
         if self.store is None:
             return
@@ -356,18 +356,18 @@ class Driver:
             self._absorb(rows)
         self.seconds["store"] += time.perf_counter() - begun
 
-    def _odd(self, faults: dict[Any, str]) -> None:
+    def _report_faulty(self, faults: dict[Any, str]) -> None:
         assert self.store is not None
-        self.store.odd.name(self.study.context, faults)
+        self.store.faulty.report(self.study.context, faults)
 
     def _absorb(self, rows: list[Any]) -> None:
-        new = [row for row in rows if row.key not in self.study.memory and row.key not in self.proposer.flying]
-        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._odd)
+        new = [row for row in rows if row.digest not in self.study.memory and row.digest not in self.proposer.in_flight]
+        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._report_faulty)
         self.study.numbers += len(found)
         for each in found:
-            self.proposer.elsewhere.pop(each.key, None)
+            self.proposer.leased_by_others.pop(each.digest, None)
         self.study.remember(found)
-        self.proposer.remind(found)
+        self.proposer.replay(found)
 
     @contextlib.contextmanager
     def _renewing(self) -> Iterator[None]:
@@ -401,9 +401,9 @@ class Driver:
             self.executor.kill()
         self._futures.clear()
         self._candidates.clear()
-        for key in list(self.proposer.flying):
-            self.proposer.drop(key)
-        self.proposer.elsewhere.clear()
+        for digest in list(self.proposer.in_flight):
+            self.proposer.discard(digest)
+        self.proposer.leased_by_others.clear()
         if self.store is not None:
             self.store.release(self.owner)
 

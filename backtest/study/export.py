@@ -59,7 +59,7 @@ class Mirror:
         self._study, self._copied, self._looked, self._storage = study, 0, time.monotonic(), storage
         with quiet():
             self._target = self._opened(storage, name or study.name)
-            self._there = self._keys()
+            self._there = self._digests()
         self._distributions = {each: distribution(parameter) for each, parameter in study.space.parameters.items()}
 
     def _opened(self, storage: Any, name: str) -> optuna.Study:
@@ -95,9 +95,10 @@ class Mirror:
                 if is_alone:
                     self._copy()
 
-    def _keys(self) -> set[Any]:
+    def _digests(self) -> set[Any]:
         """Of the trials that are there, by whichever driver of the study they were copied."""
-        return {each.user_attrs.get("key") for each in self._target.get_trials(deepcopy=False)}
+        attrs = [each.user_attrs for each in self._target.get_trials(deepcopy=False)]
+        return {each.get("digest", each.get("key")) for each in attrs}  # key: as earlier releases named it
 
     @contextlib.contextmanager
     def _alone(self, patience: float) -> Iterator[bool]:
@@ -107,7 +108,7 @@ class Mirror:
             yield True
             return
         owner, until = new_owner(), time.monotonic() + patience
-        while not (mine := store.reserve(self._study.context, [MIRRORING], owner, LEASE, 1).mine) and time.monotonic() < until:
+        while not (mine := store.reserve(self._study.context, [MIRRORING], owner, LEASE, 1).granted) and time.monotonic() < until:
             time.sleep(PAUSE)
         try:
             yield bool(mine)
@@ -133,8 +134,8 @@ class Mirror:
         space = self._study.space
         if self._study.store is not None and self._copied < len(self._study.trials):
             with quiet():
-                self._there = self._keys()
-        new = [each for each in self._study.trials[self._copied :] if each.key.hex() not in self._there]
+                self._there = self._digests()
+        new = [each for each in self._study.trials[self._copied :] if each.digest.hex() not in self._there]
         ready = []
         for each in new:
             params = {
@@ -142,7 +143,7 @@ class Mirror:
                 for name, value in zip(space.names, each.row, strict=True)
                 if name in each.params
             }
-            attrs = (each.attrs or {}) | {"key": each.key.hex()}
+            attrs = (each.attrs or {}) | {"digest": each.digest.hex()}
             copy = frozen(params, self._distributions, each._replace(attrs=attrs))
             copy.datetime_complete = datetime.datetime.fromtimestamp(each.finished)  # local time, as Optuna's
             copy.datetime_start = copy.datetime_complete - datetime.timedelta(seconds=each.seconds or 0.0)
@@ -150,7 +151,7 @@ class Mirror:
         with quiet():
             self._target.add_trials(ready)
         self._copied = len(self._study.trials)
-        self._there |= {each.key.hex() for each in new}
+        self._there |= {each.digest.hex() for each in new}
         return len(new)
 
 

@@ -36,7 +36,7 @@ def clean(value: Any) -> Any:
     return {key: clean(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
-def digest(value: Any, **options: Any) -> bytes:
+def context_fingerprint(value: Any, **options: Any) -> bytes:
     """What a context is known by."""
     return hashlib.blake2b(json.dumps(value, **options).encode(), digest_size=16).digest()
 

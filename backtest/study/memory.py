@@ -22,7 +22,7 @@ from backtest.search.cache import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
-from backtest.study.fingerprint import clean, digest
+from backtest.study.fingerprint import clean, context_fingerprint
 from backtest.study.store import Row, Store
 
 Floats = NDArray[np.float64]
@@ -59,32 +59,32 @@ class Memory:
     def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str]) -> None:
         self.evaluate, self.space, self.columns, self.known = evaluate, space, list(columns), 0
         self.store = Store(url)
-        parts = {key: each for key, each in what.items() if key != "code"}
-        before, parts = digest(["kernels", parts, self.columns], sort_keys=True), clean(parts)
-        fingerprint = digest(["kernels", parts, self.columns], sort_keys=True)
+        parts = {name: each for name, each in what.items() if name != "code"}
+        before, parts = context_fingerprint(["kernels", parts, self.columns], sort_keys=True), clean(parts)
+        fingerprint = context_fingerprint(["kernels", parts, self.columns], sort_keys=True)
         self.context = self.store.context(
             fingerprint, "optimize", {**parts, "metrics": self.columns}, None if before == fingerprint else before
         )
         compare(self.store, self.context, "a search with a store", what.get("code", {}))
         self._cache = TrialCache(self._behind, MAX_ENTRIES)
 
-    def _behind(self, keys: Sequence[bytes]) -> dict[bytes, Floats]:
-        found = self._looked_up(keys)
+    def _behind(self, digests: Sequence[bytes]) -> dict[bytes, Floats]:
+        found = self._looked_up(digests)
         self.known += len(found)
-        return {key: np.frombuffer(row.metrics or b"") for key, row in found.items()}
+        return {digest: np.frombuffer(row.metrics or b"") for digest, row in found.items()}
 
-    def _looked_up(self, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """What the store knows of keys; a row with too few or too many metrics is named, and left out."""
-        found, size = self.store.look_up(self.context, keys), 8 * len(self.columns)
-        odd = {
-            key: f"metrics of {len(row.metrics or b'')} bytes, not {size}"
-            for key, row in found.items()
+    def _looked_up(self, digests: Sequence[bytes]) -> dict[bytes, Row]:
+        """What the store knows of digests; a row with too few or too many metrics is named, and left out."""
+        found, size = self.store.look_up(self.context, digests), 8 * len(self.columns)
+        faults = {
+            digest: f"metrics of {len(row.metrics or b'')} bytes, not {size}"
+            for digest, row in found.items()
             if len(row.metrics or b"") != size
         }
-        if not odd:
+        if not faults:
             return found
-        self.store.odd.name(self.context, odd)
-        return {key: row for key, row in found.items() if key not in odd}
+        self.store.faulty.report(self.context, faults)
+        return {digest: row for digest, row in found.items() if digest not in faults}
 
     def __call__(self, batch: Floats, window: Any = None) -> Floats:
         """Scores of a batch; only what nobody has evaluated is.
@@ -95,16 +95,16 @@ class Memory:
         batch = matrix("batch", batch, shape=(None, len(self.space.names)))
         if window is not None:
             return self._in_window(batch, window)
-        keys = self.space.digests(batch)
-        place = {key: row for row, key in enumerate(keys)}
+        digests = self.space.digests(batch)
+        place = {digest: row for row, digest in enumerate(digests)}
 
         def compute(new: list[bytes]) -> list[Floats]:
-            chosen = np.ascontiguousarray(batch[[place[key] for key in new]])
+            chosen = np.ascontiguousarray(batch[[place[digest] for digest in new]])
             scores = self._evaluated(chosen)
             self.store.add(self.context, self.rows(new, chosen, scores))
             return list(scores)
 
-        return np.array(self._cache.answer(keys, compute)).reshape(len(batch), len(self.columns))
+        return np.array(self._cache.answer(digests, compute)).reshape(len(batch), len(self.columns))
 
     def _evaluated(self, batch: Floats) -> Floats:
         """Scores of the evaluator, (n_candidates, n_columns)."""
@@ -118,12 +118,12 @@ class Memory:
             raise InputError(f"window must be None for a function, which takes a batch only, got {shown(window)}")
         return self.evaluate(batch, window)
 
-    def rows(self, keys: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
+    def rows(self, digests: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
         """Candidates as the store keeps them."""
         now, params = time.time(), self.space.decode_batch(batch)
         return [
-            Row(key, metrics=values.tobytes(), params=json.dumps(each), finished=now)
-            for key, values, each in zip(keys, np.ascontiguousarray(scores), params, strict=True)
+            Row(digest, metrics=values.tobytes(), params=json.dumps(each), finished=now)
+            for digest, values, each in zip(digests, np.ascontiguousarray(scores), params, strict=True)
         ]
 
     def __enter__(self) -> Memory:
@@ -194,18 +194,18 @@ class SweepMemory(Memory):
 
     def _stored(self, block: bytes, batch: Floats) -> Floats | None:
         places = self._finished.get(block)
-        if not isinstance(places, bytes) or len(places) % 4:  # unknown, or odd: evaluated again, and replaced
+        if not isinstance(places, bytes) or len(places) % 4:  # unknown, or faulty: evaluated again, and replaced
             return None
         kept = np.frombuffer(places, dtype=np.uint32)
         if (kept >= len(batch)).any():
             return None
-        keys = self.space.digests(batch[kept])
-        found = self._looked_up(keys)
-        if len(found) < len(keys):  # somebody has taken rows out of the file
+        digests = self.space.digests(batch[kept])
+        found = self._looked_up(digests)
+        if len(found) < len(digests):  # somebody has taken rows out of the file
             return None
         scores = np.full((len(batch), len(self.columns)), math.nan)
-        for row, key in zip(kept.tolist(), keys, strict=True):
-            scores[row] = np.frombuffer(found[key].metrics or b"")
+        for row, digest in zip(kept.tolist(), digests, strict=True):
+            scores[row] = np.frombuffer(found[digest].metrics or b"")
         return scores
 
     def _worth(self, scores: Floats) -> NDArray[np.bool_]:

@@ -29,7 +29,7 @@ class Finished(NamedTuple):
     params: dict[str, Any]
     values: tuple[float, ...] | None
     status: Status
-    key: bytes
+    digest: bytes
     row: tuple[float, ...]
     seconds: float | None
     finished: float
@@ -38,14 +38,14 @@ class Finished(NamedTuple):
     attrs: dict[str, Any] | None = None
 
 
-def of_outcome(outcome: Outcome, key: bytes, row: Sequence[float], params: dict[str, Any]) -> Finished:
+def of_outcome(outcome: Outcome, digest: bytes, row: Sequence[float], params: dict[str, Any]) -> Finished:
     """A trial that was evaluated just now."""
     return Finished(
         outcome.number,
         params,
         outcome.values,
         outcome.status,
-        key,
+        digest,
         tuple(row),
         outcome.seconds,
         time.time(),
@@ -67,7 +67,7 @@ def to_row(trial: Finished) -> Row:
     values = trial.values or ()
     several = np.array(values).tobytes() if len(values) > 1 else None
     return Row(
-        trial.key,
+        trial.digest,
         int(trial.status),
         values[0] if values else None,
         several,
@@ -79,11 +79,11 @@ def to_row(trial: Finished) -> Row:
 
 
 def of_rows(
-    rows: Sequence[Row], space: Space, number: int, n_values: int = 1, odd: Callable[[dict[Any, str]], None] | None = None
+    rows: Sequence[Row], space: Space, number: int, n_values: int = 1, report: Callable[[dict[Any, str]], None] | None = None
 ) -> list[Finished]:
     """Stored results of a space's candidates, numbered from ``number`` on; results of other candidates are left out.
 
-    Left out too are failures that may be tried again, and rows that are no results of a study: ``odd`` is told of them.
+    Left out too are failures that may be tried again, and rows that are no results of a study: ``report`` is told of them.
     """
     rows = [row for row in rows if row.params is not None and (row.status != Status.FAILED or row.attempts >= ATTEMPTS)]
     if not rows:
@@ -92,22 +92,22 @@ def of_rows(
     extras = [extra if extra is None or _is_extra(extra) else None for extra in objects([row.extra for row in rows])]
     for row, params, extra in zip(rows, given, extras, strict=True):
         if params is None or extra is None:
-            faults[row.key] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
+            faults[row.digest] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
         elif row.status == Status.DONE and len(_values(row) or ()) != n_values:
-            faults[row.key] = f"{len(_values(row) or ())} values"
+            faults[row.digest] = f"{len(_values(row) or ())} values"
     if faults:
-        if odd is not None:
-            odd(faults)
-        sound = [row.key not in faults for row in rows]
+        if report is not None:
+            report(faults)
+        sound = [row.digest not in faults for row in rows]
         rows, given, extras = _only(rows, sound), _only(given, sound), _only(extras, sound)
     batch, inside = space.encode_batch(given)  # type: ignore[arg-type]  # without None now
     rows, extras = _only(rows, inside.tolist()), _only(extras, inside.tolist())
     batch = batch[inside]
     found: list[Finished] = []
-    for row, key, place, params, extra in zip(
+    for row, digest, place, params, extra in zip(
         rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras, strict=True
     ):
-        if key != row.key:  # a number of another kind: what was whole there is a float here
+        if digest != row.digest:  # a number of another kind: what was whole there is a float here
             continue
         assert extra is not None
         reports = tuple((step, value) for step, value in extra.get("reports", ()))
@@ -117,7 +117,7 @@ def of_rows(
                 params,
                 _values(row),
                 Status(row.status),
-                key,
+                digest,
                 tuple(place),
                 row.seconds,
                 row.finished,

@@ -58,20 +58,20 @@ def _sound(rows: list[Row]) -> tuple[list[Row], list[dict[str, Any]], list[dict[
     good, faults = [], {}
     for row, params, extra in pairs:
         if params is None or extra is None or not isinstance(extra.get("attrs") or {}, dict):
-            faults[row.key] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
+            faults[row.digest] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
         else:
             good.append((row, params, extra))
     return [each[0] for each in good], [each[1] for each in good], [each[2] for each in good], faults
 
 
-def frame(rows: list[Row], metrics: list[str], odd: Callable[[dict[Any, str]], None] | None = None) -> pd.DataFrame:
+def frame(rows: list[Row], metrics: list[str], report: Callable[[dict[Any, str]], None] | None = None) -> pd.DataFrame:
     """Results as a table: parameters, ``value``, metrics, ``status``, ``error``, ``finished``, ``seconds``, ``attempts``,
-    and what ``set_attr`` kept; ``odd`` is told of rows that cannot be one."""
+    and what ``set_attr`` kept; ``report`` is told of rows that cannot be one."""
     import pandas as pd
 
     rows, params, extras, faults = _sound(rows)
-    if faults and odd is not None:
-        odd(faults)
+    if faults and report is not None:
+        report(faults)
     table = pd.DataFrame(params, index=range(len(rows)))
     columns: dict[str, Any] = {"value": np.array([np.nan if row.value is None else row.value for row in rows])}
     numbers = [np.frombuffer(row.metrics, dtype=np.float64) if row.metrics else np.empty(0) for row in rows]
@@ -107,7 +107,7 @@ def export(url: str, out: str | Path, context: int | None = None) -> int:
         if context is None or context not in known:
             raise InputError(f"context must be one of {', '.join(map(str, known)) or 'none (an empty store)'}, got {context!r}")
         rows, _ = store.read(context)
-        table = frame(rows, _names(known[context]["description"]), functools.partial(store.odd.name, context))
+        table = frame(rows, _names(known[context]["description"]), functools.partial(store.faulty.report, context))
     finally:
         store.close()
     if out.suffix == ".csv":

@@ -30,7 +30,7 @@ class State:
     context : int
         The study's number in the store.
     memory : TrialCache
-        Finished trials by key.
+        Finished trials by digest.
     trials : list of Finished
         In the order in which they were finished, those from the store first.
     numbers : int
@@ -54,7 +54,7 @@ class State:
 
     def remember(self, finished: Sequence[Finished]) -> None:
         """Take in finished trials."""
-        self.memory.put({each.key: each for each in finished})
+        self.memory.put({each.digest: each for each in finished})
         self.trials += finished
         if self.n_values == 1:
             sign = -1.0 if self.directions[0] == "maximize" else 1.0

@@ -32,7 +32,7 @@ from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.driver import Driver
 from backtest.study.export import Mirror, export, to_frame
-from backtest.study.fingerprint import clean, digest, label, plain
+from backtest.study.fingerprint import clean, context_fingerprint, label, plain
 from backtest.study.records import Finished, of_rows
 from backtest.study.state import State
 from backtest.study.store import Store
@@ -155,8 +155,8 @@ class Study(State):
             "directions": self.directions,
             "data": plain("data", data),
         }
-        before, what = digest(["study", self.name, what]), clean(what)  # earlier releases knew it with its passwords
-        fingerprint = digest(["study", self.name, what])
+        before, what = context_fingerprint(["study", self.name, what]), clean(what)  # earlier releases knew it with its passwords
+        fingerprint = context_fingerprint(["study", self.name, what])
         same_name = [each for each in store.contexts() if each["name"] == self.name]
         known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, before)]
         has_results = bool(known) and bool(store.counts(known[0]))
@@ -184,7 +184,7 @@ class Study(State):
         compare(store, self.context, f"study {self.name!r}", fingerprints({"objective": self.objective}))
         with _no_collection():
             rows, self.mark = store.read(self.context)
-            found = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.odd.name, self.context))
+            found = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.faulty.report, self.context))
             self.numbers = len(found)
             self.remember(found)
         if found:
@@ -197,7 +197,7 @@ class Study(State):
             if not self._is_random or self.pruner is not None:
                 engine = self._engine_for(self.space)
                 if engine is not None and self.trials:
-                    engine.remind(self.trials)
+                    engine.replay(self.trials)
             self._proposer = Proposer(self.space, engine, self.memory, self.seed, suggests=not self._is_random)
         return self._proposer
 

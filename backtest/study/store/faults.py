@@ -1,4 +1,4 @@
-"""Rows of a store that are not as this library writes them: they are named, and the rest is served."""
+"""Rows of a store that are not as this library writes them: a warning names them, and the other rows are served."""
 
 from __future__ import annotations
 
@@ -18,37 +18,39 @@ _TIMES = 9e9
 NAMED = 3
 
 
-class Odd:
-    """Those of one store, each named once; another result of the same candidate takes its place."""
+class FaultyRows:
+    """Faulty rows of one store: each is reported once, and replaced by the next result of its candidate."""
 
     def __init__(self, path: Any) -> None:
         self._path = path
-        self._keys: dict[int, set[Any]] = {}
+        self._digests: dict[int, set[Any]] = {}
 
-    def name(self, context: int, faults: Mapping[Any, str]) -> None:
-        """Warn of rows, by their keys, that were not named before."""
-        known = self._keys.setdefault(context, set())
+    def report(self, context: int, faults: Mapping[Any, str]) -> None:
+        """Warn of rows, by their digests, that were not reported before."""
+        known = self._digests.setdefault(context, set())
         new = [
-            f"{key.hex() if isinstance(key, bytes) else repr(key)} ({fault})" for key, fault in faults.items() if key not in known
+            f"{digest.hex() if isinstance(digest, bytes) else repr(digest)} ({fault})"
+            for digest, fault in faults.items()
+            if digest not in known
         ]
         known.update(faults)
         if new:
             more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
             warnings.warn(
                 f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
-                f"{'row' if len(new) == 1 else 'rows'} with key {', '.join(new[:NAMED])}{more}; left out, and "
+                f"{'row' if len(new) == 1 else 'rows'} with digest {', '.join(new[:NAMED])}{more}; left out, and "
                 "evaluated again when asked for",
                 StoreWarning,
                 stacklevel=5,
             )
 
-    def sound(self, context: int, rows: list[Row]) -> list[Row]:
-        """Rows without the odd ones."""
+    def without(self, context: int, rows: list[Row]) -> list[Row]:
+        """Rows without the faulty ones."""
         faults = {}
         for row in rows:
-            key, status, value, metrics, params, extra, finished, seconds, attempts = row
+            digest, status, value, metrics, params, extra, finished, seconds, attempts = row
             if not (
-                type(key) is bytes
+                type(digest) is bytes
                 and status in _STATUSES
                 and (value is None or type(value) is float)
                 and (metrics is None or (type(metrics) is bytes and not len(metrics) % 8))
@@ -59,26 +61,26 @@ class Odd:
                 and (seconds is None or type(seconds) is float)
                 and type(attempts) is int
             ):
-                faults[key] = _fault(row)
-        named = self._keys.get(context, ())
+                faults[digest] = _fault(row)
+        named = self._digests.get(context, ())
         if not faults and not named:
             return rows
-        self.name(context, faults)
-        return [row for row in rows if row.key not in self._keys[context]]
+        self.report(context, faults)
+        return [row for row in rows if row.digest not in self._digests[context]]
 
-    def among(self, context: int, keys: Iterable[bytes]) -> list[bytes]:
-        """Keys of odd rows, whose place is free from now on."""
-        known = self._keys.get(context)
+    def replaced(self, context: int, digests: Iterable[bytes]) -> list[bytes]:
+        """Which of these are digests of faulty rows; their next results take the place."""
+        known = self._digests.get(context)
         if not known:
             return []
-        found = [key for key in keys if key in known]
+        found = [digest for digest in digests if digest in known]
         known.difference_update(found)
         return found
 
 
 def _fault(row: Row) -> str:
     rules = {
-        "key": (bytes,),
+        "digest": (bytes,),
         "status": (int,),
         "value": (float, type(None)),
         "metrics": (bytes, type(None)),

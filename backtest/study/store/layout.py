@@ -1,14 +1,17 @@
-"""The tables of a store."""
+"""Tables of a store, and the number of their layout."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 #: Layout of the tables; raised when a reader of the old one would misread the new one.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Layouts that are raised to this one when a store is opened.
+FORMER_VERSIONS = (1,)
 #: Marks a SQLite file as one of ours ("btks").
 APPLICATION_ID = 0x62746B73
 
@@ -19,8 +22,8 @@ def tables() -> sa.MetaData:
 
     metadata, real = sa.MetaData(), sa.Float
 
-    def key() -> tuple[sa.Column[int], sa.Column[bytes]]:
-        return sa.Column("context", sa.Integer, nullable=False), sa.Column("key", sa.LargeBinary, nullable=False)
+    def identity() -> tuple[sa.Column[int], sa.Column[bytes]]:
+        return sa.Column("context", sa.Integer, nullable=False), sa.Column("digest", sa.LargeBinary, nullable=False)
 
     sa.Table(
         "contexts",
@@ -35,7 +38,7 @@ def tables() -> sa.MetaData:
         "results",
         metadata,
         sa.Column("id", sa.Integer, primary_key=True),
-        *key(),
+        *identity(),
         sa.Column("status", sa.Integer, nullable=False),
         sa.Column("value", real),
         sa.Column("metrics", sa.LargeBinary),
@@ -44,15 +47,15 @@ def tables() -> sa.MetaData:
         sa.Column("finished", real, nullable=False),
         sa.Column("seconds", real),
         sa.Column("attempts", sa.Integer, nullable=False),
-        sa.UniqueConstraint("context", "key"),
+        sa.UniqueConstraint("context", "digest"),
     )
     sa.Table(
         "leases",
         metadata,
-        *key(),
+        *identity(),
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("until", real, nullable=False),
-        sa.PrimaryKeyConstraint("context", "key"),
+        sa.PrimaryKeyConstraint("context", "digest"),
         sqlite_with_rowid=False,
     )
     sa.Table(
@@ -66,3 +69,13 @@ def tables() -> sa.MetaData:
         sqlite_with_rowid=False,
     )
     return metadata
+
+
+def create_tables(engine: sa.Engine, run: Callable[[str], Any]) -> None:
+    """Create the tables in an empty file, inside a transaction."""
+    from sqlalchemy.schema import CreateTable
+
+    for table in tables().sorted_tables:
+        run(str(CreateTable(table).compile(engine)))
+    run(f"PRAGMA application_id = {APPLICATION_ID}")
+    run(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -1,4 +1,4 @@
-"""Where a store is: its URL, checked, as a path; and what its database says, in words that say what to do."""
+"""A store's URL, checked, as a path; and SQLite's errors, in words that say what to do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from backtest._checks import StoreError
 from backtest._said import said, shown, url_without_password
 
-#: Seconds a driver waits for another one's transaction.
-PATIENCE = 60.0
-#: What to do, by a word in the database's own message.
+#: Seconds to wait for another process's transaction.
+BUSY_TIMEOUT = 60.0
+#: What to do, by a word of the database's own message.
 _RULES = {
     "not a database": "must be a SQLite database of this library",
     "readonly": "must be writable",
@@ -20,7 +20,7 @@ _RULES = {
     "full": "must have room on its disk",
     "disk I/O": "must be on a disk that can be written",
     "unable to open": "must be a file we may open",
-    "locked": f"must be free within {PATIENCE:.0f} s",
+    "locked": f"must be free within {BUSY_TIMEOUT:.0f} s",
 }
 
 
@@ -64,8 +64,8 @@ def check(path: Path, must_exist: bool) -> None:
 
 
 @contextlib.contextmanager
-def complaints(path: Path) -> Iterator[None]:
-    """Errors of the database, in words that say what to do."""
+def translated_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors as StoreError, with what to do."""
     import sqlite3
 
     from sqlalchemy.exc import DBAPIError

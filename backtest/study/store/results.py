@@ -1,61 +1,43 @@
-"""Store: results of candidates on disk, one row each, known by context and key; leases, so that no two drivers do one twice.
+"""Results of candidates on disk, one row each by context and digest; and leases, so that no two drivers evaluate one candidate.
 
 One SQLite file.  Tables:
 
 * ``contexts``: what was evaluated on what (a fingerprint of objective and data); results of one are never another's.
-* ``results``: (context, key) -> status, value, metrics, parameters, times.
-* ``leases``: (context, key) -> who evaluates it now, and until when that is believed.
-* ``blocks``: blocks of candidates that a sweep of cheap ones has finished; only the kept rows of them are in ``results``.
+* ``results``: (context, digest) -> status, value, metrics, parameters, times.
+* ``leases``: (context, digest) -> who evaluates it now, and when the lease ends.
+* ``blocks``: blocks of candidates that a sweep has finished; only those rows of them that it keeps are in ``results``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import operator
-import os
-import threading
 import time
 import warnings
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from backtest._checks import StoreError, StoreVersionError, StoreWarning
+from backtest._checks import StoreWarning
 from backtest.search.cache import Status
-from backtest.study.store.faults import Odd, context_fault, objects
-from backtest.study.store.layout import APPLICATION_ID, SCHEMA_VERSION, tables
-from backtest.study.store.location import PATIENCE, check, complaints, path_of
-from backtest.study.store.rows import COLUMNS, Row, insertions, on_keys
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
+from backtest.study.store.database import Database
+from backtest.study.store.faults import FaultyRows, context_fault, objects
+from backtest.study.store.rows import COLUMNS, Row, insertions, on_digests
 
 #: Seconds from now in which any lease ends; one that ends later was given by another clock.
 LONGEST_LEASE = 60.0
 #: Rows of a transaction that stores many.
 BATCH = 100_000
-#: Measured in plain sqlite3 with a million rows there already and half a million more, keys a second with all that folds the log
-#: back: in batches of 20,000 192,000 with these pages, 172,000 with pages of 8 KiB, 161,000 of 4 KiB, 223,000 of 32 KiB; but rows
-#: in batches of 512 38,000, 47,000, 62,000 and 29,000, since each of them touches a page of the index.  A log of twice the size
-#: gains 6 %.  Where the rows themselves lie in the order of their keys (WITHOUT ROWID), which is a random one, it takes three
-#: times as long.  Cache and log are limits, which a small store does not reach.
-_PAGE, _CACHE_KIB, _LOG_PAGES = 16_384, 131_072, 8192
 
 
-#: Connections of a parent, kept so that the child's end of them is never closed in its name.
-_inherited: list[Any] = []
+class Reservation(NamedTuple):
+    """What became of candidates that a driver asked for."""
+
+    granted: list[bytes]
+    stored: dict[bytes, Row]
+    leased_by_others: list[bytes]  # another driver evaluates them now
 
 
-class Reserved(NamedTuple):
-    """What became of keys that were asked for."""
-
-    mine: list[bytes]
-    known: dict[bytes, Row]
-    others: list[bytes]  # another driver evaluates them now
-
-
-class Store:
+class Store(Database):
     """Results on disk.
 
     Parameters
@@ -70,7 +52,7 @@ class Store:
     StoreError
         No such folder, not a SQLite file, another program's, read-only, no room on the disk.  What was stored before stays.
     StoreVersionError
-        Written by a release with another layout.
+        Written by a release with a layout that this one cannot read; earlier layouts are raised to this one.
 
     Notes
     -----
@@ -79,147 +61,8 @@ class Store:
     """
 
     def __init__(self, url: str, read_only: bool = False) -> None:
-        self.path = path_of(url)
-        self.url, self.read_only = f"sqlite:///{self.path}", read_only
-        self._lock, self.odd = threading.RLock(), Odd(self.path)
-        self._pid, self._is_durable = os.getpid(), False
-        self._connection = self._connect()
-
-    # -- the connection ------------------------------------------------------------------------------------------------
-
-    def _connect(self) -> sa.Connection:
-        from urllib.parse import quote
-
-        import sqlalchemy as sa
-
-        check(self.path, must_exist=self.read_only)
-        # A path is quoted, as it may hold ? and %.
-        where = sa.URL.create(
-            "sqlite",
-            database=f"file:{quote(os.fsencode(self.path))}",
-            query={"mode": "ro" if self.read_only else "rwc", "uri": "true"},
-        )
-        engine = sa.create_engine(
-            where,
-            isolation_level="AUTOCOMMIT",
-            poolclass=sa.pool.NullPool,
-            connect_args={"timeout": PATIENCE, "check_same_thread": False},
-        )
-        with complaints(self.path):
-            connection = engine.connect()
-            try:
-                self._connection = connection
-                self._prepare(engine)
-            except BaseException:
-                connection.close()
-                raise
-        self._closing = weakref.finalize(self, _closed, connection, os.getpid())
-        return connection
-
-    def _prepare(self, engine: sa.Engine) -> None:
-        """Settings of this connection, which SQLite does not keep, and the tables if there are none."""
-        for pragma in (
-            f"busy_timeout = {PATIENCE * 1000:.0f}",
-            f"cache_size = -{_CACHE_KIB}",
-            "temp_store = MEMORY",
-            f"wal_autocheckpoint = {_LOG_PAGES}",
-            f"synchronous = {'FULL' if self._is_durable else 'NORMAL'}",
-        ):
-            self._run(f"PRAGMA {pragma}")
-        if self._is_ours():
-            return
-        if self.read_only:
-            raise StoreError(f"store must be a database of this library, got {str(self.path)!r}")
-        self._run(f"PRAGMA page_size = {_PAGE}")
-        self._patiently("PRAGMA journal_mode = WAL")
-        with self._transaction():
-            if self._is_ours():  # another process was faster
-                return
-            for table in tables().sorted_tables:
-                from sqlalchemy.schema import CreateTable
-
-                self._run(str(CreateTable(table).compile(engine)))
-            self._run(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._run(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-    def _is_ours(self) -> bool:
-        """False for an empty file; anything else that is not ours is refused."""
-        if not self._one("SELECT count(*) FROM sqlite_master"):
-            return False
-        if self._one("PRAGMA application_id") != APPLICATION_ID:
-            raise StoreError(f"store must be a database of this library, got {str(self.path)!r}, which another program wrote")
-        version = self._one("PRAGMA user_version")
-        if version != SCHEMA_VERSION:
-            raise StoreVersionError(
-                f"schema version must be {SCHEMA_VERSION}, got {version} in {str(self.path)!r}; read it with "
-                f"the release that wrote it (backtest store export), or take another file"
-            )
-        return True
-
-    def _patiently(self, statement: str) -> None:
-        """Run what SQLite refuses at once, without waiting, while another process has the file."""
-        from sqlalchemy.exc import OperationalError
-
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._run(statement)
-                return
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-
-    @contextlib.contextmanager
-    def _session(self, writes: bool = True) -> Iterator[None]:
-        """One transaction of this thread; after a fork, on a connection of the child's own."""
-        with self._lock:
-            if self._pid != os.getpid():
-                self._pid = os.getpid()
-                self._closing()  # keeps the parent's, which is the parent's to close
-                self._connection = self._connect()
-            with complaints(self.path), self._transaction() if writes else contextlib.nullcontext():
-                yield
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._run("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._run("COMMIT")
-        except BaseException:
-            if self._driver().in_transaction:  # a full disk has ended it already
-                self._run("ROLLBACK")
-            raise
-
-    def _driver(self) -> Any:
-        return self._connection.connection.dbapi_connection
-
-    def _run(self, statement: str, parameters: Any = None) -> Any:
-        return self._connection.exec_driver_sql(statement, parameters)
-
-    def _all(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """Rows as the driver's plain tuples, made in a third of the time."""
-        result = self._run(statement, parameters)
-        try:
-            return result.cursor.fetchall()  # type: ignore[no-any-return]
-        finally:
-            result.close()
-
-    def _one(self, statement: str, parameters: Any = None) -> Any:
-        return self._run(statement, parameters).scalar()
-
-    def close(self) -> None:
-        """Close the file; a later call of any method fails."""
-        with self._lock:
-            self._closing()
-
-    def be_durable(self, full: bool) -> None:
-        """Whether a commit waits for the disk (``synchronous=FULL``), for results that are dear."""
-        with self._session(writes=False):
-            if full != self._is_durable:
-                self._is_durable = full
-                self._run(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
+        super().__init__(url, read_only)
+        self.faulty = FaultyRows(self.path)
 
     # -- contexts ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +97,7 @@ class Store:
         return [dict(each) | {"description": json.loads(each["description"])} for each in found if faults[each["id"]] is None]
 
     def description(self, context: int) -> dict[str, Any]:
-        """Of a context; nothing if it has none, or an odd one."""
+        """Of a context; nothing if it has none, or a faulty one."""
         with self._session(writes=False):
             return objects([self._one("SELECT description FROM contexts WHERE id = ?", (context,))])[0] or {}
 
@@ -275,19 +118,19 @@ class Store:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def look_up(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        """What is known of keys."""
+    def look_up(self, context: int, digests: Sequence[bytes]) -> dict[bytes, Row]:
+        """What is known of digests."""
         with self._session(writes=False):
-            return self._known(context, keys)
+            return self._known(context, digests)
 
-    def _known(self, context: int, keys: Sequence[bytes]) -> dict[bytes, Row]:
-        found = map(Row._make, self._by_key(f"SELECT {COLUMNS} FROM results", context, keys))
-        return {row.key: row for row in self.odd.sound(context, list(found))}
+    def _known(self, context: int, digests: Sequence[bytes]) -> dict[bytes, Row]:
+        found = map(Row._make, self._by_digest(f"SELECT {COLUMNS} FROM results", context, digests))
+        return {row.digest: row for row in self.faulty.without(context, list(found))}
 
-    def _by_key(
-        self, select: str, context: int, keys: Sequence[bytes], more: str = "", *values: Any
+    def _by_digest(
+        self, select: str, context: int, digests: Sequence[bytes], more: str = "", *values: Any
     ) -> Iterator[tuple[Any, ...]]:
-        for statement, parameters in on_keys(select, context, keys, more, *values):
+        for statement, parameters in on_digests(select, context, digests, more, *values):
             yield from self._all(statement, parameters)
 
     def read(self, context: int, after: int = 0) -> tuple[list[Row], int]:
@@ -296,7 +139,7 @@ class Store:
         where = f"{'+' if after else ''}context = ? AND id > ?"
         with self._session(writes=False):
             found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE {where} ORDER BY id", (context, after))
-        rows = self.odd.sound(context, [Row._make(row[:-1]) for row in found])
+        rows = self.faulty.without(context, [Row._make(row[:-1]) for row in found])
         return rows, found[-1][-1] if found else after
 
     def add(self, context: int, rows: Iterable[Row]) -> None:
@@ -311,8 +154,10 @@ class Store:
 
     def _insert(self, context: int, rows: Iterable[Row]) -> None:
         rows = list(rows)
-        for delete, keys in on_keys("DELETE FROM results", context, self.odd.among(context, (row.key for row in rows))):
-            self._run(delete, keys)
+        for delete, digests in on_digests(
+            "DELETE FROM results", context, self.faulty.replaced(context, (row.digest for row in rows))
+        ):
+            self._run(delete, digests)
         for statement, parameters in insertions(context, rows):
             self._run(statement, parameters)
 
@@ -323,8 +168,8 @@ class Store:
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
-    def reserve(self, context: int, keys: Sequence[bytes], owner: str, lease: float, attempts: int) -> Reserved:
-        """Ask for keys to evaluate: each is ours now, or known, or another's.
+    def reserve(self, context: int, digests: Sequence[bytes], owner: str, lease: float, attempts: int) -> Reservation:
+        """Ask for digests to evaluate: each is ours now, or known, or another's.
 
         Parameters
         ----------
@@ -339,24 +184,24 @@ class Store:
         with self._session():
             now = time.time()
             known = {
-                key: row
-                for key, row in self._known(context, keys).items()
+                digest: row
+                for digest, row in self._known(context, digests).items()
                 if row.status != Status.FAILED or row.attempts >= attempts
             }
-            rest = [key for key in dict.fromkeys(keys) if key not in known]
+            rest = [digest for digest in dict.fromkeys(digests) if digest not in known]
             leases = list(
-                self._by_key("SELECT key, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now)
+                self._by_digest("SELECT digest, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now)
             )
             held, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
             if any(not isinstance(until, float) or until > latest for _, until in leases):
                 self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
-            mine = [key for key in rest if key not in held]
+            mine = [digest for digest in rest if digest not in held]
             if mine:
                 self._run(
-                    "INSERT OR REPLACE INTO leases (context, key, owner, until) VALUES (?, ?, ?, ?)",
-                    [(context, bytearray(key), owner, now + lease) for key in sorted(mine)],
+                    "INSERT OR REPLACE INTO leases (context, digest, owner, until) VALUES (?, ?, ?, ?)",
+                    [(context, bytearray(digest), owner, now + lease) for digest in sorted(mine)],
                 )
-        return Reserved(mine, known, [key for key in rest if key in held])
+        return Reservation(mine, known, [digest for digest in rest if digest in held])
 
     def renew(self, owner: str, lease: float) -> None:
         """Be believed for another while."""
@@ -374,7 +219,7 @@ class Store:
             self._run("DELETE FROM leases WHERE owner = ?", (owner,))
 
     def finish(self, context: int, rows: Sequence[Row], owner: str) -> set[bytes]:
-        """Store results of reserved keys, and give the keys back.
+        """Store results of reserved digests, and give the digests back.
 
         Returns
         -------
@@ -382,10 +227,10 @@ class Store:
             Keys of the results that were taken.  One that came after its lease was taken over is not: it is discarded.
         """
         with self._session():
-            keys = [row.key for row in rows]
-            mine = {row[0] for row in self._by_key("SELECT key FROM leases", context, keys, " AND owner = ?", owner)}
-            self._insert(context, (row for row in rows if row.key in mine))
-            for statement, parameters in on_keys("DELETE FROM leases", context, mine):
+            digests = [row.digest for row in rows]
+            mine = {row[0] for row in self._by_digest("SELECT digest FROM leases", context, digests, " AND owner = ?", owner)}
+            self._insert(context, (row for row in rows if row.digest in mine))
+            for statement, parameters in on_digests("DELETE FROM leases", context, mine):
                 self._run(statement, parameters)
         return mine
 
@@ -405,11 +250,3 @@ class Store:
         """Finished blocks: the places of the kept rows of each."""
         with self._session(writes=False):
             return dict(self._run("SELECT block, kept FROM blocks WHERE context = ?", (context,)).all())
-
-
-def _closed(connection: sa.Connection, pid: int) -> None:
-    if pid != os.getpid():
-        _inherited.append(connection)
-        return
-    connection.close()
-    connection.engine.dispose()

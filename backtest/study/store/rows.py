@@ -1,4 +1,4 @@
-"""One stored result, and the statements that store many and find many by their keys."""
+"""One stored result, and the statements that store many and find many by their digests."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from backtest.search.cache import Status
 
-#: Rows or keys of one call of the database.
+#: Rows or digests of one call of the database.
 CHUNK = 500
 
 
 class Row(NamedTuple):
     """One stored result."""
 
-    key: bytes
+    digest: bytes
     status: int = Status.DONE
     value: float | None = None
     metrics: bytes | None = None  # float64, named by the context
@@ -42,7 +42,7 @@ def insertions(context: int, rows: Iterable[Row]) -> Iterator[tuple[str, list[tu
         for name, column in zip(Row._fields, zip(*some, strict=True), strict=True):
             if column[0] is not None or column.count(None) < len(column):
                 fields.append(name)
-                columns.append(tuple(map(_bound, column)) if name in ("key", "metrics") else column)
+                columns.append(tuple(map(_bound, column)) if name in ("digest", "metrics") else column)
         yield _upsert(tuple(fields)), list(zip(itertools.repeat(context), *columns))
 
 
@@ -55,17 +55,17 @@ def _upsert(fields: tuple[str, ...]) -> str:
     """Store these fields, the others as NULL; a result stays as it is, but a failure may be followed by another attempt."""
     return (
         f"INSERT INTO results (context, {', '.join(fields)}) VALUES ({', '.join('?' * (len(fields) + 1))}) "
-        "ON CONFLICT (context, key) DO UPDATE SET "
+        "ON CONFLICT (context, digest) DO UPDATE SET "
         + ", ".join(f"{name} = excluded.{name}" for name in Row._fields[1:-1])
         + f", attempts = results.attempts + excluded.attempts WHERE results.status = {Status.FAILED:d}"
     )
 
 
-def on_keys(
-    what: str, context: int, keys: Iterable[bytes], more: str = "", *values: Any
+def on_digests(
+    what: str, context: int, digests: Iterable[bytes], more: str = "", *values: Any
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Statements on a context's keys, each with its parameters: neighbours in the index together, so that its pages are read
+    """Statements on a context's digests, each with its parameters: neighbours in the index together, so that its pages are read
     once."""
-    waiting = iter(sorted(keys))
+    waiting = iter(sorted(digests))
     while some := tuple(map(bytearray, itertools.islice(waiting, CHUNK))):
-        yield f"{what} WHERE context = ? AND key IN ({', '.join('?' * len(some))}){more}", (context, *some, *values)
+        yield f"{what} WHERE context = ? AND digest IN ({', '.join('?' * len(some))}){more}", (context, *some, *values)
