@@ -156,7 +156,9 @@ def test_odd_contexts_leases_and_blocks(url):
     with pytest.warns(bt.StoreWarning, match="contexts must be .*, got number 2 of .* with description '{'; left out"):
         again = study(url)
     for number, owner in enumerate(("x", "a b c", f"{new_owner().rsplit(' ', 2)[0]} 99999999999999999999 x", b"blob", "")):
-        raw(url, "INSERT INTO leases (context, digest, owner, until) VALUES (1, ?, ?, ?)", bytes([number]), owner, time.time() - 9)
+        raw(
+            url, "INSERT INTO leases (context, digest, owner, until) VALUES (1, ?, ?, ?)", bytes([number]), owner, time.time() - 9
+        )
     assert again.run(progress=False).evaluated == 3
     again.close()
     assert not has_died("x")
