@@ -131,6 +131,7 @@ def test_comparisons_are_plain_loops(kernel, n_bars):
     same(answers(kernel, rows, sides, warm, n_bars), plain(rows, sides, warm, n_bars))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sign", "mutant"),
     [

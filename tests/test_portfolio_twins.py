@@ -159,6 +159,7 @@ def test_tables_are_checked_alike(table):
     assert found[0][2][: found[0][1][0]] == np.flatnonzero(is_event[:n_seen]).tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "sign", "mutant"),
     [

@@ -449,6 +449,7 @@ def test_where_counts_only_over_the_parameters_it_names():
     assert len(np.unique(batch, axis=0)) == 5000
 
 
+@pytest.mark.slow
 def test_beyond_the_limit_the_size_is_an_upper_bound_and_batches_are_filtered():
     space = Space({"a": range(300), "b": range(300), "c": range(200)}, where="a < b and (a + b + c) % 66 == 0")
     assert space.product > MAX_COUNTED

@@ -192,6 +192,7 @@ def copy_of_twin(name, part, source, monkeypatch):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "sign", "mutant"),
     [
