@@ -36,6 +36,7 @@ from backtest.optimize import optimize
 from backtest.results import Result, load
 from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
+from backtest.simulation import Simulation
 from backtest.space import Space
 from backtest.study.study import Study
 from backtest.study.trial import Trial, TrialPruned
@@ -62,6 +63,7 @@ __all__ = [
     "ObjectiveError",
     "Result",
     "Run",
+    "Simulation",
     "Space",
     "SpaceError",
     "StoreError",

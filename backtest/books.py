@@ -18,32 +18,23 @@ from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.portfolio import FORMER, MAX_GROSS, Market, Rules, Targets, gross_limit
-from backtest.records import FILL, MOMENTS, REASONS, TRADE_SUMS
-from backtest.trades import STATISTICS, Trades, months_of, plain_numbers, statistics_frame, statistics_of, track
+from backtest.records import FILL, TRADE_SUMS
+from backtest.simulation import Simulation, Unexecuted
+from backtest.trades import STATISTICS, Trades, months_of, statistics_frame, statistics_of, track
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from backtest.stats_series import Stats
+
 Floats = NDArray[np.float64]
 
-#: Rows of :meth:`Book.statistics` that belong to the book as a whole: key -> title.
-BOOK_STATISTICS = {
-    "start_cash": "Start cash",
-    "end_value": "End value",
-    "total_return": "Total return",
-    "max_drawdown": "Maximum drawdown",
-    "turnover": "Turnover (traded / start cash)",
-    "costs": "Costs, open positions included",
-    "max_margin_load": "Largest margin load",
-    "mean_margin_load": "Mean margin load",
-    "n_fills": "Orders executed",
-    "stale_value": "Value on stale prices",
-}
-_ROWS = (*STATISTICS, *BOOK_STATISTICS)
+#: An order of less than this share of what sizes it is none; the kernel's, see ``docs/definitions.md``.
+DUST = 1e-12
 
 
-class Book:
-    """A portfolio that was traded: what it was worth, what it traded, what came of it.
+class Book(Simulation):
+    """A portfolio that was traded: what it was worth, what it traded, what came of it; see :class:`backtest.Simulation`.
 
     Orders and trades are written down when they are asked for; that never changes a value.
 
@@ -52,15 +43,17 @@ class Book:
     market : Market
     rules : Rules
     window : slice or None
-    first, last : int
-        First bar, and one past the last.
     """
+
+    #: ``to_backtesting`` and ``to_vectorbt`` are not defined: those tools define them for one asset.
+    has_tool_stats = False
 
     def __init__(
         self, market: Market, rules: Rules, targets: Targets, window: slice | None = None, benchmark: Floats | None = None
     ) -> None:
         self.market, self.rules, self.window, self._targets, self._benchmark = market, rules, window, targets, benchmark
         self._prices, self._settings = market.prices(rules.fill), market.settings(rules, window)
+        self.start_cash = rules.start_cash
         self.first, self.last = self._settings.first, self._settings.last
         self.sums, self._trade_sums = np.zeros(1, dtype=SUMS), np.zeros(3, dtype=TRADE_SUMS)
         self._account, self._waiting = np.empty((3, self.last - self.first)), np.empty(market.n_assets)
@@ -73,62 +66,6 @@ class Book:
         done: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
         return done
 
-    def __repr__(self) -> str:
-        gained = float(self.sums["end_equity"][0]) / self.rules.start_cash - 1
-        return (
-            f"Book({self.market.n_assets} assets, {self.last - self.first} bars; total return {gained:.2%}, "
-            f"{int(self.sums['n_fills'][0])} orders, {int(self.sums['n_trades'][0])} trades)"
-        )
-
-    # --- bar by bar -----------------------------------------------------------------------------------------------------
-
-    @functools.cached_property
-    def times(self) -> pd.Index[Any]:
-        """Time of each bar of the book, or its number."""
-        import pandas as pd
-
-        all_times = pd.RangeIndex(self.market.n_bars, name="bar") if self.market.times is None else self.market.times
-        return all_times[self.first : self.last]
-
-    def _series(self, values: Floats, name: str) -> pd.Series[float]:
-        import pandas as pd
-
-        return pd.Series(values, index=self.times, name=name)
-
-    @property
-    def value(self) -> pd.Series[float]:
-        """Cash and positions at each close; 0 from a bust on."""
-        return self._series(self._account[0].copy(), "value")
-
-    @property
-    def cash(self) -> pd.Series[float]:
-        """Cash at each close."""
-        return self._series(self._account[1].copy(), "cash")
-
-    @property
-    def returns(self) -> pd.Series[float]:
-        """Simple return of each bar; the first is against the start cash, so it holds the first costs."""
-        before = np.concatenate([[self.rules.start_cash], self._account[0][:-1]])
-        with np.errstate(all="ignore"):
-            return self._series(np.where(before != 0, (self._account[0] - before) / before, 0.0), "return")
-
-    @property
-    def drawdown(self) -> pd.Series[float]:
-        """Value against its running maximum, from the start cash on, minus 1; <= 0."""
-        peak = np.maximum.accumulate(np.concatenate([[self.rules.start_cash], self._account[0]]))[1:]
-        return self._series(self._account[0] / peak - 1.0, "drawdown")
-
-    @property
-    def margin_load(self) -> pd.Series[float]:
-        """Sum of |units| x price over value at each close; 0 from a bust on."""
-        return self._series(self._margin_load(), "margin_load")
-
-    def _margin_load(self) -> Floats:
-        value = self._account[0]
-        if value[-1] > 0:
-            return np.asarray(self._account[2] / value)
-        return np.asarray(np.divide(self._account[2], value, out=np.zeros(len(value)), where=value > 0))  # it went bust
-
     @property
     def units(self) -> pd.DataFrame:
         """Units held after each close, assets as columns."""
@@ -140,7 +77,10 @@ class Book:
         held[fills["fill_bar"] - self.first, fills["asset"]] = fills["position_after"]  # of two fills on a bar the later stays
         return pd.DataFrame(held, index=self.times, columns=list(self.market.assets)).ffill()
 
-    # --- orders and trades ----------------------------------------------------------------------------------------------
+    @property
+    def cash(self) -> pd.Series[float]:
+        """Cash at each close."""
+        return self._series(self._account[1].copy(), "cash")
 
     @functools.cached_property
     def fills(self) -> NDArray[Any]:
@@ -150,21 +90,6 @@ class Book:
             scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting, self._held)]
             self._replay(*scratch, fills)
         return fills
-
-    @property
-    def ledger(self) -> pd.DataFrame:
-        """Every executed order, in order of execution; :func:`backtest.track_trades` reads it."""
-        import pandas as pd
-
-        columns: dict[str, Any] = {name: self.fills[name] for name in FILL.names or ()}
-        names = np.empty(self.market.n_assets, dtype=object)
-        names[:] = list(self.market.assets)
-        columns["asset"] = names[self.fills["asset"]]
-        columns["moment"] = np.array(MOMENTS, dtype=object)[self.fills["moment"]]
-        columns["reason"] = np.array(REASONS, dtype=object)[self.fills["reason"]]
-        for name in ("stop", "target", "trail", "ambiguous"):  # what targets never have
-            del columns[name]
-        return pd.DataFrame(columns)
 
     @functools.cached_property
     def tracked(self) -> Trades:
@@ -182,26 +107,15 @@ class Book:
             )
             if each is not None
         }
-        times = pd.RangeIndex(market.n_bars) if market.times is None else market.times
         return track(
             self.fills,
-            times=times,
+            times=pd.RangeIndex(market.n_bars) if market.times is None else market.times,
             borrow_per_bar=self._settings.borrow_per_bar,
             first=self.first,
             last=self.last,
             assets=market.assets,
             **by_asset,
         )
-
-    @property
-    def trades(self) -> pd.DataFrame:
-        """Completed trades, one a row."""
-        return self.tracked.table
-
-    @property
-    def open_positions(self) -> pd.DataFrame:
-        """Positions open at the last bar, valued at their last valid price; no completed trades."""
-        return self.tracked.open_positions
 
     @property
     def unfilled(self) -> pd.DataFrame:
@@ -234,6 +148,35 @@ class Book:
         np.subtract.at(profit, completed["asset"], completed["borrow_cost"])
         return pd.Series(profit, index=list(self.market.assets), name="contribution")
 
+    def _all_times(self) -> pd.Index[Any]:
+        import pandas as pd
+
+        return pd.RangeIndex(self.market.n_bars, name="bar") if self.market.times is None else self.market.times
+
+    def _equity_values(self) -> Floats:
+        return np.asarray(self._account[0])
+
+    def _gross_value(self) -> Floats:
+        return np.asarray(self._account[2])
+
+    def _assets(self) -> tuple[Any, ...]:
+        return tuple(self.market.assets)
+
+    def _unexecuted(self) -> Unexecuted:
+        """What waited at the end: bought or sold as the last valid prices say; what is there already is no order."""
+        assets = np.flatnonzero(~np.isnan(self._waiting))
+        base = self._account[0][-1] if self.rules.reinvest else self.start_cash
+        held = self._held[assets] * self.market.marks[self.last - 1, assets]
+        wanted = self._waiting[assets] * base
+        missing = wanted - held
+        is_order = np.abs(missing) > DUST * abs(base)
+        bars = np.full(int(is_order.sum()), self._waits_since, dtype=np.int64)
+        reason = np.where(held * wanted < 0, "reverse", np.where(held * missing < 0, "signal", "entry"))[is_order].tolist()
+        return Unexecuted(bars, assets[is_order], missing[is_order], reason, ["unfilled"] * len(bars))
+
+    def _subject(self) -> str:
+        return f"{self.market.n_assets} assets"
+
     # --- numbers --------------------------------------------------------------------------------------------------------
 
     @property
@@ -242,9 +185,9 @@ class Book:
         return self.market.periods(self.rules)
 
     @functools.cached_property
-    def stats(self) -> pd.Series[float]:
+    def stats(self) -> Stats:
         """Every metric of ``bt.METRICS``, by key; equal to what :func:`backtest.optimize_weights` gives."""
-        import pandas as pd
+        from backtest.stats_series import Stats
 
         inputs = self.market.metric_inputs(self.rules, self.window)
         warn_if_undated(inputs.periods_per_year > 0)
@@ -252,7 +195,7 @@ class Book:
         before = max(self.first - 1, 0)
         benchmark = self._equal_hold(before) if self._benchmark is None else self._benchmark
         benchmark = np.concatenate([benchmark[before : before + 1], benchmark[self.first : self.last]])
-        return pd.Series(values | walk_metrics(self._account[0], benchmark, inputs), dtype=np.float64, name="value")
+        return Stats(values | walk_metrics(self._account[0], benchmark, inputs), self)
 
     def _equal_hold(self, before: int) -> Floats:
         """Value of equal amounts of all assets that had a price at a bar, and have one yet to come, bought there and held."""
@@ -297,40 +240,12 @@ class Book:
             names = listed([repr(labels[asset]) for asset in never])
             warnings.warn(f"assets have prices and weight 0 at every event: {names}", NumericsWarning, caller_level())
 
-    def statistics(self) -> pd.DataFrame:
-        """Statistics of completed trades (All, Long, Short), then of the book as a whole (All).
+    def trade_statistics(self) -> pd.DataFrame:
+        """Statistics of completed trades: one row per statistic, columns All, Long, Short.
 
-        Counts of nothing are 0, means of nothing NaN.  ``backtest.tables.statistics`` makes a table for people of it.
+        Counts of nothing are 0, means of nothing NaN.
         """
-        return statistics_frame(_ROWS, self._statistics())
-
-    def _statistics(self) -> list[tuple[float, float, float]]:
-        load, start = self._margin_load(), self.rules.start_cash
-        sums = dict(zip(SUMS.names or (), self.sums[0].item(), strict=True))
-        of_book = (
-            start,
-            sums["end_equity"],
-            sums["end_equity"] / start - 1.0,
-            sums["max_drawdown"],
-            sums["traded_value"] / start,
-            sums["costs"],
-            load.max(),
-            np.add.reduce(load) / len(load),
-            sums["n_fills"],
-            self.stale_value,
-        )
-        of_trades = statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last))
-        return of_trades + [(value, math.nan, math.nan) for value in of_book]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Statistics and metrics as plain numbers, for JSON: what is undefined or infinite is None."""
-        stats = plain_numbers(self.stats.to_frame())["value"]
-        return {"statistics": plain_numbers(self.statistics()), "metrics": stats}
-
-    def __rich__(self) -> Any:
-        from backtest.tables import statistics
-
-        return statistics(self.statistics(), BOOK_STATISTICS)
+        return statistics_frame(STATISTICS, statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last)))
 
 
 @renamed(FORMER)
@@ -404,7 +319,7 @@ def simulate(
     Returns
     -------
     Book
-        ``.value``, ``.returns``, ``.statistics()``, ``.stats``, ``.trades``, ``.ledger``, ``.open_positions``.
+        ``.equity``, ``.returns``, ``.stats``, ``.trade_statistics()``, ``.trades``, ``.orders``, ``.open_positions``.
 
     Raises
     ------

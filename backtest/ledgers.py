@@ -13,11 +13,30 @@ from backtest._checks import InputError, as_array, check_prices, choice, known_n
 from backtest._said import shown
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_alike
-from backtest.records import FILL, MOMENTS, REASONS
+from backtest.records import FILL, MOMENTS, REASONS, STATUSES
 from backtest.trades import Trades, track
 
-#: Columns that a ledger of this library has and that follow from its others.
+#: Columns that orders of this library have and that follow from their others.
 DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
+#: Of a table of orders, which says of each what became of it.
+OF_ORDERS = ("time", "side", "status")
+#: Columns that a ledger can have of its own; the first three it must.
+COLUMNS = (
+    "fill_bar",
+    "units",
+    "price",
+    "asset",
+    "cost",
+    "decision_bar",
+    "moment",
+    "stop",
+    "target",
+    "trail",
+    "reason",
+    "ambiguous",
+    "equity",
+    "written_off",
+)
 
 #: Columns of vectorbt's order records.
 VECTORBT = ("id", "col", "idx", "size", "price", "fees", "side")
@@ -38,11 +57,12 @@ def track_trades(
     Parameters
     ----------
     ledger : DataFrame, mapping of columns or structured array
-        vectorbt's order records (``portfolio.orders.records``, ``portfolio.orders.values``), ``book.ledger``, or a table of
-        your own: one executed order a row, in order of execution.  ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are
-        needed, and ``asset`` if ``close`` has several columns (the label of its column, of an array its number); ``cost``,
-        ``decision_bar``, ``moment`` ("open", "inside" or "close" of the bar; close by default), ``stop`` and ``target`` (of
-        the order that opens), ``trail`` (of the one that closes), ``reason``, ``ambiguous`` and ``equity`` may be there.
+        ``orders`` or ``fills`` of a :class:`backtest.Simulation`, vectorbt's order records (``portfolio.orders.records``,
+        ``portfolio.orders.values``), or a table of your own: one executed order a row, in order of execution.
+        ``fill_bar``, ``units`` (signed: bought > 0) and ``price`` are needed, and ``asset`` if ``close`` has several columns
+        (the label of its column, of an array its number); ``cost``, ``decision_bar``, ``moment`` ("open", "inside" or "close"
+        of the bar; close by default), ``stop`` and ``target`` (of the order that opens), ``trail`` (of the one that closes),
+        ``reason``, ``ambiguous`` and ``equity`` may be there.
     close : array_like, shape (n_bars,) or (n_bars, n_assets)
         Prices that positions are valued at, where there is none (NaN) at the last one before; a DataFrame brings labels and
         times.
@@ -121,51 +141,15 @@ def _last_valid(prices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | None) -> NDArray[Any]:
-    import pandas as pd
-
-    if isinstance(given, np.ndarray) and given.dtype.names:
-        given = {name: given[name] for name in given.dtype.names}
-    if not isinstance(given, (pd.DataFrame, Mapping)):
-        raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
-    columns = {
-        name: as_array(f"ledger column {shown(name)}", given[name])
-        for name in (given.columns if isinstance(given, pd.DataFrame) else given)
-    }
-    if set(VECTORBT) <= set(columns):
-        columns = _from_vectorbt(columns, labels)
-    known = (
-        "fill_bar",
-        "units",
-        "price",
-        "asset",
-        "cost",
-        "decision_bar",
-        "moment",
-        "stop",
-        "target",
-        "trail",
-        "reason",
-        "ambiguous",
-        "equity",
-        "written_off",
-        *DERIVED,
-    )
-    known_names("ledger column", columns, known)
-    for name in known[:3]:
-        if name not in columns:
-            raise InputError(f"ledger must have a column {shown(name)}, got {', '.join(columns)}")
+    """Executed orders, checked, as an ndarray of FILL."""
+    columns = _columns(given, labels)
     if n_assets > 1 and "asset" not in columns:
         raise InputError(f"ledger must have a column 'asset' where close has {n_assets} columns, got {', '.join(columns)}")
-    for name, values in columns.items():
-        if values.ndim != 1:
-            raise InputError(f"ledger column {name!r} must have a value for each order, got shape {values.shape}")
     n = len(columns["units"])
     ledger = np.zeros(n, dtype=FILL)
     for name in ("stop", "target", "trail", "equity"):
         ledger[name] = np.nan
     for name, values in columns.items():
-        if name in DERIVED:
-            continue
         if values.shape != (n,):
             raise InputError(f"ledger column {shown(name)} must have {n} rows, got shape {values.shape}")
         if name == "moment":
@@ -183,6 +167,65 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     if "decision_bar" not in columns:
         ledger["decision_bar"] = ledger["fill_bar"]
     ledger["value"] = ledger["units"] * ledger["price"]
+    _check(ledger, n_bars, n_assets)
+    return ledger
+
+
+def _columns(given: Any, labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:
+    """The columns that say something of their own, of executed orders only."""
+    import pandas as pd
+
+    if isinstance(given, np.ndarray) and given.dtype == FILL:
+        given = _from_fills(given, labels)
+    elif isinstance(given, np.ndarray) and given.dtype.names:
+        given = {name: given[name] for name in given.dtype.names}
+    if not isinstance(given, (pd.DataFrame, Mapping)):
+        raise InputError(f"ledger must be a DataFrame, a mapping of columns or a structured array, got {type(given).__name__}")
+    columns = {
+        name: as_array(f"ledger column {shown(name)}", given[name])
+        for name in (given.columns if isinstance(given, pd.DataFrame) else given)
+    }
+    if set(VECTORBT) <= set(columns):
+        columns = _from_vectorbt(columns, labels)
+    known_names("ledger column", columns, (*COLUMNS, *DERIVED, *(OF_ORDERS if "status" in columns else ())))
+    for name in COLUMNS[:3]:
+        if name not in columns:
+            raise InputError(f"ledger must have a column {shown(name)}, got {', '.join(columns)}")
+    for name, values in columns.items():
+        if values.ndim != 1:
+            raise InputError(f"ledger column {name!r} must have a value for each order, got shape {values.shape}")
+    return _executed({name: values for name, values in columns.items() if name in COLUMNS or name == "status"})
+
+
+def _executed(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A table of ``orders`` without those that were not executed, and with the reasons of fills."""
+    status = columns.pop("status", None)
+    if status is not None:
+        is_filled = np.array([choice("status", value, STATUSES) == "filled" for value in status.tolist()], dtype=np.bool_)
+        columns = {
+            name: values[is_filled] if values.shape == is_filled.shape else values  # of another length: refused later
+            for name, values in columns.items()
+        }
+    if "reason" in columns:
+        reasons = columns["reason"].astype(object)
+        columns["reason"] = np.where(reasons == "entry", "", reasons)
+    return columns
+
+
+def _from_fills(fills: NDArray[Any], labels: tuple[Any, ...] | None) -> dict[str, Any]:
+    """Our own records, with names instead of codes."""
+    columns: dict[str, Any] = {name: fills[name] for name in COLUMNS}
+    for name, names in (("moment", MOMENTS), ("reason", REASONS), ("asset", labels)):
+        if names is not None:
+            codes = fills[name]
+            _rows(fills, name, (codes < 0) | (codes >= len(names)), f"from 0 to {len(names) - 1}")
+            columns[name] = np.empty(len(codes), dtype=object)
+            columns[name][:] = [names[code] for code in codes.tolist()]
+    return columns
+
+
+def _check(ledger: NDArray[Any], n_bars: int, n_assets: int) -> None:
+    """Refuse rows that no engine can have executed."""
     _rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
     _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
     is_gone = (ledger["reason"] == REASONS.index("delisted")) & (ledger["price"] == 0)
@@ -198,7 +241,6 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
     )
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
     _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
-    return ledger
 
 
 def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -6,6 +6,8 @@ import numpy as np
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted")
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
+#: What an order can have come to.  ``unfilled``: no bar or price to fill at; ``unaffordable``: not paid for, or less than a unit.
+STATUSES = ("filled", "unfilled", "unaffordable")
 
 _INT, _FLOAT = np.int64, np.float64
 #: One executed order; the struct Fill in ext/_records.pxd.

@@ -5,18 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import json
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from backtest._checks import InputError, file_path, known_names
 from backtest._said import said, shown
-from backtest.books import Book
-from backtest.runs import Run
 from backtest.search import Distribution
+from backtest.simulation import Simulation, json_safe
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,15 +131,14 @@ class Result:
             frame[name] = frame[name].map(repr, na_action="ignore")
         frame.columns = frame.columns.rename(None)
         frame.to_parquet(folder / "candidates.parquet", index=False)
-        trades, equity, statistics, trade_statistics = _replayed(self.best)
+        trades, equity, numbers = _replayed(self.best)
         trades.to_csv(folder / "trades.csv", index=False)
         equity.to_csv(folder / "equity.csv")
         written = {
             "schema_version": SCHEMA_VERSION,
             "best_params": self.best_params,
             "best_value": self.best_value,
-            "statistics": statistics,
-            "trade_statistics": trade_statistics,
+            **numbers,
             "parameters": parameters,
             "mixed": mixed,
             "provenance": self.provenance,
@@ -153,32 +148,35 @@ class Result:
         return folder
 
 
-def replay(again: Mapping[str, Callable[[], Run | Book]]) -> Run | Book | dict[str, Run | Book]:
+def replay(again: Mapping[str, Callable[[], Simulation]]) -> Simulation | dict[str, Simulation]:
     """What was replayed in the only cell, or by cell."""
     done = {name: each() for name, each in again.items()}
     return done if len(done) > 1 else next(iter(done.values()))
 
 
-def _replayed(best: Run | Book | dict[str, Run | Book]) -> tuple[Any, Any, Mapping[Any, Any], Mapping[Any, Any]]:
-    """Trades, equity, statistics and trade statistics to write; of several cells, one table each."""
+def _replayed(best: Simulation | dict[str, Simulation]) -> tuple[Any, Any, dict[str, Any]]:
+    """Trades, equity and, by name, numbers to write; of several cells, one table each and numbers by cell."""
     import pandas as pd
 
-    if isinstance(best, Book):
-        return best.trades, best.value, best.stats.to_dict(), best.statistics().to_dict()
-    if isinstance(best, Run):
-        return best.trades, best.equity, best.stats.to_dict(), best.trade_statistics().to_dict()
+    if not isinstance(best, dict):
+        return (
+            best.trades,
+            best.equity,
+            {
+                "statistics": best.stats.to_dict(),
+                "account_statistics": best.account_statistics().to_dict(),
+                "trade_statistics": best.trade_statistics().to_dict(),
+            },
+        )
     each = {name: _replayed(one) for name, one in best.items()}
     trades, equity = [one[0] for one in each.values()], [one[1].to_frame() for one in each.values()]
     for tables in (trades, equity):
         for name, table in zip(each, tables, strict=True):
             table.insert(0, "cell", name)
     full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
-    return (
-        pd.concat(full, ignore_index=True),
-        pd.concat(equity),
-        {name: one[2] for name, one in each.items()},
-        {name: one[3] for name, one in each.items()},
-    )
+    kinds = next(iter(each.values()))[2]
+    numbers = {kind: {name: one[2][kind] for name, one in each.items()} for kind in kinds}
+    return pd.concat(full, ignore_index=True), pd.concat(equity), numbers
 
 
 def load(path: str | Path) -> Result:
@@ -256,14 +254,3 @@ def _candidates(path: Path, written: Mapping[str, Any]) -> pd.DataFrame:
         raise _damaged(path, said(error)) from error
     table.columns = table.columns.rename("metric")
     return table
-
-
-def json_safe(value: Any) -> Any:
-    """``value`` with NaN and infinities as null and NumPy scalars as numbers, for JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): json_safe(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(each) for each in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -17,9 +17,11 @@ from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.periods import Periods
 from backtest.records import FILL, REASONS
 from backtest.rules import CONDITIONS, Strategy
 from backtest.signals import StrategyEvaluator
+from backtest.simulation import Simulation, Unexecuted, json_safe
 from backtest.space import Choice, Grid, Parameter
 from backtest.trades import Trades, track
 
@@ -31,21 +33,22 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 
-class Run:
-    """One candidate, replayed: what it traded and what came of it.
+class Run(Simulation):
+    """One candidate, replayed: what it traded and what came of it; see :class:`backtest.Simulation`.
 
     Attributes
     ----------
     params : dict
+    bars : Bars
+    strategy : Strategy
     start : int
-        First bar whose close could decide.
-    tracked : Trades
-        Completed trades and open positions.
-    periods : Periods
-        How many bars make a year, ``per_year``, and ``why``.
+        First bar whose close could decide if there were no window; ``first`` is the one inside it.
     n_unaffordable : int
         Entries that were decided and could not be paid for, or came to no unit; ``orders`` lists them.
     """
+
+    #: ``to_backtesting`` and ``to_vectorbt`` are defined: there is one asset, and its bars are known.
+    has_tool_stats = True
 
     def __init__(self, evaluator: StrategyEvaluator, row: Floats, window: slice | None) -> None:
         self.params = {
@@ -53,38 +56,29 @@ class Run:
         }
         self.start, self.strategy, self.bars = evaluator.fixed_start, evaluator.strategy, evaluator.bars
         self.costs, self.execution, self.metric_inputs = evaluator.costs, evaluator.execution, evaluator.metric_inputs(window)
-        self.periods = evaluator.periods
+        self._periods, self.start_cash = evaluator.periods, self.metric_inputs.start_cash
         settings = evaluator.settings(window)
-        self.first, self.last = settings.first, settings.last
-        self.begin = (window or slice(None)).indices(len(self.bars))[0]
+        self.first, self.last, self._borrow_per_bar = settings.first, settings.last, settings.borrow_per_bar
+        self.window_first = (window or slice(None)).indices(len(self.bars))[0]
         batch = row[None, :]
         program, tables = evaluator.program(batch, settings), evaluator.holding_tables(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
         kernel.evaluate(self.bars, tables, program, settings, 0, 1, self.sums)  # counts the fills
-        self.ledger = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
+        self._fills = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
         self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
         _, exit_code, self._unfilled_side = kernel.replay(
-            self.bars, tables, program, settings, 0, self.sums, self.ledger, self._equity, self._units, self._unaffordable
+            self.bars, tables, program, settings, 0, self.sums, self._fills, self._equity, self._units, self._unaffordable
         )
         self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
         self._unfilled_reason = REASONS[exit_code]
-        prices = {name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")}
-        self.tracked: Trades = track(
-            self.ledger,
-            times=self.bars.times(),
-            borrow_per_bar=settings.borrow_per_bar,
-            first=self.first,
-            last=self.last,
-            **prices,
-        )
         self._warn_if_unaffordable()
 
     def _warn_if_unaffordable(self) -> None:
         if self.n_unaffordable:
             bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
-            n_entries = self.n_unaffordable + int(np.count_nonzero(self.ledger["position_before"] == 0))
+            n_entries = self.n_unaffordable + int(np.count_nonzero(self._fills["position_before"] == 0))
             warnings.warn(
                 f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
                 f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
@@ -92,10 +86,27 @@ class Run:
                 stacklevel=4,
             )
 
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
-        gained = float(self.sums["end_equity"][0]) / self.metric_inputs.start_cash - 1
-        return f"Run({self.strategy.name}: {settings}; total return {gained:.2%}, {len(self.tracked)} trades)"
+    @property
+    def units(self) -> pd.Series[float]:
+        """Units held after each close, negative for a short."""
+        return self._series(self._units.copy(), "units")
+
+    @property
+    def fills(self) -> NDArray[Any]:
+        """Every executed order, in order of execution: ndarray of ``records.FILL``."""
+        return self._fills
+
+    @functools.cached_property
+    def tracked(self) -> Trades:
+        """Completed trades and open positions, as records."""
+        return track(
+            self._fills,
+            times=self.bars.times(),
+            borrow_per_bar=self._borrow_per_bar,
+            first=self.first,
+            last=self.last,
+            **{name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")},
+        )
 
     @functools.cached_property
     def stats(self) -> Stats:
@@ -114,84 +125,47 @@ class Run:
         return Stats(values | walk_metrics(self._equity, benchmark, self.metric_inputs), self)
 
     @property
-    def trades(self) -> pd.DataFrame:
-        """Completed trades, one a row."""
-        return self.tracked.table
+    def periods(self) -> Periods:
+        """How many bars make a year, ``per_year``, and ``why``."""
+        return self._periods
 
     @property
-    def open_positions(self) -> pd.DataFrame:
-        """The position open at the last bar, if there is one; not a completed trade."""
-        return self.tracked.open_positions
+    def stale_value(self) -> float:
+        """0: bars have a price each."""
+        return 0.0
 
-    def trade_statistics(self) -> pd.DataFrame:
-        """Statistics of the completed trades: All, Long, Short."""
-        return self.tracked.statistics()
+    def to_dict(self) -> dict[str, Any]:
+        """Parameters and numbers as plain data for JSON: what is undefined or infinite is None, times are text."""
+        return {"params": json_safe(self.params)} | super().to_dict()
 
-    @property
-    def equity(self) -> pd.Series[float]:
-        """Equity at each close from the first bar that could decide."""
-        import pandas as pd
+    def _all_times(self) -> pd.Index[Any]:
+        times: pd.Index[Any] = self.bars.times()
+        return times
 
-        return pd.Series(self._equity, index=self.bars.times()[self.first : self.last], name="equity")
+    def _equity_values(self) -> Floats:
+        return self._equity
 
-    @property
-    def position(self) -> pd.Series[float]:
-        """Units held after each close, negative for a short."""
-        import pandas as pd
+    def _gross_value(self) -> Floats:
+        return np.abs(self._units) * self.bars.close[self.first : self.last]
 
-        return pd.Series(self._units, index=self.bars.times()[self.first : self.last], name="units")
+    def _assets(self) -> None:
+        return None
 
-    @property
-    def orders(self) -> pd.DataFrame:
-        """Every order, in order of execution, with its ``status``.
-
-        ``unfilled`` is a decision on the last bar that had no bar to fill on; ``unaffordable`` an entry that the account could
-        not pay for, or that came to no unit.  Neither has a bar, a price or a size.
-        """
-        import pandas as pd
-
-        n = len(self.ledger)
+    def _unexecuted(self) -> Unexecuted:
         entries = np.flatnonzero(self._unaffordable)
-        missed = [
-            (self.first + bar, "entry", side, "unaffordable")
-            for bar, side in zip(entries.tolist(), self._unaffordable[entries].tolist(), strict=True)
-        ]
-        if self._unfilled_reason:
-            missed.append((self.last - 1, self._unfilled_reason, -np.sign(self._units[-1]), "unfilled"))
-        if self._unfilled_side:
-            missed.append((self.last - 1, "entry", self._unfilled_side, "unfilled"))
-        fills = np.zeros(n + len(missed), dtype=FILL)
-        fills[:n] = self.ledger
-        reason = [
-            "entry" if opens else REASONS[code]
-            for opens, code in zip(self.ledger["position_before"] == 0, self.ledger["reason"], strict=True)
-        ]
-        status = ["filled"] * n
-        for row, (bar, why, side, what) in enumerate(missed, n):
-            fills[row]["decision_bar"], fills[row]["fill_bar"], fills[row]["units"] = bar, -1, side
-            for name in ("price", "value", "cost", "position_after", "cash_after"):  # what never happened has none
-                fills[row][name] = np.nan
-            reason.append(why)
-            status.append(what)
-        order = np.argsort(fills["decision_bar"], kind="stable")  # of one decision, what filled comes first: it had to
-        fills = fills[order]
-        is_filled = fills["fill_bar"] >= 0
-        return pd.DataFrame(
-            {
-                "decision_bar": fills["decision_bar"],
-                "fill_bar": fills["fill_bar"],
-                "time": self.bars.times()[fills["fill_bar"]].where(is_filled),
-                "side": np.where(fills["units"] > 0, "buy", "sell"),
-                "units": np.where(is_filled, fills["units"], np.nan),
-                "price": fills["price"],
-                "value": fills["value"],
-                "cost": fills["cost"],
-                "reason": [reason[row] for row in order],
-                "position_after": fills["position_after"],
-                "cash_after": fills["cash_after"],
-                "status": [status[row] for row in order],
-            }
-        )
+        bars, sides = (self.first + entries).tolist(), self._unaffordable[entries].tolist()
+        reason, status = ["entry"] * len(bars), ["unaffordable"] * len(bars)
+        for why, side in ((self._unfilled_reason, -np.sign(self._units[-1])), ("entry", self._unfilled_side)):
+            if why and side:
+                bars.append(self.last - 1)
+                sides.append(side)
+                reason.append(why)
+                status.append("unfilled")
+        return Unexecuted(np.array(bars, dtype=np.int64), np.zeros(len(bars), dtype=np.int64), np.array(sides), reason, status)
+
+    def _subject(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        return f"{self.strategy.name}: {settings}" if settings else self.strategy.name
 
 
 def run(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from backtest._checks import InputError
 from backtest.tool_stats import Backtesting, Vectorbt
 
 if TYPE_CHECKING:
@@ -19,21 +20,33 @@ else:
 
 
 class Stats(_Series):
-    """Every metric of ``bt.METRICS``, by key; a ``pandas.Series`` with two translations."""
+    """Every metric of ``bt.METRICS``, by key; a ``pandas.Series`` with two translations and the statistics of the trades.
 
-    _metadata = ("_run",)
-    _run: Any  # Run; its room uses this one
+    Attributes
+    ----------
+    missing : dict of str to str
+        Metrics that are NaN because of what was not given, and what that is; empty for a simulation of this library.
+    """
 
-    def __init__(self, values: dict[str, float], run: Any) -> None:
+    _metadata = ("_source", "missing")
+    _source: Any  # what the numbers are of: a Simulation, or the equity and trades of another engine
+    missing: dict[str, str]
+
+    def __init__(self, values: dict[str, float], source: Any, missing: dict[str, str] | None = None) -> None:
         super().__init__(values, dtype=np.float64, name="value")  # type: ignore[call-arg]  # the stubs know __new__ only
-        self._run = run
+        self._source, self.missing = source, missing or {}
 
     @property
     def _constructor(self) -> type[pd.Series[float]]:
-        return pd.Series  # a part of it, or a copy, knows no run
+        return pd.Series  # a part of it, or a copy, knows no source
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Stats, (self.to_dict(), self._run)
+        return Stats, (self.to_dict(), self._source, self.missing)
+
+    def trade_statistics(self) -> pd.DataFrame:
+        """Statistics of the completed trades: one row per statistic, columns All, Long, Short."""
+        frame: pd.DataFrame = self._source.trade_statistics()
+        return frame
 
     def to_backtesting(self) -> pd.Series[Any]:
         """The statistics of backtesting.py, computed as it does from this run's equity and trades.
@@ -43,8 +56,13 @@ class Stats(_Series):
         Series
             Its keys in its order, percents where it has percents; ``_strategy``, ``_equity_curve`` and ``_trades`` at the end.
             They are the numbers of ``Backtest.run`` if the run had ``Execution(profile="backtesting.py")``.
+
+        Raises
+        ------
+        InputError
+            These are no statistics of a :class:`backtest.Run`.
         """
-        return Backtesting(self._run).series()
+        return Backtesting(self._run("to_backtesting", "backtesting.py")).series()
 
     def to_vectorbt(self, freq: Any = None) -> pd.Series[Any]:
         """The statistics of vectorbt's ``Portfolio.stats()``, computed as it does from this run's equity and trades.
@@ -63,6 +81,14 @@ class Stats(_Series):
         Raises
         ------
         InputError
-            The bars have no dates and ``freq`` is not given.
+            These are no statistics of a :class:`backtest.Run`, or the bars have no dates and ``freq`` is not given.
         """
-        return Vectorbt(self._run, freq).series()
+        return Vectorbt(self._run("to_vectorbt", "vectorbt"), freq).series()
+
+    def _run(self, name: str, tool: str) -> Any:
+        if not self._source.has_tool_stats:
+            raise InputError(
+                f"{name} must be asked of the statistics of a Run, since {tool} defines its own by the bars and orders of one "
+                f"asset, got those of {self._source!r}"
+            )
+        return self._source

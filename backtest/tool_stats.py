@@ -28,12 +28,12 @@ class _View:
     """A run as both tools see it: from the first bar of its window, in cash until it may decide."""
 
     def __init__(self, run: Any) -> None:
-        self.run, self.start_cash = run, run.metric_inputs.start_cash
-        self.times: Any = run.bars.times()[run.begin : run.last]
-        waiting = np.full(run.first - run.begin, self.start_cash)
+        self.run, self.start_cash = run, run.start_cash
+        self.times: Any = run.bars.times()[run.window_first : run.last]
+        waiting = np.full(run.first - run.window_first, self.start_cash)
         self.equity: Floats = np.concatenate([waiting, run.equity.to_numpy()])
-        self.units: Floats = np.concatenate([np.zeros_like(waiting), run.position.to_numpy()])
-        self.close: Floats = run.bars.close[run.begin : run.last]
+        self.units: Floats = np.concatenate([np.zeros_like(waiting), run.units.to_numpy()])
+        self.close: Floats = run.bars.close[run.window_first : run.last]
         self.trades = run.trades
         self.profit: Floats = self.trades["net_profit"].to_numpy()
         self.returns: Floats = self.trades["return"].to_numpy()
@@ -49,11 +49,11 @@ class Backtesting(_View):
 
     def _span(self) -> dict[str, Any]:
         held = np.zeros(len(self.times))
-        for entered, left in self.trades[["entry_bar", "exit_bar"]].to_numpy() - self.run.begin:
+        for entered, left in self.trades[["entry_bar", "exit_bar"]].to_numpy() - self.run.window_first:
             held[entered : left + 1] = 1
         fees = float(self.trades[["entry_cost", "exit_cost"]].to_numpy().sum())
         equity, close = self.equity, self.close
-        reference = close[max(self.run.first - self.run.begin - 1, 0)]
+        reference = close[max(self.run.first - self.run.window_first - 1, 0)]
         return {
             "Start": self.times[0],
             "End": self.times[-1],
@@ -166,8 +166,8 @@ class Backtesting(_View):
         trades = pd.DataFrame(
             {
                 "Size": size,
-                "EntryBar": t["entry_bar"] - self.run.begin,
-                "ExitBar": t["exit_bar"] - self.run.begin,
+                "EntryBar": t["entry_bar"] - self.run.window_first,
+                "ExitBar": t["exit_bar"] - self.run.window_first,
                 "EntryPrice": t["entry_price"],
                 "ExitPrice": t["exit_price"],
                 "SL": t["stop"],
@@ -219,7 +219,7 @@ class Vectorbt(_View):
             "Total Return [%]": (self.equity[-1] / self.start_cash - 1) * 100,
             "Benchmark Return [%]": (self.close[-1] / self.close[0] - 1) * 100,
             "Max Gross Exposure [%]": self._gross_exposure().max() * 100,
-            "Total Fees Paid": float(self.run.ledger["cost"].sum()),
+            "Total Fees Paid": float(self.run.fills["cost"].sum()),
             "Max Drawdown [%]": -depth * 100,
             "Max Drawdown Duration": duration,
         }
@@ -227,8 +227,8 @@ class Vectorbt(_View):
     def _gross_exposure(self) -> Floats:
         """|Position value| over itself plus free cash: what a short brought in counts against it twice."""
         value, debt = np.abs(self.units) * self.close, np.zeros(len(self.units))
-        for fill in self.run.ledger[self.run.ledger["position_after"] < 0]:
-            debt[fill["fill_bar"] - self.run.begin :] = -fill["position_after"] * fill["price"]
+        for fill in self.run.fills[self.run.fills["position_after"] < 0]:
+            debt[fill["fill_bar"] - self.run.window_first :] = -fill["position_after"] * fill["price"]
         free = self.equity - self.units * self.close - 2 * np.where(self.units < 0, debt, 0.0)
         return np.where(value == 0, 0.0, value / (value + free))
 

@@ -41,7 +41,7 @@ def random_book(n_bars, n_assets, every, seed=0):
 
 def ours(weights, close, open_):
     book = bt.simulate(weights, close=close, open=open_, costs=COSTS, start_cash=START)
-    return book, book.statistics()
+    return book, book.trade_statistics()
 
 
 def plain(weights, close, open_):
@@ -66,7 +66,7 @@ def test_weekly_book_with_full_statistics(benchmark):
     case = random_book(N_BARS, N_ASSETS, EVERY)
     book, statistics = ours(*case)
     values, others = plain(*case)
-    np.testing.assert_allclose(book.value, values, rtol=1e-12)
+    np.testing.assert_allclose(book.equity, values, rtol=1e-12)
     assert_equal(statistics, others)
     benchmark(ours, *case)
     frames = [plain_portfolio.Frame(pd.DataFrame(each)) for each in case]
@@ -126,7 +126,7 @@ def test_against_vectorbt(benchmark):
 
     def mine():
         book = bt.simulate(weights, close=close, fill="close", costs=COSTS, start_cash=START)
-        return book, book.statistics()
+        return book, book.trade_statistics()
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # theirs
@@ -134,7 +134,7 @@ def test_against_vectorbt(benchmark):
         portfolio, stats = of_vectorbt(vbt, weights, close)
         first = time.perf_counter() - begun
         book, statistics = mine()
-        np.testing.assert_allclose(book.value, portfolio.value().to_numpy(), rtol=1e-9)
+        np.testing.assert_allclose(book.equity, portfolio.value().to_numpy(), rtol=1e-9)
         for column, each in zip(("All", "Long", "Short"), stats, strict=True):
             assert statistics.loc["n_trades", column] == each["Total Closed Trades"]
             assert 100 * statistics.loc["win_rate", column] == pytest.approx(each["Win Rate [%]"], rel=1e-9)

@@ -434,4 +434,4 @@ def test_masked_numbers_are_missing():
         bt.Bars(**PRICES | {"close": masked})
     with pytest.raises(bt.DataError, match=r"close must be finite, got nan \(row 0\)"):
         levels(close=np.ma.masked_array([0.01], mask=[True]))
-    assert book(close=np.ma.column_stack([masked, masked])).value.notna().all()  # no price there
+    assert book(close=np.ma.column_stack([masked, masked])).equity.notna().all()  # no price there

@@ -165,7 +165,7 @@ def numbers():
         found |= {("run", params["fast"], name): value for name, value in run.stats.items()}
         for tool, series in (("backtesting", run.stats.to_backtesting()), ("vectorbt", run.stats.to_vectorbt())):
             found |= {(tool, params["fast"], name): value for name, value in series.items() if isinstance(value, (int, float))}
-        found["ledger", params["fast"]] = run.ledger.view(np.uint8)
+        found["ledger", params["fast"]] = run.fills.view(np.uint8)
         statistics = run.trade_statistics()
         found |= {("trades", params["fast"], name): statistics.loc[name].to_numpy() for name in statistics.index}
     close = np.column_stack([bars.close, bars.close[::-1], 50 + np.sqrt(np.arange(len(bars)))])

@@ -36,23 +36,23 @@ def test_an_ended_asset_is_kept_at_its_last_price_and_buys_nothing():
     with pytest.warns(bt.NumericsWarning, match=ENDED) as said:
         book = traded()
     assert len(said) == 1
-    assert book.value.tolist() == [100_000, 105_000, 110_000, 115_000]
+    assert book.equity.tolist() == [100_000, 105_000, 110_000, 115_000]
     assert book.cash.tolist() == [0, 0, 0, 0]
     assert book.units.iloc[-1].tolist() == [500, 500]
-    assert book.statistics().loc["stale_value"].tolist()[0] == book.stale_value == 50_000
-    assert book.to_dict()["statistics"]["All"]["stale_value"] == 50_000
+    assert book.account_statistics()["stale_value"] == book.stale_value == 50_000
+    assert book.to_dict()["account_statistics"]["stale_value"] == 50_000
     assert book.stats["max_drawdown"] == 0
 
 
 @on_both
 def test_an_ended_asset_is_written_off_at_the_bar_after_its_last_price():
     book = traded(delisted="write_off", delisted_after=0)  # and nothing is said
-    assert book.value.tolist() == [100_000, 55_000, 60_000, 65_000]
+    assert book.equity.tolist() == [100_000, 55_000, 60_000, 65_000]
     assert book.stale_value == 0
     trade = book.trades.iloc[0]
     assert (trade.asset, trade.exit_bar, trade.exit_price, trade.exit_reason) == ("B", 1, 0.0, "delisted")
     assert (trade.net_profit, trade["return"], trade.mae, trade.mfe) == (-50_000, -1.0, -50_000, 0.0)
-    row = book.ledger.iloc[2]
+    row = book.orders.iloc[2]
     assert (row.asset, row.decision_bar, row.fill_bar, row.moment, row.units, row.price) == ("B", 1, 1, "open", -500, 0)
     assert (row.cost, row.cash_before, row.cash_after) == (0, 0, 0)
     assert book.contribution.to_dict() == {"A": 15_000, "B": -50_000}
@@ -66,12 +66,12 @@ def test_a_short_gains_all_it_was_sold_for_and_costs_nothing():
     close, weights = CLOSE.assign(A=100.0), WEIGHTS.assign(A=[0.5, NAN, NAN, NAN], B=[-0.5, NAN, NAN, NAN])
     costs = bt.Costs(fee_rate=0.01, fixed=7.0, borrow_rate=0.5)
     book = traded(weights, close, costs=costs, delisted="write_off", delisted_after=3, periods_per_year=252)
-    statistics = book.statistics()
+    statistics = book.trade_statistics()
     assert statistics.loc["net_profit"].tolist() == [50_000 - 507, 0, 50_000 - 507]
     assert statistics.loc["costs_paid", "Short"] == 507  # of the entry: held into no close
     assert (book.trades["exit_cost"] == 0).all()
-    assert book.value.tolist() == pytest.approx([100_000 - 1014, *[150_000 - 1014] * 3])
-    again = bt.track_trades(book.ledger, close=close)
+    assert book.equity.tolist() == pytest.approx([100_000 - 1014, *[150_000 - 1014] * 3])
+    again = bt.track_trades(book.orders, close=close)
     assert again.records.tobytes() == book.tracked.records.tobytes()
 
 
@@ -79,30 +79,30 @@ def test_a_short_gains_all_it_was_sold_for_and_costs_nothing():
 @pytest.mark.parametrize(("after", "is_gone"), [(0, True), (1, True), (3, True), (4, False), (5, False)])
 def test_bars_without_a_price_are_counted(after, is_gone):
     if is_gone:
-        assert traded(delisted="write_off", delisted_after=after).value.iloc[-1] == 65_000
+        assert traded(delisted="write_off", delisted_after=after).equity.iloc[-1] == 65_000
     else:
         with pytest.warns(bt.NumericsWarning, match=ENDED):
-            assert traded(delisted="write_off", delisted_after=after).value.iloc[-1] == 115_000
+            assert traded(delisted="write_off", delisted_after=after).equity.iloc[-1] == 115_000
 
 
 @on_both
 def test_nobody_is_written_off_where_nobody_goes_on():
     book = traded(close=CLOSE.assign(A=[100.0, NAN, NAN, NAN]), delisted="write_off", delisted_after=0)  # and nothing is said
-    assert book.value.tolist() == [100_000] * 4
+    assert book.equity.tolist() == [100_000] * 4
     assert book.stale_value == 100_000
 
 
 @on_both
 def test_a_bust_by_a_write_off():
     book = traded(WEIGHTS.assign(A=[-1.0, NAN, NAN, NAN], B=[2.0, NAN, NAN, NAN]), delisted="write_off", delisted_after=0)
-    assert book.value.tolist() == [100_000, 0, 0, 0]
+    assert book.equity.tolist() == [100_000, 0, 0, 0]
     assert book.trades["exit_reason"].tolist() == ["delisted", "bust"]
-    assert book.trades["written_off"].sum() == book.statistics().loc["written_off", "All"] == 110_000
+    assert book.trades["written_off"].sum() == book.trade_statistics().loc["written_off", "All"] == 110_000
     assert book.contribution.sum() == pytest.approx(-100_000)
     alone = traded(WEIGHTS.assign(A=[1e-15, NAN, NAN, NAN], B=[1.5, NAN, NAN, NAN]), delisted="write_off", delisted_after=0)
-    assert alone.value.tolist() == [100_000, 0, 0, 0]  # nothing is left to close
+    assert alone.equity.tolist() == [100_000, 0, 0, 0]  # nothing is left to close
     assert alone.trades["written_off"].tolist() == [50_000]
-    assert alone.statistics().loc["written_off"].tolist() == [50_000, 50_000, 0]
+    assert alone.trade_statistics().loc["written_off"].tolist() == [50_000, 50_000, 0]
 
 
 @on_both
@@ -115,7 +115,7 @@ def test_windows_see_the_same_ends():
     early = traded(weights, close, window=slice(0, 6), **more).trades
     assert early.query("exit_reason == 'delisted'")["exit_bar"].tolist() == [4]
     later = traded(weights, close, window=slice(6, n), **more)
-    assert later.ledger["asset"].unique().tolist() == ["A"]
+    assert later.orders["asset"].unique().tolist() == ["A"]
     assert later.stats["buy_hold_return"] == pytest.approx(111 / close["A"].iloc[5] - 1)  # of what could be bought
     kept = traded(weights, close, window=slice(6, n))
     assert kept.stats["buy_hold_return"] == later.stats["buy_hold_return"]
@@ -210,13 +210,20 @@ def test_at_opens_what_was_cut_waits_for_the_money():
     book = bt.simulate(weights, close=days, open=opens, costs=FREE, start_cash=1000.0)
     assert book.units.to_numpy().tolist() == [[0, 0, 0], [4, 4, 2], [4, 4, 2], [4, 4, 2], [9, 0, 1], [9, 0, 1]]
     assert book.cash.tolist() == [1000, 0, 0, 0, 0, 0]
-    assert book.ledger[["asset", "decision_bar", "fill_bar"]].to_numpy().tolist()[3:] == [[0, 1, 4], [1, 1, 4], [2, 1, 4]]
+    assert book.orders[["asset", "decision_bar", "fill_bar"]].to_numpy().tolist()[3:] == [[0, 1, 4], [1, 1, 4], [2, 1, 4]]
     assert book.unfilled.empty
     opens[2:, 1:] = NAN  # they never come back
     with pytest.warns(bt.NumericsWarning, match="prices end while they are held"):
         book = bt.simulate(weights, close=np.where(np.isnan(opens), NAN, days), open=opens, costs=FREE, start_cash=1000.0)
     assert book.units.iloc[-1].tolist() == [4, 4, 2]
     assert book.unfilled[["asset", "target"]].to_numpy().tolist() == [[0, 0.9], [1, 0], [2, 0.1]]
+    waiting = book.orders.query("status == 'unfilled'")
+    assert waiting[["asset", "decision_bar", "fill_bar", "side", "reason"]].to_numpy().tolist() == [
+        [0, 1, -1, "buy", "entry"],
+        [1, 1, -1, "sell", "signal"],
+        [2, 1, -1, "sell", "signal"],
+    ]
+    assert waiting[["time", "units", "price", "value", "cost", "cash_after"]].isna().all(axis=None)
 
 
 @on_both
@@ -253,7 +260,7 @@ def test_books_that_end_meet_the_oracle():
         }
         book = simulated(weights, kwargs)
         values, _, ledger, trades, _ = of_oracle(weights, kwargs)
-        np.testing.assert_allclose(book.value, values, rtol=1e-9, atol=1e-6)
+        np.testing.assert_allclose(book.equity, values, rtol=1e-9, atol=1e-6)
         assert len(book.fills) == len(ledger)
         assert book.trades["exit_reason"].tolist() == [trade["exit_reason"] for trade in trades]
         n_delisted += (book.trades["exit_reason"] == "delisted").sum()
@@ -340,7 +347,7 @@ def test_percents_are_no_weights():
     whole = CLOSE.assign(B=100.0)
     with pytest.raises(bt.InputError, match=r"at most 10, regardless of sign, got 100 \(row 0\); .* 0\.5 for 50 %"):
         traded(percents, whole)
-    assert traded(percents, whole, max_gross=100).ledger["units"].tolist()[:2] == [50_000, 50_000]
+    assert traded(percents, whole, max_gross=100).orders["units"].tolist()[:2] == [50_000, 50_000]
     assert traded(percents, whole, max_gross=math.inf).sums["n_fills"] > 0
     tenths = pd.DataFrame(0.1, index=DAYS, columns=range(100))
     traded(tenths, tenths * 0 + 100.0)  # a hundred times 0.1 is a little more than 10, and is 10
@@ -356,7 +363,7 @@ def test_percents_are_no_weights():
         min_trades=0,
         metric="total_return",
     )
-    assert found.best.value.iloc[0] == 100_000
+    assert found.best.equity.iloc[0] == 100_000
 
 
 def test_an_asset_without_a_weight_is_told():
@@ -384,7 +391,7 @@ def test_a_search_says_what_ends_and_trades_as_simulate_does():
     assert gone.table.loc[1.0, "total_return"] == pytest.approx(-0.35)
     assert gone.provenance["rules"]["delisted"] == "write_off"
     with pytest.warns(bt.NumericsWarning, match=ENDED):
-        assert kept.best.value.iloc[-1] == 115_000
+        assert kept.best.equity.iloc[-1] == 115_000
 
 
 def test_stock_and_coin_share_the_risk():

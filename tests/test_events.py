@@ -177,6 +177,6 @@ def test_what_is_not_for_the_straight_line_of_longs(fill, start_cash, scale, gap
     for fee_rate in (0.0, 0.0013, 0.7):
         strategy, costs = bt.rules.from_arrays(entries, exits), bt.Costs(fee_rate=fee_rate, slippage=0.0007)
         run = bt.run(bars, strategy, costs=costs, execution=execution)
-        assert (len(run.ledger) > 3) == (start_cash > 1.0)
+        assert (len(run.fills) > 3) == (start_cash > 1.0)
         evaluator = StrategyEvaluator(bars, strategy, {}, costs=costs, execution=execution)
         assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()

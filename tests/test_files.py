@@ -178,7 +178,7 @@ def test_numbers_are_told_wherever_they_stand(tmp_path, stamps, expected):
     book = bt.simulate(
         np.full((n_bars, 1), np.nan), close=frame[["close"]].set_axis(pd.Index(stamps)), fill="close", costs=bt.Costs.zero()
     )
-    assert book.value.index.tolist() == found[0].times().tolist()
+    assert book.equity.index.tolist() == found[0].times().tolist()
     ledger = pd.DataFrame({"fill_bar": [0], "units": [1.0], "price": [10.0]})
     trades = bt.track_trades(ledger, close=prices["close"], index=stamps)
     assert trades.open_positions["entry_time"].tolist() == [found[0].times()[0]]
@@ -978,10 +978,10 @@ def booked(folder, data="", **told):
 def test_wide_files_give_the_same_book_whatever_their_times_look_like(tmp_path, form, data):
     wide("%Y-%m-%d").to_csv(tmp_path / "close.csv", index=False)
     right = booked(tmp_path)
-    assert len(right.ledger) >= 8  # the calendar fires each month
+    assert len(right.orders) >= 8  # the calendar fires each month
     wide(form).to_csv(tmp_path / "close.csv", index=False)
     found = booked(tmp_path, data)
-    pd.testing.assert_series_equal(found.value, right.value, check_freq=False)
+    pd.testing.assert_series_equal(found.equity, right.equity, check_freq=False)
     assert found.stats["sharpe"] == right.stats["sharpe"]
 
 
@@ -1113,7 +1113,7 @@ def test_one_dated_bar(tmp_path):
             with pytest.raises(bt.InputError, match="freq must be given where bars have no dates, or only one"):
                 run.stats.to_vectorbt()
         book = bt.simulate([[1.0]], close=bars.to_frame()[["Close"]], fill="close", costs=bt.Costs.zero())
-    assert book.value.tolist() == [100_000.0]
+    assert book.equity.tolist() == [100_000.0]
 
 
 @pytest.mark.parametrize("name", ["Trade Date", "Gmt time", "ts", "Day", "begins_at"])

@@ -340,7 +340,7 @@ def test_a_search_over_books_compares_benchmark_mask_and_weights():
 def test_an_index_that_counts_is_by_position_in_books_too():
     by_label = bt.simulate(HALF, close=TABLE, fill="close", costs=FREE)
     by_position = bt.simulate(HALF.reset_index(drop=True), close=TABLE, fill="close", costs=FREE)
-    pd.testing.assert_series_equal(by_label.value, by_position.value)
+    pd.testing.assert_series_equal(by_label.equity, by_position.equity)
 
 
 def test_ready_weights_compare_their_mask():

@@ -19,8 +19,7 @@ LAYERS = [
     ["cli"],
     ["config", "weights", "optimize", "solve", "results", "strategies"],
     ["levels", "gpu", "level_rows"],
-    ["runs", "stats_series", "tool_stats", "books", "allocation"],
-    ["tables"],
+    ["runs", "books", "simulation", "tables", "stats_series", "tool_stats", "allocation"],
     ["cells", "signals", "holding_tables", "programs", "masks", "blocks", "batches", "portfolio", "endings"],
     ["ledgers", "trades", "records"],
     ["study"],
@@ -134,8 +133,6 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 TOO_LONG = {
     "_checks.py",
     "_pure/portfolio.py",
-    "books.py",
-    "ledgers.py:_ledger",
     "lines.py",
     "masks.py",
     "metrics.py",

@@ -53,7 +53,7 @@ def test_every_sweep_metric_against_its_definition(run):
         "best_trade": returns.max(),
         "worst_trade": returns.min(),
         "sqn": len(trades) ** 0.5 * returns.mean() / returns.std(ddof=1),
-        "exposure": (run.position != 0).mean(),
+        "exposure": (run.units != 0).mean(),
         "turnover": orders["value"].abs().sum() / cash,
         "costs_paid": orders["cost"].sum() / cash,
         "breakeven_cost": (equity[-1] - cash + orders["cost"].sum()) / orders["value"].abs().sum(),

@@ -13,8 +13,8 @@ import pytest
 import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
-from backtest.results import json_safe
 from backtest.search.grid import Order
+from backtest.simulation import json_safe
 from backtest.space import Grid, Space
 
 nan, inf = math.nan, math.inf

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest.books import BOOK_STATISTICS
+from backtest.tables import ACCOUNT_STATISTICS
 from backtest.trades import STATISTICS
 
 FREE = bt.Costs.zero()
@@ -38,11 +38,11 @@ NAN = math.nan
 @on_both
 def test_flat_price_in_and_out_costs_twenty():
     book = at_close([0, 1, 0], flat(), bt.Costs(fee_rate=0.01), start_cash=1000.0)
-    statistics = book.statistics()
+    statistics = book.trade_statistics()
     assert statistics.loc["n_trades"].tolist()[:2] == [1, 1]
     assert statistics.loc["costs_paid", "All"] == 20
     assert book.trades["entry_cost"].tolist() == book.trades["exit_cost"].tolist() == [10]
-    assert book.value.tolist() == [1000, 990, 980]
+    assert book.equity.tolist() == [1000, 990, 980]
 
 
 @on_both
@@ -63,14 +63,14 @@ def test_through_zero_is_one_row():
 @on_both
 def test_first_costs_are_in_the_first_return():
     book = at_close([1, NAN], flat(2), bt.Costs(fee_rate=0.001))
-    assert book.value.tolist() == [99_900, 99_900]
+    assert book.equity.tolist() == [99_900, 99_900]
     assert book.returns.tolist() == [-0.001, 0.0]
 
 
 @on_both
 def test_one_event_and_then_nothing_drifts():
     book = at_close([[0.5, 0.5], [NAN, NAN], [NAN, NAN]], [[100, 100], [110, 90], [100, 100]], start_cash=1000.0)
-    assert book.value.tolist() == [1000, 1000, 1000]
+    assert book.equity.tolist() == [1000, 1000, 1000]
     assert len(book.fills) == 2
 
 
@@ -156,35 +156,35 @@ def test_reserved_costs_leave_cash_where_it_was(costs):
 def test_shorts_pay_for_borrowing():
     costs = bt.Costs(fee_rate=0.0, borrow_rate=0.1)
     book = at_close([-1, NAN, 0], flat(), costs, start_cash=1000.0, periods_per_year=100)
-    assert book.value.tolist() == [1000, 999, 998]
+    assert book.equity.tolist() == [1000, 999, 998]
     assert book.trades["borrow_cost"].tolist() == [2]
-    assert book.statistics().loc["costs", "All"] == 2
+    assert book.account_statistics()["costs"] == 2
 
 
 @on_both
 def test_a_bust_closes_everything_and_writes_the_rest_off():
     book = at_close([-2, NAN, NAN, 1], [100, 120, 160, 100], start_cash=1000.0)
-    assert book.value.tolist() == [1000, 600, 0, 0]
+    assert book.equity.tolist() == [1000, 600, 0, 0]
     assert book.returns.tolist() == [0, -0.4, -1, 0]
     assert book.trades["exit_reason"].tolist() == ["bust"]
     assert book.trades["written_off"].tolist() == [200]
-    assert book.statistics().loc["written_off"].tolist() == [200, 0, 200]
+    assert book.trade_statistics().loc["written_off"].tolist() == [200, 0, 200]
     assert book.contribution.tolist() == [-1000]
 
 
 @on_both
 def test_a_bust_by_the_costs_of_closing():
     book = at_close([1, 0], [100, 6], bt.Costs(fee_rate=0.0, fixed=40), start_cash=1000.0)
-    assert book.value.tolist() == [960, 0]
+    assert book.equity.tolist() == [960, 0]
     assert book.trades["exit_reason"].tolist() == ["signal"]
-    assert book.statistics().loc["written_off", "All"] == book.trades["written_off"].sum() > 0
+    assert book.trade_statistics().loc["written_off", "All"] == book.trades["written_off"].sum() > 0
 
 
 @on_both
 def test_a_window_trades_inside_only():
     weights, close = np.full(6, 1.0), np.array([100, 110, 120, 130, 140, 150.0])
     book = at_close(weights, close, window=slice(2, 5))
-    assert len(book.value) == 3
+    assert len(book.equity) == 3
     assert book.units[0].iloc[0] == 100_000 / 120
     assert book.fills["fill_bar"].tolist() == [2]
 
@@ -218,7 +218,7 @@ def test_oracle(case):
     values, cashes, ledger, trades, holding = of_oracle(weights, kwargs)
     if is_on_an_edge(values):
         return
-    close_to(book.value, values, "value")
+    close_to(book.equity, values, "value")
     close_to(book.cash, cashes, "cash")
     assert len(book.fills) == len(ledger)
     for name in ledger[0] if ledger else ():
@@ -239,7 +239,7 @@ def test_oracle(case):
         ("mae", "worst"),
     ):
         close_to(book.open_positions[name], [p[other] for p in holding if p], name)
-    statistics, expected = book.statistics(), oracle_portfolio.statistics(trades)
+    statistics, expected = book.trade_statistics(), oracle_portfolio.statistics(trades)
     for column, rows in expected.items():
         for key, value in rows.items():
             if not math.isinf(value):
@@ -261,7 +261,7 @@ def test_money_is_neither_made_nor_lost(backend, case):
     """Cash and positions are the value, trades and open positions its change, assets' contributions too."""
     weights, kwargs = case
     book = simulated(weights, kwargs)
-    value = book.value.to_numpy()
+    value = book.equity.to_numpy()
     positions = (book.units * book.market.marks).sum(axis=1).to_numpy()
     scale = 1.0 + np.abs(value).max() + np.abs(positions).max()
     np.testing.assert_allclose(book.cash + positions, value, rtol=0, atol=1e-12 * scale)
@@ -285,11 +285,11 @@ def test_permuting_assets_changes_nothing(case, random):
     random.shuffle(order)
     tables = {name: np.ascontiguousarray(kwargs[name][:, order]) for name in ("close", "open", "high", "low") if name in kwargs}
     first, second = simulated(weights, kwargs), simulated(np.ascontiguousarray(weights[:, order]), kwargs | tables)
-    values = first.value.to_numpy()
+    values = first.equity.to_numpy()
     if is_on_an_edge(values) or kwargs["reserve_costs"]:
         return  # a scale found by halving moves where a rounding moves it
     scale = 1e-12 * (1 + values.max() + first.sums["traded_value"][0])
-    np.testing.assert_allclose(second.value, values, rtol=0, atol=scale)
+    np.testing.assert_allclose(second.equity, values, rtol=0, atol=scale)
     contributions = second.contribution.to_numpy(), first.contribution.to_numpy()[order]
     np.testing.assert_allclose(*contributions, rtol=0, atol=10 * scale)
 
@@ -299,7 +299,7 @@ def test_permuting_assets_changes_nothing(case, random):
 def test_writing_orders_down_changes_nothing(case):
     weights, kwargs = case
     book, untouched = simulated(weights, kwargs), simulated(weights, kwargs)
-    assert len(book.fills) == len(book.ledger)
+    assert len(book.fills) == len(book.orders)
     assert book.tracked is not None
     again = simulated(weights, kwargs)
     for other in (untouched, again):
@@ -364,39 +364,41 @@ def frames():
 def test_frames_bring_labels_and_times():
     weights, close = frames()
     book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001))
-    assert book.value.index.equals(DAYS)
-    assert set(book.ledger["asset"]) == {"A", "B"}
+    assert book.equity.index.equals(DAYS)
+    assert set(book.orders["asset"]) == {"A", "B"}
     assert list(book.units.columns) == ["A", "B"]
     assert book.trades["exit_time"].tolist() == [DAYS[bar] for bar in book.trades["exit_bar"]]
     held = (book.trades["duration"] / pd.Timedelta("1D")).to_numpy()
-    statistics = book.statistics()
+    statistics = book.trade_statistics()
     assert statistics.loc[["min_days_held", "mean_days_held", "max_days_held"], "All"].tolist() == [
         held.min(),
         held.mean(),
         held.max(),
     ]
     assert statistics.loc["trades_per_month", "All"] == len(held) / ((DAYS[-1] - DAYS[0]).days / 30.44)
-    assert book.stats["cagr"] == pytest.approx((book.value.iloc[-1] / 1e5) ** (365.25 / (DAYS[-1] - DAYS[0]).days) - 1)
+    assert book.stats["cagr"] == pytest.approx((book.equity.iloc[-1] / 1e5) ** (365.25 / (DAYS[-1] - DAYS[0]).days) - 1)
     assert book.contribution.index.tolist() == ["A", "B"]
 
 
 @on_both
-def test_statistics_of_the_book():
+def test_statistics_of_account_and_trades():
     weights, close = frames()
     book = bt.simulate(weights, close=close, fill="close", costs=bt.Costs(fee_rate=0.001), start_cash=5000.0)
-    statistics, value = book.statistics(), book.value
-    assert list(statistics.columns) == ["All", "Long", "Short"]
-    assert list(statistics.index) == [*STATISTICS, *BOOK_STATISTICS]
+    statistics, value = book.account_statistics(), book.equity
+    assert list(statistics.index) == list(ACCOUNT_STATISTICS)
     gross = (book.units * close).abs().sum(axis=1)
-    assert statistics.loc["max_margin_load", "All"] == pytest.approx((gross / value).max())
-    assert statistics.loc["mean_margin_load", "All"] == pytest.approx((gross / value).mean())
-    assert statistics.loc["turnover", "All"] == pytest.approx(book.ledger["value"].abs().sum() / 5000)
-    assert statistics.loc["costs", "All"] == pytest.approx(book.ledger["cost"].sum())
-    assert statistics.loc["end_value", "All"] == value.iloc[-1]
-    assert statistics.loc["start_cash", "All"] == 5000
-    assert statistics.loc["total_return", "All"] == value.iloc[-1] / 5000 - 1
-    assert statistics.loc["max_drawdown", "All"] == book.drawdown.min()
-    assert statistics.loc[list(BOOK_STATISTICS), ["Long", "Short"]].isna().all(axis=None)
+    assert statistics["max_margin_load"] == pytest.approx((gross / value).max())
+    assert statistics["mean_margin_load"] == pytest.approx((gross / value).mean())
+    assert statistics["turnover"] == pytest.approx(book.orders["value"].abs().sum() / 5000)
+    assert statistics["costs"] == pytest.approx(book.orders["cost"].sum())
+    assert statistics["end_equity"] == value.iloc[-1]
+    assert statistics["start_cash"] == 5000
+    assert statistics["total_return"] == value.iloc[-1] / 5000 - 1
+    assert statistics["max_drawdown"] == book.drawdown.min()
+    trades = book.trade_statistics()
+    assert list(trades.columns) == ["All", "Long", "Short"]
+    assert list(trades.index) == list(STATISTICS)
+    pd.testing.assert_frame_equal(trades, book.tracked.statistics())
 
 
 def test_metrics_of_a_book():
@@ -496,13 +498,13 @@ def test_optimize_weights_in_a_window_saves_and_loads(tmp_path):
     common = {"close": close, "fill": "close", "costs": FREE, "window": window, "periods_per_year": 252}
     result = bt.optimize_weights(momentum(close), SPACE, **common)
     assert result.best.stats["sharpe"] == bt.simulate(momentum(close)(result.best_params), **common).stats["sharpe"]
-    assert len(result.best.value) == 70
+    assert len(result.best.equity) == 70
     loaded = bt.load(result.save(tmp_path / "found"))
     pd.testing.assert_frame_equal(loaded.table, result.table)
     with pytest.raises(bt.InputError, match=r"call bt\.simulate with the rule's weights"):
         _ = loaded.best
     assert len(pd.read_csv(tmp_path / "found" / "trades.csv")) == len(result.best.trades)
-    assert pd.read_csv(tmp_path / "found" / "equity.csv")["value"].iloc[-1] == result.best.value.iloc[-1]
+    assert pd.read_csv(tmp_path / "found" / "equity.csv")["equity"].iloc[-1] == result.best.equity.iloc[-1]
 
 
 def test_optimize_weights_in_blocks_and_threads(monkeypatch):

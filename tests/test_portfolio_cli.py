@@ -58,7 +58,7 @@ def test_portfolio_searches_a_rule(folder):
     assert sorted(path.name for path in written.iterdir()) == [
         "candidates.parquet",
         "equity.csv",
-        "ledger.csv",
+        "orders.csv",
         "open_positions.csv",
         "result.json",
         "statistics.json",
@@ -78,11 +78,11 @@ def test_portfolio_searches_a_rule(folder):
         )
         for n in (20, 60)
     ]
-    best = max(books, key=lambda book: book.value.iloc[-1])
-    assert pd.read_csv(written / "equity.csv")["value"].tolist() == best.value.tolist()
-    assert len(pd.read_csv(written / "ledger.csv")) == len(best.fills)
+    best = max(books, key=lambda book: book.equity.iloc[-1])
+    assert pd.read_csv(written / "equity.csv")["equity"].tolist() == best.equity.tolist()
+    assert len(pd.read_csv(written / "orders.csv")) == len(best.fills)
     saved = json.loads((written / "statistics.json").read_text())
-    assert saved["statistics"]["All"]["end_value"] == best.value.iloc[-1]
+    assert saved["account_statistics"]["end_equity"] == best.equity.iloc[-1]
 
 
 def test_portfolio_trades_weights_from_files(folder):
@@ -99,7 +99,7 @@ def test_portfolio_trades_weights_from_files(folder):
     assert "Rule" not in out
     whole = weights[["AAPL", "IBM"]].reindex(close.index)
     book = bt.simulate(whole, close=close, fill="close", costs=bt.Costs.zero(), start_cash=1000.0)
-    assert pd.read_csv(folder / "o" / "equity.csv")["value"].tolist() == pytest.approx(book.value.tolist(), rel=1e-12)
+    assert pd.read_csv(folder / "o" / "equity.csv")["equity"].tolist() == pytest.approx(book.equity.tolist(), rel=1e-12)
     assert len(book.fills) == 4
 
 

@@ -60,9 +60,9 @@ def test_vectorbt_from_orders(vbt, sides):
         if fixed and len(theirs.orders.records) < len(book.fills):
             continue  # vectorbt leaves sales out that would not earn their fixed fee
         n_cases += 1
-        np.testing.assert_allclose(book.value, theirs.value().to_numpy(), rtol=1e-9)
+        np.testing.assert_allclose(book.equity, theirs.value().to_numpy(), rtol=1e-9)
         np.testing.assert_allclose(book.returns, theirs.returns().to_numpy(), rtol=0, atol=1e-9)
-        from_first = book.value / book.value.cummax() - 1  # theirs begins with the first value, ours with the start cash
+        from_first = book.equity / book.equity.cummax() - 1  # theirs begins with the first value, ours with the start cash
         np.testing.assert_allclose(from_first, theirs.drawdown().to_numpy(), rtol=0, atol=1e-9)
         records = theirs.exit_trades.records
         records = records[records["status"] == 1].sort_values(["exit_idx", "col"], kind="stable")
@@ -115,7 +115,7 @@ def test_statistics_of_vectorbt(vbt):
         )
         if len(book.trades) < 20:
             continue
-        statistics = book.statistics()
+        statistics = book.trade_statistics()
         for column, of in (("All", theirs.closed), ("Long", theirs.long.closed), ("Short", theirs.short.closed)):
             mine = statistics[column]
             assert mine["n_trades"] == of.count()

@@ -96,7 +96,7 @@ def test_statistics_of_the_kernel_are_those_of_the_trades():
         same_bits(book._trade_sums, book.tracked.sums())
         opens = {"open": open_} if fill == "next_open" else {}
         marks = np.where(book.market.marks > 0, book.market.marks, np.nan)
-        again = bt.track_trades(book.ledger, close=marks, borrow_per_bar=costs.borrow_rate / 252.0, **opens, **extremes)
+        again = bt.track_trades(book.orders, close=marks, borrow_per_bar=costs.borrow_rate / 252.0, **opens, **extremes)
         same_bits(again.records, book.tracked.records)
         same_bits(again.positions, book.tracked.positions)
         assert len(again) > 50

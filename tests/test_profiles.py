@@ -231,7 +231,7 @@ def test_twins_agree_under_profiles(profile, case):
     for name in ("cython", "python"):
         with _backend.forced(name):
             run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
-        found.append((run.sums, run.ledger, run._equity, run._units, run.tracked.records, run.tracked.positions))
+        found.append((run.sums, run.fills, run._equity, run._units, run.tracked.records, run.tracked.positions))
     for left, right in zip(*found, strict=True):
         assert left.tobytes() == right.tobytes()
 

@@ -275,7 +275,7 @@ class TestAccounting:
     def test_a_short_is_worth_cash_minus_what_it_owes(self):
         run = replay(flat(QUIET, QUIET, (100, 121, 99, 120)), (), (), [0])
         assert run.equity.tolist() == [1000, 1000, 800]
-        assert run.position.tolist() == [0, -10, -10]
+        assert run.units.tolist() == [0, -10, -10]
 
     def test_borrowing_is_paid_at_each_close_and_belongs_to_the_trade(self):
         costs = bt.Costs(fee_rate=0, borrow_rate=0.252)

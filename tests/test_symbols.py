@@ -13,7 +13,7 @@ import backtest as bt
 from backtest import lines, rules
 from backtest.cells import AGGREGATES
 from backtest.metrics import SWEEP
-from backtest.results import json_safe
+from backtest.simulation import json_safe
 from backtest.space import Space
 
 nan, inf = math.nan, math.inf

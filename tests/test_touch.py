@@ -76,7 +76,7 @@ def test_a_level_that_is_touched_exactly_in_decimal_is_hit(kind, side, where):
         run = run_of(bars, *signals, levels={kind: float(percent) / 100})
         trades = run.trades
         assert trades["exit_reason"].tolist() == [KINDS[kind][0]] * len(levels)
-        assert (run.ledger["moment"][1::2] == (0 if where == "open" else 1)).all()
+        assert (run.fills["moment"][1::2] == (0 if where == "open" else 1)).all()
         bar = trades["exit_bar"].to_numpy()
         assert (trades["exit_price"] >= bars.low[bar]).all()
         assert (trades["exit_price"] <= bars.high[bar]).all()

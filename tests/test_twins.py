@@ -74,7 +74,7 @@ def replayed(bars, strategy, costs, execution):
     run = bt.run(bars, strategy, costs=costs, execution=execution)
     return run, [
         run.sums,
-        run.ledger,
+        run.fills,
         run._equity,
         run._units,
         run._unaffordable,

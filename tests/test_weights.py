@@ -17,7 +17,7 @@ import backtest as bt
 from backtest import solve, weights
 from backtest.cells import AGGREGATES
 from backtest.metrics import SWEEP
-from backtest.results import json_safe
+from backtest.simulation import json_safe
 from backtest.study.store import Store
 
 NAN = math.nan
@@ -74,7 +74,7 @@ def test_windows_are_what_single_searches_give(backend, calls):
     assert list(result.best) == CELLS
     for cell, window in zip(CELLS, WINDOWS, strict=True):
         book = simulated(result.best_params, window=window)
-        assert result.best[cell].value.tolist() == book.value.tolist()
+        assert result.best[cell].equity.tolist() == book.equity.tolist()
         assert result.best[cell].stats["sharpe"] == result.table[f"sharpe@{cell}"].iloc[0]
 
 
@@ -131,11 +131,11 @@ def test_several_windows_are_saved_and_pickled(tmp_path):
     trades, equity = (pd.read_csv(tmp_path / "found" / name) for name in ("trades.csv", "equity.csv"))
     for cell, book in result.best.items():
         assert (trades["cell"] == cell).sum() == len(book.trades)
-        assert equity.loc[equity["cell"] == cell, "value"].tolist() == book.value.tolist()
+        assert equity.loc[equity["cell"] == cell, "equity"].tolist() == book.equity.tolist()
     saved = json.loads((tmp_path / "found" / "result.json").read_text())
-    assert saved["trade_statistics"]["60:110"]["All"]["end_value"] == result.best["60:110"].value.iloc[-1]
+    assert saved["account_statistics"]["60:110"]["end_equity"] == result.best["60:110"].equity.iloc[-1]
     again = pickle.loads(pickle.dumps(search(window=WINDOWS[:2])))
-    assert again.best["20:60"].value.tolist() == result.best["20:60"].value.tolist()
+    assert again.best["20:60"].equity.tolist() == result.best["20:60"].equity.tolist()
 
 
 @pytest.mark.parametrize(

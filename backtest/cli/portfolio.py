@@ -11,12 +11,11 @@ import typer
 from rich.markup import escape
 
 import backtest
-from backtest.books import BOOK_STATISTICS
 from backtest.cli.console import console, plain_errors
 from backtest.cli.found import periods_text, show_best, show_cells, time_text
 from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption, made, reads_files
 from backtest.config import portfolio as config
-from backtest.tables import contributions, metrics, sparkline, statistics
+from backtest.tables import account, contributions, metrics, sparkline, statistics
 
 
 @reads_files
@@ -26,7 +25,7 @@ def portfolio(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write ledger.csv, trades.csv, open_positions.csv, equity.csv and statistics.json of the book into "
+            help="Write orders.csv, trades.csv, open_positions.csv, equity.csv and statistics.json of the book into "
             "this folder; of a search, candidates.parquet and result.json too.",
             show_default=False,
         ),
@@ -74,9 +73,9 @@ def portfolio(
             if result is not None:
                 result.save(out)
             if not isinstance(best, dict):
-                for name in ("ledger", "trades", "open_positions"):
+                for name in ("orders", "trades", "open_positions"):
                     getattr(best, name).to_csv(out / f"{name}.csv", index=False)
-                best.value.to_csv(out / "equity.csv")
+                best.equity.to_csv(out / "equity.csv")
                 (out / "statistics.json").write_text(json.dumps(best.to_dict(), indent=2) + "\n", encoding="utf-8")
             console.print(f"written to {escape(str(out))}", highlight=False)
         if result is not None and result.is_interrupted and "interrupted" in result.search:
@@ -84,6 +83,11 @@ def portfolio(
 
 
 def _show_book(book: Any) -> None:
-    console.print(f"value         {sparkline(book.value.to_numpy(), max(20, min(100, console.width - 16)))}\n", highlight=False)
-    for table in (metrics(book.stats), statistics(book.statistics(), BOOK_STATISTICS), contributions(book)):
+    console.print(f"equity        {sparkline(book.equity.to_numpy(), max(20, min(100, console.width - 16)))}\n", highlight=False)
+    for table in (
+        metrics(book.stats),
+        account(book.account_statistics()),
+        statistics(book.trade_statistics()),
+        contributions(book),
+    ):
         console.print(table, "", sep="\n")
