@@ -428,7 +428,7 @@ def test_a_configuration_says_what_becomes_of_them(folder):  # noqa: F811
         (folder / "p.toml").write_text(text + more)
         code, out = invoke("portfolio", "p.toml", "--out", "o")
         assert code == 0, out
-        assert pd.read_csv(folder / "o" / "equity.csv")["value"].tolist() == [100_000.0, 55_000.0, 60_000.0, end]
+        assert pd.read_csv(folder / "o" / "equity.csv")["equity"].tolist() == [100_000.0, 55_000.0, 60_000.0, end]
         assert "Value on stale prices" in out
     for change, message in (
         ("max_gross = 0.9\n", "must add up to at most 0.9"),
