@@ -58,8 +58,8 @@ def test_portfolio_searches_a_rule(folder):
     assert sorted(path.name for path in written.iterdir()) == [
         "candidates.parquet",
         "equity.csv",
-        "orders.csv",
         "open_positions.csv",
+        "orders.csv",
         "result.json",
         "statistics.json",
         "trades.csv",
