@@ -23,40 +23,14 @@ Floats = NDArray[np.float64]
 #: Part of every result's identity: raised whenever a result changes, even in its last bit.
 NUMERICS_VERSION = 4
 
-#: What one candidate leaves behind; the struct of the same name in ext/_records.pxd.
-SUMS = np.dtype(
-    [
-        (name, np.float64)
-        for name in (
-            "n_returns",
-            "end_equity",
-            "sum_return",
-            "sum_return_2",
-            "sum_return_3",
-            "sum_return_4",
-            "sum_gain",
-            "sum_loss",
-            "sum_downside_2",
-            "max_drawdown",
-            "bars_held",
-            "traded_value",
-            "costs",
-            "written_off",
-            "n_fills",
-            "n_trades",
-            "n_winners",
-            "won",
-            "lost",
-            "net_profit",
-            "largest_profit",
-            "sum_trade_return",
-            "sum_trade_return_2",
-            "best_trade",
-            "worst_trade",
-            "n_ambiguous",
-        )
-    ]
+#: Names of the sums a kernel leaves behind for each candidate; the struct ``Sums`` of ext/_records.pxd has these fields.
+SUM_NAMES = (
+    *("n_returns", "end_equity", "sum_return", "sum_return_2", "sum_return_3", "sum_return_4"),
+    *("sum_gain", "sum_loss", "sum_downside_2", "max_drawdown", "bars_held", "traded_value", "costs", "written_off"),
+    *("n_fills", "n_trades", "n_winners", "won", "lost", "net_profit", "largest_profit"),
+    *("sum_trade_return", "sum_trade_return_2", "best_trade", "worst_trade", "n_ambiguous"),
 )
+SUMS = np.dtype([(name, np.float64) for name in SUM_NAMES])
 
 #: A variance of at most this share of the mean square is zero: the returns do not vary, their rounding does.
 ZERO_VARIANCE = 1e-12
@@ -83,7 +57,7 @@ class Metric(NamedTuple):
 
 
 class _Columns:
-    """The sums of a batch, by name, and what several metrics need; each made once."""
+    """The sums of a batch as columns (n_candidates,), by name, and what several metrics need; each computed once."""
 
     def __init__(self, sums: NDArray[Any], inputs: MetricInputs) -> None:
         self._sums, self._inputs = sums, inputs
@@ -126,194 +100,159 @@ def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> 
     return mean, np.asarray(np.sqrt(variance * (n / (n - ddof))))
 
 
-def _total_return(s: Any, inputs: MetricInputs) -> Floats:
-    return np.asarray(s.end_equity / inputs.start_cash - 1.0)
+Compute = Callable[["_Columns", MetricInputs], Floats]
+_SWEEP: dict[str, tuple[Metric, Compute]] = {}
 
 
-def _cagr(s: Any, inputs: MetricInputs) -> Floats:
-    return np.asarray(s.cagr)
+def _metric(title: str, unit: str, direction: int, definition: str) -> Callable[[Compute], Compute]:
+    """Define a metric of kind ``sweep``: a function of the sums ``s`` (n_candidates,) whose name is the metric's key."""
+
+    def define(compute: Compute) -> Compute:
+        key = compute.__name__.lstrip("_")
+        _SWEEP[key] = Metric(key, title, unit, direction, "sweep", definition), compute
+        return compute
+
+    return define
 
 
-def _volatility(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Total return", "fraction", 1, "end equity / start cash - 1")
+def _total_return(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.end_equity / inputs.start_cash - 1.0
+
+
+@_metric("Return per year", "fraction", 1, "(end equity / start cash) ** (1 / calendar years) - 1; a year is 365.25 days")
+def _cagr(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.cagr
+
+
+@_metric("Volatility per year", "fraction", -1, "std(r, ddof=1) sqrt(ppy)")
+def _volatility(s: _Columns, inputs: MetricInputs) -> Floats:
     return np.asarray(s.mean_and_deviation[1] * np.sqrt(inputs.periods_per_year))
 
 
-def _sharpe(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Sharpe ratio", "ratio", 1, "mean(r - rf / ppy) / std(r, ddof=1) sqrt(ppy)")
+def _sharpe(s: _Columns, inputs: MetricInputs) -> Floats:
     mean, deviation = s.mean_and_deviation
     return np.asarray((mean - inputs.rf / inputs.periods_per_year) / deviation * np.sqrt(inputs.periods_per_year))
 
 
-def _sortino(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Sortino ratio", "ratio", 1, "mean(r - rf / ppy) / sqrt(mean(min(r - rf / ppy, 0)^2)) sqrt(ppy)")
+def _sortino(s: _Columns, inputs: MetricInputs) -> Floats:
     excess = s.sum_return / s.n_returns - inputs.rf / inputs.periods_per_year
     ratio = excess / np.sqrt(s.sum_downside_2 / s.n_returns) * np.sqrt(inputs.periods_per_year)
     return np.where((s.sum_downside_2 == 0.0) & ~(excess > 0.0), np.nan, ratio)
 
 
-def _calmar(s: Any, inputs: MetricInputs) -> Floats:
-    return np.asarray(s.cagr / np.abs(s.max_drawdown))
+@_metric("Maximum drawdown", "fraction", 1, "min(equity / running maximum - 1), the maximum from the start cash on")
+def _max_drawdown(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.max_drawdown
 
 
-def _skew(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Calmar ratio", "ratio", 1, "cagr / |max_drawdown|")
+def _calmar(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.cagr / np.abs(s.max_drawdown)
+
+
+@_metric("Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|")
+def _omega(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.sum_gain / s.sum_loss
+
+
+@_metric("Skew of returns", "ratio", 1, "third central moment of r / std(r, ddof=0)^3")
+def _skew(s: _Columns, inputs: MetricInputs) -> Floats:
     deviation, third, _ = s.moments
-    result: Floats = third / (deviation * deviation * deviation)
-    return result
+    return third / (deviation * deviation * deviation)
 
 
-def _kurtosis(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Excess kurtosis of returns", "ratio", -1, "fourth central moment of r / std(r, ddof=0)^4 - 3")
+def _kurtosis(s: _Columns, inputs: MetricInputs) -> Floats:
     deviation, _, fourth = s.moments
     square = deviation * deviation
-    result: Floats = fourth / (square * square) - 3.0
-    return result
+    return fourth / (square * square) - 3.0
 
 
-def _none_without_trades(values: Floats, s: Any) -> Floats:
-    return np.where(s.n_trades > 0, values, np.nan)
+@_metric("Completed trades", "count", 1, "number of completed trades")
+def _n_trades(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.n_trades
 
 
-def _sqn(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Win rate", "fraction", 1, "trades with net profit > 0 / trades")
+def _win_rate(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.n_winners / s.n_trades
+
+
+@_metric("Profit factor", "ratio", 1, "net profit of winners / |net profit of the others|")
+def _profit_factor(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.won / s.lost
+
+
+@_metric("Expectancy", "fraction", 1, "mean return of trades (net profit / entry value)")
+def _expectancy(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.sum_trade_return / s.n_trades
+
+
+@_metric("Best trade", "fraction", 1, "largest return of a trade")
+def _best_trade(s: _Columns, inputs: MetricInputs) -> Floats:
+    return np.where(s.n_trades > 0, s.best_trade, np.nan)
+
+
+@_metric("Worst trade", "fraction", 1, "smallest return of a trade")
+def _worst_trade(s: _Columns, inputs: MetricInputs) -> Floats:
+    return np.where(s.n_trades > 0, s.worst_trade, np.nan)
+
+
+@_metric("System quality number", "ratio", 1, "sqrt(n_trades) mean / std (ddof=1) of trade returns")
+def _sqn(s: _Columns, inputs: MetricInputs) -> Floats:
     mean, deviation = mean_and_deviation(s.sum_trade_return, s.sum_trade_return_2, s.n_trades, 1)
-    return np.asarray(np.sqrt(s.n_trades) * mean / deviation)
+    return np.sqrt(s.n_trades) * mean / deviation
 
 
-def _breakeven(s: Any, inputs: MetricInputs) -> Floats:
-    return np.asarray((s.end_equity - s.written_off - inputs.start_cash + s.costs) / s.traded_value)
+@_metric("Exposure", "fraction", -1, "bars at whose close a position is held / bars")
+def _exposure(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.bars_held / s.n_returns
 
 
-def _largest_share(s: Any, inputs: MetricInputs) -> Floats:
+@_metric("Turnover", "ratio", -1, "traded value / start cash")
+def _turnover(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.traded_value / inputs.start_cash
+
+
+@_metric("Costs paid", "fraction", -1, "fees and borrowing / start cash (slippage is in the prices)")
+def _costs_paid(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.costs / inputs.start_cash
+
+
+@_metric("Break-even cost", "fraction", 1, "profit before costs, open position included / traded value")
+def _breakeven_cost(s: _Columns, inputs: MetricInputs) -> Floats:
+    return (s.end_equity - s.written_off - inputs.start_cash + s.costs) / s.traded_value
+
+
+@_metric("Ambiguous trades", "count", -1, "trades whose stop and target were touched in one bar")
+def _n_ambiguous(s: _Columns, inputs: MetricInputs) -> Floats:
+    return s.n_ambiguous
+
+
+@_metric("Largest trade's share", "fraction", -1, "largest net profit of a trade / net profit of all, if that is > 0")
+def _largest_trade_share(s: _Columns, inputs: MetricInputs) -> Floats:
     return np.where(s.net_profit > 0, s.largest_profit / s.net_profit, np.nan)
 
 
-_SWEEP: dict[str, tuple[Metric, Callable[[Any, MetricInputs], Floats]]] = {}
-
-
-def _sweep(
-    key: str, title: str, unit: str, direction: int, definition: str, compute: Callable[[Any, MetricInputs], Floats]
-) -> None:
-    _SWEEP[key] = Metric(key, title, unit, direction, "sweep", definition), compute
-
-
-_sweep("total_return", "Total return", "fraction", 1, "end equity / start cash - 1", _total_return)
-_sweep(
-    "cagr",
-    "Return per year",
-    "fraction",
-    1,
-    "(end equity / start cash) ** (1 / calendar years) - 1; a year is 365.25 days",
-    _cagr,
-)
-_sweep("volatility", "Volatility per year", "fraction", -1, "std(r, ddof=1) sqrt(ppy)", _volatility)
-_sweep("sharpe", "Sharpe ratio", "ratio", 1, "mean(r - rf / ppy) / std(r, ddof=1) sqrt(ppy)", _sharpe)
-_sweep("sortino", "Sortino ratio", "ratio", 1, "mean(r - rf / ppy) / sqrt(mean(min(r - rf / ppy, 0)^2)) sqrt(ppy)", _sortino)
-_sweep(
-    "max_drawdown",
-    "Maximum drawdown",
-    "fraction",
-    1,
-    "min(equity / running maximum - 1), the maximum from the start cash on",
-    lambda s, inputs: s.max_drawdown,
-)
-_sweep("calmar", "Calmar ratio", "ratio", 1, "cagr / |max_drawdown|", _calmar)
-_sweep("omega", "Omega ratio", "ratio", 1, "sum of positive r / |sum of negative r|", lambda s, inputs: s.sum_gain / s.sum_loss)
-_sweep("skew", "Skew of returns", "ratio", 1, "third central moment of r / std(r, ddof=0)^3", _skew)
-_sweep("kurtosis", "Excess kurtosis of returns", "ratio", -1, "fourth central moment of r / std(r, ddof=0)^4 - 3", _kurtosis)
-_sweep("n_trades", "Completed trades", "count", 1, "number of completed trades", lambda s, inputs: s.n_trades)
-_sweep("win_rate", "Win rate", "fraction", 1, "trades with net profit > 0 / trades", lambda s, inputs: s.n_winners / s.n_trades)
-_sweep(
-    "profit_factor",
-    "Profit factor",
-    "ratio",
-    1,
-    "net profit of winners / |net profit of the others|",
-    lambda s, inputs: s.won / s.lost,
-)
-_sweep(
-    "expectancy",
-    "Expectancy",
-    "fraction",
-    1,
-    "mean return of trades (net profit / entry value)",
-    lambda s, inputs: s.sum_trade_return / s.n_trades,
-)
-_sweep(
-    "best_trade",
-    "Best trade",
-    "fraction",
-    1,
-    "largest return of a trade",
-    lambda s, inputs: _none_without_trades(s.best_trade, s),
-)
-_sweep(
-    "worst_trade",
-    "Worst trade",
-    "fraction",
-    1,
-    "smallest return of a trade",
-    lambda s, inputs: _none_without_trades(s.worst_trade, s),
-)
-_sweep("sqn", "System quality number", "ratio", 1, "sqrt(n_trades) mean / std (ddof=1) of trade returns", _sqn)
-_sweep(
-    "exposure",
-    "Exposure",
-    "fraction",
-    -1,
-    "bars at whose close a position is held / bars",
-    lambda s, inputs: s.bars_held / s.n_returns,
-)
-_sweep("turnover", "Turnover", "ratio", -1, "traded value / start cash", lambda s, inputs: s.traded_value / inputs.start_cash)
-_sweep(
-    "costs_paid",
-    "Costs paid",
-    "fraction",
-    -1,
-    "fees and borrowing / start cash (slippage is in the prices)",
-    lambda s, inputs: s.costs / inputs.start_cash,
-)
-_sweep(
-    "breakeven_cost", "Break-even cost", "fraction", 1, "profit before costs, open position included / traded value", _breakeven
-)
-_sweep(
-    "n_ambiguous",
-    "Ambiguous trades",
-    "count",
-    -1,
-    "trades whose stop and target were touched in one bar",
-    lambda s, inputs: s.n_ambiguous,
-)
-_sweep(
-    "largest_trade_share",
-    "Largest trade's share",
-    "fraction",
-    -1,
-    "largest net profit of a trade / net profit of all, if that is > 0",
-    _largest_share,
-)
-
 _WALK = {
-    metric.key: metric
-    for metric in (
-        Metric("tail_ratio", "Tail ratio", "ratio", 1, "walk", "|95 % quantile of r| / |5 % quantile of r|"),
-        Metric(
-            "max_drawdown_bars",
-            "Longest drawdown",
-            "bars",
-            -1,
-            "walk",
-            "most bars in a row with equity below its running maximum",
-        ),
-        Metric("ulcer_index", "Ulcer index", "fraction", -1, "walk", "sqrt(mean(drawdown^2))"),
-        Metric("cvar_5", "Expected shortfall 5 %", "fraction", 1, "walk", "mean of the r at or below their 5 % quantile"),
-        Metric(
-            "buy_hold_return", "Buy and hold", "fraction", 1, "walk", "last close / close before the first r (or its own) - 1"
-        ),
-        Metric(
+    key: Metric(key, title, unit, direction, "walk", definition)
+    for key, title, unit, direction, definition in (
+        ("tail_ratio", "Tail ratio", "ratio", 1, "|95 % quantile of r| / |5 % quantile of r|"),
+        ("max_drawdown_bars", "Longest drawdown", "bars", -1, "most bars in a row with equity below its running maximum"),
+        ("ulcer_index", "Ulcer index", "fraction", -1, "sqrt(mean(drawdown^2))"),
+        ("cvar_5", "Expected shortfall 5 %", "fraction", 1, "mean of the r at or below their 5 % quantile"),
+        ("buy_hold_return", "Buy and hold", "fraction", 1, "last close / close before the first r (or its own) - 1"),
+        (
             "alpha",
             "Alpha per year",
             "fraction",
             1,
-            "walk",
             "(mean(r - rf / ppy) - beta mean(b - rf / ppy)) ppy, b the benchmark's returns",
         ),
-        Metric("beta", "Beta", "ratio", 1, "walk", "cov(r, b) / var(b), b the benchmark's returns"),
+        ("beta", "Beta", "ratio", 1, "cov(r, b) / var(b), b the benchmark's returns"),
     )
 }
 

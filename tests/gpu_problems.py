@@ -38,7 +38,7 @@ def scales(problem, points):
 
 def distance(problem, points):
     """Of each point: how near the nearest of its prices is to the level it is compared with."""
-    rows = problem._level_rows.rows
+    rows = problem.level_rows().rows
     is_long = rows[:, 7] > 0.0
     level = rows[:, 4 if problem.intrabar == "pessimistic" else 3]
     nearest = []

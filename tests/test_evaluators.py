@@ -104,6 +104,98 @@ class TestBooks(EvaluatorContract):
         assert list(evaluate.columns) == list(SWEEP)
 
 
+def moves(bars, seed):
+    rng = np.random.default_rng(seed)
+    before = np.concatenate([[100.0], bars.close[:-1]])
+    return {
+        **{name: getattr(bars, name) / before - 1.0 for name in ("close", "high", "low")},
+        "high_pred": rng.normal(0.01, 0.005, len(bars)),
+        "low_pred": rng.normal(-0.01, 0.005, len(bars)),
+    }
+
+
+MOVES = moves(BARS, 5)
+POSITION = np.random.default_rng(6).choice([-1.0, 0.0, 0.5, 1.0], N_BARS)
+
+
+def levels(bars=slice(None), **rules):
+    given = {name: values[bars] for name, values in MOVES.items()}
+    return bt.Levels(**given, position=POSITION[bars], fee_rate=0.001, **rules)
+
+
+def always_on(bars=slice(None)):
+    given = {name: values[bars] for name, values in MOVES.items()}
+    sizes = {"buy": np.maximum(POSITION, 0.25)[bars], "sell": np.minimum(POSITION, -0.25)[bars]}
+    return bt.AlwaysOn(**given, **sizes, fee_rate=0.001, intrabar="pessimistic")
+
+
+class OfLevels(EvaluatorContract):
+    """Entry and exit levels."""
+
+    is_pickled = True
+    has_threads = False  # as many as there are
+
+    def make(self, n_threads=1):
+        return levels()
+
+    def batch(self):
+        batch = np.random.default_rng(7).uniform(-0.02, 0.02, (12, 2))
+        return np.concatenate([batch, batch[2:3], [[0.0, 0.0]]])
+
+    def without_later_bars(self):
+        return levels(self.window)
+
+
+class TestLevels(OfLevels):
+    def test_scores_are_the_profit(self, evaluate):
+        assert evaluate.columns == ("profit",)
+        assert evaluate(self.batch()).tobytes() == evaluate.profit(self.batch(), n_threads=1).tobytes()
+
+    def test_a_search_takes_it(self, evaluate):
+        space = bt.Space(
+            {"high": {"low": -0.02, "high": 0.02, "step": 0.002}, "low": {"low": -0.02, "high": 0.02, "step": 0.002}}
+        )
+        found = bt.search.grid(evaluate, space, rank=np.negative)
+        assert -found.fun == evaluate.profit(space.candidates(np.arange(len(space)))[1]).max()
+
+
+class TestAlwaysOn(OfLevels):
+    def make(self, n_threads=1):
+        return always_on()
+
+    def without_later_bars(self):
+        return always_on(self.window)
+
+
+class OfDevices(OfLevels):
+    """Problems of levels on a device."""
+
+    is_pickled = False
+    problems = staticmethod(lambda bars=slice(None): [levels(bars), always_on(bars), levels(bars, close_at_eod=True)])
+
+    def of(self, problems):
+        pytest.importorskip("torch", reason="extra `gpu` is not installed")
+        from backtest import gpu
+
+        return gpu.Problems(problems, "cpu", path="torch")
+
+    def make(self, n_threads=1):
+        return self.of(self.problems())
+
+    def without_later_bars(self):
+        return self.of(self.problems(self.window))
+
+
+class TestLevelsOnADevice(OfDevices):
+    def test_rows_that_do_not_know_their_bars_have_no_windows(self):
+        with pytest.raises(bt.InputError, match="window must be None for rows"):
+            self.of([levels().level_rows()])(self.batch(), self.window)
+
+
+class TestOneProblemOnADevice(OfDevices):
+    problems = staticmethod(lambda bars=slice(None): [levels(bars)])
+
+
 class OfCells(EvaluatorContract):
     """A strategy on two symbols, each in two windows, or all at once."""
 

@@ -135,7 +135,6 @@ TOO_LONG = {
     "_pure/portfolio.py",
     "lines.py",
     "masks.py",
-    "metrics.py",
     "search/direct.py:direct",
     "search/evolution.py:evolution",
     "search/optuna_search.py:optuna_search",

@@ -142,14 +142,14 @@ def test_waves_change_nothing(monkeypatch):
     work = problems(9)
     whole = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
     monkeypatch.setattr(device_search, "WAVE_BYTES", 2 * bytes_each(2, 60))
-    assert list(device_search._waves([each._level_rows for each in work.values()], bytes_each(2, 60), 1 << 60)) == [
+    assert list(device_search._waves([each.level_rows() for each in work.values()], bytes_each(2, 60), 1 << 60)) == [
         (0, 2),
         (2, 4),
         (4, 6),
         (6, 8),
         (8, 9),
     ]
-    assert [stop for _, stop in device_search._waves([each._level_rows for each in work.values()], 1, 1)][-1] == 9
+    assert [stop for _, stop in device_search._waves([each.level_rows() for each in work.values()], 1, 1)][-1] == 9
     again = bt.optimize_many(work, "direct", device=DEVICE, maxfun=60)
     pd.testing.assert_frame_equal(again, whole, check_exact=False, atol=1e-12)
 

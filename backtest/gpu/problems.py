@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import BackendUnavailable, InputError, matrix
+from backtest._checks import BackendUnavailable, InputError, each_window, matrix
 from backtest.gpu import devices, plain
 from backtest.gpu.rows import rows_of, stack_rows, to_device
 
 if TYPE_CHECKING:
     import torch
 
+Floats = NDArray[np.float64]
 Wholes = NDArray[np.int64]
 
 #: Profits of one launch at most, and those below which a launch is not cut for lack of memory.
@@ -55,7 +56,8 @@ class Problems:
         self.device = devices.check(device, dtype)
         self.path, self.reason = devices.chosen(self.device, path)
         self.dtype = dtype
-        stacked = stack_rows([rows_of(each) for each in problems])
+        self._problems = list(problems)
+        stacked = stack_rows([rows_of(each) for each in self._problems])
         n_rows, fits = stacked.columns.shape[1], devices.rows_that_fit(self.device, dtype)
         if n_rows > fits:
             raise InputError(
@@ -96,6 +98,35 @@ class Problems:
         owner = np.arange(n if m else 0, dtype=np.int64)
         jobs = np.stack([owner, 0 * owner, m * owner, 0 * owner + m])
         return self._scored(points, jobs, n * m).reshape(n, m)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the scores' columns, one for each problem."""
+        return ["profit"] if len(self) == 1 else [f"profit@{problem}" for problem in range(len(self))]
+
+    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+        """Profit of each candidate for each problem; see :class:`backtest.evaluator.Evaluator`.
+
+        Parameters
+        ----------
+        batch : ndarray of float64, shape (n_candidates, 2)
+            Columns high and low.
+        window : slice or sequence of slices, optional
+            Count these bars of each problem only; their rows are copied to the device for this call.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_candidates, n_problems), or (n_windows, n_candidates, n_problems)
+        """
+        batch, windows = matrix("batch", batch, shape=(None, 2)), each_window(window)
+        scores = np.empty((len(windows), len(batch), len(self)))
+        for each, out in zip(windows, scores, strict=True):
+            out[:] = (self if each is None else self._in_window(each)).profit(batch).T
+        return scores if isinstance(window, (list, tuple)) else scores[0]
+
+    def _in_window(self, window: slice) -> Problems:
+        rows = [rows_of(each, window) for each in self._problems]
+        return Problems(rows, self.device, self.dtype, path=self.path)
 
     def ragged(self, points: ArrayLike | torch.Tensor, first: ArrayLike) -> Any:
         """Profit of each problem's own candidates.

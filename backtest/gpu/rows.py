@@ -36,11 +36,15 @@ class StackedRows(NamedTuple):
     fees: Floats
 
 
-def rows_of(problem: Any) -> LevelRows:
-    """The rows of a problem."""
-    rows = getattr(problem, "_level_rows", problem)
-    if not isinstance(rows, LevelRows):
+def rows_of(problem: Any, window: slice | None = None) -> LevelRows:
+    """The rows of a problem, of all its bars or of those in a window."""
+    if isinstance(problem, LevelRows):
+        if window is not None:
+            raise InputError(f"window must be None for rows, which do not know their bars, got {window}")
+        return problem
+    if not hasattr(problem, "level_rows"):
         raise InputError(f"problem must be Levels or AlwaysOn, got {type(problem).__name__}")
+    rows: LevelRows = problem.level_rows(window)
     return rows
 
 

@@ -16,10 +16,13 @@ from backtest import _backend
 from backtest._checks import (
     LEAST_PRICE,
     MOST_PRICE,
+    DataError,
     Frozen,
     InputError,
     as_array,
+    bars_window,
     choice,
+    each_window,
     flag,
     fraction,
     matrix,
@@ -59,6 +62,8 @@ class LevelProblem(Frozen):
         "n_bars",
     )
 
+    #: Names of the scores' columns, as of any evaluator.
+    columns: ClassVar[tuple[str, ...]] = ("profit",)
     #: Evaluations a DIRECT or evolution search may spend by default.
     budget: ClassVar[int]
 
@@ -134,15 +139,43 @@ class LevelProblem(Frozen):
             Offsets are not finite or not of shape (n_candidates, 2).
         """
         batch = matrix("offsets", offsets, shape=(None, 2))
-        return self._level_rows.profit(batch, thread_count(n_threads))
+        return self.level_rows().profit(batch, thread_count(n_threads))
+
+    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+        """Profit of each candidate in one window of the bars or several; see :class:`backtest.evaluator.Evaluator`.
+
+        Parameters
+        ----------
+        batch
+            (n_candidates, 2), columns high and low.
+        window
+            Count these bars only.
+
+        Returns
+        -------
+        ndarray
+            (n_candidates,), or (n_windows, n_candidates).
+        """
+        batch, windows = matrix("batch", batch, shape=(None, 2)), each_window(window)
+        scores = np.empty((len(windows), len(batch)))
+        for each, out in zip(windows, scores, strict=True):
+            out[:] = self.level_rows(each).profit(batch, thread_count(None))
+        return scores if isinstance(window, (list, tuple)) else scores[0]
+
+    def level_rows(self, window: slice | None = None) -> LevelRows:
+        """Rows of the kernel: of all bars, or of those in a window."""
+        if window is None:
+            return LevelRows(self._rows, self._split, self.fee_rate, self._pessimistic)
+        begin, end, _ = (bars_window(window) or slice(None)).indices(self.n_bars)
+        if begin >= end:
+            raise DataError(f"window must leave a bar, got bars {begin} to {end} of {self.n_bars}")
+        is_inside = (self.bar >= begin) & (self.bar < end)
+        rows = np.ascontiguousarray(self._rows[is_inside])
+        return LevelRows(rows, int(is_inside[: self._split].sum()), self.fee_rate, self._pessimistic)
 
     @property
     def _pessimistic(self) -> int:
         return int(self.intrabar == "pessimistic")
-
-    @property
-    def _level_rows(self) -> LevelRows:
-        return LevelRows(self._rows, self._split, self.fee_rate, self._pessimistic)
 
     def replay(self, offsets: ArrayLike) -> pd.DataFrame:
         """What happens on every bar at one point.
@@ -257,10 +290,10 @@ class LevelProblem(Frozen):
         """
         box, budget, note = search.check_options(method, bounds, effort, maxfun, self.budget)
         if method == "exact":
-            return search.report(self._level_rows, method, search.exact(self._level_rows, box))
+            return search.report(self.level_rows(), method, search.exact(self.level_rows(), box))
         heuristic = search.direct if method == "direct" else search.evolution
-        found = heuristic(self._level_rows, box, budget, whole("seed", seed, low=0))
-        return search.report(self._level_rows, method, found | {"message": found["message"] + note})
+        found = heuristic(self.level_rows(), box, budget, whole("seed", seed, low=0))
+        return search.report(self.level_rows(), method, found | {"message": found["message"] + note})
 
     @staticmethod
     def on_device(method: str, device: str, dtype: str) -> device_search.Search | None:

@@ -27,8 +27,8 @@ class Problem(Protocol):
     def budget(self) -> int:
         """Evaluations by default."""
 
-    @property
-    def _level_rows(self) -> LevelRows: ...
+    def level_rows(self) -> LevelRows:
+        """Rows of the kernel."""
 
 
 Search = Callable[[Sequence[Any], dict[str, Any], float | None, int], Iterator[tuple[int, Any]]]
@@ -52,7 +52,7 @@ def _search(
     """(index, result) of each problem; a wave that would begin after ``until`` is left out."""
     chosen = {"bounds": search.BOUNDS, "effort": "normal", "maxfun": None, "seed": 0} | options
     whole("seed", chosen.pop("seed"), low=0)
-    rows = [problem._level_rows for problem in problems]
+    rows = [problem.level_rows() for problem in problems]
     budgets = {problem.budget for problem in problems}
     options_by_budget = {budget: search.check_options("direct", default_budget=budget, **chosen) for budget in budgets}
     for each in options_by_budget.values():
