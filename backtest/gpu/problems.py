@@ -204,7 +204,7 @@ class Problems:
         points = points[lowest:highest]
         if self.path == "torch":
             if isinstance(points, np.ndarray):
-                points = torch.from_numpy(points).to(self.device)
+                points = torch.from_numpy(points if points.flags.writeable else points.copy()).to(self.device)
             out = torch.empty(stop - start, dtype=torch.float64, device=self.device)
             plain.score(torch, self._rows, cut, points, out)
             return out
