@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from backtest._said import shown
 from backtest.evaluator import Evaluator
 from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Window = slice | Sequence[slice] | None
@@ -164,6 +167,19 @@ class Cells(Generic[E]):
         """Sum of a metric over all cells, (n_candidates,)."""
         at, width = self.metrics.index(metric), len(self.metrics)
         return _total(scores[:, at::width][:, 1:] if len(self.cells) > 1 else scores[:, at : at + 1])
+
+    def table(self, params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
+        """Scores as a DataFrame: parameters as (Multi)Index, metrics as columns."""
+        import pandas as pd
+
+        names = list(params)
+        index: Any = None
+        if len(names) == 1:
+            values = params[names[0]]
+            index = pd.Index(values if isinstance(values, range) else list(values), name=names[0])
+        elif names:
+            index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
+        return pd.DataFrame(scores, index=index, columns=pd.Index(list(self.columns), name="metric"))
 
 
 def _overlap(window: slice | None, other: slice | None, n_bars: int) -> slice | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from backtest import provenance
 from backtest._checks import SpaceError
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cell, Cells, Window
@@ -21,7 +21,7 @@ from backtest.results import Result
 from backtest.rules import Strategy
 from backtest.runs import Run, run
 from backtest.signals import StrategyEvaluator
-from backtest.solve import Search, solve
+from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Choice, Continuous, Grid, Space
 from backtest.study.memory import own_lines
 
@@ -110,8 +110,8 @@ def optimize(
     Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``, of several
     symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
     """
-    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
-    space = asked.space(space)
+    options = SearchOptions(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
+    space = options.checked(space)
     if space.conditional:
         raise SpaceError(
             f"{', '.join(space.conditional)} must always be there, because a strategy reads every parameter, got a "
@@ -128,13 +128,8 @@ def optimize(
     )
     cells.by_symbol(lambda each: each.fix_start(_combinations(each, space)))
     cells.check()
-    provenance = _provenance(cells)
 
-    def identity() -> dict[str, Any]:
-        parts = ("data", "strategy", "strategy_fingerprint", "execution", "start")
-        return {name: provenance[name] for name in parts} | own_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")}
-
-    def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Run]:
+    def replay_factory(cell: Cell, params: dict[str, Any]) -> Callable[[], Run]:
         evaluator = cells.evaluators[cell.symbol]
         return functools.partial(
             run,
@@ -146,21 +141,14 @@ def optimize(
             execution=execution.replace(start=evaluator.fixed_start),
         )
 
-    return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, packages=("TA-Lib",))
-
-
-def _provenance(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
-    of, by_symbol = next(iter(cells.evaluators.values())), cells.by_symbol
-    return {
-        "data": by_symbol(lambda each: each.bars.content_hash),
-        "symbol": by_symbol(lambda each: each.bars.symbol),
-        "n_bars": by_symbol(lambda each: len(each.bars)),
-        "strategy": repr(of.strategy),
-        "strategy_fingerprint": hashlib.blake2b(repr(of.strategy.key).encode(), digest_size=16).hexdigest(),
-        "costs": of.costs.to_dict(),
-        "execution": of.execution.to_dict(),
-        "start": by_symbol(lambda each: each.fixed_start),
-    }
+    subject = Subject(
+        provenance=lambda: provenance.strategies(cells),
+        depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
+        more_context=lambda: own_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
+        replay_factory=replay_factory,
+        packages=("TA-Lib",),
+    )
+    return solve(cells, space, options, subject)
 
 
 class _Values(Sequence[Any]):

@@ -279,21 +279,7 @@ def evaluate(
     )
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
     cells.check()
-    return metrics_table(cells.columns, table, cells(batch))
-
-
-def metrics_table(columns: Sequence[str], params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
-    """Scores as a DataFrame: parameters as (Multi)Index, metrics as columns."""
-    import pandas as pd
-
-    names = list(params)
-    index: Any = None
-    if len(names) == 1:
-        values = params[names[0]]
-        index = pd.Index(values if isinstance(values, range) else list(values), name=names[0])
-    elif names:
-        index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
-    return pd.DataFrame(scores, index=index, columns=pd.Index(list(columns), name="metric"))
+    return cells.table(table, cells(batch))
 
 
 def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, Sequence[Any]]:

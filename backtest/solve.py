@@ -1,4 +1,4 @@
-"""From any evaluator and a space to a :class:`Result`: what every optimisation does, whatever its candidates are."""
+"""Any optimisation, whatever its candidates are: choose a search, search, store, and make a :class:`Result`."""
 
 from __future__ import annotations
 
@@ -6,35 +6,31 @@ import contextlib
 import functools
 import logging
 import math
-import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from backtest import _backend, search
+from backtest import provenance, search
 from backtest._checks import InputError, NumericsWarning, SpaceError, caller_level, choice, optional_flag, whole
 from backtest._said import shown
 from backtest.books import Book
 from backtest.cells import Cell, Cells
-from backtest.metrics import METRICS, NUMERICS_VERSION, SWEEP, check_metrics
+from backtest.metrics import METRICS, SWEEP, check_metrics
 from backtest.results import Result, replay
-from backtest.runs import Run, metrics_table
+from backtest.runs import Run
 from backtest.search.optuna_search import optuna_search
 from backtest.space import Space
 from backtest.study.memory import Memory, SweepMemory
 
 logger = logging.getLogger("backtest")
 
-#: What a slow evaluation may lose when it is interrupted.
+#: Seconds that a batch of slow candidates takes at most: what an interruption may lose.
 SECONDS = 0.25
 METHODS = ("auto", "grid", "direct", "evolution", "optuna")
-#: Of the provenance, what scores depend on whatever the candidates are.
-SHARED = ("numerics_version", "costs", "window", "cells", "aggregate", "periods_per_year")
 
 
-class Search(NamedTuple):
-    """What is looked for, and how: arguments of :func:`backtest.optimize` that are of any optimisation."""
+class SearchOptions(NamedTuple):
+    """Arguments of :func:`backtest.optimize` that every optimisation has."""
 
     metric: str
     method: str
@@ -47,8 +43,8 @@ class Search(NamedTuple):
     progress: bool | None
     sampler: Any = "tpe"
 
-    def space(self, given: Space | Mapping[str, Any]) -> Space:
-        """The space, if it can be searched so; an error that names the argument otherwise."""
+    def checked(self, given: Space | Mapping[str, Any]) -> Space:
+        """The space, if it can be searched with these options; an error that names the argument otherwise."""
         space = given if isinstance(given, Space) else Space(given)
         check_metrics([self.metric], "sweep")
         choice("method", self.method, METHODS)
@@ -64,34 +60,43 @@ class Search(NamedTuple):
         return space
 
 
-def solve(
-    cells: Cells[Any],
-    space: Space,
-    asked: Search,
-    *,
-    provenance: Mapping[str, Any],
-    identity: Callable[[], Mapping[str, Any]],
-    again: Callable[[Cell, dict[str, Any]], Callable[[], Run | Book]],
-    packages: Sequence[str] = (),
-    batch_size: int | None = None,
-) -> Result:
-    """Choose a search, search, remember, and say what was found.
+class Subject(NamedTuple):
+    """What candidates are evaluated on, and how one is replayed.
+
+    Parameters
+    ----------
+    provenance : callable
+        ``provenance() -> mapping``: data, rules, costs and first decision, for the result; see :mod:`backtest.provenance`.
+    depends_on : tuple of str
+        Of that, what scores depend on.
+    more_context : callable
+        ``more_context() -> mapping``: what scores depend on beside it, as plain values.  Only called with a store, and may
+        refuse.
+    replay_factory : callable
+        ``replay_factory(cell, params)() -> Simulation``: a candidate replayed in a cell.  The inner function goes into the
+        result, and is pickled with it.
+    packages : tuple of str
+        Whose versions the provenance has too.
+    """
+
+    provenance: Callable[[], Mapping[str, Any]]
+    depends_on: tuple[str, ...]
+    more_context: Callable[[], Mapping[str, Any]]
+    replay_factory: Callable[[Cell, dict[str, Any]], Callable[[], Run | Book]]
+    packages: tuple[str, ...] = ()
+
+
+def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subject, *, batch_size: int | None = None) -> Result:
+    """Choose a search, search, store, and make a result.
 
     Parameters
     ----------
     cells : Cells
         Ready to evaluate batches of the space.
     space : Space
-        Checked by :meth:`Search.space`.
-    asked : Search
-    provenance : mapping
-        What takes part in the result, beside versions, space, windows and search: costs, data, where candidates start.
-    identity : callable
-        What scores depend on beside that, as plain values; only asked for if there is a store, and may refuse.
-    again : callable
-        ``again(cell, params)()`` replays a candidate in a cell; what it returns goes into the result, and is pickled with it.
-    packages : sequence of str
-        Whose versions provenance has too.
+        Checked by :meth:`SearchOptions.checked`.
+    options : SearchOptions
+    subject : Subject
     batch_size : int, optional
         Candidates per batch of a ``grid`` at most, for what takes longer than a kernel: batches are cut by the clock, and a
         store keeps every row.
@@ -100,55 +105,59 @@ def solve(
     -------
     Result
     """
-    known = _provenance(cells, space, asked, packages) | dict(provenance)
-    what = None if asked.store is None else {name: known[name] for name in SHARED} | _checked(cells, identity)
-    ranking = search.Ranking(
-        asked.metric, asked.min_trades, SWEEP.index(asked.metric), lambda scores: cells.total(scores, "n_trades")
-    )
-    method, why = asked.method, "as asked for"
+    metric, min_trades = options.metric, options.min_trades
+    ranking = search.Ranking(metric, min_trades, SWEEP.index(metric), lambda scores: cells.total(scores, "n_trades"))
+    method, reason = options.method, "as asked for"
+    is_sweep = method in ("auto", "grid") and batch_size is None
+    context = None if options.store is None else _context(cells, subject)
     if method == "auto":
-        method, why = search.choose(cells, space, n_trials=asked.n_trials, seed=asked.seed, timeout=asked.timeout)
-    logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), why)
-    is_sweep = method == "grid" and batch_size is None
-    memory = None if what is None else _memory(cells, space, asked, is_sweep, ranking, what)
-    with _Progress(method, asked.metric, asked.progress) as bar, memory or contextlib.nullcontext():
-        found = _finder(method, batch_size, asked.sampler)(
+        method, reason = search.choose(cells, space, n_trials=options.n_trials, seed=options.seed, timeout=options.timeout)
+    logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), reason)
+    memory = None if context is None else _memory(cells, space, options, is_sweep and method == "grid", ranking, context)
+    with _Progress(method, metric, options.progress) as bar, memory or contextlib.nullcontext():
+        found = _search(method, batch_size, options.sampler)(
             cells if memory is None else memory,
             space,
-            n_trials=asked.n_trials,
-            keep=asked.keep,
-            seed=asked.seed,
-            timeout=asked.timeout,
+            n_trials=options.n_trials,
+            keep=options.keep,
+            seed=options.seed,
+            timeout=options.timeout,
             callback=bar,
             rank=ranking,
         )
     if memory is not None:
-        found.message += f", {memory.known:,} of them from the store"
+        found.message += f", {memory.n_stored:,} of them from the store"
     if found.status == search.INTERRUPTED:
         logger.warning("search interrupted: %s", found.message)
     if found.fun == math.inf:
         warnings.warn(
-            f"no candidate has a defined {asked.metric} with at least {asked.min_trades} trades; the first candidate is reported",
+            f"no candidate has a defined {metric} with at least {min_trades} trades; the first candidate is reported",
             NumericsWarning,
             stacklevel=caller_level(),
         )
+    settings = {"metric": metric, "min_trades": min_trades, "seed": options.seed}
     if method == "optuna":
-        known["sampler"] = asked.sampler if isinstance(asked.sampler, str) else type(asked.sampler).__name__
-    known |= {
+        settings["sampler"] = options.sampler if isinstance(options.sampler, str) else type(options.sampler).__name__
+    settings |= {
         "method": method,
-        "n_trials": asked.n_trials,
+        "n_trials": options.n_trials,
         "n_evaluated": found.nfev,
         "is_interrupted": not found.success,
-        "search": f"{method}, {why}; {found.message}",
+        "search": f"{method}, {reason}; {found.message}",
     }
+    known = provenance.search(space, settings, subject.packages) | provenance.evaluation(cells) | dict(subject.provenance())
     rows = space.decode_batch(found.batch)
     params = {name: [row.get(name) for row in rows] for name in space.names}  # None where a parameter is not there
     best_params = space.decode(found.x)
-    best = functools.partial(replay, {cell.name: again(cell, best_params) for cell in cells.cells})
-    return Result(metrics_table(cells.columns, params, found.scores), best_params, known, best, ranking.distribution)
+    best = functools.partial(replay, {cell.name: subject.replay_factory(cell, best_params) for cell in cells.cells})
+    return Result(cells.table(params, found.scores), best_params, known, best, ranking.distribution)
 
 
-def _finder(method: str, batch_size: int | None, sampler: Any) -> Callable[..., Any]:
+def _context(cells: Cells[Any], subject: Subject) -> dict[str, Any]:
+    return provenance.store_context(cells, subject.provenance(), subject.depends_on, subject.more_context())
+
+
+def _search(method: str, batch_size: int | None, sampler: Any) -> Callable[..., Any]:
     if method == "optuna":
         return functools.partial(optuna_search, sampler=sampler)
     if method != "grid":
@@ -156,30 +165,24 @@ def _finder(method: str, batch_size: int | None, sampler: Any) -> Callable[..., 
     return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size, seconds=SECONDS)
 
 
-def _checked(cells: Cells[Any], identity: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-    if callable(cells.aggregate):
-        raise InputError(f"aggregate must be a name to use a store, got {shown(cells.aggregate)}")
-    return dict(identity())
-
-
 def _memory(
-    cells: Cells[Any], space: Space, asked: Search, is_sweep: bool, ranking: search.Ranking, what: Mapping[str, Any]
+    cells: Cells[Any], space: Space, options: SearchOptions, is_sweep: bool, ranking: search.Ranking, context: Mapping[str, Any]
 ) -> Memory:
-    """A store behind the evaluation, under the fingerprint of all that scores depend on."""
-    assert asked.store is not None
+    """A store in front of the evaluation, under the fingerprint of all that scores depend on."""
+    assert options.store is not None
     if not is_sweep:
-        return Memory(cells, space, asked.store, what, cells.columns)
+        return Memory(cells, space, options.store, context, cells.columns)
     memory = SweepMemory(
         cells,
         space,
-        asked.store,
-        what,
+        options.store,
+        context,
         cells.columns,
         rank=ranking.objective,
-        keep=asked.keep,
-        sweep={"metric": asked.metric, "min_trades": asked.min_trades},
+        keep=options.keep,
+        sweep={"metric": options.metric, "min_trades": options.min_trades},
     )
-    ranking.counts = lambda: not memory.is_known  # most of what it knows is only known to be no better
+    ranking.counts = lambda: not memory.is_stored  # of a stored block most scores are only known to be no better
     return memory
 
 
@@ -188,14 +191,14 @@ def _count(size: float) -> str:
 
 
 class _Progress:
-    """A tqdm bar that a search's callback moves; off where nobody looks."""
+    """A progress bar that a search's callback moves; by default on terminals and in notebooks only."""
 
-    def __init__(self, method: str, metric: str, wish: bool | None) -> None:
+    def __init__(self, method: str, metric: str, is_shown: bool | None) -> None:
         from tqdm.auto import tqdm
 
         self._metric = metric
         self._bar = tqdm(
-            unit=" candidates", unit_scale=True, desc=method, leave=False, disable=None if wish is None else not wish
+            unit=" candidates", unit_scale=True, desc=method, leave=False, disable=None if is_shown is None else not is_shown
         )
 
     def __enter__(self) -> _Progress:
@@ -209,36 +212,3 @@ class _Progress:
         self._bar.update(result.nfev - self._bar.n)
         value = -result.fun if METRICS[self._metric].direction > 0 else result.fun
         self._bar.set_postfix_str(f"best {self._metric} {value:.4g}", refresh=False)
-
-
-def _provenance(cells: Cells[Any], space: Space, asked: Search, packages: Sequence[str]) -> dict[str, Any]:
-    backend, windows = _backend.chosen(), [_edges(window) for window in cells.windows]
-    versions = {name: metadata.version(name) for name in ("backtest-kernels", "numpy", "scipy", "pandas", *packages)}
-    return {
-        "versions": {"python": platform.python_version()} | versions,
-        "numerics_version": NUMERICS_VERSION,
-        "backend": backend.name,
-        "simd": backend.simd,
-        "space": repr(space),
-        "n_candidates": space.size,
-        "window": windows if len(windows) > 1 else windows[0],
-        "cells": [cell.name for cell in cells.cells],
-        "n_decision_bars": cells.n_bars(),
-        "aggregate": _aggregate_name(cells),
-        "periods_per_year": cells.by_symbol(lambda each: each.periods.per_year),
-        "periods_per_year_why": cells.by_symbol(lambda each: each.periods.why),
-        "metric": asked.metric,
-        "min_trades": asked.min_trades,
-        "seed": asked.seed,
-    }
-
-
-def _edges(window: slice | None) -> list[Any] | None:
-    return None if window is None else [window.start, window.stop]
-
-
-def _aggregate_name(cells: Cells[Any]) -> str | None:
-    """What made one number of several cells; of a callable its name."""
-    if len(cells.cells) == 1:
-        return None
-    return getattr(cells.aggregate, "__qualname__", repr(cells.aggregate)) if callable(cells.aggregate) else cells.aggregate

@@ -5,21 +5,21 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from backtest import provenance
 from backtest._checks import InputError, NumericsWarning, caller_level, renamed
-from backtest._said import shown
 from backtest.batches import BookEvaluator, joined
 from backtest.books import Book
-from backtest.cells import Aggregate, Cell, Cells, Window
+from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs
 from backtest.portfolio import FORMER, MAX_GROSS, Market, Rule, Rules, gross_limit
 from backtest.results import Result
-from backtest.solve import Search, solve
+from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Space
 from backtest.study.code import fingerprints
 from backtest.study.fingerprint import label, plain
@@ -128,8 +128,8 @@ def optimize_weights(
     ObjectiveError
         The rule failed, or gave weights that break a rule; ``params`` holds the candidate.
     """
-    asked = Search(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
-    space = asked.space(space)
+    options = SearchOptions(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
+    space = options.checked(space)
     if store is not None and (not isinstance(version, str) or not version):
         raise InputError(
             f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
@@ -142,21 +142,18 @@ def optimize_weights(
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     cells.check()
     _warn_of_ends(market, cells.windows)
-    provenance = _provenance(books, cells, version)
 
-    def identity() -> dict[str, Any]:
+    def more_context() -> dict[str, Any]:
         mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
-        return {name: provenance[name] for name in ("data", "rules", "start", "version")} | {
-            "rule": label(rule),
-            "rebalance": mask,
-            "looks_at": plain("data", data),
-            "code": fingerprints({"rule": rule}),
-        }
+        return {"rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
 
-    def again(cell: Cell, params: dict[str, Any]) -> Callable[[], Book]:
-        return functools.partial(_book, books, params, cell.window, base)
-
-    return solve(cells, space, asked, provenance=provenance, identity=identity, again=again, batch_size=BATCH)
+    subject = Subject(
+        provenance=lambda: provenance.books(cells, version),
+        depends_on=("data", "rules", "start", "version"),
+        more_context=more_context,
+        replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, base),
+    )
+    return solve(cells, space, options, subject, batch_size=BATCH)
 
 
 def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:
@@ -179,26 +176,3 @@ def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
             NumericsWarning,
             stacklevel=caller_level(),
         )
-
-
-def _provenance(books: BookEvaluator, cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
-    market, rule = books.market, books.rule
-    return {
-        "data": _content(market),
-        "assets": list(map(str, market.assets)),
-        "n_bars": market.n_bars,
-        "start": min(market.bounds(window)[0] for window in cells.windows),
-        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}",
-        "version": version,
-        "costs": books.rules.costs.to_dict(),
-        "rules": {name: value for name, value in books.rules._asdict().items() if name != "costs"},
-    }
-
-
-def _content(market: Market) -> str:
-    """Hash of prices and times."""
-    digest = hashlib.blake2b(f"{market.close.shape} {getattr(market.times, 'tz', None)}".encode(), digest_size=16)
-    for name in ("close", "open", "high", "low", "nanos"):
-        array = getattr(market, name)
-        digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
-    return digest.hexdigest()

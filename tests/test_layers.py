@@ -17,7 +17,7 @@ PACKAGE = Path(backtest.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["config", "weights", "optimize", "solve", "results", "strategies"],
+    ["config", "weights", "optimize", "solve", "provenance", "results", "strategies"],
     ["levels", "gpu", "level_rows"],
     ["runs", "books", "simulation", "tables", "stats_series", "tool_stats", "allocation"],
     ["cells", "signals", "holding_tables", "programs", "masks", "blocks", "batches", "portfolio", "endings"],

@@ -15,7 +15,7 @@ from backtest import enumeration, search
 from backtest.search.grid import Order
 from backtest.search.optuna_search import optuna_search
 from backtest.space import Space
-from backtest.study import driver
+from backtest.study import sharing
 
 #: Nothing that intervals could see: a sum and a difference are even together.
 EVEN = "(x + y) % 2 == 0"
@@ -140,7 +140,7 @@ print(study.run(timeout=60, progress=False).ended, flush=True)
 def test_results_are_stored_while_the_next_candidate_is_looked_for(monkeypatch, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(driver, "LOOK", 0.02)
+    monkeypatch.setattr(sharing, "LOOK", 0.02)
     space = Space({"x": range(10_000), "y": range(10_000)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x + y * 10_000 < 40_000)")
     finished = []
     with ThreadPoolExecutor(2) as pool:

@@ -18,8 +18,8 @@ import optuna
 import pytest
 
 import backtest as bt
-from backtest.study.driver import Driver
 from backtest.study.records import ATTEMPTS
+from backtest.study.sharing import SharedStore
 from backtest.study.store import Status, Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
@@ -541,8 +541,8 @@ def test_two_drivers_share_a_store(url, sampler):
 
 
 def test_a_result_after_its_lease_is_discarded(url, monkeypatch, caplog):
-    monkeypatch.setattr("backtest.study.driver.LEASE", 0.05)
-    monkeypatch.setattr(Driver, "_renewing", lambda self: warnings.catch_warnings())  # as if this process stood still
+    monkeypatch.setattr("backtest.study.sharing.LEASE", 0.05)
+    monkeypatch.setattr(SharedStore, "renewing", lambda self: warnings.catch_warnings())  # as if this process stood still
     store = Store(url)
 
     def objective(params, trial):

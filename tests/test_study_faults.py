@@ -130,9 +130,9 @@ def test_drivers_that_start_and_end_together_share_a_mirror_and_a_budget(tmp_pat
 STOPPED = """
 import sys, time
 import backtest as bt
-import backtest.study.driver as driver
+import backtest.study.sharing as sharing
 
-driver.LEASE = 0.6
+sharing.LEASE = 0.6
 url = sys.argv[1]
 
 def objective(params, trial):

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 
-from backtest._checks import BacktestError, InputError, ObjectiveError, StoreError
+from backtest._checks import BacktestError, InputError, ObjectiveError
 from backtest._said import said
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.search.grid import Patience
 from backtest.search.propose import Candidate, Proposer
+from backtest.study import sharing
 from backtest.study.interruptions import Interruptions, Stopped
-from backtest.study.records import ATTEMPTS, Finished, of_outcome, of_rows, to_row
+from backtest.study.records import Finished, of_outcome
+from backtest.study.sharing import SharedStore
 from backtest.study.state import State
-from backtest.study.store import Status, has_died, new_owner, no_object
+from backtest.study.store import Status
 from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
 
 logger = logging.getLogger("backtest")
 
-#: Seconds for which others believe that we evaluate what we reserved; renewed three times as often.
-LEASE = 30.0
 #: Seconds of work that are worth a task of their own, and the most trials of one.
 WORTH_A_TASK, LARGEST_TASK = 0.1, 512
 #: Seconds of work between two transactions where evaluations are cheap.
 WORTH_A_COMMIT = 0.05
 #: Seconds that a result waits at most for others, to be stored together.
 LONGEST_WAIT = 0.25
-#: Evaluations that take so many seconds are worth waiting for the disk.
-DEAR = 0.01
-#: Seconds between two looks at what other drivers did.
-LOOK = 0.5
+#: Seconds of an evaluation from which on its result is worth waiting for the disk.
+EXPENSIVE = 0.01
 
 
 class Driver:
@@ -68,12 +64,12 @@ class Driver:
         executor: Executor | None,
         look: Callable[[list[Finished]], None],
     ) -> None:
-        self.study, self.proposer, self.store = study, proposer, study.store
+        self.study, self.proposer = study, proposer
         self.target, self.deadline, self.look = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
-        self.owner = new_owner()
         self.interruptions = Interruptions()
         self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
+        self.shared = SharedStore(study, proposer, self.seconds)
         self.evaluated = self.discarded = self.failures = 0
         self.is_stopped = self.is_timed_out = False
         self._mean: float | None = None  # seconds of an evaluation
@@ -81,10 +77,9 @@ class Driver:
         self._futures: dict[Future[list[Outcome]], list[Task]] = {}
         self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
         self._reruns: Counter[int] = Counter()
-        self._looked, self._looks_until = 0.0, math.inf
+        self._looks_until = math.inf
         self.patience = proposer.patience = Patience(deadline, self._ends_now)
         self._placed: Placed | None = None
-        self._changes = -1 if self.store is None else self.store.changes()
         if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
             raise InputError(f"executor must be bt.Workers, threads or None with a pruner, got {type(executor).__name__}")
         if trial_timeout is not None and not isinstance(executor, Workers):
@@ -97,9 +92,9 @@ class Driver:
 
     def run(self) -> None:
         """Evaluate until the target, the deadline, or the end of the space."""
-        with self.interruptions.held(), self._renewing():
+        with self.interruptions.held(), self.shared.renewing():
             try:
-                self.release_dead_owners()
+                self.shared.release_dead_owners()
                 if self.executor is None:
                     while candidates := self._next(self._chunk(WORTH_A_COMMIT)):
                         self._here(candidates)
@@ -111,6 +106,17 @@ class Driver:
                 self._give_back()
         if self.patience.is_out:
             self.patience.warn(self.study.space, len(self.study.trials), stacklevel=4)
+
+    @property
+    def ended(self) -> str:
+        """How the run ended, without an error."""
+        if self.is_stopped:
+            return "interrupted"
+        if self.is_timed_out:
+            return "timed out"
+        if self.study.wants_stop:
+            return "stopped"
+        return "done" if len(self.study.trials) >= self.target else "no more candidates"
 
     def _here(self, candidates: list[Candidate]) -> None:
         """Evaluate in this thread; what is finished when an interruption comes is stored."""
@@ -145,7 +151,7 @@ class Driver:
                 return
             try:
                 with self.interruptions.open():
-                    wait(self._futures, timeout=LOOK, return_when=FIRST_COMPLETED)
+                    wait(self._futures, timeout=sharing.LOOK, return_when=FIRST_COMPLETED)
             finally:
                 self._collect({each for each in self._futures if each.done()})
 
@@ -159,8 +165,8 @@ class Driver:
             if time.monotonic() >= self.deadline:
                 self.is_timed_out = True
                 return []
-            self._watch_others()
-            begun, self._looks_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + LOOK
+            self.shared.absorb_others(self._is_expensive)
+            begun, self._looks_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + sharing.LOOK
             left = self.target - len(self.study.trials) - len(self.proposer.in_flight)
             candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
             self.seconds["search"] += time.perf_counter() - begun
@@ -169,13 +175,17 @@ class Driver:
             if not candidates and left > 0 and is_idle and self.proposer.leased_by_others:
                 with self.interruptions.open():
                     time.sleep(0.02)
-                self.release_dead_owners()
+                self.shared.release_dead_owners()
                 candidates = self.proposer.retry_leased()
             elif not candidates:
                 return []
-            mine = self._reserved(candidates)
+            mine = self.shared.reserved(candidates)
             if mine or not is_idle:
                 return mine
+
+    @property
+    def _is_expensive(self) -> bool:
+        return self._mean is not None and self._mean >= EXPENSIVE
 
     def _ends_now(self) -> bool:
         """Whether to stop looking for candidates: because of a signal, the clock, or results that wait to be stored."""
@@ -278,7 +288,7 @@ class Driver:
         self.seconds["evaluation"] += spent
         mean = spent / len(outcomes)
         self._mean = mean if self._mean is None else 0.5 * (self._mean + mean)
-        taken = self._stored(finished)
+        taken = self.shared.finish(finished, self._is_expensive)
         begun = time.perf_counter()
         for each in finished:
             if each.digest in taken:
@@ -301,98 +311,6 @@ class Driver:
                     raise ObjectiveError((outcome.error or "").removeprefix("ObjectiveError: "), params)
                 raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
 
-    def _stored(self, finished: list[Finished]) -> set[bytes]:
-        if self.store is None:
-            return {each.digest for each in finished}
-        begun = time.perf_counter()
-        self.store.be_durable(self._mean is not None and self._mean >= DEAR)
-        taken = self.store.finish(self.study.context, [to_row(each) for each in finished], self.owner)
-        self.seconds["store"] += time.perf_counter() - begun
-        return taken
-
-    # -- other drivers on the store ------------------------------------------------------------------------------------
-
-    def _reserved(self, candidates: list[Candidate]) -> list[Candidate]:
-        """Those that are ours to evaluate."""
-        if self.store is None:
-            return candidates
-        begun = time.perf_counter()
-        reserved = self.store.reserve(self.study.context, [each.digest for each in candidates], self.owner, LEASE, ATTEMPTS)
-        self.seconds["store"] += time.perf_counter() - begun
-        mine, others = set(reserved.granted), set(reserved.leased_by_others)
-        if len(mine) == len(candidates):
-            return candidates
-        for each in candidates:
-            if each.digest not in mine:
-                self.proposer.discard(each.digest)
-            if each.digest in others:
-                self.proposer.leased_by_others[each.digest] = each.row
-        self._absorb(list(reserved.stored.values()))
-        for each in candidates:
-            if each.digest in reserved.stored and each.digest not in self.study.memory:  # it says that it is another candidate's
-                self._report_faulty({each.digest: no_object("params", reserved.stored[each.digest].params)})
-                self.proposer.leased_by_others[each.digest] = each.row
-        return [each for each in candidates if each.digest in mine]
-
-    def release_dead_owners(self) -> None:
-        """What processes of this machine had reserved when they were killed is free at once, not when their leases end."""
-        if self.store is None:
-            return
-        for owner in self.store.owners():
-            if has_died(owner):
-                self.store.release(owner)
-
-    def _watch_others(self) -> None:
-        """Take in what other drivers have finished."""
-        is_dear = self._mean is not None and self._mean >= DEAR  # more than a look, of some 20 us
-        if self.store is None or (not is_dear and time.monotonic() - self._looked < LOOK):
-            return
-        self._looked = time.monotonic()
-        begun = time.perf_counter()
-        changes = self.store.changes()
-        if changes != self._changes:
-            self._changes = changes
-            rows, self.study.mark = self.store.read(self.study.context, self.study.mark)
-            self._absorb(rows)
-        self.seconds["store"] += time.perf_counter() - begun
-
-    def _report_faulty(self, faults: dict[Any, str]) -> None:
-        assert self.store is not None
-        self.store.faulty.report(self.study.context, faults)
-
-    def _absorb(self, rows: list[Any]) -> None:
-        new = [row for row in rows if row.digest not in self.study.memory and row.digest not in self.proposer.in_flight]
-        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._report_faulty)
-        self.study.numbers += len(found)
-        for each in found:
-            self.proposer.leased_by_others.pop(each.digest, None)
-        self.study.remember(found)
-        self.proposer.replay(found)
-
-    @contextlib.contextmanager
-    def _renewing(self) -> Iterator[None]:
-        """Renew our leases as long as we live."""
-        store = self.store
-        if store is None:
-            yield
-            return
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(LEASE / 3):
-                try:
-                    store.renew(self.owner, LEASE)
-                except StoreError as error:  # what is lost by that is the lease, and the next result says so
-                    logger.warning("leases were not renewed: %s", error)
-
-        thread = threading.Thread(target=renew, name="backtest-lease", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
-
     def _give_back(self) -> None:
         """Nothing of ours stays reserved, and nothing goes on in the workers."""
         for future in self._futures:
@@ -404,8 +322,7 @@ class Driver:
         for digest in list(self.proposer.in_flight):
             self.proposer.discard(digest)
         self.proposer.leased_by_others.clear()
-        if self.store is not None:
-            self.store.release(self.owner)
+        self.shared.release()
 
 
 def _stacked(candidates: Sequence[Candidate]) -> Any:

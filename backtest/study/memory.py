@@ -52,12 +52,12 @@ class Memory:
 
     Attributes
     ----------
-    known : int
+    n_stored : int
         Candidates that were answered from the store.
     """
 
     def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str]) -> None:
-        self.evaluate, self.space, self.columns, self.known = evaluate, space, list(columns), 0
+        self.evaluate, self.space, self.columns, self.n_stored = evaluate, space, list(columns), 0
         self.store = Store(url)
         parts = {name: each for name, each in what.items() if name != "code"}
         before, parts = context_fingerprint(["kernels", parts, self.columns], sort_keys=True), clean(parts)
@@ -70,7 +70,7 @@ class Memory:
 
     def _behind(self, digests: Sequence[bytes]) -> dict[bytes, Floats]:
         found = self._looked_up(digests)
-        self.known += len(found)
+        self.n_stored += len(found)
         return {digest: np.frombuffer(row.metrics or b"") for digest, row in found.items()}
 
     def _looked_up(self, digests: Sequence[bytes]) -> dict[bytes, Row]:
@@ -169,7 +169,7 @@ class SweepMemory(Memory):
         self._blocks: list[tuple[bytes, bytes, int]] = []
         self._kept: list[Row] = []
         self._flushed = time.monotonic()
-        self.is_known = False  # whether the last block came from the store
+        self.is_stored = False  # whether the last block came from the store
 
     def __call__(self, batch: Floats, window: Any = None) -> Floats:
         """Scores of a block; of a finished one from the store."""
@@ -178,9 +178,9 @@ class SweepMemory(Memory):
             return self._in_window(batch, window)
         block = hashlib.blake2b(self._sweep + np.ascontiguousarray(batch).tobytes(), digest_size=16).digest()
         scores = self._stored(block, batch)
-        self.is_known = scores is not None
+        self.is_stored = scores is not None
         if scores is not None:
-            self.known += len(batch)
+            self.n_stored += len(batch)
             self._worth(scores)
             return scores
         scores = self._evaluated(batch)

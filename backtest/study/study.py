@@ -335,19 +335,6 @@ class Study(State):
             finally:
                 if copy is not None:
                     copy.flush()
-                ended = (
-                    "ended by an error"
-                    if is_failed
-                    else "interrupted"
-                    if driver.is_stopped
-                    else "timed out"
-                    if driver.is_timed_out
-                    else "stopped"
-                    if self.wants_stop
-                    else "done"
-                    if len(self.trials) >= target
-                    else "no more candidates"
-                )
                 self.summary = Summary(
                     driver.evaluated,
                     known,
@@ -356,7 +343,7 @@ class Study(State):
                     driver.failures,
                     driver.discarded,
                     **driver.seconds,
-                    ended=ended,
+                    ended="ended by an error" if is_failed else driver.ended,
                 )
                 logger.info("Study %s: %s", self.name, self.summary)
         self.is_interrupted = driver.is_stopped

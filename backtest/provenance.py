@@ -1,0 +1,123 @@
+"""What a result says of how it was made: versions, data, settings and the search; and which of it scores depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from backtest import _backend
+from backtest._checks import InputError
+from backtest._said import shown
+from backtest.metrics import NUMERICS_VERSION
+
+if TYPE_CHECKING:
+    from backtest.batches import BookEvaluator
+    from backtest.cells import Cells
+    from backtest.portfolio import Market
+    from backtest.signals import StrategyEvaluator
+    from backtest.space import Space
+
+#: Of the provenance, what scores depend on whatever the candidates are.
+SHARED = ("numerics_version", "costs", "window", "cells", "aggregate", "periods_per_year")
+
+
+def evaluation(cells: Cells[Any]) -> dict[str, Any]:
+    """Versions, windows and years of any evaluation."""
+    windows = [_edges(window) for window in cells.windows]
+    return {
+        "numerics_version": NUMERICS_VERSION,
+        "window": windows if len(windows) > 1 else windows[0],
+        "cells": [cell.name for cell in cells.cells],
+        "n_decision_bars": cells.n_bars(),
+        "aggregate": _aggregate_name(cells),
+        "periods_per_year": cells.by_symbol(lambda each: each.periods.per_year),
+        "periods_per_year_why": cells.by_symbol(lambda each: each.periods.why),
+    }
+
+
+def strategies(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
+    """Data, strategy and settings of an evaluation of strategies."""
+    each, by_symbol = next(iter(cells.evaluators.values())), cells.by_symbol
+    return {
+        "data": by_symbol(lambda each: each.bars.content_hash),
+        "symbol": by_symbol(lambda each: each.bars.symbol),
+        "n_bars": by_symbol(lambda each: len(each.bars)),
+        "strategy": repr(each.strategy),
+        "strategy_fingerprint": hashlib.blake2b(repr(each.strategy.key).encode(), digest_size=16).hexdigest(),
+        "costs": each.costs.to_dict(),
+        "execution": each.execution.to_dict(),
+        "start": by_symbol(lambda each: each.fixed_start),
+    }
+
+
+def books(cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
+    """Data, rule and settings of an evaluation of portfolio rules."""
+    each = next(iter(cells.evaluators.values()))
+    market, rule = each.market, each.rule
+    return {
+        "data": market_hash(market),
+        "assets": list(map(str, market.assets)),
+        "n_bars": market.n_bars,
+        "start": min(market.bounds(window)[0] for window in cells.windows),
+        "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}",
+        "version": version,
+        "costs": each.rules.costs.to_dict(),
+        "rules": {name: value for name, value in each.rules._asdict().items() if name != "costs"},
+    }
+
+
+def search(space: Space, settings: Mapping[str, Any], packages: tuple[str, ...]) -> dict[str, Any]:
+    """Versions, space and settings of a search."""
+    backend = _backend.chosen()
+    versions = {name: metadata.version(name) for name in ("backtest-kernels", "numpy", "scipy", "pandas", *packages)}
+    return {
+        "versions": {"python": platform.python_version()} | versions,
+        "backend": backend.name,
+        "simd": backend.simd,
+        "space": repr(space),
+        "n_candidates": space.size,
+        **settings,
+    }
+
+
+def store_context(
+    cells: Cells[Any], subject: Mapping[str, Any], names: tuple[str, ...], more: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that scores depend on, as plain values: what a store knows results by.
+
+    Parameters
+    ----------
+    subject : mapping
+        Of :func:`strategies` or :func:`books`.
+    names : tuple of str
+        Which of it scores depend on, beside :data:`SHARED`.
+    more : mapping
+        What they depend on beside the provenance.
+    """
+    if callable(cells.aggregate):
+        raise InputError(f"aggregate must be a name to use a store, got {shown(cells.aggregate)}")
+    known = evaluation(cells) | dict(subject)
+    return {name: known[name] for name in SHARED} | {name: known[name] for name in names} | dict(more)
+
+
+def market_hash(market: Market) -> str:
+    """Hash of prices and times."""
+    digest = hashlib.blake2b(f"{market.close.shape} {getattr(market.times, 'tz', None)}".encode(), digest_size=16)
+    for name in ("close", "open", "high", "low", "nanos"):
+        array = getattr(market, name)
+        digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
+    return digest.hexdigest()
+
+
+def _edges(window: slice | None) -> list[Any] | None:
+    return None if window is None else [window.start, window.stop]
+
+
+def _aggregate_name(cells: Cells[Any]) -> str | None:
+    """What made one number of several cells; of a callable its name."""
+    if len(cells.cells) == 1:
+        return None
+    return getattr(cells.aggregate, "__qualname__", repr(cells.aggregate)) if callable(cells.aggregate) else cells.aggregate
