@@ -138,10 +138,6 @@ TOO_LONG = {
     "search/direct.py:direct",
     "search/evolution.py:evolution",
     "search/optuna_search.py:optuna_search",
-    "study/driver.py",
-    "study/store/results.py",
-    "study/study.py",
-    "study/study.py:_run",
     "weights.py:optimize_weights",
 }
 
