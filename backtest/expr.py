@@ -1,12 +1,12 @@
-"""Parameters, lines and conditions as data: trees of immutable nodes, and the operators that build them.
+"""Expressions: parameters, lines and conditions as trees of immutable nodes, and the operators that build them.
 
-A node knows nothing of bars.  ``key`` is its structure, hashable, equal for equal trees: what is computed for one node
-serves every equal one.
+A node holds no bars; ``key`` is its structure.  What a condition needs to be evaluated is handed to its methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 import numpy as np
@@ -14,9 +14,9 @@ import numpy as np
 from backtest._checks import Frozen, InputError, number
 from backtest._said import shown
 
-#: Operations one inside the other.  Python's pickle, ``repr`` and ``==`` go down such a tree by recursion, and end at about 250.
+#: Depth of a tree.  Python's pickle, ``repr`` and ``==`` recurse into it, and reach their limit at about 250.
 MAX_DEPTH = 100
-#: Operations in a tree, one that stands at two places counted twice: ``x = x + x`` doubles it each time.
+#: Operations in a tree; a shared subtree counts once for each use, so ``x = x + x`` doubles the number.
 MAX_NODES = 100_000
 
 
@@ -30,26 +30,23 @@ class Node(Frozen):
     Attributes
     ----------
     op : str
-        What the node does.
+        Name of the operation, as it stands in the key and in the text.
     args : tuple
-        Its arguments.
     key : tuple
-        Structure of the whole tree below.
+        Structure of the tree, hashable and equal for equal trees: what is computed for one serves every equal one.
     params : dict
-        Parameter names below, each with its default or ``REQUIRED``.
+        Parameters of the tree by name, each with its default or ``REQUIRED``.
     depth, n_nodes : int
-        Longest way down, and operations, of the whole tree.
+        Depth of the tree, and its number of operations.
     """
 
     __slots__ = ("args", "depth", "key", "n_nodes", "op", "params")
-    __array_ufunc__ = None  # NumPy numbers on the left leave the operators to us
+    __array_ufunc__ = None  # NumPy scalars on the left defer to the operators below
 
     op: str
     args: tuple[Any, ...]
     key: tuple[Any, ...]
     params: dict[str, Any]
-    depth: int
-    n_nodes: int
 
     def __init__(self, op: str, args: tuple[Any, ...], *, identity: Any = None) -> None:
         below = [arg for arg in args if isinstance(arg, Node)]
@@ -71,24 +68,28 @@ class Node(Frozen):
         )
 
     def __eq__(self, other: Any) -> bool:
-        if self is other:
-            return True
-        if isinstance(other, (bool, int, float, Node)) or hasattr(other, "__array__"):
-            raise _no_equality("==", self, other)
-        return NotImplemented  # of something that is no number, == is False, as containers expect
+        return self is other or self._unequal("==", other)
 
     def __ne__(self, other: Any) -> bool:
-        if self is other:
-            return False
+        return self is not other and self._unequal("!=", other)
+
+    def _unequal(self, sign: str, other: Any) -> Any:
+        """Refuse ``==`` and ``!=`` with numbers, arrays and nodes; other types are unequal, as containers expect."""
         if isinstance(other, (bool, int, float, Node)) or hasattr(other, "__array__"):
-            raise _no_equality("!=", self, other)
+            raise InputError(
+                f"lines and conditions have no {sign}, got {_brief(self)} {sign} {_brief(other)}; where two lines are "
+                "equal is (a >= b) & (a <= b), and ~ says not"
+            )
         return NotImplemented
 
     __hash__ = object.__hash__
 
+    def __repr__(self) -> str:
+        return f"{self.op}({', '.join(map(text, self.args))})" if self.args else self.op
+
 
 class Value(Node):
-    """Anything with a number per bar, or one number: has arithmetic and comparisons."""
+    """A number per bar, or one number for all bars: has arithmetic and comparisons."""
 
     __slots__ = ()
 
@@ -120,19 +121,19 @@ class Value(Node):
         return _arithmetic("-", 0.0, self)
 
     def __gt__(self, other: Any) -> Condition:
-        return compare(">", self, other)
+        return Comparison(">", self, other)
 
     def __ge__(self, other: Any) -> Condition:
-        return compare(">=", self, other)
+        return Comparison(">=", self, other)
 
     def __lt__(self, other: Any) -> Condition:
-        return compare("<", self, other)
+        return Comparison("<", self, other)
 
     def __le__(self, other: Any) -> Condition:
-        return compare("<=", self, other)
+        return Comparison("<=", self, other)
 
     def _is_no_condition(self, other: Any = None) -> NoReturn:
-        """What ``a > 5 & b < 3`` comes to, because & binds more tightly than > does."""
+        """Refuse ``a > 5 & b < 3``, which Python reads as ``a > (5 & b) < 3``."""
         raise InputError(
             f"both sides of & must be conditions, as of | and behind ~, got {_brief(self)}; put each comparison "
             "into parentheses: (a > 5) & (b < 3)"
@@ -181,14 +182,21 @@ class Line(Value):
 
     __slots__ = ()
 
+
+class Arithmetic(Line):
+    """Sum, difference, product or quotient, bar by bar."""
+
+    __slots__ = ()
+    _FUNCTIONS: Mapping[str, Any] = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}
+
+    def apply(self, values: Iterable[Any]) -> Any:
+        """The result, given the operands' values: an array, or a number if all of them are."""
+        with np.errstate(all="ignore"):  # infinities are values; a NaN is refused with its row
+            result = functools.reduce(self._FUNCTIONS[self.op], values)
+        return result if isinstance(result, np.ndarray) else float(result)
+
     def __repr__(self) -> str:
-        if self.op in _SIGNS:
-            return f" {self.op} ".join(
-                f"({arg!r})" if isinstance(arg, Line) and arg.op in _SIGNS else _text(arg) for arg in self.args
-            )
-        if self.op == "custom":
-            return f"{self.args[0]!r}({', '.join(map(_text, self.args[1:]))})"
-        return f"{self.op}({', '.join(map(_text, self.args))})" if self.args else self.op
+        return f" {self.op} ".join(f"({arg!r})" if isinstance(arg, Arithmetic) else text(arg) for arg in self.args)
 
 
 class Condition(Node):
@@ -197,7 +205,7 @@ class Condition(Node):
     __slots__ = ()
 
     def _is_no_value(self, other: Any) -> NoReturn:
-        """What ``(a < b) < c`` comes to."""
+        """Refuse ``(a < b) < c``."""
         raise InputError(
             f"< <= > >= must stand between lines and numbers, got the condition {_brief(self)}; write (a < b) & (b < c)"
         )
@@ -205,31 +213,122 @@ class Condition(Node):
     __lt__ = __le__ = __gt__ = __ge__ = _is_no_value
 
     def __and__(self, other: Any) -> Condition:
-        return _logic("&", self, other)
-
-    def __rand__(self, other: Any) -> Condition:
-        return _logic("&", other, self)
+        return _combination(And, self, other)
 
     def __or__(self, other: Any) -> Condition:
-        return _logic("|", self, other)
+        return _combination(Or, self, other)
 
-    def __ror__(self, other: Any) -> Condition:
-        return _logic("|", other, self)
+    __rand__, __ror__ = __and__, __or__  # of what is no condition, which is refused
 
     def __invert__(self) -> Condition:
-        return Condition("~", (self,))
+        return Not(self)
+
+    def leaves(self) -> Iterator[Condition]:
+        """The conditions that ``& | ~`` combine; itself, if it is no combination."""
+        yield self
+
+    def warm_up(self, of_operand: Callable[[Any], int], cross_bars: int = 1) -> int:
+        """Its longest warm-up, given that of a line, parameter or number; a cross takes ``cross_bars`` more."""
+        return max((leaf.warm_up(of_operand, cross_bars) for leaf in self.leaves() if leaf is not self), default=0)
+
+
+class Comparison(Condition):
+    """``left > right`` on each bar, or ``>=``, ``<``, ``<=``."""
+
+    __slots__ = ()
+    #: Bars before the present one that are compared too.
+    lookback = 0
+
+    def __init__(self, op: str, left: Any, right: Any) -> None:
+        super().__init__(op, (operand("left side", left), operand("right side", right)))
+
+    @property
+    def mirror_key(self) -> tuple[Any, ...] | None:
+        """Key of another comparison whose masks come out of the same kernel call, if there is one."""
+        return None
+
+    def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
+        """Let the masks kernel write the masks of pairs ``start <= row < stop``, and those of the mirror.
+
+        ``table`` is a ``masks.LineTable``, ``pairs`` are ``masks.Pairs``; an output without rows is not wanted.
+        """
+        if self.op in ("<", "<="):
+            pairs = pairs.swapped()
+        kernel.compare(table.values, table.coarse, pairs, self.op in ("<", ">"), table.n_bars, start, stop, masks)
+
+    def warm_up(self, of_operand: Callable[[Any], int], cross_bars: int = 1) -> int:
+        """That of the operands."""
+        return max(map(of_operand, self.args)) + self.lookback * cross_bars
 
     def __repr__(self) -> str:
-        if self.op == "~":
-            return f"~({self.args[0]!r})"
-        if self.op in ("&", "|"):
-            return f" {self.op} ".join(f"({arg!r})" for arg in self.args)
-        if self.op in (">", ">=", "<", "<="):
-            return f"{_text(self.args[0])} {self.op} {_text(self.args[1])}"
-        return f"{self.op}({', '.join(map(_text, self.args))})"
+        return f"{text(self.args[0])} {self.op} {text(self.args[1])}"
 
 
-_SIGNS = ("+", "-", "*", "/")
+class Cross(Comparison):
+    """``left`` crosses above ``right``: greater now, and not on the bar before."""
+
+    __slots__ = ()
+    lookback = 1
+    __repr__ = Node.__repr__
+
+    def __init__(self, left: Any, right: Any) -> None:
+        super().__init__("crosses_above", left, right)
+
+    @property
+    def mirror_key(self) -> tuple[Any, ...] | None:
+        """Key of ``right`` crossing above ``left``."""
+        return *self.key[:2], *reversed(self.key[2:])
+
+    def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
+        """Write the masks of pairs ``start <= row < stop``, and those of the mirror; see :meth:`Comparison.fill`."""
+        kernel.crosses(table.values, table.coarse, pairs, table.n_bars, start, stop, masks, mirrored)
+
+
+class Combination(Condition):
+    """Conditions combined by a logical operation; False in the warm-up of any of them."""
+
+    __slots__ = ()
+    sign: str
+    function: np.ufunc
+
+    def __init__(self, *parts: Condition) -> None:
+        super().__init__(self.sign, parts)
+
+    def combine(self, parts: list[Any], out: Any) -> None:
+        """Write the bits, given those of each part."""
+        self.function(*parts[:2], out=out)
+        for part in parts[2:]:
+            self.function(out, part, out=out)
+
+    def leaves(self) -> Iterator[Condition]:
+        """Those of each part."""
+        for part in self.args:
+            yield from part.leaves()
+
+    def __repr__(self) -> str:
+        parts = f" {self.op} ".join(f"({part!r})" for part in self.args)
+        return parts if len(self.args) > 1 else self.op + parts
+
+
+class And(Combination):
+    """All parts are True."""
+
+    __slots__ = ()
+    sign, function = "&", np.bitwise_and
+
+
+class Or(Combination):
+    """At least one part is True."""
+
+    __slots__ = ()
+    sign, function = "|", np.bitwise_or
+
+
+class Not(Combination):
+    """The part is False."""
+
+    __slots__ = ()
+    sign, function = "~", np.invert
 
 
 def operand(name: str, value: Any) -> Value | float:
@@ -246,53 +345,42 @@ def operand(name: str, value: Any) -> Value | float:
     return number(name, value)
 
 
-def compare(op: str, left: Any, right: Any) -> Condition:
-    """A comparison of two values, at least one of them a node."""
-    return Condition(op, (operand("left side", left), operand("right side", right)))
-
-
 def _arithmetic(op: str, left: Any, right: Any) -> Line:
-    return Line(op, _flat(op, operand("left operand", left), operand("right operand", right)))
+    return Arithmetic(op, _flat(Arithmetic, op, operand("left operand", left), operand("right operand", right)))
 
 
-def _logic(op: str, left: Any, right: Any) -> Condition:
+def _combination(kind: type[Combination], left: Any, right: Any) -> Condition:
     for side in (left, right):
         if not isinstance(side, Condition):
-            raise InputError(f"both sides of {op} must be conditions, got {shown(side)}")
-    return Condition(op, _flat(op, left, right))
+            raise InputError(f"both sides of {kind.sign} must be conditions, got {shown(side)}")
+    return kind(*_flat(kind, kind.sign, left, right))
 
 
-def _flat(op: str, left: Any, right: Any) -> tuple[Any, ...]:
-    """Both sides; where the tree would be too deep, all that a chain of one operation is made of, from left to right.
+def _flat(kind: type[Node], op: str, left: Any, right: Any) -> tuple[Any, ...]:
+    """Both sides; where the tree would be too deep, the operands of a chain of one operation as arguments of a single node.
 
-    What is computed stays the same to the last bit: a chain is computed from the left.  So only conditions, which may be grouped
-    in any way, are also taken apart on the right.
+    The result is the same to the last bit, since a chain is computed from the left.  Logical operations, which are associative,
+    are flattened on the right as well.
     """
     if max(each.depth for each in (left, right) if isinstance(each, Node)) < MAX_DEPTH:
         return left, right
-    parts, waiting = [], [left, right] if op in ("&", "|") else [left]
-    while waiting:
-        each = waiting.pop()
-        if not isinstance(each, Node) or each.op != op:
-            parts.append(each)
-        elif op in ("&", "|"):
-            waiting.extend(each.args)
+    is_logical, parts = kind is not Arithmetic, []
+    stack = [left, right] if is_logical else [left]
+    while stack:
+        node = stack.pop()
+        if not isinstance(node, kind) or node.op != op:
+            parts.append(node)
+        elif is_logical:
+            stack.extend(node.args)
         else:
-            parts.extend(reversed(each.args[1:]))
-            waiting.append(each.args[0])
+            parts.extend(reversed(node.args[1:]))
+            stack.append(node.args[0])
     parts.reverse()
-    return tuple(parts) if op in ("&", "|") else (*parts, right)
-
-
-def _no_equality(sign: str, left: Any, right: Any) -> InputError:
-    return InputError(
-        f"lines and conditions have no {sign}, got {_brief(left)} {sign} {_brief(right)}; where two lines are "
-        "equal is (a >= b) & (a <= b), and ~ says not"
-    )
+    return tuple(parts) if is_logical else (*parts, right)
 
 
 def _brief(value: Any) -> str:
-    """A node's text, cut; of a tree too large to be written down, only what it does."""
+    """A node's text, shortened; only operation and size of a large tree."""
     if isinstance(value, Node) and value.n_nodes > 100:
         return f"{value.op}(...) of {value.n_nodes:,} operations"
     if not isinstance(value, (Node, np.generic)) and hasattr(value, "__array__"):
@@ -300,21 +388,16 @@ def _brief(value: Any) -> str:
     return shown(value)
 
 
-def _text(arg: Any) -> str:
+def text(arg: Any) -> str:
+    """An argument as it stands in a node's text."""
     return f"{arg:g}" if isinstance(arg, float) else str(arg) if isinstance(arg, str) else repr(arg)
-
-
-def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
-    for name, default in more.items():
-        if name in into and not (into[name] is default or into[name] == default):
-            raise InputError(f"parameter {shown(name)} must have one default, got {shown(into[name])} and {shown(default)}")
-        into[name] = default
 
 
 def merged_params(nodes: Iterable[Any]) -> dict[str, Any]:
     """Parameter names of several nodes (others are skipped), each with its default or ``REQUIRED``."""
     params: dict[str, Any] = {}
     for node in nodes:
-        if isinstance(node, Node):
-            _merge(params, node.params)
+        for name, default in node.params.items() if isinstance(node, Node) else ():
+            if not (params.setdefault(name, default) is default or params[name] == default):
+                raise InputError(f"parameter {shown(name)} must have one default, got {shown(params[name])} and {shown(default)}")
     return params

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from backtest import _backend
 from backtest._checks import InputError
-from backtest.blocks import Block, Distinct
 from backtest.compute.threads import run_rows
-from backtest.expr import Condition, Node, Param
-from backtest.lines import Combinations, LineMemo, memo_key
-from backtest.space import Grid
+from backtest.expr import Combination, Comparison, Condition, Line
+from backtest.values import Block, Combinations, DistinctParams, LineMemo
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -25,9 +23,8 @@ Words = NDArray[np.uint64]
 
 #: Bars of a tile of a line, as the kernel wants it.
 TILE = 512
-#: Bytes of a line of the cache: vectors that lie across two take twice the loads.
+#: Bytes of a cache line: vectors that straddle two take twice the loads.
 _ALIGNMENT = 64
-_COMBINED = ("~", "&", "|")
 #: Measured: microseconds of a comparison per bar, and of a word that is only combined.
 _COMPARE_US, _WORD_US = 0.0001, 0.001
 
@@ -44,7 +41,7 @@ def unpack(words: Words, n_bars: int) -> NDArray[np.bool_]:
 
 
 class Pairs(NamedTuple):
-    """What the kernel compares, a row per pair."""
+    """Operands that the kernel compares, a row per pair."""
 
     left: Ints  # rows of the table of lines; -1: the value
     right: Ints
@@ -54,51 +51,63 @@ class Pairs(NamedTuple):
 
     def of_rows(self, rows: slice) -> Pairs:
         """Some of the pairs."""
-        return Pairs(self.left[rows], self.right[rows], self.left_values[rows], self.right_values[rows], self.warm[rows])
+        return Pairs(*(each[rows] for each in self))
+
+    def swapped(self) -> Pairs:
+        """The pairs with left and right exchanged."""
+        return Pairs(self.right, self.left, self.right_values, self.left_values, self.warm)
+
+
+class Operands(NamedTuple):
+    """An operand of a comparison at some values of its parameters."""
+
+    rows: Ints  # of the table of lines; -1: the value
+    values: list[Any]
+    warm: Ints
 
 
 class LineTable:
-    """Lines as the kernel wants them, a row per line and value of its parameters; all are forgotten when the table is full."""
+    """Lines laid out for the kernel, a row per line and value of its parameters; cleared as a whole when it is full."""
 
     def __init__(self, lines: LineMemo, max_bytes: int) -> None:
         self.lines, self.n_bars = lines, len(lines.bars)
         n_tiles = max(1, -(-self.n_bars // TILE))
         self.capacity = max(2, max_bytes // (8 * self.n_bars + 4 * n_tiles * TILE))
-        # One piece of memory: the allocator keeps what is no larger for the next table, pages and all.
+        # One allocation: the allocator reuses its pages for the next table of the same size.
         n_coarse = 4 * n_tiles * self.capacity * TILE
-        room = np.empty(n_coarse + 8 * self.capacity * self.n_bars + _ALIGNMENT, dtype=np.uint8)
-        room = room[-room.ctypes.data % _ALIGNMENT :]
+        memory = np.empty(n_coarse + 8 * self.capacity * self.n_bars + _ALIGNMENT, dtype=np.uint8)
+        memory = memory[-memory.ctypes.data % _ALIGNMENT :]
         # Neighbouring lines side by side: pairs in order read memory in order.
-        self.coarse = room[:n_coarse].view(np.int32).reshape(n_tiles, self.capacity, TILE)
-        self.values = room[n_coarse : n_coarse + 8 * self.capacity * self.n_bars].view(np.float64).reshape(self.capacity, -1)
+        self.coarse = memory[:n_coarse].view(np.int32).reshape(n_tiles, self.capacity, TILE)
+        self.values = memory[n_coarse : n_coarse + 8 * self.capacity * self.n_bars].view(np.float64).reshape(self.capacity, -1)
         self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
         self._rows: dict[Any, dict[Any, int]] = {}
         self._used = 0
 
-    def sides(self, nodes: Sequence[Any], keys: Sequence[Sequence[Any]], block: Block) -> list[tuple[Ints, list[Any], Ints]]:
-        """Of each node at keys of the block: rows (-1: the value), values, warm-ups; all rows are there together."""
-        if self._used + sum(map(len, keys)) > self.capacity:
-            known = [self._rows.get(_shape(node, block), {}) for node in nodes]
-            missing = sum(key not in rows for rows, each in zip(known, keys, strict=True) for key in each)
+    def operands(self, wanted: Sequence[tuple[DistinctParams, Sequence[Any]]]) -> list[Operands]:
+        """Lines at some of their keys; the rows of all of them are in the table together."""
+        if self._used + sum(len(keys) for _, keys in wanted) > self.capacity:
+            known = [self._rows.get(params.structure, {}) for params, _ in wanted]
+            missing = sum(key not in rows for rows, (_, keys) in zip(known, wanted, strict=True) for key in keys)
             if self._used + missing > self.capacity:
                 self._rows, self._used = {}, 0
-        return [self._side(node, each, block) for node, each in zip(nodes, keys, strict=True)]
+        return [self._operands(params, keys) for params, keys in wanted]
 
-    def _side(self, node: Any, keys: Sequence[Any], block: Block) -> tuple[Ints, list[Any], Ints]:
-        known = self._rows.setdefault(_shape(node, block), {})
+    def _operands(self, params: DistinctParams, keys: Sequence[Any]) -> Operands:
+        known = self._rows.setdefault(params.structure, {})
         values: list[Any] = []
-        found: list[Any] = list(map(known.get, keys))
-        missing = [index for index, row in enumerate(found) if row is None]
+        rows: list[Any] = list(map(known.get, keys))
+        missing = [index for index, row in enumerate(rows) if row is None]
         if missing:
             values = [0.0] * len(keys)
-            for index, params in zip(missing, block.settings(node, (keys[index] for index in missing)), strict=True):
-                value, warm = self.lines.entry(node, params)
+            for index, each in zip(missing, params.params(keys[index] for index in missing), strict=True):
+                value, warm = self.lines.entry(params.node, each)
                 if isinstance(value, np.ndarray):
-                    found[index] = known[keys[index]] = self._add(value, warm)
+                    rows[index] = known[keys[index]] = self._add(value, warm)
                 else:
-                    values[index], found[index] = value, -1
-        rows = np.array(found, dtype=np.int64)
-        return rows, values or [0.0], self._warm[rows]
+                    values[index], rows[index] = value, -1
+        found = np.array(rows, dtype=np.int64)
+        return Operands(found, values or [0.0], self._warm[found])
 
     def _add(self, line: Floats, warm: int) -> int:
         row = self._used
@@ -108,30 +117,20 @@ class LineTable:
         return row
 
 
-def _shape(node: Node, block: Block) -> Any:
-    """What a node's values depend on beside its keys; not the names of its parameters: lines that differ there share rows."""
-    return memo_key(node, block.fixed(node) | {name: (at,) for at, name in enumerate(block.varied(node))})
-
-
-class Stack(NamedTuple):
-    """A condition at its distinct combinations in a block."""
+class ConditionMasks(NamedTuple):
+    """Masks of a condition at the distinct combinations of its parameters in a block."""
 
     words: Words  # (n_distinct, n_words)
     warm: Ints  # (n_distinct,)
     inverse: Ints  # (n_candidates,): each candidate's row
 
 
-class Pending(NamedTuple):
-    """A comparison that most candidates of a block have to themselves: made for some at a time, just before they are replayed."""
+class LazyComparison(NamedTuple):
+    """A comparison whose masks are made for some candidates at a time."""
 
-    condition: Condition
-    mirror: Condition | None  # made in the same pass
+    condition: Comparison
+    mirror: Condition | None  # made by the same call
     pairs: Pairs  # a row per candidate
-
-    def fill(self, memo: MaskMemo, start: int, stop: int, words: Words, other: Words) -> None:
-        """Masks of candidates ``start <= row < stop``, from row 0 on; ``other`` is the mirror's place, empty if there is none."""
-        pairs = self.pairs.of_rows(slice(start, stop))
-        memo.call(self.condition, pairs)(0, stop - start, words, *[other] * (self.condition.op == "crosses_above"))
 
 
 class MaskMemo:
@@ -150,262 +149,208 @@ class MaskMemo:
     def __init__(self, lines: LineMemo, max_bytes: int, n_threads: int = 1) -> None:
         self.lines, self.n_bars, self.n_threads = lines, len(lines.bars), n_threads
         self.n_words = n_words(self.n_bars)
-        self._table = LineTable(lines, max_bytes)
+        self.table = LineTable(lines, max_bytes)
         self._memo: LRUCache[Any, tuple[Words, int]] = LRUCache(max_bytes, getsizeof=lambda entry: entry[0].nbytes)
         self._numbers: dict[Any, int] = {}
 
-    def stacks(self, conditions: Sequence[Condition], block: Block) -> tuple[Words, list[Stack]]:
-        """Masks of conditions in one table, (n_masks + 1, n_words), and each condition's stack of its rows, in order.
+    def masks(self, conditions: Sequence[Condition], block: Block) -> tuple[Words, list[ConditionMasks]]:
+        """Masks of conditions in one table, (n_masks + 1, n_words), and those of each condition, which are rows of it in order.
 
         The last row is never.
         """
-        counts = [len(block.distinct(block.varied(condition)).candidates) for condition in conditions]
-        edges = np.cumsum([0, *counts]).tolist()
-        table = np.empty((edges[-1] + 1, self.n_words), dtype=np.uint64)
-        table[-1] = 0
-        places = {condition.key: table[edges[at] : edges[at + 1]] for at, condition in enumerate(conditions)}
-        work = _Work(block, {leaf.key: leaf for condition in conditions for leaf in _leaves(condition)}, places)
-        return table, [self._stack(condition, work) for condition in conditions]
+        work = _BlockMasks(self, conditions, block)
+        return work.table, [work.of(condition) for condition in conditions]
 
-    def own(self, conditions: Sequence[Condition], block: Block) -> list[Condition]:
-        """Those of the conditions that most candidates have to themselves, if the table of lines holds all that they need."""
-        within = {leaf.key for condition in conditions if condition.op in _COMBINED for leaf in _leaves(condition)}
+    def lazy_conditions(self, conditions: Sequence[Condition], block: Block) -> list[Comparison]:
+        """Comparisons of which most candidates have masks of their own, if the table of lines holds all that they need."""
+        within = {leaf.key for condition in conditions if isinstance(condition, Combination) for leaf in condition.leaves()}
         chosen = [
             condition
             for condition in conditions
-            if condition.op not in (*_COMBINED, "array")
+            if isinstance(condition, Comparison)
             and condition.key not in within
-            and len(names := block.varied(condition)) > 1
-            and len(block.distinct(names).candidates) > len(block) // 2
+            and len((params := block.distinct(condition)).names) > 1
+            and len(params) > len(block) // 2
         ]
-        return chosen if sum(len(keys) for _, keys in self._lines_of(chosen, block)) <= self._table.capacity else []
+        return chosen if sum(map(len, _lines_of(chosen, block))) <= self.table.capacity else []
 
-    def pending(self, conditions: Sequence[Condition], block: Block) -> list[Pending]:
-        """What makes the masks of some of these conditions, all from :meth:`own`, later; until other masks are asked for."""
-        asked = self._lines_of(conditions, block)
-        self._table.sides([line for line, _ in asked], [keys for _, keys in asked], block)  # none drives another one out
+    def lazy_comparisons(self, conditions: Sequence[Comparison], block: Block) -> list[LazyComparison]:
+        """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; good until other masks are asked for."""
+        self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])  # none clears another's
         left, found, everyone = {condition.key: condition for condition in conditions}, [], np.arange(len(block))
         while left:
             _, condition = left.popitem()
-            mirror = left.pop(_mirrored(condition), None) if condition.op == "crosses_above" else None
-            found.append(Pending(condition, mirror, self._pairs(condition, block, everyone, False)))
+            mirror = left.pop(condition.mirror_key, None)
+            found.append(LazyComparison(condition, mirror, self.pairs(condition, block, everyone, False)))
         return found
 
-    def _lines_of(self, conditions: Sequence[Condition], block: Block) -> list[tuple[Any, list[Any]]]:
-        """Distinct lines of comparisons, and their keys in the block."""
-        lines = {arg.key: arg for condition in conditions for arg in condition.args if _is_line(arg)}
-        return [(line, block.keys(block.varied(line))) for line in lines.values()]
+    def pairs(self, condition: Comparison, block: Block, candidates: Ints, are_few: bool) -> Pairs:
+        """Operands of the combinations that the candidates stand for; ``are_few`` of all that are in the block."""
+        wanted, indices = [], []
+        for params in (block.distinct(arg) for arg in condition.args if isinstance(arg, Line)):
+            index, keys = params.inverse[candidates], params.keys
+            if are_few:
+                present, index = np.unique(index, return_inverse=True)
+                keys = [keys[each] for each in present.tolist()]
+            wanted.append((params, keys))
+            indices.append(index)
+        found = iter(zip(self.table.operands(wanted), indices, strict=True))
+        rows, values, warms = [], [], []
+        for arg in condition.args:
+            (at, numbers, warm), index = next(found) if isinstance(arg, Line) else _numbers(arg, block, candidates)
+            checked = np.array(_checked(condition, numbers), dtype=np.float64)
+            rows.append(at[index])
+            values.append(checked[index] if len(checked) > 1 else np.full(len(index), checked[0]))
+            warms.append(warm[index])
+        warm = np.minimum(np.maximum(*warms) + condition.lookback, self.n_bars)
+        return Pairs(rows[0], rows[1], values[0], values[1], warm)
 
-    def _stack(self, condition: Condition, work: _Work) -> Stack:
-        known = work.done.get(condition.key)
+    def warm_up(self, condition: Condition | None, combinations: Combinations, cross_bars: int = 1) -> int:
+        """Longest warm-up over all combinations of the condition's parameters, ``cross_bars`` more for a cross."""
+        if condition is None:
+            return 0
+        return condition.warm_up(lambda node: self.lines.warm_up(node, combinations), cross_bars)
+
+    def known(self, params: DistinctParams) -> tuple[list[Any], list[tuple[Words, int] | None]]:
+        """Keys of a comparison in memory, and the masks and warm-ups that are remembered."""
+        identity = params.node.key, params.names, tuple((name, value.__class__, value) for name, value in params.fixed.items())
+        number = self._numbers.setdefault(identity, len(self._numbers))  # hashing a tree for every key would dominate
+        keys = [(number, key) for key in params.keys]
+        return keys, [self._memo.get(key) for key in keys]
+
+    def remember(self, key: Any, words: Words, warm: int) -> None:
+        """Keep a mask."""
+        if words.nbytes <= self._memo.maxsize:
+            self._memo[key] = words.copy(), warm
+
+    def run(self, call: Callable[[int, int], None], n_rows: int, row_us: float) -> None:
+        """Call the kernel for all rows, on threads if that is worth it."""
+        run_rows(call, n_rows, self.n_threads, row_us)
+
+
+class _BlockMasks:
+    """Masks of one block's conditions, each computed once."""
+
+    def __init__(self, memo: MaskMemo, conditions: Sequence[Condition], block: Block) -> None:
+        self.memo, self.block, self.kernel = memo, block, _backend.kernel("masks")
+        self._leaves = {leaf.key: leaf for condition in conditions for leaf in condition.leaves()}
+        edges = np.cumsum([0, *(len(block.distinct(condition)) for condition in conditions)]).tolist()
+        self.table = np.empty((edges[-1] + 1, memo.n_words), dtype=np.uint64)
+        self.table[-1] = 0
+        self._rows = {condition.key: self.table[edges[at] : edges[at + 1]] for at, condition in enumerate(conditions)}
+        self._done: dict[Any, ConditionMasks] = {}
+
+    def of(self, condition: Condition) -> ConditionMasks:
+        """Masks of a condition."""
+        known = self._done.get(condition.key)
         if known is None:
-            known = work.done[condition.key] = self._computed(condition, work)
+            params = self.block.distinct(condition)
+            if isinstance(condition, Combination):
+                known = self._combined(condition, params)
+            elif not isinstance(condition, Comparison):
+                known = ConditionMasks(self._output(condition), np.zeros(len(params), dtype=np.int64), params.inverse)
+                condition.fill(params, self.memo.n_bars, known.words)
+            elif len(params.names) > 1:
+                known = self._compared(condition, params, None)
+            else:
+                known = self._remembered(condition, params)
+            self._done[condition.key] = known
         return known
 
-    def _computed(self, condition: Condition, work: _Work) -> Stack:
-        if condition.op == "array":
-            return self._columns(condition, work)
-        if condition.op not in _COMBINED:
-            return self._leaf(condition, work)
-        parts = [self._stack(arg, work) for arg in condition.args]
-        candidates, inverse = work.distinct(condition)
-        rows = [part.inverse[candidates] for part in parts]
-        words = work.place(condition, self.n_words)
-        if condition.op == "~":
-            np.invert(parts[0].words[rows[0]], out=words)
-        else:
-            combine = np.bitwise_and if condition.op == "&" else np.bitwise_or
-            combine(parts[0].words[rows[0]], parts[1].words[rows[1]], out=words)
-            for part, row in zip(parts[2:], rows[2:], strict=True):
-                combine(words, part.words[row], out=words)
-        warm = functools.reduce(np.maximum, [part.warm[row] for part, row in zip(parts, rows, strict=True)])
-        trim = functools.partial(_backend.kernel("masks").trim, words, warm, self.n_bars)
-        self._run(trim, len(words), _WORD_US * self.n_words)
-        return Stack(words, warm, inverse)
+    def _output(self, condition: Condition) -> Words:
+        """Where a condition's masks are written to: its rows of the table, if it has any."""
+        rows = self._rows.get(condition.key)
+        return np.empty((len(self.block.distinct(condition)), self.memo.n_words), np.uint64) if rows is None else rows
 
-    def _leaf(self, condition: Condition, work: _Work) -> Stack:
-        if len(work.block.varied(condition)) > 1:
-            return self._compared(condition, work, None)
-        identity = work.block.identity(condition)
-        number = self._numbers.setdefault(identity, len(self._numbers))  # hashing a tree for each key takes longer than the rest
-        keys = [(number, key) for key in work.block.keys(work.block.varied(condition))]
-        known = [self._memo.get(key) for key in keys]
+    def _combined(self, condition: Combination, params: DistinctParams) -> ConditionMasks:
+        parts = [self.of(arg) for arg in condition.args]
+        rows = [part.inverse[params.candidates] for part in parts]
+        words = self._output(condition)
+        condition.combine([part.words[row] for part, row in zip(parts, rows, strict=True)], words)
+        warm = functools.reduce(np.maximum, [part.warm[row] for part, row in zip(parts, rows, strict=True)])
+        trim = functools.partial(self.kernel.trim, words, warm, self.memo.n_bars)
+        self.memo.run(trim, len(words), _WORD_US * self.memo.n_words)
+        return ConditionMasks(words, warm, params.inverse)
+
+    def _remembered(self, condition: Comparison, params: DistinctParams) -> ConditionMasks:
+        """A comparison with at most one varying parameter, whose masks are remembered between blocks."""
+        keys, known = self.memo.known(params)
         missing = [index for index, entry in enumerate(known) if entry is None]
-        words, warm = work.place(condition, self.n_words), np.zeros(len(keys), dtype=np.int64)
+        words, warm = self._output(condition), np.zeros(len(keys), dtype=np.int64)
         if missing:
-            fresh = self._compared(condition, work, np.array(missing, dtype=np.int64))
+            fresh = self._compared(condition, params, np.array(missing, dtype=np.int64))
             words[missing], warm[missing] = fresh.words, fresh.warm
             for row, index in enumerate(missing):
-                if fresh.words[row].nbytes <= self._memo.maxsize:
-                    self._memo[keys[index]] = fresh.words[row].copy(), int(fresh.warm[row])
+                self.memo.remember(keys[index], fresh.words[row], int(fresh.warm[row]))
         for index, entry in enumerate(known):
             if entry is not None:
                 words[index], warm[index] = entry
-        return Stack(words, warm, work.distinct(condition).inverse)
+        return ConditionMasks(words, warm, params.inverse)
 
-    def _compared(self, condition: Condition, work: _Work, chosen: Ints | None) -> Stack:
+    def _compared(self, condition: Comparison, params: DistinctParams, chosen: Ints | None) -> ConditionMasks:
         """The kernel's answer for all combinations, or for the chosen ones."""
-        block, distinct = work.block, work.distinct(condition)
-        candidates = distinct.candidates if chosen is None else distinct.candidates[chosen]
-        mirror = None
-        if condition.op == "crosses_above" and chosen is None:
-            mirror = work.leaves.get(_mirrored(condition))
-            if mirror is not None and (mirror.key == condition.key or mirror.key in work.done):
-                mirror = None
-        words = work.place(condition, self.n_words) if chosen is None else np.empty((len(chosen), self.n_words), np.uint64)
-        other = work.place(mirror, self.n_words) if mirror is not None else np.empty((0, self.n_words), np.uint64)
+        candidates = params.candidates if chosen is None else params.candidates[chosen]
+        mirror = self._leaves.get(condition.mirror_key) if chosen is None else None
+        if mirror is not None and (mirror.key == condition.key or mirror.key in self._done):
+            mirror = None
+        words = self._output(condition) if chosen is None else self._empty(len(chosen))
+        mirrored = self._empty(0) if mirror is None else self._output(mirror)
         warm = np.zeros(len(candidates), dtype=np.int64)
-        for part in self._parts(condition, block, candidates):
-            pairs = self._pairs(condition, block, candidates[part], len(part) < len(distinct.candidates))
+        for part in self._parts(condition, candidates):
+            pairs = self.memo.pairs(condition, self.block, candidates[part], len(part) < len(params))
             warm[part] = pairs.warm
             if len(part) == len(candidates):
-                self._compare(condition, pairs, words, other)
+                self._fill(condition, pairs, words, mirrored)
                 continue
-            some, others = (np.empty((len(part) if len(each) else 0, self.n_words), np.uint64) for each in (words, other))
-            self._compare(condition, pairs, some, others)
+            some, others = self._empty(len(part)), self._empty(len(part) if len(mirrored) else 0)
+            self._fill(condition, pairs, some, others)
             words[part] = some
-            if len(other):
-                other[part] = others
-        stack = Stack(words, warm, distinct.inverse)
+            if len(mirrored):
+                mirrored[part] = others
         if mirror is not None:
-            work.done[mirror.key] = Stack(other, warm, distinct.inverse)
-        return stack
+            self._done[mirror.key] = ConditionMasks(mirrored, warm, params.inverse)
+        return ConditionMasks(words, warm, params.inverse)
 
-    def _parts(self, condition: Condition, block: Block, candidates: Ints) -> list[Ints]:
+    def _empty(self, n_masks: int) -> Words:
+        return np.empty((n_masks, self.memo.n_words), np.uint64)
+
+    def _parts(self, condition: Comparison, candidates: Ints) -> Iterable[Ints]:
         """Pairs in parts whose lines fit into the table: all, or squares of neighbouring lines, which share most."""
-        indices = [block.distinct(block.varied(arg)).inverse[candidates] for arg in condition.args if _is_line(arg)]
-        if sum(int(index.max(initial=-1)) + 1 for index in indices) <= self._table.capacity:
+        indices = [
+            params.inverse[candidates] for params in (self.block.distinct(arg) for arg in condition.args if isinstance(arg, Line))
+        ]
+        capacity = self.memo.table.capacity
+        if sum(int(index.max(initial=-1)) + 1 for index in indices) <= capacity:
             return [np.arange(len(candidates))]
-        side = self._table.capacity // len(indices)
+        side = capacity // len(indices)
         square = np.zeros(len(candidates), dtype=np.int64)
         for index in indices:
             square = square * (int(index.max()) // side + 1) + index // side
         order = np.argsort(square, kind="stable")
         return np.split(order, np.flatnonzero(np.diff(square[order])) + 1)
 
-    def _compare(self, condition: Condition, pairs: Pairs, words: Words, other: Words) -> None:
-        out = (words, other) if condition.op == "crosses_above" else (words,)
-        self._run(self.call(condition, pairs), len(words), _COMPARE_US * self.n_bars, *out)
+    def _fill(self, condition: Comparison, pairs: Pairs, words: Words, mirrored: Words) -> None:
+        def call(start: int, stop: int) -> None:
+            condition.fill(self.kernel, self.memo.table, pairs, start, stop, words, mirrored)
 
-    def call(self, condition: Condition, pairs: Pairs) -> Callable[..., None]:
-        """The kernel's function for a comparison of pairs, as ``call(start, stop, *out)``."""
-        table, kernel = self._table, _backend.kernel("masks")
-        if condition.op == "crosses_above":
-            return functools.partial(kernel.crosses, table.values, table.coarse, pairs, self.n_bars)
-        if condition.op in ("<", "<="):
-            pairs = Pairs(pairs.right, pairs.left, pairs.right_values, pairs.left_values, pairs.warm)
-        return functools.partial(kernel.compare, table.values, table.coarse, pairs, condition.op in ("<", ">"), self.n_bars)
-
-    def _run(self, call: Callable[..., None], n_rows: int, row_us: float, *out: Any) -> None:
-        run_rows(lambda start, stop: call(start, stop, *out), n_rows, self.n_threads, row_us)
-
-    def _pairs(self, condition: Condition, block: Block, candidates: Ints, are_few: bool) -> Pairs:
-        """Rows and numbers of both sides at the combinations that the candidates stand for, which may be only some."""
-        lines = [arg for arg in condition.args if _is_line(arg)]
-        indices, asked = [], []
-        for arg in lines:
-            index, keys = block.distinct(block.varied(arg)).inverse[candidates], block.keys(block.varied(arg))
-            if are_few:
-                wanted, index = np.unique(index, return_inverse=True)
-                keys = [keys[each] for each in wanted.tolist()]
-            indices.append(index)
-            asked.append(keys)
-        found = dict(zip(map(id, lines), zip(self._table.sides(lines, asked, block), indices, strict=True), strict=True))
-        rows, values, warms = [], [], []
-        for arg in condition.args:
-            if id(arg) in found:
-                (at, numbers, warm), index = found[id(arg)]
-            else:
-                at, numbers, warm, index = _numbers(arg, block, candidates)
-            needed = np.array(_checked(condition, numbers), dtype=np.float64)
-            rows.append(at[index])
-            values.append(needed[index] if len(needed) > 1 else np.full(len(index), needed[0]))
-            warms.append(warm[index])
-        warm = np.maximum(*warms)
-        if condition.op == "crosses_above":
-            warm = np.minimum(warm + 1, self.n_bars)
-        return Pairs(rows[0], rows[1], values[0], values[1], warm)
-
-    def _columns(self, condition: Condition, work: _Work) -> Stack:
-        signals = condition.args[0]
-        if signals.n_bars != self.n_bars:
-            raise InputError(f"signals must have one row per bar ({self.n_bars}), got {signals.n_bars}")
-        candidates, inverse = work.distinct(condition)
-        words = work.place(condition, self.n_words)
-        if signals.is_shared:
-            words[:] = signals.words
-        else:
-            np.take(signals.words, _whole_columns(condition, work.block, candidates), axis=0, out=words)
-        return Stack(words, np.zeros(len(candidates), dtype=np.int64), inverse)
-
-    def warm_up(self, condition: Condition | None, combinations: Combinations, cross: int = 1) -> int:
-        """Longest warm-up over all combinations of the condition's parameters, ``cross`` bars more for a cross."""
-        if condition is None or condition.op == "array":
-            return 0
-        if condition.op in _COMBINED:
-            return max(self.warm_up(arg, combinations, cross) for arg in condition.args)
-        longest = max(self.lines.warm_up(arg, combinations) for arg in condition.args)
-        return longest + (cross if condition.op == "crosses_above" else 0)
+        self.memo.run(call, len(words), _COMPARE_US * self.memo.n_bars)
 
 
-def _whole_columns(condition: Condition, block: Block, candidates: Ints) -> Ints:
-    """Columns of ready signals; a table of one column needs no parameter that names it."""
-    if "column" not in block.columns:
-        return np.zeros(len(candidates), dtype=np.int64)
-    n_columns, parameter = len(condition.args[0].words), block.columns["column"]
-    if isinstance(parameter, Grid) and parameter.is_whole:
-        columns = block.column("column")[candidates].astype(np.int64)
-        bad = columns[(columns < 0) | (columns >= n_columns)].tolist()
+def _lines_of(conditions: Iterable[Comparison], block: Block) -> list[DistinctParams]:
+    """Distinct lines of comparisons."""
+    lines = {arg.key: arg for condition in conditions for arg in condition.args if isinstance(arg, Line)}
+    return [block.distinct(line) for line in lines.values()]
+
+
+def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Operands, Ints]:
+    """A number or a parameter as the operand of a comparison, and each pair's index in it."""
+    params = block.distinct(arg)
+    if params.names:
+        [name] = params.names
+        values, index = block.values(name), block.codes(name)[1][candidates]
     else:
-        values = block.values("column")
-        bad = [
-            value for value in values if not isinstance(value, (int, float)) or not 0 <= value < n_columns or value != int(value)
-        ]
-        columns = np.array([0] * len(values) if bad else values, dtype=np.int64)[block.codes("column")[1][candidates]]
-    if bad:
-        raise InputError(f"column must be a whole number from 0 to {n_columns - 1}, got {bad[0]!r}")
-    return columns
-
-
-class _Work:
-    """What one block's conditions have in common: leaves, places to write to, what is done."""
-
-    def __init__(self, block: Block, leaves: dict[Any, Condition], places: dict[Any, Words]) -> None:
-        self.block, self.leaves, self._places = block, leaves, places
-        self.done: dict[Any, Stack] = {}
-
-    def distinct(self, condition: Condition) -> Distinct:
-        return self.block.distinct(self.block.varied(condition))
-
-    def place(self, condition: Condition, width: int) -> Words:
-        place = self._places.get(condition.key)
-        return np.empty((len(self.distinct(condition).candidates), width), np.uint64) if place is None else place
-
-
-def _mirrored(condition: Condition) -> Any:
-    """Key of a cross the other way round."""
-    return (condition.key[0], condition.key[1], *reversed(condition.key[2:]))
-
-
-def _leaves(condition: Condition) -> list[Condition]:
-    if condition.op in _COMBINED:
-        return [leaf for arg in condition.args for leaf in _leaves(arg)]
-    return [condition]
-
-
-def _is_line(arg: Any) -> bool:
-    return isinstance(arg, Node) and not isinstance(arg, Param)
-
-
-def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Ints, list[Any], Ints, Ints]:
-    """A number or a parameter as the side of a comparison: rows, values, warm-ups, and each pair's index in them."""
-    if not isinstance(arg, Param):
-        values, index = [arg], np.zeros(len(candidates), dtype=np.int64)
-    elif block.varied(arg):
-        values, index = block.values(arg.name), block.codes(arg.name)[1][candidates]
-    else:
-        values, index = [block.defaults[arg.name]], np.zeros(len(candidates), dtype=np.int64)
-    return np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64), index
+        values, index = list(params.fixed.values()) or [arg], np.zeros(len(candidates), dtype=np.int64)
+    return Operands(np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64)), index
 
 
 def _checked(condition: Condition, numbers: list[Any]) -> list[Any]:
