@@ -7,7 +7,7 @@ import itertools
 import math
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from backtest import _backend
 from backtest._checks import InputError, NumericsWarning, fraction, number, whole
 from backtest._said import shown
-from backtest.expr import Condition, Param, Value
+from backtest.expr import Condition, Node, Param, Value
 from backtest.masks import ConditionMasks, LazyComparison, LineTable, MaskMemo, Words
+from backtest.ready_signals import ReadySignals
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Choice, Continuous, Grid, Parameter
-from backtest.values import MOST_BARS, Block, LineMemo
+from backtest.values import MOST_BARS, Block, Combinations, LineMemo, WarmUpUnknown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+#: Combinations of a window's parameters up to which the longest warm-up is looked for.
+MAX_WARM_UP_TRIALS = 100_000
 #: What is sampled at the decision bar, in the order of a table's columns.
 SAMPLED = (*LEVELS, "size")
 #: The side on which a level lies below the entry price; at 1 (100 % of it) or more no bar can touch it.
@@ -149,7 +152,8 @@ class CandidateTableBuilder:
     Raises
     ------
     InputError
-        A level, as a number or anywhere in its parameter's range, is 1 or more where it can then never be touched.
+        Ready signals have other times than the bars.  A level, as a number or anywhere in its parameter's range, is 1 or more
+        where it can then never be touched.
     """
 
     def __init__(
@@ -166,6 +170,9 @@ class CandidateTableBuilder:
     ) -> None:
         self.conditions, self.sampled, self.max_bars = conditions, sampled, max_bars
         self.columns, self.defaults, self.lines, self.masks, self.largest_size = columns, defaults, lines, masks, largest_size
+        for leaf in (leaf for condition in conditions if condition is not None for leaf in condition.leaves()):
+            if isinstance(leaf, ReadySignals):
+                leaf.check_bars(lines.bars)
         self._lock = threading.Lock()  # tables of lines are filled and read in turns
         has_entry = {"long": conditions[0] is not None, "short": conditions[2] is not None}
         #: Levels that must be below 1, and why.
@@ -198,8 +205,8 @@ class CandidateTableBuilder:
     def _build(self, block: Block, start: int, end: int, tile: int) -> CandidateTable:
         distinct = {condition.key: condition for condition in self.conditions if condition is not None}
         lazy_conditions = self.masks.lazy_conditions(list(distinct.values()), block) if 0 < tile < len(block) else []
-        for condition in lazy_conditions:
-            del distinct[condition.key]
+        for each in lazy_conditions:
+            del distinct[each.key]
         words, masks = self.masks.masks(list(distinct.values()), block)
         ready = dict(zip(distinct, masks, strict=True))
         for key, condition in distinct.items():
@@ -207,8 +214,8 @@ class CandidateTableBuilder:
         lazy = None
         if lazy_conditions:  # after the other masks, which may clear the table of lines
             comparisons = self.masks.lazy_comparisons(lazy_conditions, block)
-            for each in comparisons:
-                _check_warm_up(each.condition, each.pairs.warm, start)
+            for lazy_one in comparisons:
+                _check_warm_up(lazy_one.condition, lazy_one.pairs.warm, start)
             lazy = LazyMasks(self.conditions, ready, comparisons, self.masks.table, tile)
         lines, line_rows, values = self._levels(block, start, end)
         return CandidateTable(words, self._mask_rows(ready, block), lines, line_rows, values, self._max_bars(block), lazy)
@@ -304,6 +311,21 @@ class CandidateTableBuilder:
             value = int(value)
         limit = whole(f"max_bars{_at(params)}", value, low=1)
         return whole(f"max_bars{_at(params)}", limit, high=MOST_BARS)
+
+
+def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
+    """Every combination of the values of a node's parameters."""
+
+    def combinations(node: Node) -> Iterable[dict[str, Any]]:
+        lists = [choices[name] for name in node.params]
+        if math.prod(map(len, lists)) > MAX_WARM_UP_TRIALS:
+            raise WarmUpUnknown(
+                f"the longest warm-up of {node!r} needs more than {MAX_WARM_UP_TRIALS:,} combinations of its "
+                "parameters; give Execution(start=...)"
+            )
+        return (dict(zip(node.params, values, strict=True)) for values in itertools.product(*lists))
+
+    return combinations
 
 
 def _check_warm_up(condition: Condition, warm: Ints, start: int) -> None:

@@ -47,6 +47,8 @@ class Node(Frozen):
     args: tuple[Any, ...]
     key: tuple[Any, ...]
     params: dict[str, Any]
+    depth: int
+    n_nodes: int
 
     def __init__(self, op: str, args: tuple[Any, ...], *, identity: Any = None) -> None:
         below = [arg for arg in args if isinstance(arg, Node)]
@@ -248,10 +250,7 @@ class Comparison(Condition):
         return None
 
     def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
-        """Let the masks kernel write the masks of pairs ``start <= row < stop``, and those of the mirror.
-
-        ``table`` is a ``masks.LineTable``, ``pairs`` are ``masks.Pairs``; an output without rows is not wanted.
-        """
+        """Have the masks kernel write masks of ``Pairs`` of a ``LineTable``, and their mirrors if ``mirrored`` has rows."""
         if self.op in ("<", "<="):
             pairs = pairs.swapped()
         kernel.compare(table.values, table.coarse, pairs, self.op in ("<", ">"), table.n_bars, start, stop, masks)
@@ -280,7 +279,7 @@ class Cross(Comparison):
         return *self.key[:2], *reversed(self.key[2:])
 
     def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
-        """Write the masks of pairs ``start <= row < stop``, and those of the mirror; see :meth:`Comparison.fill`."""
+        """Have the kernel write both crosses at once."""
         kernel.crosses(table.values, table.coarse, pairs, table.n_bars, start, stop, masks, mirrored)
 
 
@@ -357,14 +356,10 @@ def _combination(kind: type[Combination], left: Any, right: Any) -> Condition:
 
 
 def _flat(kind: type[Node], op: str, left: Any, right: Any) -> tuple[Any, ...]:
-    """Both sides; where the tree would be too deep, the operands of a chain of one operation as arguments of a single node.
-
-    The result is the same to the last bit, since a chain is computed from the left.  Logical operations, which are associative,
-    are flattened on the right as well.
-    """
+    """Both sides; where the tree would be too deep, the operands of a chain of one operation, which is computed from the left."""
     if max(each.depth for each in (left, right) if isinstance(each, Node)) < MAX_DEPTH:
         return left, right
-    is_logical, parts = kind is not Arithmetic, []
+    is_logical, parts = kind is not Arithmetic, []  # these are associative, so flattened on the right too
     stack = [left, right] if is_logical else [left]
     while stack:
         node = stack.pop()

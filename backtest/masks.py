@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from cachetools import LRUCache
@@ -15,6 +15,7 @@ from backtest import _backend
 from backtest._checks import InputError
 from backtest.compute.threads import run_rows
 from backtest.expr import Combination, Comparison, Condition, Line
+from backtest.ready_signals import ReadySignals
 from backtest.values import Block, Combinations, DistinctParams, LineMemo
 
 Floats = NDArray[np.float64]
@@ -51,7 +52,7 @@ class Pairs(NamedTuple):
 
     def of_rows(self, rows: slice) -> Pairs:
         """Some of the pairs."""
-        return Pairs(*(each[rows] for each in self))
+        return Pairs(self.left[rows], self.right[rows], self.left_values[rows], self.right_values[rows], self.warm[rows])
 
     def swapped(self) -> Pairs:
         """The pairs with left and right exchanged."""
@@ -177,7 +178,8 @@ class MaskMemo:
     def lazy_comparisons(self, conditions: Sequence[Comparison], block: Block) -> list[LazyComparison]:
         """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; good until other masks are asked for."""
         self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])  # none clears another's
-        left, found, everyone = {condition.key: condition for condition in conditions}, [], np.arange(len(block))
+        found, everyone = [], np.arange(len(block))
+        left: dict[Any, Comparison] = {condition.key: condition for condition in conditions}
         while left:
             _, condition = left.popitem()
             mirror = left.pop(condition.mirror_key, None)
@@ -233,7 +235,7 @@ class _BlockMasks:
 
     def __init__(self, memo: MaskMemo, conditions: Sequence[Condition], block: Block) -> None:
         self.memo, self.block, self.kernel = memo, block, _backend.kernel("masks")
-        self._leaves = {leaf.key: leaf for condition in conditions for leaf in condition.leaves()}
+        self._leaves: dict[Any, Condition] = {leaf.key: leaf for condition in conditions for leaf in condition.leaves()}
         edges = np.cumsum([0, *(len(block.distinct(condition)) for condition in conditions)]).tolist()
         self.table = np.empty((edges[-1] + 1, memo.n_words), dtype=np.uint64)
         self.table[-1] = 0
@@ -247,13 +249,13 @@ class _BlockMasks:
             params = self.block.distinct(condition)
             if isinstance(condition, Combination):
                 known = self._combined(condition, params)
-            elif not isinstance(condition, Comparison):
+            elif isinstance(condition, ReadySignals):
                 known = ConditionMasks(self._output(condition), np.zeros(len(params), dtype=np.int64), params.inverse)
                 condition.fill(params, self.memo.n_bars, known.words)
             elif len(params.names) > 1:
-                known = self._compared(condition, params, None)
+                known = self._compared(cast(Comparison, condition), params, None)
             else:
-                known = self._remembered(condition, params)
+                known = self._remembered(cast(Comparison, condition), params)
             self._done[condition.key] = known
         return known
 

@@ -12,10 +12,11 @@ import numpy as np
 from backtest import provenance
 from backtest._checks import SpaceError
 from backtest.bars import Bars
+from backtest.candidates import all_combinations
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.expr import Node
-from backtest.lines import Combinations, all_combinations
+from backtest.lines import Custom
 from backtest.metrics import SWEEP
 from backtest.results import Result
 from backtest.rules import Strategy
@@ -23,7 +24,8 @@ from backtest.runs import Run, run
 from backtest.signals import StrategyEvaluator
 from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Choice, Continuous, Grid, Space
-from backtest.study.memory import own_lines
+from backtest.study.memory import custom_lines
+from backtest.values import Combinations
 
 
 def optimize(
@@ -144,7 +146,7 @@ def optimize(
     subject = Subject(
         provenance=lambda: provenance.strategies(cells),
         depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
-        more_context=lambda: own_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
+        more_context=lambda: custom_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
         replay_factory=replay_factory,
         packages=("TA-Lib",),
     )
@@ -177,7 +179,7 @@ def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
 
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
         # A custom line takes any number; whatever else has a warm-up of its own is a window.
-        for name in node.params if node.op != "custom" else ():
+        for name in () if isinstance(node, Custom) else node.params:
             if name in space.continuous:
                 raise SpaceError(
                     f"{name} must have a step, because it counts bars, got the continuous range {space.parameters[name]!r}"

@@ -19,7 +19,7 @@ from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.records import FILL, REASONS
-from backtest.rules import CONDITIONS, Strategy
+from backtest.rules import Strategy
 from backtest.signals import StrategyEvaluator
 from backtest.simulation import Simulation, Unexecuted, json_safe
 from backtest.space import Choice, Grid, Parameter
@@ -61,15 +61,15 @@ class Run(Simulation):
         self.first, self.last, self._borrow_per_bar = settings.first, settings.last, settings.borrow_per_bar
         self.window_first = (window or slice(None)).indices(len(self.bars))[0]
         batch = row[None, :]
-        program, tables = evaluator.program(batch, settings), evaluator.holding_tables(settings)
+        candidates, tables = evaluator.candidate_table(batch, settings), evaluator.holding_tables(settings)
         self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
-        kernel.evaluate(self.bars, tables, program, settings, 0, 1, self.sums)  # counts the fills
+        kernel.evaluate(self.bars, tables, candidates, settings, 0, 1, self.sums)  # counts the fills
         self._fills = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
         self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
         _, exit_code, self._unfilled_side = kernel.replay(
-            self.bars, tables, program, settings, 0, self.sums, self._fills, self._equity, self._units, self._unaffordable
+            self.bars, tables, candidates, settings, 0, self.sums, self._fills, self._equity, self._units, self._unaffordable
         )
         self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
         self._unfilled_reason = REASONS[exit_code]
@@ -287,12 +287,7 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
 
     instance("strategy", strategy, Strategy)
     if candidates is None:
-        widths = [
-            condition.args[0].shape[1]
-            for condition in (getattr(strategy, name) for name in CONDITIONS)
-            if condition is not None and condition.op == "array" and len(condition.args) > 1
-        ]
-        return {"column": range(widths[0])} if widths else {}
+        return {} if strategy.n_columns is None else {"column": range(strategy.n_columns)}
     if isinstance(candidates, pd.DataFrame):
         if any(name is not None for name in candidates.index.names):
             candidates = candidates.reset_index()

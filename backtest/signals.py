@@ -16,17 +16,17 @@ from backtest import _backend
 from backtest._checks import DataError, InputError, bars_window, each_window, instance, known_names, matrix
 from backtest._said import shown
 from backtest.bars import Bars
+from backtest.candidates import CandidateTable, CandidateTableBuilder
 from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Param, Value, merged_params
 from backtest.holding_tables import HoldingTables
-from backtest.lines import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimistic, sweep_metrics
 from backtest.periods import Periods, given
-from backtest.programs import Plan, Program, ProgramBuilder
-from backtest.rules import CONDITIONS, LEVELS, Strategy, check_signals
+from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
+from backtest.values import Combinations, LineMemo, WarmUpUnknown
 
 Floats = NDArray[np.float64]
 #: Takes rows of a batch and their sums, (1 or 2, n_rows), which are overwritten afterwards.
@@ -36,7 +36,7 @@ Taker = Callable[[slice, NDArray[Any]], None]
 MEMO_BYTES = (64 << 20) // 3
 #: Bound of the tables one block of candidates brings along.
 BLOCK_BYTES = 32 << 20
-#: Measured: fewer pay more for making a program and for waking threads, more gain nothing.
+#: Measured: fewer pay more for making a table and for waking threads, more gain nothing.
 MAX_BLOCK = 16_384
 #: Bound of the masks that are made together and then replayed, so that they are still near; but no fewer candidates than that.
 TILE_BYTES, MIN_TILE = 640 << 10, 512
@@ -132,7 +132,6 @@ class StrategyEvaluator:
         self.conditions = strategy.conditions(execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
-        check_signals(self.conditions, bars)
         self.sampled = [*(getattr(strategy, name) for name in LEVELS), execution.size]
         self.params = merged_params([*self.conditions, *self.sampled, strategy.max_bars])
         known_names("parameter", self.parameters, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
@@ -143,7 +142,7 @@ class StrategyEvaluator:
                 )
         self.lines = LineMemo(bars, MEMO_BYTES // memo_share)
         self.masks = MaskMemo(self.lines, MEMO_BYTES // memo_share, self.n_threads)
-        self.programs = ProgramBuilder(
+        self.builder = CandidateTableBuilder(
             self.conditions,
             self.sampled,
             strategy.max_bars,
@@ -302,36 +301,36 @@ class StrategyEvaluator:
         """Replay a batch, block by block, and hand over the sums of some candidates at a time."""
         for begin in range(0, len(batch), self.block):
             block = batch[begin : begin + self.block]
-            with self.plan(block, settings) as plan:
+            with self.lazy_table(block, settings) as table:
                 run_rows(
-                    functools.partial(self._replay_rows, plan, settings, begin, take),
+                    functools.partial(self._replay_rows, table, settings, begin, take),
                     len(block),
                     self.n_threads,
                     BAR_US * (settings.last - settings.first),
                     BLOCKS_EACH,
                 )
 
-    def _replay_rows(self, plan: Plan, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
+    def _replay_rows(self, block: CandidateTable, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
         """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""
         masks, room = self._room()
         for first in range(start, stop, CHUNK):
             last = min(first + CHUNK, stop)
             sums = room[:, : last - first]
-            for rows, program in plan.programs(first, last, masks):
-                self._evaluate(program, settings, sums[:, rows.start - first : rows.stop - first])
+            for rows, table in block.tiles(first, last, masks):
+                self._evaluate(table, settings, sums[:, rows.start - first : rows.stop - first])
             take(slice(begin + first, begin + last), sums)
 
-    def _evaluate(self, program: Program, settings: Settings, sums: NDArray[Any]) -> None:
-        """Sums of a program's candidates, also with the order inside a bar the other way round if both are scored.
+    def _evaluate(self, table: CandidateTable, settings: Settings, sums: NDArray[Any]) -> None:
+        """Sums of a table's candidates, also with the order inside a bar the other way round if both are scored.
 
         Only candidates with an ambiguous trade are replayed for that: for the rest it makes no difference.
         """
         evaluate, tables = _backend.kernel("signals").evaluate, self.holding_tables(settings)
-        evaluate(self.bars, tables, program, settings, 0, sums.shape[1], sums[0])
+        evaluate(self.bars, tables, table, settings, 0, sums.shape[1], sums[0])
         if self.scores_both:
             doubtful = np.flatnonzero(sums["n_ambiguous"][0])
             other = np.zeros(len(doubtful), dtype=SUMS)
-            evaluate(self.bars, tables, program.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
+            evaluate(self.bars, tables, table.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
             sums[1] = sums[0]
             sums[1, doubtful] = other
 
@@ -347,27 +346,27 @@ class StrategyEvaluator:
         """Tables of the bars."""
         return HoldingTables.of(self.bars, settings.rf_per_bar)
 
-    def program(self, batch: Floats, settings: Settings) -> Program:
+    def candidate_table(self, batch: Floats, settings: Settings) -> CandidateTable:
         """Distinct masks and lines of a block of candidates, and each candidate's rows in them."""
-        program = self.programs(batch, settings.first, settings.last)
-        self._check_rules(program)
-        return program
+        table = self.builder.table(batch, settings.first, settings.last)
+        self._check_rules(table)
+        return table
 
     @contextlib.contextmanager
-    def plan(self, batch: Floats, settings: Settings) -> Iterator[Plan]:
-        """What gives the programs of a block of candidates, some at a time."""
-        with self.programs.plan(batch, settings.first, settings.last, self.tile) as plan:
-            self._check_rules(plan.program)
-            yield plan
+    def lazy_table(self, batch: Floats, settings: Settings) -> Iterator[CandidateTable]:
+        """The same with masks that are made for some candidates at a time, where most have masks of their own."""
+        with self.builder.lazy_table(batch, settings.first, settings.last, self.tile) as table:
+            self._check_rules(table)
+            yield table
 
-    def _check_rules(self, program: Program) -> None:
+    def _check_rules(self, table: CandidateTable) -> None:
         if self.execution.profile is not None:
-            is_on = {name: program.has(which) for which, name in enumerate(LEVELS)}
-            self.execution.check_rules(is_on | {"max_bars": program.max_bars > 0})
+            is_on = {name: table.has(column) for column, name in enumerate(LEVELS)}
+            self.execution.check_rules(is_on | {"max_bars": table.max_bars > 0})
 
     def given(self, batch: Floats) -> Combinations:
         """The combinations that a batch holds."""
-        return self.programs.block(batch).combinations
+        return self.builder.block(batch).combinations
 
 
 def _conditions(strategy: Strategy) -> Iterable[Any]:

@@ -153,7 +153,7 @@ class Block:
         return known
 
     def keys(self, names: tuple[str, ...]) -> list[Any]:
-        """The same as (type, value) of a single column, else tuples of these."""
+        """Distinct combinations of the values of columns, as :attr:`DistinctParams.keys`."""
         known = self._keys.get(names)
         if known is None:
             columns = [[(value.__class__, value) for value in self.values(name)] for name in names]
@@ -161,9 +161,8 @@ class Block:
                 known = columns[0]
             elif names:
                 codes = [self.codes(name)[1][self.cases(names).candidates].tolist() for name in names]
-                known = list(
-                    zip(*([column[code] for code in each] for column, each in zip(columns, codes, strict=True)), strict=True)
-                )
+                parts = [[column[code] for code in each] for column, each in zip(columns, codes, strict=True)]
+                known = list(zip(*parts, strict=True))
             else:
                 known = [()]
             self._keys[names] = known
@@ -222,8 +221,8 @@ class Source(Line):
         raise NotImplementedError(f"{type(self).__name__}.compute")
 
     def warm_up(self, memo: LineMemo, combinations: Combinations) -> int:
-        """The longest warm-up over combinations of the parameters' values."""
-        raise NotImplementedError(f"{type(self).__name__}.warm_up")
+        """The longest warm-up over combinations of the parameters' values; none, unless a subclass has one."""
+        return 0
 
 
 class Price(Source):
@@ -237,10 +236,6 @@ class Price(Source):
         if array is None:
             raise DataError(f"bars must have a {self.op} column for the line {shown(self.op)}, got none")
         return cast(Floats, array)
-
-    def warm_up(self, memo: LineMemo, combinations: Combinations) -> int:
-        """None."""
-        return 0
 
 
 class IndicatorDefinition(NamedTuple):
@@ -396,7 +391,7 @@ def count_warm_up(values: Floats, node: Node, params: Mapping[str, Any]) -> int:
 
 
 def numbers_needed(node: Node, params: Mapping[str, Any]) -> InputError:
-    """The error of a node that needs numbers for its parameters and got something else."""
+    """The error of a node that needs numbers for its parameters and got others."""
     return InputError(f"{node!r} must have numbers for its parameters, got {shown_params(node, params)}")
 
 

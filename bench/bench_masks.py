@@ -9,9 +9,8 @@ from ratio import minima
 
 import backtest as bt
 from backtest import _backend, lines, rules
-from backtest.blocks import Block
-from backtest.lines import LineMemo
 from backtest.masks import MaskMemo, unpack
+from backtest.values import Block, LineMemo
 
 #: Our time over NumPy's, one thread; measured 0.02 to 0.06.
 MOST_OF_NUMPY = 0.15
@@ -49,10 +48,10 @@ def test_block_against_numpy(benchmark, which):
     few, line_memo, names = batch[::32], LineMemo(bars, ROOMY), (["above"] if which == "above" else ["up", "down"])
 
     def ours(rows):
-        return memo.stacks(conditions, Block(rows, space.parameters, {}))
+        return memo.masks(conditions, Block(rows, space.parameters, {}))
 
-    for stack, expected in zip(ours(few)[1], numpy_masks(bars, few, line_memo, names), strict=True):
-        truth = unpack(stack.words, len(bars))[stack.inverse]
+    for masks, expected in zip(ours(few)[1], numpy_masks(bars, few, line_memo, names), strict=True):
+        truth = unpack(masks.words, len(bars))[masks.inverse]
         assert np.packbits(truth, axis=1, bitorder="little").tobytes() == expected.tobytes()
     mine, numpys = minima(lambda: ours(batch), lambda: numpy_masks(bars, few, line_memo, names))
     mine, numpys = mine / len(batch), numpys / len(few)

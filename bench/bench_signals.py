@@ -58,13 +58,13 @@ def test_kernel_against_pure(benchmark, space):
     evaluator, batch = evaluator_of(space)
     few = batch[:: len(batch) // 20]
     settings = evaluator.settings()
-    program = evaluator.program(few, settings)
+    table = evaluator.candidate_table(few, settings)
 
     def replay(backend):
         sums = np.zeros(len(few), dtype=SUMS)
         with _backend.forced(backend) as now:
             now.kernels["signals"].evaluate(
-                evaluator.bars, evaluator.holding_tables(settings), program, settings, 0, len(few), sums
+                evaluator.bars, evaluator.holding_tables(settings), table, settings, 0, len(few), sums
             )
         return sums
 

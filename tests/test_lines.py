@@ -10,8 +10,9 @@ import pytest
 
 import backtest as bt
 from backtest import lines
+from backtest.candidates import all_combinations
 from backtest.expr import Line
-from backtest.lines import LineMemo, all_combinations, memo_key
+from backtest.values import LineMemo, memo_key
 
 ROOMY = 1 << 24
 nan = math.nan
@@ -383,7 +384,7 @@ def test_lines_survive_a_pickle(node):
 
 @pytest.mark.parametrize("name", ["op", "args", "key", "params", "extra"])
 def test_nodes_are_immutable(name):
-    with pytest.raises(AttributeError, match=f"Line is immutable; cannot set '{name}'"):
+    with pytest.raises(AttributeError, match=f"Price is immutable; cannot set '{name}'"):
         setattr(lines.close, name, ())
 
 

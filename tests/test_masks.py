@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend, lines, masks, rules
-from backtest.blocks import Block
-from backtest.lines import LineMemo
+from backtest.expr import Combination, Cross
 from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
 from backtest.signals import MEMO_BYTES, StrategyEvaluator
 from backtest.space import Choice, Continuous, Grid
+from backtest.values import Block, LineMemo
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1100]
 ROOMY = 1 << 22
@@ -262,23 +262,28 @@ def a_batch(n_candidates, seed=0):
     )
 
 
+NUMPY = {
+    ">": np.greater,
+    ">=": np.greater_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    "&": np.logical_and,
+    "|": np.logical_or,
+    "~": np.logical_not,
+}
+
+
 def numpy_mask(condition, params):
     """The condition on every bar and its warm-up, on whole arrays of booleans."""
     memo, n_bars = LineMemo(BARS, ROOMY), len(BARS)
-    if condition.op in "~&|":
+    if isinstance(condition, Combination):
         parts = [numpy_mask(arg, params) for arg in condition.args]
         warm = max(part[1] for part in parts)
-        result = (
-            ~parts[0][0]
-            if condition.op == "~"
-            else getattr(np, {"&": "logical_and", "|": "logical_or"}[condition.op])(*(part[0] for part in parts))
-        )
-        return result & (np.arange(n_bars) >= warm), warm
+        return NUMPY[condition.op](*(part[0] for part in parts)) & (np.arange(n_bars) >= warm), warm
     (a, warm_a), (b, warm_b) = (memo.entry(arg, params) for arg in condition.args)
     a, b, warm = np.broadcast_to(a, n_bars), np.broadcast_to(b, n_bars), max(warm_a, warm_b)
-    if condition.op != "crosses_above":
-        compare = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}[condition.op]
-        return compare(a, b) & (np.arange(n_bars) >= warm), warm
+    if not isinstance(condition, Cross):
+        return NUMPY[condition.op](a, b) & (np.arange(n_bars) >= warm), warm
     crossed = np.concatenate([[False], (a[1:] > b[1:]) & (a[:-1] <= b[:-1])])
     return crossed & (np.arange(n_bars) > warm), warm + 1
 
@@ -291,25 +296,25 @@ def test_conditions_of_a_block_are_those_of_each_candidate(kernel, names):
     conditions = [CONDITIONS[name] for name in dict.fromkeys(names)]
     for seed in range(2):  # the second block finds some of its masks in memory
         batch = a_batch(30, seed)
-        table, stacks = memo.stacks(conditions, Block(batch, COLUMNS, {}))
-        assert len(table) == sum(len(stack.words) for stack in stacks) + 1
+        table, found = memo.masks(conditions, Block(batch, COLUMNS, {}))
+        assert len(table) == sum(len(each.words) for each in found) + 1
         assert not table[-1].any()  # never
-        for condition, stack in zip(conditions, stacks, strict=True):
+        for condition, masks_of in zip(conditions, found, strict=True):
             for row, each in enumerate(batch):
                 params = {name: column.decode(value) for (name, column), value in zip(COLUMNS.items(), each, strict=True)}
                 expected, warm = numpy_mask(condition, params)
-                np.testing.assert_array_equal(unpack(stack.words, len(BARS))[stack.inverse[row]], expected)
-                assert stack.warm[stack.inverse[row]] == warm
+                np.testing.assert_array_equal(unpack(masks_of.words, len(BARS))[masks_of.inverse[row]], expected)
+                assert masks_of.warm[masks_of.inverse[row]] == warm
             n_distinct = len(np.unique(batch[:, [list(COLUMNS).index(name) for name in condition.params]], axis=0))
-            assert len(stack.words) == (n_distinct if condition.params else 1)
+            assert len(masks_of.words) == (n_distinct if condition.params else 1)
 
 
 @pytest.mark.parametrize("room", [1, 5 * ROW, ROOMY])
 def test_any_memory_gives_the_same_masks(room):
     conditions, batch = list(CONDITIONS.values()), a_batch(60)
     memo = MaskMemo(LineMemo(BARS, room), room)
-    tables = [memo.stacks(conditions, Block(rows, COLUMNS, {}))[0].tobytes() for rows in (batch, batch[::-1].copy(), batch)]
-    roomy, _ = MaskMemo(LineMemo(BARS, ROOMY), ROOMY).stacks(conditions, Block(batch, COLUMNS, {}))
+    tables = [memo.masks(conditions, Block(rows, COLUMNS, {}))[0].tobytes() for rows in (batch, batch[::-1].copy(), batch)]
+    roomy, _ = MaskMemo(LineMemo(BARS, ROOMY), ROOMY).masks(conditions, Block(batch, COLUMNS, {}))
     assert tables[0] == tables[2] == roomy.tobytes()
     assert memo._memo.currsize <= room
 
@@ -325,7 +330,7 @@ def test_a_line_is_computed_once_for_all_its_comparisons():
     condition = rules.crosses_above(counted(N), SLOW)
     memo = MaskMemo(LineMemo(BARS, ROOMY), ROOMY)
     for seed in range(3):
-        memo.stacks([condition, rules.crosses_below(counted(N), SLOW), counted(N) > SLOW], Block(a_batch(50, seed), COLUMNS, {}))
+        memo.masks([condition, rules.crosses_below(counted(N), SLOW), counted(N) > SLOW], Block(a_batch(50, seed), COLUMNS, {}))
     assert sorted(asked) == list(range(2, 10))
 
 
@@ -334,8 +339,9 @@ def test_the_table_of_lines_forgets_everything_at_once_and_stays_right():
     assert table.capacity == 3
     for n in [2, 3, 4, 2, 5, 2, 3]:
         block = Block(np.array([[float(n), 2.0]]), {"n": COLUMNS["n"], "m": COLUMNS["m"]}, {})
-        sides = table.sides([FAST, SLOW], [block.keys(("n",)), block.keys(("m",))], block)
-        (rows, values, warm), (others, _, _) = sides
+        (rows, values, warm), (others, _, _) = table.operands(
+            [(params, params.keys) for params in (block.distinct(FAST), block.distinct(SLOW))]
+        )
         assert values == [0.0]
         assert warm.tolist() == [n - 1]
         np.testing.assert_array_equal(table.values[rows[0]], LineMemo(BARS, ROOMY).value(FAST, {"n": n}))
@@ -347,7 +353,7 @@ def test_memory_of_lines_and_masks_is_64_mib():
     space = bt.Space({"fast": range(2, 60), "slow": range(60, 99)})
     evaluator = StrategyEvaluator(BARS, strategy, space.parameters, costs=bt.Costs.zero(), execution=bt.Execution(start=100))
     evaluator(space.candidates(np.arange(len(space)))[1])
-    table = evaluator.masks._table
+    table = evaluator.masks.table
     assert 3 * MEMO_BYTES <= 64 << 20
     assert table.values.nbytes + table.coarse.nbytes <= MEMO_BYTES
     assert evaluator.lines._memo.maxsize == evaluator.masks._memo.maxsize == MEMO_BYTES
@@ -359,7 +365,7 @@ def test_threads_change_no_bit(monkeypatch):
     for n_threads in (1, 2, 5):
         monkeypatch.setattr("backtest.compute.threads.WORTH_A_THREAD_US", 0.0)
         memo = MaskMemo(LineMemo(BARS, ROOMY), ROOMY, n_threads)
-        tables.append(memo.stacks(conditions, Block(batch, COLUMNS, {}))[0].tobytes())
+        tables.append(memo.masks(conditions, Block(batch, COLUMNS, {}))[0].tobytes())
     assert len(set(tables)) == 1
 
 
@@ -385,7 +391,7 @@ def test_distinct_combinations(columns, in_order):
     batch = np.unique(batch, axis=0) if in_order else batch
     block = Block(batch, columns, {})
     for names in [("a",), ("b",), ("a", "b")]:
-        candidates, inverse = block.distinct(names)
+        candidates, inverse = block.cases(names)
         chosen = batch[:, [list(columns).index(name) for name in names]]
         np.testing.assert_array_equal(chosen[candidates][inverse], chosen)
         assert len(candidates) == len(np.unique(chosen, axis=0))

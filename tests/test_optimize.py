@@ -290,14 +290,14 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of
     from backtest import signals
 
     batches_of(32)
-    original, calls = signals.StrategyEvaluator.plan, itertools.count()
+    original, calls = signals.StrategyEvaluator.lazy_table, itertools.count()
 
-    def plan(self, batch, settings):
+    def lazy_table(self, batch, settings):
         if next(calls) == 2:
             raise KeyboardInterrupt
         return original(self, batch, settings)
 
-    monkeypatch.setattr(signals.StrategyEvaluator, "plan", plan)
+    monkeypatch.setattr(signals.StrategyEvaluator, "lazy_table", lazy_table)
     result = optimize(BLOCKS)
     assert result.is_interrupted
     assert result.n_evaluated == 2 * 32
@@ -309,10 +309,10 @@ def test_ctrl_c_during_a_search_returns_a_partial_result(monkeypatch, batches_of
 def test_ctrl_c_before_anything_was_done_is_an_interruption(monkeypatch):
     from backtest import signals
 
-    def plan(self, batch, settings):
+    def lazy_table(self, batch, settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(signals.StrategyEvaluator, "plan", plan)
+    monkeypatch.setattr(signals.StrategyEvaluator, "lazy_table", lazy_table)
     with pytest.raises(KeyboardInterrupt):
         optimize()
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import lines, rules
-from backtest.blocks import Block
+from backtest.candidates import all_combinations
 from backtest.expr import REQUIRED
-from backtest.lines import LineMemo, all_combinations
 from backtest.masks import MaskMemo, n_words, unpack
+from backtest.values import Block, LineMemo
 
 ROOMY = 1 << 24
 FREE = bt.Costs.zero()
@@ -41,9 +41,9 @@ def memo_of(bars=BARS, room=ROOMY):
 def mask(condition, params=None, bars=BARS, memo=None):
     """The condition on every bar, and the length of its warm-up."""
     block = Block(np.zeros((1, 0)), {}, params or {})
-    words, [stack] = (memo or memo_of(bars)).stacks([condition], block)
-    assert stack.inverse.tolist() == [0]
-    return unpack(words, len(bars))[0], stack.warm[0]
+    words, [masks] = (memo or memo_of(bars)).masks([condition], block)
+    assert masks.inverse.tolist() == [0]
+    return unpack(words, len(bars))[0], masks.warm[0]
 
 
 def truth(condition, params=None, bars=BARS, memo=None):
@@ -241,7 +241,7 @@ def test_masks_of_callers_are_not_theirs_to_change():
     memo = memo_of()
     before = truth(LATE, memo=memo)
     block = Block(np.zeros((1, 0)), {}, {})
-    table, _ = memo.stacks([LATE], block)
+    table, _ = memo.masks([LATE], block)
     table[:] = 0  # a table is its caller's
     assert truth(~LATE, memo=memo) != before
     truth(LATE & EARLY, memo=memo)

@@ -525,14 +525,14 @@ def test_a_huge_finite_space_is_searched_without_enumerating():
 def test_interrupted_and_timed_out_searches_return_what_was_done(monkeypatch):
     from backtest import signals
 
-    original, calls = signals.StrategyEvaluator.plan, itertools.count()
+    original, calls = signals.StrategyEvaluator.lazy_table, itertools.count()
 
-    def plan(self, batch, settings):
+    def lazy_table(self, batch, settings):
         if next(calls) == 3:
             raise KeyboardInterrupt
         return original(self, batch, settings)
 
-    monkeypatch.setattr(signals.StrategyEvaluator, "plan", plan)
+    monkeypatch.setattr(signals.StrategyEvaluator, "lazy_table", lazy_table)
     result = optimize(method="direct", n_trials=None)
     assert result.is_interrupted
     assert 0 < result.n_evaluated == len(result.table) < 3000

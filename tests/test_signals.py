@@ -539,22 +539,22 @@ def test_masks_made_tile_by_tile_change_no_bit(monkeypatch, backend, which, intr
         )
 
     whole = evaluator(len(batch))
-    with whole.plan(batch, whole.settings()) as plan:
-        assert not plan.pending
+    with whole.lazy_table(batch, whole.settings()) as table:
+        assert table.lazy is None
     expected = whole(batch)
     assert np.unique(expected[:, 0]).size > 3
     for tile, n_threads, chunk in ((1, 1, 5), (7, 1, 10), (7, 3, 4096), (len(batch) - 1, 1, 4096)):
         monkeypatch.setattr("backtest.compute.threads.WORTH_A_THREAD_US", 0.0)
         monkeypatch.setattr(signals, "CHUNK", chunk)
         some = evaluator(tile, n_threads)
-        with some.plan(batch, some.settings()) as plan:
-            assert len(plan.pending) == n_calls
+        with some.lazy_table(batch, some.settings()) as table:
+            assert len(table.lazy.comparisons if table.lazy else ()) == n_calls
         assert some(batch).tobytes() == expected.tobytes()
         assert some.sums(batch).tobytes() == whole.sums(batch).tobytes()
 
 
 def test_one_evaluator_on_several_threads(monkeypatch, backend):
-    """Lines that masks wait for are held, whatever another thread asks the same table for."""
+    """Lines that lazy masks need are held, whatever another thread asks the same table for."""
     monkeypatch.setattr(signals, "TILE_BYTES", 0)
     monkeypatch.setattr(signals, "MIN_TILE", 3)
     monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
@@ -568,14 +568,14 @@ def test_one_evaluator_on_several_threads(monkeypatch, backend):
         execution=bt.Execution(start=60, periods_per_year=252.0),
     )
     batches = [space.candidates(np.arange(len(space)))[1][start : start + 12] for start in range(0, len(space), 14)]
-    with evaluator.plan(batches[0], evaluator.settings()) as plan:
-        assert plan.pending
+    with evaluator.lazy_table(batches[0], evaluator.settings()) as table:
+        assert table.lazy.comparisons
     expected = [evaluator(batch).tobytes() for batch in batches]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         assert [scores.tobytes() for scores in pool.map(evaluator, batches)] == expected
 
 
-def test_waiting_masks_check_the_warm_up(monkeypatch):
+def test_lazy_masks_check_the_warm_up(monkeypatch):
     monkeypatch.setattr(signals, "TILE_BYTES", 0)
     monkeypatch.setattr(signals, "MIN_TILE", 2)
     space = bt.Space({"fast": range(2, 6), "slow": range(6, 12)})
@@ -606,8 +606,8 @@ def test_lines_too_many_for_their_table_make_masks_at_once(monkeypatch):
             costs=FREE,
             execution=bt.Execution(start=20, periods_per_year=252.0),
         )
-        with evaluator.plan(batch, evaluator.settings()) as plan:
-            assert len(plan.pending) == (room == 1 << 20)
+        with evaluator.lazy_table(batch, evaluator.settings()) as table:
+            assert (table.lazy is not None) == (room == 1 << 20)
         found.append(evaluator(batch).tobytes())
     assert found[0] == found[1]
 

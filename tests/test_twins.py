@@ -261,11 +261,11 @@ def test_rows_of_a_batch_are_the_callers_business():
     )
     batch = np.arange(6.0)[:, None]
     whole = evaluator.sums(batch)[0]
-    program = evaluator.program(batch, evaluator.settings())
+    table = evaluator.candidate_table(batch, evaluator.settings())
     for backend in ("cython", "python"):
         with _backend.forced(backend):
             part = np.zeros(6, dtype=metrics.SUMS)
             spans = evaluator.holding_tables(evaluator.settings())
-            _backend.kernel("signals").evaluate(bars, spans, program, evaluator.settings(), 2, 5, part)
+            _backend.kernel("signals").evaluate(bars, spans, table, evaluator.settings(), 2, 5, part)
         assert part[2:5].tobytes() == whole[2:5].tobytes()
         assert not part[[0, 1, 5]].tobytes().strip(b"\0")

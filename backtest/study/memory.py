@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from backtest._checks import InputError, ObjectiveError, matrix
 from backtest._said import shown
 from backtest.evaluator import Evaluator
-from backtest.expr import Node
-from backtest.rules import CONDITIONS, LEVELS, Strategy
+from backtest.rules import Strategy
 from backtest.search.cache import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
@@ -226,29 +225,21 @@ class SweepMemory(Memory):
             self.flush()
 
 
-def own_lines(strategy: Strategy) -> dict[str, Any]:
-    """``lines``: module, name and version of every line of a strategy that is a user's function; and their ``code``.
+def custom_lines(strategy: Strategy) -> dict[str, Any]:
+    """``lines``: module, name and version of every ``@bt.line`` function of a strategy; and their ``code``.
 
     Raises
     ------
     InputError
         One has no version.
     """
-    found: dict[tuple[str, ...], Any] = {}
-    names = (*CONDITIONS, *LEVELS, "size", "max_bars")
-    waiting: list[Any] = [getattr(strategy, name) for name in names if hasattr(strategy, name)]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, Node):
-            continue
-        if node.op == "custom":
-            line = node.args[0]
-            if line.version is None:
-                raise InputError(
-                    f'line {line!r} must have a version to use a store (@bt.line(..., version="1")), got none: '
-                    "code cannot tell by itself whether it still means the same"
-                )
-            found[tuple(map(str, line.identity))] = line.function
-        waiting += node.args
-    code = fingerprints({f"line {module}.{name}": function for (module, name, _), function in found.items()})
-    return {"lines": sorted(map(list, found)), "code": code}
+    lines = strategy.custom_lines()
+    for line in lines:
+        if line.version is None:
+            raise InputError(
+                f'line {line!r} must have a version to use a store (@bt.line(..., version="1")), got none: '
+                "code cannot tell by itself whether it still means the same"
+            )
+    functions = {tuple(map(str, line.identity)): line.function for line in lines}
+    code = fingerprints({f"line {module}.{name}": function for (module, name, _), function in functions.items()})
+    return {"lines": sorted(map(list, functions)), "code": code}
