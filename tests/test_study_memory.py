@@ -230,7 +230,7 @@ def average(bars, n):
     return out
 
 
-def test_own_lines_want_a_version(url, evaluated):
+def test_custom_lines_want_a_version(url, evaluated):
     def strategy(version):
         line = bt.line("n", version=version)(average)
         return rules.Strategy(
