@@ -133,21 +133,15 @@ def optimize(
 
     def replay_factory(cell: Cell, params: dict[str, Any]) -> Callable[[], Run]:
         evaluator = cells.evaluators[cell.symbol]
-        return functools.partial(
-            run,
-            evaluator.bars,
-            strategy,
-            params,
-            costs=costs,
-            window=cell.window,
-            execution=execution.replace(start=evaluator.fixed_start),
-        )
+        started = execution.replace(start=evaluator.fixed_start)
+        return functools.partial(run, evaluator.bars, strategy, params, costs=costs, window=cell.window, execution=started)
 
     subject = Subject(
         provenance=lambda: provenance.strategies(cells),
         depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
         more_context=lambda: custom_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
         replay_factory=replay_factory,
+        how_to_replay="bt.run with result.best_params and Execution(start=result.start)",
         packages=("TA-Lib",),
     )
     return solve(cells, space, options, subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
@@ -17,12 +18,24 @@ from backtest.simulation import Simulation, json_safe
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Layout of a saved result; raised when a reader of the old one would misread the new one.
-SCHEMA_VERSION = 1
+#: Layout of a saved result; raised when a reader of the old one would misread the new one.  Layout 1 is read too.
+SCHEMA_VERSION = 2
 #: What ``result.json`` must have to be read again.
 WRITTEN = {"best_params": dict, "provenance": dict, "parameters": list, "mixed": list}
+#: Fields of a result that ``result.json`` has beside them; in layout 1 provenance had them, and nothing said how to replay.
+FIELDS: dict[str, tuple[type, ...]] = {
+    "metric": (str,),
+    "start": (int, dict),
+    "search": (str,),
+    "n_evaluated": (int,),
+    "is_interrupted": (bool,),
+    "how_to_replay": (str,),
+}
+_UNSAID = "bt.run with result.best_params and Execution(start=result.start); of weights, bt.simulate"
+_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
 
 
+@dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Result:
     """What a search found.
 
@@ -34,6 +47,8 @@ class Result:
     best_params : dict
     best_value : float
         The metric of the best candidate; NaN if no candidate has it.
+    metric : str
+        What was searched for.
     start : int or dict of str to int
         First bar whose close could decide, for every candidate; of several symbols by symbol.
     search : str
@@ -46,24 +61,24 @@ class Result:
         How the metric is distributed over all candidates that this search evaluated, kept or not; None in a loaded result.
     provenance : dict
         Versions, fingerprints, seed, costs, execution and start: what it takes to get the same numbers again.
+    how_to_replay : str
+        What to call for the best candidate where ``best`` has no data, as in a loaded result.
+    replay : callable or None
+        Replays the best candidate: a :class:`backtest.Simulation`, of several cells a dict of them.
     """
 
-    def __init__(
-        self,
-        table: pd.DataFrame,
-        best_params: dict[str, Any],
-        provenance: dict[str, Any],
-        best: Any = None,
-        distribution: Distribution | None = None,
-    ) -> None:
-        self.table, self.best_params, self.provenance, self._best = table, best_params, provenance, best
-        self.distribution = distribution
-        self.metric: str = provenance["metric"]
-        self.best_value = float(table[self.metric].iloc[0])
-        self.start: int | dict[str, int] = provenance["start"]
-        self.search: str = provenance["search"]
-        self.n_evaluated: int = provenance["n_evaluated"]
-        self.is_interrupted: bool = provenance["is_interrupted"]
+    table: pd.DataFrame
+    best_params: dict[str, Any]
+    best_value: float
+    metric: str
+    start: int | dict[str, int]
+    search: str
+    n_evaluated: int
+    is_interrupted: bool
+    distribution: Distribution | None
+    provenance: dict[str, Any]
+    how_to_replay: str
+    replay: Callable[[], Simulation | dict[str, Simulation]] | None
 
     def __repr__(self) -> str:
         return f"Result({self.metric} {self.best_value:.6g} at {self.best_params}; {self.search})"
@@ -71,14 +86,9 @@ class Result:
     @functools.cached_property
     def best(self) -> Any:
         """The best candidate, replayed: ``.stats``, ``.trades``, ``.orders``, ``.equity``; of several cells a dict of them."""
-        if self._best is None:
-            again = (
-                "bt.simulate with the rule's weights at result.best_params"
-                if "rule" in self.provenance
-                else "bt.run with result.best_params and Execution(start=result.start)"
-            )
-            raise InputError(f"a loaded result has no bars to replay its best candidate on; call {again}")
-        return self._best()
+        if self.replay is None:
+            raise InputError(f"a loaded result has no bars to replay its best candidate on; call {self.how_to_replay}")
+        return self.replay()
 
     @property
     def summary(self) -> pd.Series[float]:
@@ -138,6 +148,7 @@ class Result:
             "schema_version": SCHEMA_VERSION,
             "best_params": self.best_params,
             "best_value": self.best_value,
+            **{name: getattr(self, name) for name in FIELDS},
             **numbers,
             "parameters": parameters,
             "mixed": mixed,
@@ -146,12 +157,6 @@ class Result:
         }
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
-
-
-def replay(again: Mapping[str, Callable[[], Simulation]]) -> Simulation | dict[str, Simulation]:
-    """What was replayed in the only cell, or by cell."""
-    done = {name: each() for name, each in again.items()}
-    return done if len(done) > 1 else next(iter(done.values()))
 
 
 def _replayed(best: Simulation | dict[str, Simulation]) -> tuple[Any, Any, dict[str, Any]]:
@@ -163,7 +168,7 @@ def _replayed(best: Simulation | dict[str, Simulation]) -> tuple[Any, Any, dict[
             best.trades,
             best.equity,
             {
-                "statistics": best.stats.to_dict(),
+                "stats": best.stats.to_dict(),
                 "account_statistics": best.account_statistics().to_dict(),
                 "trade_statistics": best.trade_statistics().to_dict(),
             },
@@ -194,10 +199,20 @@ def load(path: str | Path) -> Result:
         raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
     written = _written(folder / "result.json")
     table = _candidates(folder / "candidates.parquet", written)
+    fields = written if written["schema_version"] > 1 else written["provenance"] | {"how_to_replay": _UNSAID}
     try:
-        return Result(table, written["best_params"], written["provenance"])
+        best_value = float(table[fields["metric"]].iloc[0])
     except (TypeError, ValueError, OverflowError) as error:
         raise _damaged(folder / "candidates.parquet", said(error)) from error
+    return Result(
+        table=table,
+        best_params=written["best_params"],
+        best_value=best_value,
+        distribution=None,
+        provenance=written["provenance"],
+        replay=None,
+        **{name: fields[name] for name in FIELDS},
+    )
 
 
 def _damaged(path: Path, why: str) -> InputError:
@@ -212,19 +227,20 @@ def _written(path: Path) -> dict[str, Any]:
         raise _damaged(path, said(error)) from error
     if not isinstance(written, dict):
         raise _damaged(path, f"it must hold an object, got {type(written).__name__}")
-    if written.get("schema_version") != SCHEMA_VERSION:
-        raise InputError(
-            f"schema_version must be {SCHEMA_VERSION}, got {written.get('schema_version')!r} in {str(path.parent)!r}"
-        )
+    layout: Any = written.get("schema_version")
+    if isinstance(layout, bool) or layout not in range(1, SCHEMA_VERSION + 1):
+        raise InputError(f"schema_version must be from 1 to {SCHEMA_VERSION}, got {shown(layout)} in {str(path.parent)!r}")
     for name, kind in WRITTEN.items():
         if not isinstance(written.get(name), kind):
-            raise _damaged(path, f"{name} must be {'an object' if kind is dict else 'a list'}, got {written.get(name)!r}")
-    about = written["provenance"]
-    missing = [name for name in ("metric", "start", "search", "n_evaluated", "is_interrupted") if name not in about]
+            raise _damaged(path, f"{name} must be {_KINDS[kind]}, got {shown(written.get(name))}")
+    where = written if layout > 1 else written["provenance"]
+    missing = [name for name in FIELDS if name not in where and (layout > 1 or name != "how_to_replay")]
     if missing:
-        raise _damaged(path, f"provenance must have {', '.join(missing)}, got none")
-    if not isinstance(about["metric"], str):
-        raise _damaged(path, f"metric must be text, got {about['metric']!r}")
+        raise _damaged(path, f"{'it' if layout > 1 else 'provenance'} must have {', '.join(missing)}, got none")
+    for name, kinds in FIELDS.items():
+        value = where.get(name, "")
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise _damaged(path, f"{name} must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {shown(value)}")
     return written
 
 
@@ -237,7 +253,8 @@ def _candidates(path: Path, written: Mapping[str, Any]) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, MemoryError, pyarrow.ArrowException) as error:
         raise _damaged(path, said(error)) from error
-    names, mixed, metric = written["parameters"], written["mixed"], written["provenance"]["metric"]
+    names, mixed = written["parameters"], written["mixed"]
+    metric = (written if written["schema_version"] > 1 else written["provenance"])["metric"]
     columns = [str(each) for each in table.columns]
     absent = [each for each in (*names, *mixed, metric) if each not in columns]
     if absent or len(set(columns)) < len(columns) or not len(table):

@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 from backtest import provenance, search
 from backtest._checks import InputError, NumericsWarning, SpaceError, caller_level, choice, optional_flag, whole
 from backtest._said import shown
-from backtest.books import Book
 from backtest.cells import Cell, Cells
 from backtest.metrics import METRICS, SWEEP, check_metrics
-from backtest.results import Result, replay
-from backtest.runs import Run
+from backtest.results import Result
 from backtest.search.optuna_search import optuna_search
+from backtest.simulation import Simulation
 from backtest.space import Space
 from backtest.study.memory import Memory, SweepMemory
 
@@ -75,6 +74,8 @@ class Subject(NamedTuple):
     replay_factory : callable
         ``replay_factory(cell, params)() -> Simulation``: a candidate replayed in a cell.  The inner function goes into the
         result, and is pickled with it.
+    how_to_replay : str
+        What to call for that where a result was loaded, and has no data.
     packages : tuple of str
         Whose versions the provenance has too.
     """
@@ -82,7 +83,8 @@ class Subject(NamedTuple):
     provenance: Callable[[], Mapping[str, Any]]
     depends_on: tuple[str, ...]
     more_context: Callable[[], Mapping[str, Any]]
-    replay_factory: Callable[[Cell, dict[str, Any]], Callable[[], Run | Book]]
+    replay_factory: Callable[[Cell, dict[str, Any]], Callable[[], Simulation]]
+    how_to_replay: str
     packages: tuple[str, ...] = ()
 
 
@@ -149,8 +151,24 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
     rows = space.decode_batch(found.batch)
     params = {name: [row.get(name) for row in rows] for name in space.names}  # None where a parameter is not there
     best_params = space.decode(found.x)
-    best = functools.partial(replay, {cell.name: subject.replay_factory(cell, best_params) for cell in cells.cells})
-    return Result(cells.table(params, found.scores), best_params, known, best, ranking.distribution)
+    table = cells.table(params, found.scores)
+    return Result(
+        table=table,
+        best_params=best_params,
+        best_value=float(table[metric].iloc[0]),
+        metric=metric,
+        distribution=ranking.distribution,
+        provenance=known,
+        how_to_replay=subject.how_to_replay,
+        replay=functools.partial(_replay, {cell.name: subject.replay_factory(cell, best_params) for cell in cells.cells}),
+        **{name: known[name] for name in ("start", "search", "n_evaluated", "is_interrupted")},
+    )
+
+
+def _replay(by_cell: Mapping[str, Callable[[], Simulation]]) -> Simulation | dict[str, Simulation]:
+    """What was replayed in the only cell, or by cell."""
+    done = {name: each() for name, each in by_cell.items()}
+    return done if len(done) > 1 else next(iter(done.values()))
 
 
 def _context(cells: Cells[Any], subject: Subject) -> dict[str, Any]:

@@ -152,6 +152,7 @@ def optimize_weights(
         depends_on=("data", "rules", "start", "version"),
         more_context=more_context,
         replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, base),
+        how_to_replay="bt.simulate with the rule's weights at result.best_params",
     )
     return solve(cells, space, options, subject, batch_size=BATCH)
 

@@ -251,7 +251,7 @@ def test_saved_results_come_back(tmp_path):
     for cell, run in result.best.items():
         assert equity.loc[equity["cell"] == cell, "equity"].tolist() == run.equity.tolist()
         assert (trades["cell"] == cell).sum() == len(run.trades)
-    statistics = json.loads((tmp_path / "result.json").read_text())["statistics"]
+    statistics = json.loads((tmp_path / "result.json").read_text())["stats"]
     assert statistics["IBM[0:200]"]["total_return"] == result.best["IBM[0:200]"].stats["total_return"]
 
 
