@@ -3,9 +3,11 @@
 import warnings
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
 import backtest as bt
+from backtest.costs import PROFILES
 
 SIDES = ("both", "long", "short")
 #: For ``pytest.mark.filterwarnings``, where it does not matter that an account runs dry.
@@ -75,6 +77,24 @@ def cases(draw):
         periods_per_year=252.0,
     )
     return bars, signals, levels | {"max_bars": max_bars}, costs, execution
+
+
+def under_profile(profile, case):
+    """A case of :func:`cases` with what a profile fixes, and without what its tool does not have."""
+    bars, signals, levels, costs, execution = case
+    assume(len(bars) > 1)
+    start = max(execution.start, 1)  # backtesting.py waits for a bar
+    costs = bt.Costs(fee_rate=costs.fee_rate, slippage=costs.slippage)
+    levels = {name: value for name, value in levels.items() if name not in PROFILES[profile].no_rules}
+    if profile == "vectorbt" and levels["stop_loss"] is not None:
+        levels["trailing_stop"] = None
+    fixed = {} if profile == "vectorbt" else {"close_at_end": execution.close_at_end}
+    execution = bt.Execution(
+        profile=profile, start_cash=1000.0, sides=execution.sides, start=start, periods_per_year=252.0, **fixed
+    )
+    if execution.sides == "short":
+        signals = [None, None, *signals[2:]]
+    return bars, signals, levels, costs, execution
 
 
 def strategy_of(signals, levels=None, sides="both"):

@@ -5,29 +5,59 @@ import math
 #: Share of a level by which a price may miss it and still touch it.
 TOUCH = 2.0**-50
 
+#: What the profiles say, line by line as in docs/definitions.md; None is ours.
+OURS = {
+    "touch": TOUCH,
+    "no_slippage": {"target"},
+    "levels_from": "entry",
+    "trail_follows": "close",
+    "gap_over_both": "target",
+    "fee_in_size_on": "fill",
+    "end_fills_at": "close",
+}
+CONVENTIONS = {
+    None: OURS,
+    "vectorbt": OURS
+    | {
+        "touch": 0.0,
+        "no_slippage": {"target", "stop", "trail"},
+        "levels_from": "decision",
+        "trail_follows": "extreme",
+        "gap_over_both": "stop",
+    },
+    "backtesting.py": OURS
+    | {
+        "touch": 0.0,
+        "no_slippage": {"target", "stop", "trail", "signal", "reverse", "time", "end", "bust"},
+        "levels_from": "decision",
+        "gap_over_both": "stop",
+        "fee_in_size_on": "quote",
+        "end_fills_at": "open",
+    },
+}
+
 
 def order_cost(costs, units, price):
-    return min(max(costs.fixed + costs.per_unit * units + costs.fee_rate * units * price, costs.minimum), costs.maximum)
+    return min(max(costs.fixed + costs.per_unit * units + costs.fee_rate * (units * price), costs.minimum), costs.maximum)
 
 
 def largest_units(costs, budget, price, whole):
-    """Largest u with u p + cost(u) <= budget, by bisection on that very rule."""
-    if costs.minimum > budget and costs.minimum > 0:
-        return 0.0
-    low, high = 0.0, budget / price
-    if order_cost(costs, 0.0, price) > budget:
-        return 0.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle * price + order_cost(costs, middle, price) <= budget:
-            low = middle
-        else:
-            high = middle
+    """Largest u with u p + cost(u) <= budget: whole ones counted down, others by bisection on that very rule."""
+
+    def fits(units):
+        return units * price + order_cost(costs, units, price) <= budget
+
     if whole:
-        units = math.floor(low + 1e-9)
-        while units > 0 and units * price + order_cost(costs, units, price) > budget + 1e-9:
+        units = math.floor(budget / price) + 1
+        while units > 0 and not fits(float(units)):
             units -= 1
         return float(units)
+    if not fits(0.0):
+        return 0.0
+    low, high = 0.0, budget / price
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
@@ -38,7 +68,7 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
     "stop", "target", "trail", "size", each optional.  Returns equity per bar, completed trades as dicts, the open position,
     and decisions to enter that could not be paid for as (bar, side).
     """
-    levels = levels or {}
+    levels, style = levels or {}, CONVENTIONS[execution.profile]
     cash, position, trades, equity, pending, missed = execution.start_cash, None, [], [], None, []
     dead = False
 
@@ -55,12 +85,14 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         size = sample("size", decided)
         size = execution.size if size is None else size
         budget = size * cash if execution.size_type == "equity" else min(size, cash)
-        units = largest_units(costs, budget, price, execution.whole_units)
+        sized = price if style["fee_in_size_on"] == "fill" else (price + costs.fee_rate * quote) / (1 + costs.fee_rate)
+        units = largest_units(costs, budget, sized, execution.whole_units)
         if units <= 0:
             missed.append((decided, side))
             return
         cost = order_cost(costs, units, price)
         stop, target, trail = (sample(name, decided) for name in ("stop", "target", "trail"))
+        base = price if style["levels_from"] == "entry" else bars.close[decided]
         position = {
             "side": side,
             "units": units,
@@ -68,22 +100,22 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             "entry_bar": bar,
             "entry_cost": cost,
             "borrow": 0.0,
-            "stop": None if stop is None else price * (1 - side * stop),
-            "target": None if target is None else price * (1 + side * target),
+            "stop": None if stop is None else base * (1 - side * stop),
+            "target": None if target is None else base * (1 + side * target),
             "trail": trail,
-            "best": price,
+            "best": base,
             "closes": 0,
             "equity": cash,
             "decision_bar": decided,
         }
-        cash -= side * units * price + cost
+        cash = cash - side * units * price - cost
 
     def leave(quote, bar, reason, ambiguous=False):
         nonlocal cash, position
         p = position
-        price = quote if reason == "target" else quote * (1 - p["side"] * costs.slippage)
+        price = quote if reason in style["no_slippage"] else quote * (1 - p["side"] * costs.slippage)
         cost = order_cost(costs, p["units"], price)
-        cash += p["side"] * p["units"] * price - cost
+        cash = cash + p["side"] * p["units"] * price - cost
         gross = p["side"] * p["units"] * (price - p["entry_price"])
         trail = math.nan if p["trail"] is None else p["best"] * (1 - p["side"] * p["trail"])
         net = gross - p["entry_cost"] - cost - p["borrow"]
@@ -111,6 +143,35 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         if decision["enter"] and position is None:
             enter(decision["enter"], quote, bar, decision["bar"])
 
+    def meet_levels(bar, opened):
+        p, side = position, position["side"]
+        trail = None if p["trail"] is None else p["best"] * (1 - side * p["trail"])
+        choices = [(level, why) for level, why in ((p["stop"], "stop"), (trail, "trail")) if level is not None]
+        nearest = max(choices, key=lambda c: (side * c[0], c[1] == "stop")) if choices else None
+        target = p["target"]
+        o, worst = bars.open[bar], bars.low[bar] if side > 0 else bars.high[bar]
+        best = bars.high[bar] if side > 0 else bars.low[bar]
+        if opened:  # a level that the entry is already beyond acts at once
+            nearest = nearest and (side * min(side * nearest[0], side * o), nearest[1])
+            target = None if target is None else side * max(side * target, side * o)
+        stops_at = None if nearest is None else nearest[0] * (1 + side * style["touch"])  # a little before the level
+        ends_at = None if target is None else target * (1 - side * style["touch"])
+        stopped = nearest is not None and side * worst <= side * stops_at
+        reached = target is not None and side * best >= side * ends_at
+        if not opened and nearest and side * o <= side * stops_at:
+            leave(o, bar, nearest[1])
+        elif (
+            not opened
+            and target is not None
+            and side * o >= side * ends_at
+            and not (style["gap_over_both"] == "stop" and stopped)
+        ):
+            leave(o, bar, "target")
+        elif stopped and (not reached or execution.intrabar == "pessimistic"):
+            leave(min(max(nearest[0], bars.low[bar]), bars.high[bar]), bar, nearest[1], reached)
+        elif reached:
+            leave(min(max(target, bars.low[bar]), bars.high[bar]), bar, "target", stopped)
+
     for bar in range(first, last):
         opened = left = False
         if dead:
@@ -122,33 +183,14 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             opened = position is not None and position is not before
             pending = None
         if position is not None:
-            p, side = position, position["side"]
-            trail = None if p["trail"] is None else p["best"] * (1 - side * p["trail"])
-            choices = [(level, why) for level, why in ((p["stop"], "stop"), (trail, "trail")) if level is not None]
-            nearest = max(choices, key=lambda c: (side * c[0], c[1] == "stop")) if choices else None
-            o, worst = bars.open[bar], bars.low[bar] if side > 0 else bars.high[bar]
-            best = bars.high[bar] if side > 0 else bars.low[bar]
-            stops_at = None if nearest is None else nearest[0] * (1 + side * TOUCH)  # a little before the level
-            ends_at = None if p["target"] is None else p["target"] * (1 - side * TOUCH)
-            if not opened and nearest and side * o <= side * stops_at:
-                leave(o, bar, nearest[1])
-            elif not opened and ends_at is not None and side * o >= side * ends_at:
-                leave(o, bar, "target")
-            else:
-                stopped = nearest is not None and side * worst <= side * stops_at
-                if nearest and opened:
-                    stopped = stopped or side * o <= side * nearest[0]
-                reached = ends_at is not None and side * best >= side * ends_at
-                if stopped and (not reached or execution.intrabar == "pessimistic"):
-                    level = nearest[0] if not opened else side * min(side * nearest[0], side * o)
-                    leave(min(max(level, bars.low[bar]), bars.high[bar]), bar, nearest[1], reached)
-                elif reached:
-                    leave(min(max(p["target"], bars.low[bar]), bars.high[bar]), bar, "target", stopped)
+            meet_levels(bar, opened)
             left = position is None
         close = bars.close[bar]
         if position is not None:
             position["closes"] += 1
-            position["best"] = max(position["best"], close) if position["side"] > 0 else min(position["best"], close)
+            extreme = bars.high[bar] if position["side"] > 0 else bars.low[bar]
+            followed = close if style["trail_follows"] == "close" else extreme
+            position["best"] = max(position["best"], followed) if position["side"] > 0 else min(position["best"], followed)
             if position["side"] < 0:
                 paid = position["units"] * close * costs.borrow_rate / ppy
                 cash -= paid
@@ -166,8 +208,16 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
                 act(decision, close, bar)
             elif decision["exit"] or decision["enter"]:
                 pending = decision
-        if value() > 0 and bar == last - 1 and execution.close_at_end and position is not None:
-            leave(close, bar, "end")
+        if value() > 0 and bar == last - 1 and execution.close_at_end:
+            if style["end_fills_at"] == "open":  # back at the open, with what the last close decided
+                final = pending or {"exit": None, "enter": 0, "bar": bar}
+                pending = None
+                held = position
+                act(final | {"exit": final["exit"] or "end"}, bars.open[bar], bar)
+                if position is not None and position is not held:
+                    meet_levels(bar, True)
+            elif position is not None:
+                leave(close, bar, "end")
         if value() <= 0:
             if position is not None:
                 leave(close, bar, "bust")
@@ -214,13 +264,17 @@ def metrics_of(equity, trades, cash, ppy, rf=0.0):
         before = value
     n = len(r)
     mean = math.fsum(r) / n
-    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in r) / (n - 1)) if n > 1 else math.nan
+    variance = math.fsum((x - mean) ** 2 for x in r) / n
+    if variance <= 1e-12 * math.fsum(x * x for x in r) / n:  # returns that do not vary but for rounding
+        variance = math.nan
+    population = math.sqrt(variance)
+    deviation = math.sqrt(variance * n / (n - 1)) if n > 1 else math.nan
+    excess = mean - rf / ppy
     down = math.sqrt(math.fsum(min(x - rf / ppy, 0.0) ** 2 for x in r) / n)
     peak, worst = cash, 0.0
     for value in equity:
         peak = max(peak, value)
         worst = min(worst, value / peak - 1)
-    population = math.sqrt(math.fsum((x - mean) ** 2 for x in r) / n)
     returns = [trade["return"] for trade in trades]
     nets = [trade["net"] for trade in trades]
     result = {
@@ -228,10 +282,10 @@ def metrics_of(equity, trades, cash, ppy, rf=0.0):
         "max_drawdown": worst,
         "n_trades": len(trades),
         "volatility": deviation * math.sqrt(ppy),
-        "sharpe": (mean - rf / ppy) / deviation * math.sqrt(ppy) if deviation else math.nan,
-        "sortino": (mean - rf / ppy) / down * math.sqrt(ppy) if down else math.nan,
-        "skew": math.fsum((x - mean) ** 3 for x in r) / n / population**3 if population else math.nan,
-        "kurtosis": math.fsum((x - mean) ** 4 for x in r) / n / population**4 - 3 if population else math.nan,
+        "sharpe": excess / deviation * math.sqrt(ppy),
+        "sortino": (excess / down if down else math.copysign(math.inf, excess) if excess else math.nan) * math.sqrt(ppy),
+        "skew": math.fsum((x - mean) ** 3 for x in r) / n / population**3,
+        "kurtosis": math.fsum((x - mean) ** 4 for x in r) / n / population**4 - 3,
         "n_ambiguous": sum(trade["ambiguous"] for trade in trades),
     }
     if returns:

@@ -4,8 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
-from cases import UNPAID, cases, strategy_of
-from hypothesis import assume, given, settings
+from cases import UNPAID, cases, strategy_of, under_profile
+from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, lines, rules
@@ -217,16 +217,7 @@ def test_backtesting_waits_one_bar_after_the_longest_warm_up():
 @given(case=cases())
 @settings(max_examples=200)
 def test_twins_agree_under_profiles(profile, case):
-    bars, signals, levels, costs, execution = case
-    costs = bt.Costs(fee_rate=costs.fee_rate, slippage=costs.slippage)
-    levels = {name: value for name, value in levels.items() if name not in PROFILES[profile].no_rules}
-    if profile == "vectorbt" and levels["stop_loss"] is not None:
-        levels["trailing_stop"] = None
-    fixed = {} if profile == "vectorbt" else {"close_at_end": execution.close_at_end}
-    assume(len(bars) > 1)
-    execution = bt.Execution(profile=profile, start_cash=1000.0, sides=execution.sides, periods_per_year=252.0, **fixed)
-    if execution.sides == "short":
-        signals = [None, None, *signals[2:]]
+    bars, signals, levels, costs, execution = under_profile(profile, case)
     found = []
     for name in ("cython", "python"):
         with _backend.forced(name):
