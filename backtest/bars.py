@@ -163,7 +163,7 @@ class Bars(Frozen):
             ``"unix_ns"``, ``"excel"``.
         tz : str, optional
             Time zone of the bars, such as ``"Europe/Berlin"``: times with an offset and unix times are converted, others
-            are that zone's clock.
+            are its local times.
         sep, decimal, thousands : str, optional
             Separator of columns, decimal mark, mark between groups of three digits.
         columns : mapping of str to str, optional

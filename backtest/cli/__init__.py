@@ -29,7 +29,7 @@ app = typer.Typer(
     "on real daily bars.  Exit codes: 0 done, 2 bad input, 130 interrupted, 141 where "
     "what reads the output has closed it, as head does.",
 )
-store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Look into a store of results.")
+store_app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Show or export results of a store.")
 app.add_typer(store_app, name="store")
 
 
@@ -46,7 +46,7 @@ def backend() -> None:
         print(backtest.backend())
 
 
-def example(what: Annotated[str, typer.Argument(help="Which example.")] = "optimize") -> None:
+def example(what: Annotated[str, typer.Argument(help="One of optimize, levels, portfolio.")] = "optimize") -> None:
     """Print a configuration to start from: backtest example > my.toml."""
     with plain_errors():
         print(EXAMPLES[choice("example", what, tuple(EXAMPLES))], end="")

@@ -31,7 +31,7 @@ def levels(
     progress: ProgressOption = None,
     told: dict[str, Any] | None = None,
 ) -> None:
-    """Levels of many symbols and windows: best offsets in sample, and what they earn on the next bars.
+    """Find the best levels of many symbols and windows, and what they earn on the bars that follow.
 
     With no CONFIG: GOOG, AAPL, IBM and MSFT with simple forecasts, year by year.
     """

@@ -18,7 +18,7 @@ ConfigArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[CONFIG.toml]",
-        help="What to run; without one, an embedded example. [bold]backtest example[/bold] prints it.",
+        help="Configuration; without one, an embedded example runs, which [bold]backtest example[/bold] prints.",
         show_default=False,
     ),
 ]
@@ -33,7 +33,11 @@ OutOption = Annotated[
 ]
 StoreOption = Annotated[
     str | None,
-    typer.Option(metavar="URL", help="Where results are kept and found again: sqlite:///results.db", show_default=False),
+    typer.Option(
+        metavar="URL",
+        help="Store of results, such as sqlite:///results.db; what is in it is not evaluated again.",
+        show_default=False,
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", help="Threads; all processors by default. Never changes a result.", show_default=False)
@@ -49,7 +53,7 @@ _READING = {
         typer.Option(
             metavar="FORMAT",
             show_default=False,
-            help=('What times of files are: a format such as "%d/%m/%Y", or unix_s, unix_ms, unix_us, unix_ns, excel.'),
+            help='Format of times in files, such as "%d/%m/%Y", or unix_s, unix_ms, unix_us, unix_ns, excel.',
         ),
     ],
     "tz": Annotated[
@@ -58,7 +62,7 @@ _READING = {
             metavar="ZONE",
             show_default=False,
             help=(
-                "Time zone of the bars, such as Europe/Berlin; times with an offset are converted, others are that zone's clock."
+                "Time zone of the bars, such as Europe/Berlin; times with an offset are converted, others are its local times."
             ),
         ),
     ],

@@ -18,20 +18,23 @@ from backtest.tables import plain_table
 
 
 def worker(
-    store: Annotated[str, typer.Option(metavar="URL", help="Such as sqlite:///study.db")],
-    study: Annotated[str, typer.Option(metavar="NAME", help="Of a study in the store.")],
-    objective: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Its objective, to be imported.")],
+    store: Annotated[str, typer.Option(metavar="URL", help="Store of the study, such as sqlite:///study.db")],
+    study: Annotated[str, typer.Option(metavar="NAME", help="Name of a study in the store.")],
+    objective: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Its objective, to be imported from a module.")],
     version: Annotated[
-        str | None, typer.Option(help="Where there are several; the newest by default.", show_default=False)
+        str | None, typer.Option(help="Version of the objective; the newest by default.", show_default=False)
     ] = None,
     trials: Annotated[
-        int | None, typer.Option(help="Distinct candidates the study shall have; all by default.", min=1, show_default=False)
+        int | None,
+        typer.Option(help="Stop when the study has this many distinct candidates; all by default.", min=1, show_default=False),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of this worker's sampler.", min=0, show_default=False)] = None,
-    processes: Annotated[int | None, typer.Option(help="Worker processes; none by default.", min=1, show_default=False)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of this process' sampler.", min=0, show_default=False)] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Number of worker processes; none by default.", min=1, show_default=False)
+    ] = None,
     progress: Annotated[bool | None, typer.Option("--progress/--no-progress", show_default=False)] = None,
 ) -> None:
-    """Help a study that another process has started: evaluate candidates that nobody else does."""
+    """Join a study that another process has started, and evaluate further candidates of it."""
     with plain_errors():
         joined = join.join(store, study, join.imported(objective), version=version, seed=seed)
         with backtest.Workers(processes) if processes else contextlib.nullcontext() as executor:
@@ -41,8 +44,8 @@ def worker(
             raise typer.Exit(130)
 
 
-def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")]) -> None:
-    """What was evaluated on what, and how it ended."""
+def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Store, such as sqlite:///study.db")]) -> None:
+    """List the contexts of a store, and how many results each has."""
     with plain_errors():
         store = Store(url, read_only=True)
         try:
@@ -63,10 +66,13 @@ def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Such as s
 
 
 def store_export(
-    url: Annotated[str, typer.Argument(metavar="URL", help="Such as sqlite:///study.db")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="Store, such as sqlite:///study.db")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A .csv or .parquet file to write.")],
     context: Annotated[
-        int | None, typer.Option(help="Number of the context, as shown; the only one by default.", show_default=False)
+        int | None,
+        typer.Option(
+            help="Number of the context, from [bold]store show[/bold]; not needed if there is only one.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Write a context's results to a file."""

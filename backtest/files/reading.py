@@ -34,7 +34,7 @@ class Reading:
     dates : str, optional
         A strptime format such as ``"%d/%m/%Y"``, or one of unix_s, unix_ms, unix_us, unix_ns, excel.
     tz : str, optional
-        Zone to show times in: times with an offset, and unix times, are converted; others are that zone's clock.
+        Zone of the times: those with an offset, and unix times, are converted to it; others are its local times.
     sep, decimal, thousands : str, optional
         Separator of columns, decimal mark (``"."`` or ``","``), mark between groups of three digits.
     columns : mapping of str to str, optional
