@@ -333,7 +333,17 @@ def simulate(
     time; with ``fill="close"`` it keeps its units.  What cannot be sold pays for nothing: what others buy or sell short
     meanwhile is cut to the money that is there.  Between events units are constant.
     """
-    rules = Rules(costs, fill, start_cash, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    rules = Rules(
+        costs=costs,
+        fill=fill,
+        start_cash=start_cash,
+        reinvest=reinvest,
+        reserve_costs=reserve_costs,
+        periods_per_year=periods_per_year,
+        rf=rf,
+        delisted=delisted,
+        delisted_after=delisted_after,
+    ).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     events = market.events(weights, rebalance, gross_limit(max_gross))
     base = market.benchmark(benchmark)

@@ -115,15 +115,15 @@ class Rules(NamedTuple):
             raise InputError(f"costs must be a Costs, got {shown(self.costs)}; Costs.zero() says none")
         ppy = self.periods_per_year
         return Rules(
-            self.costs,
-            choice("fill", self.fill, ("next_open", "close")),
-            money("start_cash", self.start_cash),
-            flag("reinvest", self.reinvest),
-            flag("reserve_costs", self.reserve_costs),
-            None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True),
-            number("rf", self.rf),
-            choice("delisted", self.delisted, ("keep", "write_off")),
-            whole("delisted_after", self.delisted_after, low=0),
+            costs=self.costs,
+            fill=choice("fill", self.fill, ("next_open", "close")),
+            start_cash=money("start_cash", self.start_cash),
+            reinvest=flag("reinvest", self.reinvest),
+            reserve_costs=flag("reserve_costs", self.reserve_costs),
+            periods_per_year=None if ppy is None else number("periods_per_year", ppy, low=0.0, open_low=True),
+            rf=number("rf", self.rf),
+            delisted=choice("delisted", self.delisted, ("keep", "write_off")),
+            delisted_after=whole("delisted_after", self.delisted_after, low=0),
         )
 
     @property
@@ -245,13 +245,15 @@ class Market:
             raise InputError('open must be given for fill="next_open", got None; fill="close" trades at the deciding close')
         quotes = self.close if fill == "close" else self.open
         assert quotes is not None
+        end_bars, end_assets = self._written_off
         return Prices(
-            quotes,
-            self.marks,
-            NOTHING if self.high is None else self.high,
-            NOTHING if self.low is None else self.low,
-            NO_TIMES if self.nanos is None else self.nanos,
-            *self._written_off,
+            quotes=quotes,
+            marks=self.marks,
+            high=NOTHING if self.high is None else self.high,
+            low=NOTHING if self.low is None else self.low,
+            times=NO_TIMES if self.nanos is None else self.nanos,
+            end_bars=end_bars,
+            end_assets=end_assets,
         )
 
     def events(self, weights: Any, rebalance: Any = None, max_gross: float = MAX_GROSS) -> Events:

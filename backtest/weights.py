@@ -135,7 +135,17 @@ def optimize_weights(
             f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
             "code cannot tell by itself whether it still means the same"
         )
-    rules = Rules(costs, fill, start_cash, reinvest, reserve_costs, periods_per_year, rf, delisted, delisted_after).checked()
+    rules = Rules(
+        costs=costs,
+        fill=fill,
+        start_cash=start_cash,
+        reinvest=reinvest,
+        reserve_costs=reserve_costs,
+        periods_per_year=periods_per_year,
+        rf=rf,
+        delisted=delisted,
+        delisted_after=delisted_after,
+    ).checked()
     market = Market(close, open, high, low, index, rules.write_off_after)
     base = market.benchmark(benchmark)
     books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
