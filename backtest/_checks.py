@@ -1,4 +1,4 @@
-"""Validation, its wording, and the error classes: once, above the fork between compiled and pure.
+"""Checks of arguments and their wording, once for both backends; the error classes are in ``_errors.py``.
 
 A message reads *name, rule, what came*: ``fee_rate must be >= 0, got -0.1``.
 """
@@ -16,7 +16,21 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._said import SHOWN, said, shown, without_password
+from backtest._errors import (
+    BackendUnavailable,
+    BacktestError,
+    DataError,
+    FallbackWarning,
+    FingerprintMismatch,
+    InputError,
+    NumericsWarning,
+    ObjectiveError,
+    SpaceError,
+    StoreError,
+    StoreVersionError,
+    StoreWarning,
+)
+from backtest._said import SHOWN, said, shown
 
 __all__ = [
     "BackendUnavailable",
@@ -36,64 +50,6 @@ __all__ = [
 
 
 T = TypeVar("T")
-
-
-class BacktestError(Exception):
-    """Base of every error this library raises on purpose; passwords in URLs are not in its message."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*(without_password(each) if isinstance(each, str) else each for each in arguments))
-
-
-class InputError(BacktestError, ValueError):
-    """An argument breaks a rule; the message names the argument, the rule and the value."""
-
-
-class DataError(InputError):
-    """Market data breaks a rule; the message names the column, the rule, the value and the row."""
-
-
-class SpaceError(InputError):
-    """A parameter space, or a candidate in it, breaks a rule."""
-
-
-class ObjectiveError(BacktestError):
-    """A user's function (a line, an objective) failed; ``params`` holds the candidate it failed on."""
-
-    def __init__(self, message: str, params: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.params = params or {}
-
-    def __reduce__(self) -> tuple[type[ObjectiveError], tuple[str, dict[str, Any]]]:
-        return type(self), (str(self), self.params)
-
-
-class StoreError(BacktestError):
-    """A store of results cannot be used; the message says what to do.  What was stored before is kept."""
-
-
-class StoreVersionError(StoreError):
-    """A store was written by a release with another layout."""
-
-
-class FingerprintMismatch(StoreError):
-    """A study of this name is in the store, but of another objective, version, space or data."""
-
-
-class BackendUnavailable(BacktestError, ImportError):
-    """The backend that was asked for cannot run here; the message says why."""
-
-
-class NumericsWarning(UserWarning):
-    """A number could not be computed as asked and is reported as undefined."""
-
-
-class FallbackWarning(UserWarning):
-    """Something slower, or another method, ran in place of what would normally run; the message says why."""
-
-
-class StoreWarning(UserWarning):
-    """A store holds something odd, or results of other code under the same version; the message names it."""
 
 
 class Frozen:
@@ -249,21 +205,6 @@ def file_path(name: str, value: Any, error: type[InputError] = InputError) -> Pa
     except (TypeError, ValueError, OSError):  # NUL bytes, too long a name
         raise error(f"{name} must be a path, got {shown(value)}") from None
     return path
-
-
-def bars_window(value: Any) -> slice | None:
-    """``value`` as a slice of plain whole numbers (NumPy's, of ``searchsorted``, are as good), or None for all bars."""
-    if value is None:
-        return None
-    if not isinstance(value, slice) or not (value.step is None or (isinstance(value.step, int) and value.step == 1)):
-        raise InputError(f"window must be a slice of bars without a step, got {shown(value)}")
-    for edge in (value.start, value.stop):
-        if edge is not None and (isinstance(edge, (bool, np.bool_)) or not isinstance(edge, (int, np.integer))):
-            raise InputError(
-                f"window must be a slice of bars by their numbers, got {shown(edge)}; for a date, "
-                "index.searchsorted(date) is the number of the first bar from then on"
-            )
-    return slice(*(None if edge is None else whole("edge of window", edge) for edge in (value.start, value.stop)))
 
 
 def each_window(window: Any) -> list[Any]:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from backtest import suspects
-from backtest._checks import MOST, DataError, Frozen, as_array, choice, file_path, price_bounds
+from backtest._checks import MOST, DataError, Frozen, InputError, as_array, choice, file_path, price_bounds
 from backtest._said import shown
 from backtest.files.reading import Reading, zone
 from backtest.files.tables import PRICES, Prices, prices_of, read_prices, table_of
 from backtest.files.times import split
-from backtest.labels import check_alike, check_beside
+from backtest.labels import check_alike, check_beside, labels_of_bars
 from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
+from backtest.windows import numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,6 +105,31 @@ class Bars(Frozen):
 
     def __len__(self) -> int:
         return int(self.close.shape[0])
+
+    def __getitem__(self, window: Any) -> Bars:
+        """Bars of a window, ``bars[100:200]`` or ``bars["2010":"2012-06"]``; see :meth:`window`."""
+        if not isinstance(window, slice):
+            example = "bars[5:6] is one bar" if isinstance(window, (int, np.integer)) else 'bars["2012-06":"2012-06"] is a month'
+            raise InputError(f"bars must be sliced, got [{shown(window)}]; {example}")
+        rows = self.window(window) or slice(None)
+        first, last, _ = rows.indices(len(self))
+        if first >= last:
+            raise DataError(f"bars must hold at least one row, got bars {first} to {last} of {len(self)}")
+        part = object.__new__(type(self))
+        for name in (*PRICES, "volume", "index"):
+            column = getattr(self, name)
+            setattr(part, name, None if column is None else column[first:last])
+        part.tz, part.symbol = self.tz, self.symbol
+        return part
+
+    def window(self, window: slice | None) -> slice | None:
+        """A window of two bar numbers, half-open, or of two dates, inclusive at both ends, by bar numbers.
+
+        Either edge may be None; ``slice("2010", "2012-06")`` ends with June's last bar.  Dates are text (a year, month, day
+        or time of day in ISO 8601), ``datetime``, ``date``, ``Timestamp``, ``Period`` or ``datetime64``; without a zone they
+        are the clock of the bars' zone.  A date outside the bars, and two dates without a bar between them, are refused.
+        """
+        return None if window is None else numbered(window, labels_of_bars(self))
 
     def __repr__(self) -> str:
         name = f"{self.symbol}, " if self.symbol else ""

@@ -68,6 +68,10 @@ class BookEvaluator:
         if rebalance is not None:
             market.mask(rebalance)  # refused here, it is not the rule's fault
 
+    def window(self, window: slice | None) -> slice | None:
+        """A window of bar numbers or dates by bar numbers."""
+        return self.market.window(window)
+
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
         return self.market.bounds(window)

@@ -43,6 +43,7 @@ class Book(Simulation):
     market : Market
     rules : Rules
     window : slice or None
+        By bar numbers.
     """
 
     #: ``to_backtesting`` and ``to_vectorbt`` are not defined: those tools define them for one asset.
@@ -51,8 +52,9 @@ class Book(Simulation):
     def __init__(
         self, market: Market, rules: Rules, targets: Targets, window: slice | None = None, benchmark: Floats | None = None
     ) -> None:
-        self.market, self.rules, self.window, self._targets, self._benchmark = market, rules, window, targets, benchmark
-        self._prices, self._settings = market.prices(rules.fill), market.settings(rules, window)
+        self.market, self.rules, self._targets, self._benchmark = market, rules, targets, benchmark
+        self.window = market.window(window)
+        self._prices, self._settings = market.prices(rules.fill), market.settings(rules, self.window)
         self.start_cash = rules.start_cash
         self.first, self.last = self._settings.first, self._settings.last
         self.sums, self._trade_sums = np.zeros(1, dtype=SUMS), np.zeros(3, dtype=TRADE_SUMS)
@@ -297,7 +299,7 @@ def simulate(
         Costs come out of cash, which full weights drive slightly below 0.  True scales the weights of an event down so that
         costs do not.
     window : slice, optional
-        Trade inside these bars only.
+        Trade inside these bars only, by their numbers or by dates (``slice("2010", "2012-06")``, both ends included).
     index : array_like of datetime64, optional
         Time of each bar; ``close.index`` by default, if it holds dates.
     benchmark : array_like, shape (n_bars,), optional

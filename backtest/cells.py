@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, ObjectiveError, bars_window, choice
+from backtest._checks import InputError, ObjectiveError, choice
 from backtest._said import shown
 from backtest.evaluator import Evaluator
 from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
+from backtest.windows import is_dated, pair, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +26,9 @@ Aggregate = str | Callable[[Floats], Any]
 
 class SymbolEvaluator(Evaluator, Protocol):
     """What evaluates candidates on one symbol: strategies on bars, or weights in a market."""
+
+    def window(self, window: slice | None) -> slice | None:
+        """A window of bar numbers or dates by bar numbers."""
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
@@ -47,9 +51,10 @@ E = TypeVar("E", bound=SymbolEvaluator)
 class Cell(NamedTuple):
     """One symbol in one window."""
 
-    name: str
+    name: str  # with dates as they were given
     symbol: str
-    window: slice | None
+    window: slice | None  # by bar numbers
+    durable_name: str  # with bar numbers in place of dates: of one window, however it was given
 
 
 class Cells(Generic[E]):
@@ -70,11 +75,16 @@ class Cells(Generic[E]):
     ----------
     evaluators : dict of str to evaluator
         By symbol.
-    windows : list of slice or None
+    windows : dict of str to list of slice or None
+        By symbol, by bar numbers: dates are others on other bars.
+    given_windows : list of slice or None
+        As they were given.
     cells : list of Cell
         Symbols in order, each with its windows in order.
     columns : list of str
         Of the scores: of one cell its metrics; of several the aggregated metrics, then ``metric@cell`` of each cell.
+    durable_columns : list of str
+        The same with bar numbers in place of dates, for a store.
     """
 
     def __init__(self, bars: Any, window: Window, aggregate: Aggregate, evaluator: Callable[[Any, int], E]) -> None:
@@ -82,20 +92,29 @@ class Cells(Generic[E]):
             choice("aggregate", aggregate, tuple(AGGREGATES))
         self.aggregate, self._has_symbols = aggregate, isinstance(bars, Mapping)
         symbols = _symbols(bars) if isinstance(bars, Mapping) else {"": bars}
-        self.windows = _windows(window)
+        self.given_windows: list[slice | None] = _listed(window)
+        self.windows: dict[str, list[slice | None]] = {}
         self.evaluators: dict[str, E] = {}
         for symbol, of in symbols.items():
             with self._naming(symbol):
                 self.evaluators[symbol] = evaluator(of, len(symbols))
-        self.cells = [Cell(self._name(symbol, each), symbol, each) for symbol in symbols for each in self.windows]
+                self.windows[symbol] = _numbered(self.given_windows, self.evaluators[symbol])
+        self.cells = [
+            Cell(self._name(symbol, given), symbol, each, self._name(symbol, each))
+            for symbol, windows in self.windows.items()
+            for given, each in zip(self.given_windows, windows, strict=True)
+        ]
         self.metrics = next(iter(self.evaluators.values())).columns
-        self.columns = [*self.metrics]
-        if len(self.cells) > 1:
-            self.columns += [f"{metric}@{cell.name}" for cell in self.cells for metric in self.metrics]
+        self.columns = self._columns([cell.name for cell in self.cells])
+        self.durable_columns = self._columns([cell.durable_name for cell in self.cells])
+
+    def _columns(self, names: Sequence[str]) -> list[str]:
+        of_cells = [f"{metric}@{name}" for name in names for metric in self.metrics] if len(names) > 1 else []
+        return [*self.metrics, *of_cells]
 
     def _name(self, symbol: str, window: slice | None) -> str:
-        label = _label(window)
-        return symbol if len(self.windows) == 1 else f"{symbol}[{label}]" if self._has_symbols else label
+        label = text(window)
+        return symbol if len(self.given_windows) == 1 else f"{symbol}[{label}]" if self._has_symbols else label
 
     @contextlib.contextmanager
     def _naming(self, symbol: str) -> Iterator[None]:
@@ -122,12 +141,26 @@ class Cells(Generic[E]):
                 values[symbol] = value(each)
         return values if len(values) > 1 else next(iter(values.values()))
 
+    def window_numbers(self) -> Any:
+        """Bar numbers of the window, or of each of several; by symbol where dates are others on other bars."""
+        numbers = {symbol: [pair(each) for each in windows] for symbol, windows in self.windows.items()}
+        plain = {symbol: each if len(each) > 1 else each[0] for symbol, each in numbers.items()}
+        first = next(iter(plain.values()))
+        return first if all(each == first for each in plain.values()) else plain
+
+    def window_dates(self) -> Any:
+        """The dates that were given, as text, of the window or of each of several; None if bar numbers were."""
+        if not any(each is not None and is_dated(each) for each in self.given_windows):
+            return None
+        dates = [pair(each) for each in self.given_windows]
+        return dates if len(dates) > 1 else dates[0]
+
     def n_bars(self) -> int:
         """Bars on which each candidate may decide, in all cells."""
         bounds = [self.evaluators[cell.symbol].bounds(cell.window) for cell in self.cells]
         return sum(last - first for first, last in bounds)
 
-    def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
+    def __call__(self, batch: Floats, window: Any = None) -> Floats:
         """Scores of a batch in all cells, aggregated; see :class:`backtest.evaluator.Evaluator`.
 
         Parameters
@@ -142,10 +175,11 @@ class Cells(Generic[E]):
         """
         if isinstance(window, (list, tuple)):
             return np.array([self(batch, each) for each in window]).reshape(len(window), len(batch), len(self.columns))
-        inside, found = bars_window(window), list[Floats]()
+        found: list[Floats] = []
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):
-                found.extend(each(batch, [_overlap(own, inside, each.bounds(None)[1]) for own in self.windows]))
+                own, (_, n_bars) = each.window(window), each.bounds(None)
+                found.extend(each(batch, [_overlap(of_cell, own, n_bars) for of_cell in self.windows[symbol]]))
         if len(found) == 1:
             return found[0]
         values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
@@ -227,20 +261,20 @@ def _symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
     return dict(bars)
 
 
-def _windows(window: Window) -> list[slice | None]:
-    if window is None or not isinstance(window, (list, tuple)):
-        return [bars_window(window)]
+def _listed(window: Any) -> list[slice | None]:
+    if not isinstance(window, (list, tuple)):
+        return [window]
     if not window:
         raise InputError("window must hold at least one slice of bars, got none")
-    windows = [bars_window(each) for each in window]
-    labels = [_label(each) for each in windows]
-    for label in labels:
+    return list(window)
+
+
+def _numbered(windows: Sequence[slice | None], of: SymbolEvaluator) -> list[slice | None]:
+    """Windows by bar numbers, each once."""
+    numbered = [of.window(each) for each in windows]
+    labels = [text(each) for each in numbered]
+    for label, window in zip(labels, windows, strict=True):
         if labels.count(label) > 1:
-            raise InputError(f"window must hold each slice of bars once, got {label} twice")
-    return windows
-
-
-def _label(window: Any) -> str:
-    if not isinstance(window, slice):
-        return repr(window)
-    return ":".join("" if edge is None else str(edge) for edge in (window.start, window.stop))
+            got = f"{text(window)}, bars {label}," if is_dated(window or slice(None)) else label
+            raise InputError(f"window must hold each slice of bars once, got {got} twice")
+    return numbered

@@ -80,7 +80,8 @@ def optimize(
     seed : int
         Order of evaluation and choice of ``n_trials`` (``grid``), or the start of ``evolution``.
     window : slice or list of slices, optional
-        Trade inside these bars only; warm-up is read before them.  Several windows are evaluated one by one, each with
+        Trade inside these bars only, by their numbers or by dates (``slice("2010", "2012-06")``, both ends included, on each
+        symbol's own bars); warm-up is read before them.  Several windows are evaluated one by one, each with
         ``start_cash`` anew; of several symbols, each in each window.
     aggregate : {"median", "mean", "min"} or callable
         Of several symbols or windows (*cells*): what becomes of a metric's values in all of them, and is searched for if it

@@ -17,7 +17,6 @@ from backtest._checks import (
     InputError,
     as_array,
     bars_mask,
-    bars_window,
     check_prices,
     choice,
     flag,
@@ -294,9 +293,13 @@ class Market:
         self._check_rows("rebalance", rebalance, ", fill_value=False")
         return is_event
 
+    def window(self, window: slice | None) -> slice | None:
+        """A window by bar numbers; see :meth:`backtest.Bars.window`."""
+        return None if window is None else self.clock.window(window)
+
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar, and one past the last."""
-        first, last, _ = (bars_window(window) or slice(None)).indices(self.n_bars)
+        first, last, _ = (self.window(window) or slice(None)).indices(self.n_bars)
         if first >= last:
             raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}")
         return first, last

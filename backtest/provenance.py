@@ -26,10 +26,10 @@ SHARED = ("numerics_version", "costs", "window", "cells", "aggregate", "periods_
 
 def evaluation(cells: Cells[Any]) -> dict[str, Any]:
     """Versions, windows and years of any evaluation."""
-    windows = [_edges(window) for window in cells.windows]
     return {
         "numerics_version": NUMERICS_VERSION,
-        "window": windows if len(windows) > 1 else windows[0],
+        "window": cells.window_numbers(),
+        "window_dates": cells.window_dates(),
         "cells": [cell.name for cell in cells.cells],
         "n_decision_bars": cells.n_bars(),
         "aggregate": _aggregate_name(cells),
@@ -61,7 +61,7 @@ def books(cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
         "data": market_hash(market),
         "assets": list(map(str, market.assets)),
         "n_bars": market.n_bars,
-        "start": min(market.bounds(window)[0] for window in cells.windows),
+        "start": min(market.bounds(cell.window)[0] for cell in cells.cells),
         "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}",
         "version": version,
         "costs": each.rules.costs.to_dict(),
@@ -99,7 +99,8 @@ def store_context(
     """
     if callable(cells.aggregate):
         raise InputError(f"aggregate must be a name to use a store, got {shown(cells.aggregate)}")
-    known = evaluation(cells) | dict(subject)
+    names_of_cells = [cell.durable_name for cell in cells.cells]  # dates are answered by what their bar numbers have stored
+    known = evaluation(cells) | {"cells": names_of_cells} | dict(subject)
     return {name: known[name] for name in SHARED} | {name: known[name] for name in names} | dict(more)
 
 
@@ -110,10 +111,6 @@ def market_hash(market: Market) -> str:
         array = getattr(market, name)
         digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
     return digest.hexdigest()
-
-
-def _edges(window: slice | None) -> list[Any] | None:
-    return None if window is None else [window.start, window.stop]
 
 
 def _aggregate_name(cells: Cells[Any]) -> str | None:

@@ -51,6 +51,7 @@ class Run(Simulation):
     has_tool_stats = True
 
     def __init__(self, evaluator: StrategyEvaluator, row: Floats, window: slice | None) -> None:
+        window = evaluator.window(window)
         self.params = {
             name: column.decode(value) for (name, column), value in zip(evaluator.parameters.items(), row, strict=True)
         }
@@ -189,7 +190,8 @@ def run(
         ``bt.Costs.zero()`` says none.
     execution : Execution, optional
     window : slice, optional
-        Trade inside these bars only; warm-up is read before them.
+        Trade inside these bars only, by their numbers or by dates (``slice("2010", "2012-06")``, both ends included); warm-up is
+        read before them.  See :meth:`backtest.Bars.window`.
 
     Returns
     -------
@@ -237,7 +239,8 @@ def evaluate(
     metrics : sequence of str, optional
         All ``sweep`` metrics by default.
     window : slice or list of slices, optional
-        Trade inside these bars only; several windows are evaluated one by one, each with ``start_cash`` anew.
+        Trade inside these bars only, by their numbers or by dates; several windows are evaluated one by one, each with
+        ``start_cash`` anew.
     aggregate : {"median", "mean", "min"} or callable
         Of several symbols or windows; see :func:`backtest.optimize`.
     columns : sequence of str, optional

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, bars_window, each_window, instance, known_names, matrix
+from backtest._checks import DataError, InputError, each_window, instance, known_names, matrix
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.candidates import CandidateTable, CandidateTableBuilder
@@ -200,10 +200,14 @@ class StrategyEvaluator:
             raise InputError("start must be known before a batch is evaluated; call fix_start or give Execution(start=...)")
         return self.start
 
+    def window(self, window: slice | None) -> slice | None:
+        """A window of bar numbers or dates by bar numbers."""
+        return self.bars.window(window)
+
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar whose close may decide, and one past the last bar."""
         n_bars = len(self.bars)
-        begin, last, _ = (bars_window(window) or slice(None)).indices(n_bars)
+        begin, last, _ = (self.bars.window(window) or slice(None)).indices(n_bars)
         first = max(begin, self.fixed_start)
         if first >= last:
             raise DataError(

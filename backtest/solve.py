@@ -189,13 +189,13 @@ def _memory(
     """A store in front of the evaluation, under the fingerprint of all that scores depend on."""
     assert options.store is not None
     if not is_sweep:
-        return Memory(cells, space, options.store, context, cells.columns)
+        return Memory(cells, space, options.store, context, cells.durable_columns)
     memory = SweepMemory(
         cells,
         space,
         options.store,
         context,
-        cells.columns,
+        cells.durable_columns,
         rank=ranking.objective,
         keep=options.keep,
         sweep={"metric": options.metric, "min_trades": options.min_trades},

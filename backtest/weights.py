@@ -82,8 +82,8 @@ def optimize_weights(
     delisted, delisted_after, max_gross
         As of :func:`backtest.simulate`.
     window : slice or list of slices, optional
-        Trade inside these bars only; the rule may look at all of them.  Several windows are traded one by one, each with
-        ``start_cash`` anew; the rule is asked once for all of them.
+        Trade inside these bars only, by their numbers or by dates; the rule may look at all of them.  Several windows are
+        traded one by one, each with ``start_cash`` anew; the rule is asked once for all of them.
     metric : str
         A ``sweep`` metric of ``bt.METRICS``; its direction is known.
     method : {"auto", "grid", "direct", "evolution", "optuna"}
@@ -151,7 +151,7 @@ def optimize_weights(
     books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     cells.check()
-    _warn_of_ends(market, cells.windows)
+    _warn_of_ends(market, [cell.window for cell in cells.cells])
 
     def more_context() -> dict[str, Any]:
         mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()

@@ -164,7 +164,7 @@ def test_symbols_and_windows_reach_optimize(folder, data):
     assert code == 2
     assert "[data] must have sample or file to run one candidate, got GOOG, AAPL" in out
     (folder / "c.toml").write_text(SMALL + "window = [[0, 1000], [1000, 2148]]\n")
-    assert invoke("run", "c.toml") == (2, "error: window must be two bars [first, last] to run one candidate, got 2 windows\n")
+    assert invoke("run", "c.toml") == (2, "error: window must be one pair [first, last] to run one candidate, got 2 windows\n")
 
 
 def test_none_in_choices_is_none(folder):
@@ -316,12 +316,12 @@ def test_bad_strategies_are_refused(folder, name, message):
         (
             'metric = "sharpe"',
             "window = [1, 2, 3]",
-            "window must be two bars [first, last], or a list of such pairs, got [1, 2, 3]",
+            "window must be two bars or two dates [first, last], or a list of such pairs, got [1, 2, 3]",
         ),
         (
             'metric = "sharpe"',
             "window = [[1, 2], [3]]",
-            "window must be two bars [first, last], or a list of such pairs, got [3]",
+            "window must be two bars or two dates [first, last], or a list of such pairs, got [3]",
         ),
         ('metric = "sharpe"', 'aggregate = "max"', "aggregate must be one of 'median', 'mean', 'min', got 'max'"),
         ('sample = "GOOG"', 'samples = "GOOG"', "samples of [data] must be a list of symbols, got 'GOOG'"),

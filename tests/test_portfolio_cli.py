@@ -217,7 +217,7 @@ def test_portfolio_in_several_windows(folder):
     assert set(pd.read_csv(folder / "o" / "equity.csv")["cell"]) == {"100:600", "600:900"}
     (folder / "p.toml").write_text(several.replace("[space]\nlookback = [20, 60]", "[params]\nlookback = 20"))
     code, out = invoke("portfolio", "p.toml")
-    assert (code, "window must be two bars [first, last] to run one book, got 2 windows" in out) == (2, True)
+    assert (code, "window must be one pair [first, last] to run one book, got 2 windows" in out) == (2, True)
 
 
 def test_an_interruption_shows_what_was_done_and_exits_with_130(own_rule, monkeypatch):

@@ -105,7 +105,7 @@ def run(
         if isinstance(bars, dict):
             raise InputError(f"[data] must have sample or file to run one candidate, got {', '.join(bars)}")
         if isinstance(window, list):
-            raise InputError(f"window must be two bars [first, last] to run one candidate, got {len(window)} windows")
+            raise InputError(f"window must be one pair [first, last] to run one candidate, got {len(window)} windows")
         _show_data(conf)
         replayed = backtest.run(bars, conf.strategy, conf.params, costs=conf.costs, execution=conf.execution, window=window)
         _show_run("Candidate", replayed)

@@ -64,7 +64,7 @@ start_cash = 100000.0
 # delisted = "write_off"         # where prices end while others go on: worth 0; "keep" (default) values at the last price
 # delisted_after = 5             # bars without a price after which an asset is written off
 # max_gross = 10.0               # weights of an event that add up to more are refused
-window = [251, 3270]            # the same bars for every look-back; several: [[251, 1700], [1700, 3270]], ranked by aggregate
+window = [251, 3270]            # the same for every look-back; dates: ["2001", "2010-06"]; or several: [[251, 900], [900, 3270]]
 
 [search]
 metric = "sharpe"
@@ -101,7 +101,7 @@ class Config:
         """The book of the weights, or of the rule at ``[params]``."""
         window = self.options.get("window")
         if isinstance(window, list):
-            raise InputError(f"window must be two bars [first, last] to run one book, got {len(window)} windows")
+            raise InputError(f"window must be one pair [first, last] to run one book, got {len(window)} windows")
         weights = self.weights if self.rule is None else self.rule(self.params or {})
         return simulate(weights, **self.market, **self.options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import importlib
 import sys
 import tomllib
@@ -105,16 +106,20 @@ def values(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def window(value: Any) -> slice | list[slice]:
-    """Two bars, or a list of such pairs."""
+    """Two bar numbers or two dates, or a list of such pairs; TOML's word for None is an open end."""
     if isinstance(value, list) and value and all(isinstance(each, list) for each in value):
         return [slice(*_edges(each)) for each in value]
     return slice(*_edges(value))
 
 
-def _edges(value: Any) -> list[int]:
-    if not isinstance(value, list) or len(value) != 2 or not all(type(edge) is int for edge in value):
-        raise InputError(f"window must be two bars [first, last], or a list of such pairs, got {value!r}")
-    return value
+def _edges(value: Any) -> list[Any]:
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(type(edge) is int or isinstance(edge, str | datetime.date) for edge in value)
+    ):
+        raise InputError(f"window must be two bars or two dates [first, last], or a list of such pairs, got {value!r}")
+    return [None if edge == NONE else edge for edge in value]
 
 
 def samples(given: Any) -> tuple[dict[str, Bars], str]:

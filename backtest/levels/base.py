@@ -20,7 +20,6 @@ from backtest._checks import (
     Frozen,
     InputError,
     as_array,
-    bars_window,
     choice,
     each_window,
     flag,
@@ -36,6 +35,7 @@ from backtest.labels import Labels, check_labels, labels
 from backtest.level_rows import LevelRows
 from backtest.levels import device_search, search
 from backtest.levels.moves import Mask, fold, on_tick, replay_frame
+from backtest.windows import numbered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +166,7 @@ class LevelProblem(Frozen):
         """Rows of the kernel: of all bars, or of those in a window."""
         if window is None:
             return LevelRows(self._rows, self._split, self.fee_rate, self._pessimistic)
-        begin, end, _ = (bars_window(window) or slice(None)).indices(self.n_bars)
+        begin, end, _ = (numbered(window, getattr(self, "_labels", None)) or slice(None)).indices(self.n_bars)
         if begin >= end:
             raise DataError(f"window must leave a bar, got bars {begin} to {end} of {self.n_bars}")
         is_inside = (self.bar >= begin) & (self.bar < end)
