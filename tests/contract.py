@@ -30,10 +30,13 @@ class EvaluatorContract:
         Whether ``make`` heeds ``n_threads``.
     has_windows : bool
         Whether it takes windows; otherwise it must refuse them.
+    dates : slice, optional
+        The same as ``window`` by dates, of an evaluator whose bars have some.
     """
 
     window = slice(60, 150)
     has_windows = True
+    dates = None
     is_pickled = False
     has_threads = True
 
@@ -180,6 +183,17 @@ class EvaluatorContract:
         if alone is None:
             return
         same_bits(alone(self.batch()), scores)
+
+    def test_dates_are_as_good_as_bar_numbers(self, evaluate):
+        if self.dates is None:
+            if self.has_windows:
+                with pytest.raises(bt.InputError, match="window must be a slice of bar numbers for bars without dates"):
+                    evaluate(self.batch(), slice("2000", None))
+            return
+        same_bits(evaluate(self.batch(), self.dates), evaluate(self.batch(), self.window))
+        same_bits(evaluate(self.batch(), [None, self.dates]), evaluate(self.batch(), [None, self.window]))
+        with pytest.raises(bt.DataError, match="window must end within the bars"):
+            evaluate(self.batch(), slice(None, "2100"))
 
     def test_several_windows_have_an_axis_of_their_own(self, evaluate):
         if not self.has_windows:

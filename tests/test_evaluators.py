@@ -16,15 +16,25 @@ from backtest.signals import StrategyEvaluator
 from backtest.study.memory import Memory, SweepMemory
 
 N_BARS = 200
-BARS = random_bars(np.random.default_rng(3), N_BARS)
-OTHER = random_bars(np.random.default_rng(4), N_BARS + 17)
 COSTS = bt.Costs(fee_rate=0.001, slippage=0.0005)
 SPACE = bt.Space({"fast": [3, 5, 8], "slow": [10, 20], "stop_loss": [None, 0.03]})
 START = 25
 
 
+DATES = slice("2000-03-01", "2000-05-29")  # of a bar a day from 2000 on
+
+
+def dated(bars):
+    days = np.datetime64("2000-01-01") + np.arange(len(bars))
+    return bt.Bars(open=bars.open, high=bars.high, low=bars.low, close=bars.close, index=days)
+
+
 def first_bars(bars, n):
-    return bt.Bars(open=bars.open[:n], high=bars.high[:n], low=bars.low[:n], close=bars.close[:n])
+    return bars[:n]
+
+
+BARS = dated(random_bars(np.random.default_rng(3), N_BARS))
+OTHER = dated(random_bars(np.random.default_rng(4), N_BARS + 17))
 
 
 def candidates(space):
@@ -34,6 +44,8 @@ def candidates(space):
 
 class OfStrategies(EvaluatorContract):
     """A strategy on bars."""
+
+    dates = DATES
 
     execution = bt.Execution(start=START, periods_per_year=252, rf=0.02)
 
@@ -199,6 +211,8 @@ class TestOneProblemOnADevice(OfDevices):
 class OfCells(EvaluatorContract):
     """A strategy on two symbols, each in two windows, or all at once."""
 
+    dates = DATES
+
     windows: ClassVar = [slice(0, 120), slice(100, None)]
     symbols: ClassVar = {"one": BARS, "other": OTHER}
 
@@ -248,6 +262,8 @@ class TestOneCell(OfCells):
 class OfMemories(EvaluatorContract):
     """A store in front of an evaluator."""
 
+    dates = DATES
+
     space = SPACE
 
     def behind(self, n_threads=1):
@@ -270,7 +286,7 @@ class OfMemories(EvaluatorContract):
 class TestMemory(OfMemories):
     def test_what_was_evaluated_is_answered(self, evaluate):
         evaluate(self.batch())
-        assert evaluate.known == 0
+        assert evaluate.n_stored == 0
         evaluate(self.batch())
         assert self.make()(self.batch()).shape == (len(self.batch()), len(evaluate.columns))
 
@@ -296,6 +312,7 @@ def plain(batch):
 
 class TestMemoryOfAPlainFunction(OfMemories):
     has_threads = has_windows = False
+    dates = None
 
     def behind(self, n_threads=1):
         return plain
