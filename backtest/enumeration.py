@@ -52,6 +52,7 @@ class Enumeration(Frozen):
     """
 
     __slots__ = (
+        "_cut",
         "_domains",
         "_feasible",
         "_free",
@@ -72,6 +73,7 @@ class Enumeration(Frozen):
     is_exact: bool
     box: int | float  # combinations that are visited: what numbers count where there are too many in all
     _domains: dict[str, Domain]  # of the parameters that are named
+    _cut: dict[str, Domain]  # those of them that conditions leave only some values of
     _solved: list[Solved]
     _visited: list[str]  # parameters that a position has a digit for
     _free: list[str]
@@ -94,6 +96,7 @@ class Enumeration(Frozen):
         chosen = {name: cast(Grid | Choice, each) for name, each in parameters.items() if name in named} if is_finite else {}
         domains, self._solved = _left(chosen, conditions, where)
         self._domains = {name: domains[name] for name in named if is_finite}
+        self._cut = {name: each for name, each in self._domains.items() if each.size < parameters[name].size}
         given = [each.name for each in self._solved]
         visited = [name for name in self._domains if name not in given]
         combinations = math.prod(self._domains[name].size for name in visited)
@@ -123,7 +126,7 @@ class Enumeration(Frozen):
         """Places of the parameters that have a digit, as indices."""
         sizes = [self._domains[name].size if name in self._domains else int(self.parameters[name].size) for name in self._visited]
         index = dict(zip(self._visited, _digits(positions, sizes), strict=True))
-        return {name: self._domains[name].at(digit) if name in self._domains else digit for name, digit in index.items()}
+        return {name: self._cut[name].at(digit) if name in self._cut else digit for name, digit in index.items()}
 
     def _complete(self, index: dict[str, Ints], n: int, seen: Seen) -> dict[str, Ints]:
         """Indices of all parameters: what an equality gives is added."""

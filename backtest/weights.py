@@ -130,11 +130,7 @@ def optimize_weights(
     """
     options = SearchOptions(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = options.checked(space)
-    if store is not None and (not isinstance(version, str) or not version):
-        raise InputError(
-            f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
-            "code cannot tell by itself whether it still means the same"
-        )
+    _check_version(store, version)
     rules = Rules(
         costs=costs,
         fill=fill,
@@ -152,19 +148,28 @@ def optimize_weights(
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     cells.check()
     _warn_of_ends(market, [cell.window for cell in cells.cells])
-
-    def more_context() -> dict[str, Any]:
-        mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
-        return {"rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
-
     subject = Subject(
         provenance=lambda: provenance.books(cells, version),
         depends_on=("data", "rules", "start", "version"),
-        more_context=more_context,
+        more_context=lambda: _more_context(rule, rebalance, data),
         replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, base),
         how_to_replay="bt.simulate with the rule's weights at result.best_params",
     )
     return solve(cells, space, options, subject, batch_size=BATCH)
+
+
+def _check_version(store: str | None, version: str | None) -> None:
+    if store is not None and (not isinstance(version, str) or not version):
+        raise InputError(
+            f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
+            "code cannot tell by itself whether it still means the same"
+        )
+
+
+def _more_context(rule: Rule, rebalance: ArrayLike | None, data: Any) -> dict[str, Any]:
+    """What scores depend on beside prices and settings."""
+    mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
+    return {"rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
 
 
 def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:

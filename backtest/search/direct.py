@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -141,31 +141,11 @@ def direct(
         raise InputError(f"callback must be callable or None, got {shown(callback)}")
     low, high = box(bounds)
     width, n_params = high - low, len(low)
-    maxfun = MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=1, high=MAX_COUNT)
-    maxiter = whole("maxiter", maxiter, low=1, high=MAX_COUNT)
-    f_min_rtol = number("f_min_rtol", f_min_rtol, low=0.0, high=1.0)
-    vol_tol = number("vol_tol", vol_tol, low=0.0, high=1.0)
-    len_tol = number("len_tol", len_tol, low=0.0, high=1.0)
-    f_min = number("f_min", f_min, infinite=True)
-    if f_min == math.inf:
-        raise InputError(f"f_min must be < inf, got {shown(f_min)}")
-    nan_raises = choice("nan", nan, ("raise", "inf")) == "raise"
-    is_strict = choice("selection", selection, ("relaxed", "strict")) == "strict"
-    budget = maxfun - maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
-
-    kernel = _backend.kernel("direct")
-    state = kernel.State(
-        n_params,
-        number("eps", eps, low=0.0),
-        budget,
-        maxiter,
-        flag("locally_biased", locally_biased),
-        is_strict,
-        f_min,
-        f_min_rtol,
-        vol_tol or -1.0,
-        len_tol or -1.0,
+    options = _checked(
+        _Options(eps, maxfun, maxiter, locally_biased, f_min, f_min_rtol, vol_tol, len_tol, selection, nan), n_params
     )
+    kernel = _backend.kernel("direct")
+    state, budget = _state(kernel, n_params, options)
     ratio = low / width
     # The last iteration may overshoot the budget; how far is not known before it is chosen.
     arrays = _room(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
@@ -180,7 +160,7 @@ def direct(
         scores = checked_scores(evaluate(batch), n_new)
         status = kernel.update(state, scores)
         if status == kernel.NAN:
-            if nan_raises:
+            if options.nan == "raise":
                 _refuse_nan(kernel, state, scores)
             status = kernel.update(state, np.where(np.isnan(scores), math.inf, scores))
         if callback is not None:
@@ -194,7 +174,6 @@ def direct(
             break
         n_new = kernel.select(state)
     centre = arrays["centre"][state.best]
-    limits = {"maxfun": maxfun, "maxiter": maxiter, "f_min_rtol": f_min_rtol, "vol_tol": vol_tol, "len_tol": len_tol}
     # scipy's loop counter has moved on when the loop runs out.
     nit = state.iteration + 1 if status == 2 else state.iteration
     return OptimizeResult(
@@ -205,8 +184,57 @@ def direct(
         nit=nit,
         status=status,
         success=status in (3, 4, 5),
-        message=MESSAGES[status].format(**limits),
+        message=MESSAGES[status].format(**options._asdict()),
     )
+
+
+class _Options(NamedTuple):
+    """Options of :func:`direct`."""
+
+    eps: float
+    maxfun: Any
+    maxiter: int
+    locally_biased: bool
+    f_min: float
+    f_min_rtol: float
+    vol_tol: float
+    len_tol: float
+    selection: str
+    nan: str
+
+
+def _checked(given: _Options, n_params: int) -> _Options:
+    """Options that keep their rules."""
+    maxfun = MAXFUN_PER_PARAM * n_params if given.maxfun is None else whole("maxfun", given.maxfun, low=1, high=MAX_COUNT)
+    maxiter = whole("maxiter", given.maxiter, low=1, high=MAX_COUNT)
+    shares: dict[str, Any] = {
+        name: number(name, getattr(given, name), low=0.0, high=1.0) for name in ("f_min_rtol", "vol_tol", "len_tol")
+    }
+    f_min = number("f_min", given.f_min, infinite=True)
+    if f_min == math.inf:
+        raise InputError(f"f_min must be < inf, got {shown(f_min)}")
+    choice("nan", given.nan, ("raise", "inf"))
+    choice("selection", given.selection, ("relaxed", "strict"))
+    eps, locally_biased = number("eps", given.eps, low=0.0), flag("locally_biased", given.locally_biased)
+    return given._replace(maxfun=maxfun, maxiter=maxiter, f_min=f_min, eps=eps, locally_biased=locally_biased, **shares)
+
+
+def _state(kernel: Any, n_params: int, options: _Options) -> tuple[Any, int]:
+    """The kernel's state, and how many evaluations it may do."""
+    budget = options.maxfun - options.maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
+    state = kernel.State(
+        n_params,
+        options.eps,
+        budget,
+        options.maxiter,
+        options.locally_biased,
+        options.selection == "strict",
+        options.f_min,
+        options.f_min_rtol,
+        options.vol_tol or -1.0,
+        options.len_tol or -1.0,
+    )
+    return state, budget
 
 
 def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -88,7 +88,7 @@ def evolution(
     >>> best.x.round(2).tolist(), best.status, best.nfev
     ([1.0, 0.0], 1, 3000)
     """
-    from scipy.optimize import OptimizeResult, differential_evolution
+    from scipy.optimize import differential_evolution
 
     if not callable(evaluate):
         raise InputError(f"evaluate must be callable, got {shown(evaluate)}")
@@ -103,37 +103,8 @@ def evolution(
     tol = number("tol", tol, low=0.0, high=1.0)
     popsize = min(popsize, maxfun // n_params)
     generations = maxfun // max(SMALLEST, popsize * n_params)
-    best = OptimizeResult(x=low.copy(), fun=math.inf, nfev=0, nit=0)
-    warn_of = np.geterr()
-
-    def generation(transposed: NDArray[np.float64]) -> NDArray[np.float64]:
-        points = np.clip(transposed.T, low, high)  # scipy's scaling may leave the box by a rounding
-        if best.nfev + len(points) > maxfun:  # a first generation without a finite score is evaluated again
-            raise _Stopped(SPENT)
-        try:
-            with np.errstate(**warn_of):
-                scores = checked_scores(evaluate(np.ascontiguousarray(points.copy())), len(points))
-            if np.isnan(scores).any():
-                row = int(np.isnan(scores).argmax())
-                raise ObjectiveError(
-                    f"scores must not be NaN, got nan at x = {points[row].tolist()} (row {row} of batch {best.nit + 1})",
-                    {"x": points[row].tolist()},
-                )
-            row = int(scores.argmin())
-            if scores[row] < best.fun or not best.nfev:
-                best.x, best.fun = points[row].copy(), float(scores[row])
-            best.nfev, best.nit = best.nfev + len(points), best.nit + 1
-        except Exception as error:
-            raise _Carried(error) from error
-        if callback is not None:
-            try:
-                callback(OptimizeResult(best))
-            except StopIteration:
-                raise _Stopped(CALLBACK_STOP) from None
-            except Exception as error:
-                raise _Carried(error) from error
-        return np.where(scores == -math.inf, LOWEST, scores)
-
+    generation = _Generation(evaluate, low, high, maxfun, callback)
+    best = generation.best
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # scipy squares LOWEST to see how far apart scores are
             ended = differential_evolution(
@@ -160,6 +131,57 @@ def evolution(
         AT_REST: f"the scores of a generation are alike to tol={tol:g}",
     }[status]
     return best
+
+
+class _Generation:
+    """``evaluate`` as scipy calls it: a generation of points, transposed; and the best point so far."""
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+        maxfun: int,
+        callback: Callable[[OptimizeResult], object] | None,
+    ) -> None:
+        from scipy.optimize import OptimizeResult
+
+        self.evaluate, self.low, self.high, self.maxfun, self.callback = evaluate, low, high, maxfun, callback
+        self.best = OptimizeResult(x=low.copy(), fun=math.inf, nfev=0, nit=0)
+        self._floating_errors = np.geterr()  # the caller's, while its function runs
+
+    def __call__(self, transposed: NDArray[np.float64]) -> NDArray[np.float64]:
+        points = np.clip(transposed.T, self.low, self.high)  # scipy's scaling may leave the box by a rounding
+        if self.best.nfev + len(points) > self.maxfun:  # a first generation without a finite score is evaluated again
+            raise _Stopped(SPENT)
+        try:
+            scores = self._scores(points)
+        except Exception as error:
+            raise _Carried(error) from error
+        if self.callback is not None:
+            try:
+                self.callback(type(self.best)(self.best))
+            except StopIteration:
+                raise _Stopped(CALLBACK_STOP) from None
+            except Exception as error:
+                raise _Carried(error) from error
+        return np.where(scores == -math.inf, LOWEST, scores)
+
+    def _scores(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        best = self.best
+        with np.errstate(**self._floating_errors):
+            scores = checked_scores(self.evaluate(np.ascontiguousarray(points.copy())), len(points))
+        if np.isnan(scores).any():
+            row = int(np.isnan(scores).argmax())
+            raise ObjectiveError(
+                f"scores must not be NaN, got nan at x = {points[row].tolist()} (row {row} of batch {best.nit + 1})",
+                {"x": points[row].tolist()},
+            )
+        row = int(scores.argmin())
+        if scores[row] < best.fun or not best.nfev:
+            best.x, best.fun = points[row].copy(), float(scores[row])
+        best.nfev, best.nit = best.nfev + len(points), best.nit + 1
+        return scores
 
 
 class _Carried(Exception):

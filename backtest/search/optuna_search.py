@@ -112,15 +112,21 @@ def optuna_search(
         if result.status == TIMED_OUT:
             raise InputError(f"timeout must leave time to find a candidate, got {timeout!r}{so_far}")
         raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none{so_far}")
+    return _ended(best.fill(result), proposer, space)
+
+
+def _ended(result: Any, proposer: Proposer, space: Space) -> Any:
+    """``result`` with how the search ended."""
+    limit = proposer.patience
     result.success = result.status == DONE
     result.message = (
-        f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated, "
+        f"{ENDED[result.status]}: {result.nfev:,} of {result.total:,} candidates evaluated, "
         f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats"
     )
-    if patience.is_out:
-        patience.warn(space, result.nfev, stacklevel=2)
-        result.message += f"; {patience.said(space)}"
-    return best.fill(result)
+    if limit.is_out:
+        limit.warn(space, result.nfev, stacklevel=3)
+        result.message += f"; {limit.said(space)}"
+    return result
 
 
 def _tell(proposer: Proposer, memory: TrialCache, candidates: list[Candidate], objective: Floats) -> None:
