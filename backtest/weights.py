@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,13 +148,7 @@ def optimize_weights(
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     cells.check()
     _warn_of_ends(market, [cell.window for cell in cells.cells])
-    subject = Subject(
-        provenance=lambda: provenance.books(cells, version),
-        depends_on=("data", "rules", "start", "version"),
-        more_context=lambda: _more_context(rule, rebalance, data),
-        replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, base),
-        how_to_replay="bt.simulate with the rule's weights at result.best_params",
-    )
+    subject = _subject(books, cells, version, base, lambda: _more_context(rule, rebalance, data))
     return solve(cells, space, options, subject, batch_size=BATCH)
 
 
@@ -164,6 +158,22 @@ def _check_version(store: str | None, version: str | None) -> None:
             f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
             "code cannot tell by itself whether it still means the same"
         )
+
+
+def _subject(
+    books: BookEvaluator,
+    cells: Cells[BookEvaluator],
+    version: str | None,
+    benchmark: Floats | None,
+    more_context: Callable[[], dict[str, Any]],
+) -> Subject:
+    return Subject(
+        provenance=lambda: provenance.books(cells, version),
+        depends_on=("data", "rules", "start", "version"),
+        more_context=more_context,
+        replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, benchmark),
+        how_to_replay="bt.simulate with the rule's weights at result.best_params",
+    )
 
 
 def _more_context(rule: Rule, rebalance: ArrayLike | None, data: Any) -> dict[str, Any]:

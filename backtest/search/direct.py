@@ -157,12 +157,7 @@ def direct(
             state.bind(ratio, width, **arrays)
         batch = np.empty((n_new, n_params))
         kernel.sample(state, batch)
-        scores = checked_scores(evaluate(batch), n_new)
-        status = kernel.update(state, scores)
-        if status == kernel.NAN:
-            if options.nan == "raise":
-                _refuse_nan(kernel, state, scores)
-            status = kernel.update(state, np.where(np.isnan(scores), math.inf, scores))
+        status = _updated(kernel, state, checked_scores(evaluate(batch), n_new), options.nan)
         if callback is not None:
             centre = arrays["centre"][state.best]
             best = OptimizeResult(x=(centre + ratio) * width, fun=state.fun, nfev=state.n_points, nit=state.iteration)
@@ -173,15 +168,25 @@ def direct(
         if status:
             break
         n_new = kernel.select(state)
-    centre = arrays["centre"][state.best]
-    # scipy's loop counter has moved on when the loop runs out.
-    nit = state.iteration + 1 if status == 2 else state.iteration
+    return _result(state, arrays["centre"][state.best], ratio, width, status, options)
+
+
+def _result(
+    state: Any,
+    centre: NDArray[np.float64],
+    ratio: NDArray[np.float64],
+    width: NDArray[np.float64],
+    status: int,
+    options: _Options,
+) -> OptimizeResult:
+    from scipy.optimize import OptimizeResult
+
     return OptimizeResult(
         x=(centre + ratio) * width,
         x_scipy=centre * width + width * ratio,
         fun=state.fun,
         nfev=state.n_points,
-        nit=nit,
+        nit=state.iteration + 1 if status == 2 else state.iteration,  # scipy's counter has moved on when its loop runs out
         status=status,
         success=status in (3, 4, 5),
         message=MESSAGES[status].format(**options._asdict()),
@@ -235,6 +240,16 @@ def _state(kernel: Any, n_params: int, options: _Options) -> tuple[Any, int]:
         options.len_tol or -1.0,
     )
     return state, budget
+
+
+def _updated(kernel: Any, state: Any, scores: NDArray[np.float64], nan: str) -> int:
+    """The status after a batch's scores."""
+    status = kernel.update(state, scores)
+    if status == kernel.NAN:
+        if nan == "raise":
+            _refuse_nan(kernel, state, scores)
+        status = kernel.update(state, np.where(np.isnan(scores), math.inf, scores))
+    return int(status)
 
 
 def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
