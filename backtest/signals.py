@@ -62,7 +62,7 @@ class Settings(NamedTuple):
     maximum: float
     first: int  # first bar whose close may decide
     last: int  # one past the last bar
-    cash: float
+    start_cash: float
     rf_per_bar: float
     borrow_per_bar: float
     fills_at_close: bool

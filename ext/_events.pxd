@@ -7,8 +7,9 @@ from libc.stdint cimport int64_t, uint64_t
 from _holding_tables cimport (CHUNK, LANES, MOMENTS, CloseRange, Moments, add_between, add_lanes, add_moments, add_powers,
                               add_shortfall, close_range, first_touch, moments_of, read_moments, worst_fall)
 from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Sums
-from _signal_account cimport (DRAWDOWN_ROUNDING, SharedSettings, SignalAccount, check_levels, close_position, conditions_of,
-                              decide, end_of_data, fill_decision, mark, open_position, record, update_drawdown)
+from _signal_account cimport (SharedSettings, SignalAccount, check_levels, close_position, conditions_of, decide, end_of_data,
+                              fill_decision, mark, open_position, record)
+from _sums cimport DRAWDOWN_ROUNDING, update_drawdown
 
 cdef extern from *:
     """
@@ -284,9 +285,9 @@ cdef inline int64_t mark_held(SignalAccount *account, const SharedSettings *sett
     if is_full_equity:
         add_between(&account.moments, account.tables.moments + 16 * end, account.tables.moments + 16 * (begin - 1))
         if span.low < (account.sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * span.high:
-            update_drawdown(account, worst_fall(account.tables, account.close, begin, end), 1.0)
+            update_drawdown(account.sums, worst_fall(account.tables, account.close, begin, end), 1.0)
         lowest, highest = account.cash + account.units * span.low, account.cash + account.units * span.high
-        update_drawdown(account, lowest, account.peak)
+        update_drawdown(account.sums, lowest, account.peak)
         account.peak = highest if highest > account.peak else account.peak
         account.last_equity = account.cash + account.units * account.close[end]
         if account.equity != NULL:
@@ -326,7 +327,7 @@ cdef inline int64_t mark_short_span(SignalAccount *account, const SharedSettings
         last = value
         peak = value if value > peak else peak
         if value < bound * peak:
-            update_drawdown(account, value, peak)
+            update_drawdown(account.sums, value, peak)
             bound = account.sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING
     account.last_equity, account.peak = last, peak
     if account.equity != NULL:
@@ -380,7 +381,7 @@ cdef inline int64_t mark_span(SignalAccount *account, const SharedSettings *sett
         if lowest < (account.sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * highest:
             for at in range(1, n + 1):
                 account.peak = equity[at] if equity[at] > account.peak else account.peak
-                update_drawdown(account, equity[at], account.peak)
+                update_drawdown(account.sums, equity[at], account.peak)
         else:
             account.peak = highest
         for at in range(n):

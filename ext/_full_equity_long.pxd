@@ -9,7 +9,8 @@ from _events cimport CASH_TOLERANCE, has_signals_only, next_signal_one_side
 from _holding_tables cimport (LANES, CloseRange, Moments, add_between, add_moments, add_powers, add_shortfall, close_range,
                               worst_fall)
 from _records cimport Sums
-from _signal_account cimport DRAWDOWN_ROUNDING, SharedSettings, SignalAccount
+from _signal_account cimport SharedSettings, SignalAccount
+from _sums cimport DRAWDOWN_ROUNDING, add_trade_to_sums, start_sums, update_drawdown
 
 cdef inline bint has_simple_costs(const SharedSettings *settings) noexcept nogil:
     """Whether costs are a share of the traded value and any fraction of a unit can be traded."""
@@ -23,15 +24,6 @@ cdef inline bint is_full_equity_long(const SignalAccount *account, const SharedS
             and has_signals_only(account, settings))
 
 
-cdef inline double deeper_drawdown(double worst, double equity, double peak) noexcept nogil:
-    """The maximum drawdown after equity was at this share of its peak; see ``update_drawdown``."""
-    cdef double fall
-    if equity < (worst + 1.0 + DRAWDOWN_ROUNDING) * peak:
-        fall = equity / peak - 1.0
-        worst = fall if fall < worst else worst
-    return worst
-
-
 cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSettings *settings) noexcept nogil:
     """Replay the candidate; False, with the account untouched, if it needs the general loop (for example in a bust)."""
     cdef const double *close = account.close
@@ -43,15 +35,14 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
     cdef double rate = settings.costs.fee_rate, rf = settings.rf_per_bar
     cdef double bought = 1.0 + settings.costs.slippage, sold = 1.0 - settings.exit_slippage
     cdef double shortfall_2 = (0.0 - rf) * (0.0 - rf)
-    cdef double cash = account.cash, units = 0.0, equity = account.cash, peak = account.cash, worst = 0.0
-    cdef double price, value, cost, net, result, lowest, highest
+    cdef double cash = account.cash, units = 0.0, equity = account.cash, peak = account.cash
+    cdef double price, value, cost, net, lowest, highest
     cdef double entry_price = 0.0, entry_value = 0.0, entry_cost = 0.0
-    cdef double traded = 0.0, costs = 0.0, bars_held = 0.0, n_trades = 0.0, n_winners = 0.0, won = 0.0, lost = 0.0
-    cdef double profit = 0.0, returns = 0.0, returns_2 = 0.0, largest = -INFINITY, best = -INFINITY, least = INFINITY
     cdef Moments nothing = account.moments
     cdef Moments moments = nothing, totals
     cdef CloseRange span
-    cdef Sums *sums = account.sums
+    cdef Sums sums  # a local record, so that the compiler keeps it in registers
+    start_sums(&sums, <double>(last - bar))
     if fill_delay or next_signal_one_side(entries, exits, bar, last) > bar:
         add_powers(&moments, 0.0, rf)
     else:
@@ -72,8 +63,8 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
         entry_price, entry_bar, entry_value = price, bar, units * price
         entry_cost = rate * entry_value
         cash = cash - entry_value - entry_cost
-        traded += entry_value
-        costs += entry_cost
+        sums.traded_value += entry_value
+        sums.costs += entry_cost
         n_fills += 1
         value = cash + units * close[bar]
         if value <= 0.0:
@@ -81,7 +72,7 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
         add_powers(&moments, (value - equity) / equity, rf)
         equity = value
         peak = value if value > peak else peak
-        worst = deeper_drawdown(worst, value, peak)
+        update_drawdown(&sums, value, peak)
         # Long with all of the equity.
         decision = next_signal_one_side(exits, entries, bar + 1 - fill_delay, last)
         end = decision + fill_delay - 1 if decision + fill_delay < last else last - 1
@@ -93,10 +84,10 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
             if not fabs(cash) <= CASH_TOLERANCE * (units * span.low):
                 return False
             add_between(&moments, account.tables.moments + 16 * end, account.tables.moments + 16 * (bar - 1))
-            if span.low < (worst + 1.0 + DRAWDOWN_ROUNDING) * span.high:
-                worst = deeper_drawdown(worst, worst_fall(account.tables, close, bar, end), 1.0)
+            if span.low < (sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * span.high:
+                update_drawdown(&sums, worst_fall(account.tables, close, bar, end), 1.0)
             lowest, highest = cash + units * span.low, cash + units * span.high
-            worst = deeper_drawdown(worst, lowest, peak)
+            update_drawdown(&sums, lowest, peak)
             peak = highest if highest > peak else peak
             equity = cash + units * close[end]
             bar = end + 1
@@ -109,7 +100,7 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
                 add_powers(&totals, (value - equity) / equity, rf)
                 equity = value
                 peak = value if value > peak else peak
-                worst = deeper_drawdown(worst, value, peak)
+                update_drawdown(&sums, value, peak)
                 bar += 1
             add_moments(&moments, &totals)
         if not fill_delay and bar < last and cash + units * close[bar] <= 0.0:
@@ -121,34 +112,19 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
         cost = rate * value
         cash = cash + value - cost
         net = units * (price - entry_price) - entry_cost - cost
-        result = net / entry_value
-        traded += value
-        costs += cost
+        sums.traded_value += value
+        sums.costs += cost
         n_fills += 1
-        n_trades += 1.0
-        profit += net
-        # Without branches: whether a trade wins cannot be predicted.
-        n_winners += <double>(net > 0.0)
-        won += 0.5 * (fabs(net) + net)
-        lost += 0.5 * (fabs(net) - net)
-        largest = net if net > largest else largest
-        returns += result
-        returns_2 += result * result
-        best = result if result > best else best
-        least = result if result < least else least
-        bars_held += <double>(bar - entry_bar)
+        add_trade_to_sums(&sums, net, net / entry_value)
+        sums.bars_held += <double>(bar - entry_bar)
         units = 0.0
         if cash <= 0.0:
             return False
         add_powers(&moments, (cash - equity) / equity, rf)
         equity = cash
         peak = cash if cash > peak else peak
-        worst = deeper_drawdown(worst, cash, peak)
+        update_drawdown(&sums, cash, peak)
     account.units, account.entry_bar, account.last_equity, account.n_fills = units, entry_bar, equity, n_fills
     account.moments = moments
-    sums.max_drawdown, sums.bars_held, sums.traded_value, sums.costs = worst, bars_held, traded, costs
-    sums.n_trades, sums.n_winners, sums.won, sums.lost = n_trades, n_winners, won, lost
-    sums.net_profit, sums.largest_profit = profit, largest
-    sums.sum_trade_return, sums.sum_trade_return_2 = returns, returns_2
-    sums.best_trade, sums.worst_trade = best, least
+    account.sums[0] = sums
     return True

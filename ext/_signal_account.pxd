@@ -1,25 +1,19 @@
 # The account of one candidate of a signals sweep: its decisions, orders, levels and equity marks.
 # The twin is backtest/_pure/_signal_account.py.
 
-from libc.math cimport INFINITY, NAN, fabs
+from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule, affordable_units, order_cost
+from _holding_tables cimport HoldingTables, Moments, add_powers
 from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
-from _holding_tables cimport Moments, HoldingTables, add_powers
-
-cdef extern from *:
-    """
-    /* Slack of the comparison that saves a drawdown's division: more than its rounding can be. */
-    #define DRAWDOWN_ROUNDING 1e-15
-    """
-    const double DRAWDOWN_ROUNDING
+from _sums cimport add_trade_to_sums, update_drawdown
 
 cdef struct SharedSettings:  # the same for all candidates of a batch
     CostRule costs
     int64_t first
     int64_t last
-    double cash
+    double start_cash
     double rf_per_bar
     double borrow_per_bar
     bint fills_at_close
@@ -33,7 +27,7 @@ cdef struct SharedSettings:  # the same for all candidates of a batch
     bint levels_from_decision
     bint trail_from_extremes
     bint stop_beats_gap
-    double touch_above                  # a low at or below level * above touches it, a high at or above level * below
+    double touch_above            # a low at or below level * above touches it, a high at or above level * below
     double touch_below
     bint ends_at_open
 
@@ -190,7 +184,7 @@ cdef inline void close_position(SignalAccount *account, const SharedSettings *se
     cdef Sums *sums = account.sums
     cdef double units = account.units
     cdef double price = quote
-    cdef double slippage, cost, net, result, trail = NAN
+    cdef double slippage, cost, net, trail = NAN
     if reason != TARGET:
         slippage = settings.stop_slippage if reason == STOP or reason == TRAIL else settings.exit_slippage
         price = quote * (1.0 - slippage) if units > 0.0 else quote * (1.0 + slippage)
@@ -200,18 +194,7 @@ cdef inline void close_position(SignalAccount *account, const SharedSettings *se
     if account.ledger != NULL:
         account.ledger[account.n_fills - 1].trail = level_or_nan(trail)
     net = units * (price - account.entry_price) - account.entry_cost - cost - account.borrow_cost
-    result = net / account.entry_value
-    sums.n_trades += 1.0
-    sums.net_profit += net
-    # Without branches: whether a trade wins cannot be predicted.
-    sums.n_winners += <double>(net > 0.0)
-    sums.won += 0.5 * (fabs(net) + net)
-    sums.lost += 0.5 * (fabs(net) - net)
-    sums.largest_profit = net if net > sums.largest_profit else sums.largest_profit
-    sums.sum_trade_return += result
-    sums.sum_trade_return_2 += result * result
-    sums.best_trade = result if result > sums.best_trade else sums.best_trade
-    sums.worst_trade = result if result < sums.worst_trade else sums.worst_trade
+    add_trade_to_sums(sums, net, net / account.entry_value)
     sums.bars_held += <double>(bar - account.entry_bar)
     sums.n_ambiguous += <double>ambiguous
 
@@ -314,16 +297,6 @@ cdef inline void end_of_data(SignalAccount *account, const SharedSettings *setti
         check_levels(account, settings, bar, True)
 
 
-cdef inline void update_drawdown(SignalAccount *account, double equity, double peak) noexcept nogil:
-    """Lower the maximum drawdown to equity / peak - 1 if that is a new low; only then it is divided."""
-    cdef double fall
-    if equity >= (account.sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * peak:
-        return
-    fall = equity / peak - 1.0
-    if fall < account.sums.max_drawdown:
-        account.sums.max_drawdown = fall
-
-
 cdef inline void mark(SignalAccount *account, const SharedSettings *settings, double equity) noexcept nogil:
     """Add the return from the last close's equity to this one."""
     cdef double result = 0.0
@@ -332,7 +305,7 @@ cdef inline void mark(SignalAccount *account, const SharedSettings *settings, do
     account.last_equity = equity
     add_powers(&account.moments, result, settings.rf_per_bar)
     account.peak = equity if equity > account.peak else account.peak
-    update_drawdown(account, equity, account.peak)
+    update_drawdown(account.sums, equity, account.peak)
 
 
 cdef inline void record(SignalAccount *account, const SharedSettings *settings, int64_t bar, double equity) noexcept nogil:

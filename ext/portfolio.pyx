@@ -20,6 +20,7 @@ from libc.stdlib cimport free, malloc
 from _account cimport N_ARRAYS, replay_bars
 from _orders cimport Book, Rules
 from _records cimport Fill, Sums, TradeSums
+from _sums cimport start_sums
 from _trades cimport LANES, start_totals, write_totals
 
 cdef extern from "_positions.h":
@@ -218,9 +219,4 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     start_totals(&book.totals, &data.times[0] if data.times.shape[0] else NULL)
     book.n_fills = 0
     book.last_value = book.peak = data.rules.start_value
-    book.sums = Sums(
-        n_returns=data.rules.last - data.rules.first, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0,
-        sum_return_4=0.0, sum_gain=0.0, sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0,
-        costs=0.0, written_off=0.0, n_fills=0.0, n_trades=0.0, n_winners=0.0, won=0.0, lost=0.0, net_profit=0.0,
-        largest_profit=-INFINITY, sum_trade_return=0.0, sum_trade_return_2=0.0, best_trade=-INFINITY, worst_trade=INFINITY,
-        n_ambiguous=0.0)
+    start_sums(&book.sums, <double>(data.rules.last - data.rules.first))

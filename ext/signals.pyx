@@ -15,7 +15,7 @@ Arguments are records with attributes: ``bars`` (open, high, low, close: float64
 ``CandidateTable``) and ``settings`` (the same for all candidates, see ``signals.Settings``).
 """
 
-from libc.math cimport INFINITY, NAN
+from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
 from _events cimport finish_sums, has_signals_only, replay_bars, replay_signals_only
@@ -23,6 +23,7 @@ from _full_equity_long cimport has_simple_costs, is_full_equity_long, replay_ful
 from _holding_tables cimport CloseRange, HoldingTables, measure_moments, measure_ranges, moments_of
 from _records cimport NONE, Fill, Sums
 from _signal_account cimport SharedSettings, SignalAccount
+from _sums cimport start_sums
 
 
 def measure(bars, double rf_per_bar, tables):
@@ -136,19 +137,10 @@ cdef class Data:
         self.masks, self.mask_rows = candidates.masks, candidates.mask_rows
         self.lines, self.line_rows = candidates.lines, candidates.line_rows
         self.values, self.max_bars = candidates.values, candidates.max_bars
-        self.settings.costs.fee_rate, self.settings.costs.slippage = settings.fee_rate, settings.slippage
-        self.settings.costs.fixed, self.settings.costs.per_unit = settings.fixed, settings.per_unit
-        self.settings.costs.minimum, self.settings.costs.maximum = settings.minimum, settings.maximum
-        self.settings.first, self.settings.last, self.settings.cash = settings.first, settings.last, settings.cash
-        self.settings.rf_per_bar, self.settings.borrow_per_bar = settings.rf_per_bar, settings.borrow_per_bar
-        self.settings.fills_at_close, self.settings.is_pessimistic = settings.fills_at_close, settings.is_pessimistic
-        self.settings.close_at_end, self.settings.whole_units = settings.close_at_end, settings.whole_units
-        self.settings.size_is_share = settings.size_is_share
-        self.settings.exit_slippage, self.settings.stop_slippage = settings.exit_slippage, settings.stop_slippage
-        self.settings.sized_on_quote, self.settings.levels_from_decision = settings.sized_on_quote, settings.levels_from_decision
-        self.settings.trail_from_extremes, self.settings.stop_beats_gap = settings.trail_from_extremes, settings.stop_beats_gap
-        self.settings.touch_above, self.settings.touch_below = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
-        self.settings.ends_at_open = settings.ends_at_open
+        fields = settings._asdict()
+        fields["costs"] = fields  # the costs are a struct inside the struct
+        fields["touch_above"], fields["touch_below"] = 1.0 + settings.touch_tolerance, 1.0 - settings.touch_tolerance
+        self.settings = fields  # by name: a struct's field that is missing is an error
 
 
 cdef void start_account(SignalAccount *account, Data data, Py_ssize_t row, Sums *sums) noexcept nogil:
@@ -170,7 +162,7 @@ cdef void start_account(SignalAccount *account, Data data, Py_ssize_t row, Sums 
     account.ledger = NULL
     account.equity = account.position = NULL
     account.unaffordable = NULL
-    account.cash = data.settings.cash
+    account.cash = data.settings.start_cash
     account.units = 0.0
     account.entry_price = account.entry_value = account.entry_cost = account.borrow_cost = 0.0
     account.stop = account.target = account.trail = NAN
@@ -180,14 +172,9 @@ cdef void start_account(SignalAccount *account, Data data, Py_ssize_t row, Sums 
     account.exit_reason, account.entry_side, account.decision_bar = NONE, 0, -1
     account.is_bust = False
     account.n_fills = 0
-    account.last_equity = account.peak = data.settings.cash
+    account.last_equity = account.peak = data.settings.start_cash
     for which in range(8):
         none[which] = 0.0
     account.moments = moments_of(none)
     account.sums = sums
-    sums[0] = Sums(
-        n_returns=data.settings.last - data.settings.first, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0,
-        sum_return_4=0.0, sum_gain=0.0, sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0,
-        costs=0.0, written_off=0.0, n_fills=0.0, n_trades=0.0, n_winners=0.0, won=0.0, lost=0.0, net_profit=0.0,
-        largest_profit=-INFINITY, sum_trade_return=0.0, sum_trade_return_2=0.0, best_trade=-INFINITY, worst_trade=INFINITY,
-        n_ambiguous=0.0)
+    start_sums(sums, <double>(data.settings.last - data.settings.first))

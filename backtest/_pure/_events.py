@@ -21,8 +21,6 @@ def replay_bars(account: SignalAccount) -> None:
     while bar < last:
         step(account, bar)
         bar = skip(account, bar)
-    if account.units != 0.0:
-        account.bars_held += last - account.entry_bar
 
 
 def step(account: SignalAccount, bar: int) -> None:
@@ -41,7 +39,7 @@ def step(account: SignalAccount, bar: int) -> None:
             borrow = -account.units * close * settings.borrow_per_bar
             account.cash -= borrow
             account.borrow_cost += borrow
-            account.costs += borrow
+            account.sums.costs += borrow
         account.level_base = trail_base(account, account.level_base, bar)
     value = account.cash + account.units * close
     if value > 0.0:
@@ -66,9 +64,9 @@ def go_bust(account: SignalAccount, bar: int) -> None:
     if account.units != 0.0:
         account.decision_bar = bar
         account.close_position(float(account.bars.close[bar]), bar, CLOSE, BUST, 0)
-    account.written_off = 0.0 - account.cash
+    account.sums.written_off = 0.0 - account.cash
     if account.ledger is not None:
-        account.ledger[account.n_fills - 1]["written_off"] = account.written_off
+        account.ledger[account.n_fills - 1]["written_off"] = account.sums.written_off
     account.mark(0.0)
     account.record(bar, [0.0])
 
@@ -144,7 +142,7 @@ def mark_flat(account: SignalAccount, begin: int, end: int) -> None:
     """Mark bars ``begin`` to ``end`` without a position: their returns are 0."""
     if end >= begin:
         shortfall = 0.0 - account.settings.rf_per_bar
-        account.moments[MOMENTS - 1] += (end - begin + 1) * (shortfall * shortfall)
+        account.sums.moments[MOMENTS - 1] += (end - begin + 1) * (shortfall * shortfall)
         account.record(begin, [account.last_equity] * (end - begin + 1))
 
 
@@ -155,12 +153,12 @@ def mark_held(account: SignalAccount, begin: int, end: int) -> int:
     low, high, fall = close_extremes(account.bars.close, begin, end)
     if end - begin >= LANES and account.units > 0.0 and abs(account.cash) <= CASH_TOLERANCE * (account.units * low):
         close, moments = account.bars.close[begin : end + 1], account.tables.moments
-        account.add(
+        account.sums.add_moments(
             (moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS])
             + (moments[end, 8 : 8 + MOMENTS] - moments[begin - 1, 8 : 8 + MOMENTS])
         )
-        account.update_drawdown(fall)
-        account.update_drawdown((account.cash + account.units * low) / account.peak)
+        account.sums.update_drawdown(fall)
+        account.sums.update_drawdown((account.cash + account.units * low) / account.peak)
         highest = account.cash + account.units * high
         if highest > account.peak:
             account.peak = highest
@@ -185,13 +183,13 @@ def mark_span(account: SignalAccount, begin: int, end: int) -> int:
             break
         account.cash -= borrow
         account.borrow_cost += borrow
-        account.costs += borrow
+        account.sums.costs += borrow
         equity.append(value)
     before, values = np.array(equity[:-1]), np.array(equity[1:])
     if len(values):
-        account.add(lane_sums((values - before) / before, settings.rf_per_bar))
+        account.sums.add_moments(lane_sums((values - before) / before, settings.rf_per_bar))
         peaks = np.maximum.accumulate(np.maximum(values, account.peak))
-        account.update_drawdown(float((values / peaks).min()))
+        account.sums.update_drawdown(float((values / peaks).min()))
         account.peak, account.last_equity = float(peaks[-1]), equity[-1]
         account.record(begin, values)
     return begin + len(values) - 1

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from backtest._pure._costs import affordable_units, order_cost
-from backtest._pure._holding_tables import MOMENTS, return_powers
+from backtest._pure._sums import CandidateSums
 
 OPEN, INSIDE, CLOSE = 0, 1, 2
 NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
 
 NAN = float("nan")
-INF = float("inf")
 
 
 class SignalAccount:
@@ -35,7 +34,7 @@ class SignalAccount:
         self.equity: Any = None
         self.position: Any = None
         self.unaffordable: Any = None
-        self.cash: float = settings.cash
+        self.cash = float(settings.start_cash)
         self.units = 0.0
         # The open position.
         self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
@@ -45,15 +44,9 @@ class SignalAccount:
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
         self.is_bust = False
-        # Sums.
         self.n_fills = 0
-        self.last_equity = self.peak = float(settings.cash)
-        self.moments, self.max_drawdown = [0.0] * MOMENTS, 0.0
-        self.bars_held = self.traded_value = self.costs = self.written_off = 0.0
-        self.n_trades = self.n_winners = self.won = self.lost = self.net_profit = 0.0
-        self.sum_trade_return = self.sum_trade_return_2 = self.n_ambiguous = 0.0
-        self.largest_profit = self.best_trade = -INF
-        self.worst_trade = INF
+        self.last_equity = self.peak = self.cash
+        self.sums = CandidateSums(settings.last - settings.first)
 
     def number_at(self, which: int, bar: int) -> float:
         """Stop, target, trail or size (``which`` 0 to 3) as known at the close of ``bar``; NaN: off."""
@@ -69,8 +62,8 @@ class SignalAccount:
         equity = self.cash if before == 0.0 else NAN
         self.cash = cash_before - value - cost
         self.units = before + units if before == 0.0 else 0.0
-        self.traded_value += abs(value)
-        self.costs += cost
+        self.sums.traded_value += abs(value)
+        self.sums.costs += cost
         if self.ledger is not None:
             fill = self.ledger[self.n_fills]
             fill["decision_bar"], fill["fill_bar"], fill["moment"], fill["asset"] = self.decision_bar, bar, moment, 0
@@ -132,24 +125,9 @@ class SignalAccount:
         if self.ledger is not None:
             self.ledger[self.n_fills - 1]["trail"] = level_or_nan(trail)
         net = units * (price - self.entry_price) - self.entry_cost - cost - self.borrow_cost
-        result = net / self.entry_value
-        self.n_trades += 1.0
-        self.net_profit += net
-        if net > 0.0:
-            self.n_winners += 1.0
-            self.won += net
-        else:
-            self.lost -= net
-        if net > self.largest_profit:
-            self.largest_profit = net
-        self.sum_trade_return += result
-        self.sum_trade_return_2 += result * result
-        if result > self.best_trade:
-            self.best_trade = result
-        if result < self.worst_trade:
-            self.worst_trade = result
-        self.bars_held += bar - self.entry_bar
-        self.n_ambiguous += ambiguous
+        self.sums.add_trade(net, net / self.entry_value)
+        self.sums.bars_held += bar - self.entry_bar
+        self.sums.n_ambiguous += ambiguous
 
     def check_levels(self, bar: int, opened_here: bool) -> bool:
         """Compare the levels with open, high and low of ``bar``; True if the position was closed."""
@@ -241,20 +219,10 @@ class SignalAccount:
         """Add the return from the last close's equity to this one."""
         result = (equity - self.last_equity) / self.last_equity if self.last_equity != 0.0 else 0.0
         self.last_equity = equity
-        self.add(return_powers(result, self.settings.rf_per_bar))
+        self.sums.add_return(result, self.settings.rf_per_bar)
         if equity > self.peak:
             self.peak = equity
-        self.update_drawdown(equity / self.peak)
-
-    def add(self, terms: Any) -> None:
-        """Add the moments of one return, or of a span."""
-        for column, term in enumerate(terms):
-            self.moments[column] += term
-
-    def update_drawdown(self, ratio: float) -> None:
-        """Lower the maximum drawdown to ``ratio - 1`` (equity over its peak) if that is a new low."""
-        if ratio - 1.0 < self.max_drawdown:
-            self.max_drawdown = ratio - 1.0
+        self.sums.update_drawdown(equity / self.peak)
 
     def record(self, begin: int, values: Any) -> None:
         """Record equity at the closes from ``begin`` on, with unchanged units."""
@@ -262,36 +230,12 @@ class SignalAccount:
             begin -= self.settings.first
             self.equity[begin : begin + len(values)], self.position[begin : begin + len(values)] = values, self.units
 
-    def write(self, sums: Any) -> None:
+    def write(self, row: Any) -> None:
         """Write this candidate's sums."""
-        settings = self.settings
-        sums["n_returns"], sums["end_equity"] = settings.last - settings.first, self.last_equity
-        for name, total in zip(
-            ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "sum_gain", "sum_loss", "sum_downside_2"),
-            self.moments,
-            strict=True,
-        ):
-            sums[name] = total
-        for name in (
-            "max_drawdown",
-            "bars_held",
-            "traded_value",
-            "costs",
-            "written_off",
-            "n_fills",
-            "n_trades",
-            "n_winners",
-            "won",
-            "lost",
-            "net_profit",
-            "largest_profit",
-            "sum_trade_return",
-            "sum_trade_return_2",
-            "best_trade",
-            "worst_trade",
-            "n_ambiguous",
-        ):
-            sums[name] = getattr(self, name)
+        if self.units != 0.0:
+            self.sums.bars_held += self.settings.last - self.entry_bar
+        self.sums.n_fills, self.sums.end_equity = float(self.n_fills), self.last_equity
+        self.sums.write(row)
 
 
 def level_or_nan(level: float) -> float:

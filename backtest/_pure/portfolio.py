@@ -18,7 +18,8 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure._orders import CLOSE, INF, NAN, OPEN, Orders, is_price
+from backtest._pure._orders import CLOSE, NAN, OPEN, Orders, is_price
+from backtest._pure._sums import CandidateSums
 from backtest._pure.trades import LANES, _apply, _in_order, _see, _Totals
 
 NONE, SIGNAL, REVERSE, BUST, DELISTED = 0, 1, 2, 8, 9
@@ -164,14 +165,11 @@ class _Book(Orders):
         ]
         self.totals = _Totals(market.times)
         self.last_side = 0  # of the last completed trade
-        # Sums.
         self.n_fills = 0
         self.last_value = self.peak = float(settings.start_value)
-        self.sum_return = self.sum_return_2 = self.sum_return_3 = self.sum_return_4 = 0.0
-        self.sum_gain = self.sum_loss = self.sum_downside_2 = self.max_drawdown = 0.0
-        self.bars_held = self.written_off = self.borrowing = 0.0
+        self.sums = CandidateSums(settings.last - settings.first)
+        self.borrowing = 0.0
         self.traded, self.paid = [0.0] * LANES, [0.0] * LANES
-        self.best_trade, self.worst_trade = -INF, INF
 
     def rebalance(self, bar: int, moment: int) -> None:
         """Trade what waits and has a price."""
@@ -255,11 +253,7 @@ class _Book(Orders):
 
     def complete(self, trade: dict[str, Any]) -> None:
         """Add a completed trade up."""
-        result = trade["return_"] + 0.0
-        if result > self.best_trade:
-            self.best_trade = result
-        if result < self.worst_trade:
-            self.worst_trade = result
+        self.sums.add_extremes(trade["return_"] + 0.0)
         self.last_side = trade["side"]
         self.totals.add(trade)
 
@@ -299,63 +293,27 @@ class _Book(Orders):
             if self.ledger is not None:
                 self.ledger[self.n_fills - 1]["written_off"] = 0.0 - self.cash
         self.decision_bar = -1
-        self.written_off = 0.0 - self.cash
+        self.sums.written_off = 0.0 - self.cash
         self.cash = 0.0
 
     def mark(self, value: float) -> None:
         """One return, from the last close's value to this one's."""
         result = (value - self.last_value) / self.last_value if self.last_value != 0.0 else 0.0
         self.last_value = value
-        square = result * result
-        self.sum_return += result
-        self.sum_return_2 += square
-        self.sum_return_3 += square * result
-        self.sum_return_4 += square * square
-        if result > 0.0:
-            self.sum_gain += result
-        else:
-            self.sum_loss -= result
-        excess = result - self.settings.rf_per_bar
-        if excess < 0.0:
-            self.sum_downside_2 += excess * excess
+        self.sums.add_return(result, self.settings.rf_per_bar)
         if value > self.peak:
             self.peak = value
-        fall = value / self.peak - 1.0
-        if fall < self.max_drawdown:
-            self.max_drawdown = fall
+        self.sums.update_drawdown(value / self.peak)
 
-    def write(self, sums: Any) -> None:
+    def write(self, row: Any) -> None:
         """The sums of this book."""
-        sums["n_returns"], sums["end_equity"] = self.settings.last - self.settings.first, self.last_value
-        sums["n_ambiguous"] = 0.0
-        for name in (
-            "sum_return",
-            "sum_return_2",
-            "sum_return_3",
-            "sum_return_4",
-            "sum_gain",
-            "sum_loss",
-            "sum_downside_2",
-            "max_drawdown",
-            "bars_held",
-            "written_off",
-            "n_fills",
-            "best_trade",
-            "worst_trade",
-        ):
-            sums[name] = getattr(self, name)
-        sums["traded_value"], sums["costs"] = _in_order(self.traded), _in_order(self.paid) + self.borrowing
-        for name, of in (
-            ("n_trades", "n_trades"),
-            ("n_winners", "n_winners"),
-            ("largest_profit", "largest_profit"),
-            ("won", "won"),
-            ("lost", "lost"),
-            ("net_profit", "net_profit"),
-            ("sum_trade_return", "sum_return"),
-            ("sum_trade_return_2", "sum_return_2"),
-        ):
-            sums[name] = self.totals.get(of)
+        sums = self.sums
+        sums.end_equity, sums.n_fills = self.last_value, float(self.n_fills)
+        sums.traded_value, sums.costs = _in_order(self.traded), _in_order(self.paid) + self.borrowing
+        for name in ("n_trades", "n_winners", "largest_profit", "won", "lost", "net_profit"):
+            setattr(sums, name, self.totals.get(name))
+        sums.sum_trade_return, sums.sum_trade_return_2 = self.totals.get("sum_return"), self.totals.get("sum_return_2")
+        sums.write(row)
 
 
 def _replay(book: _Book, account: Any) -> None:
@@ -397,6 +355,6 @@ def _replay(book: _Book, account: Any) -> None:
             value = gross = 0.0
         book.mark(value)
         if any(book.units):
-            book.bars_held += 1.0
+            book.sums.bars_held += 1.0
         if account is not None:
             account[0, bar - first], account[1, bar - first], account[2, bar - first] = value, book.cash, gross

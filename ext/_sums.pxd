@@ -1,0 +1,47 @@
+# The sums that a candidate or a book leaves behind (struct Sums): their start, and what one completed trade adds to them.
+# The twin is backtest/_pure/_sums.py.
+
+from libc.math cimport INFINITY, fabs
+from libc.string cimport memset
+
+from _records cimport Sums
+
+cdef extern from *:
+    """
+    /* Slack of the comparison that saves a drawdown's division: more than its rounding can be. */
+    #define DRAWDOWN_ROUNDING 1e-15
+    """
+    const double DRAWDOWN_ROUNDING
+
+
+cdef inline void start_sums(Sums *sums, double n_returns) noexcept nogil:
+    """Sums of nothing: 0, and extremes that any trade replaces."""
+    memset(sums, 0, sizeof(Sums))
+    sums.n_returns = n_returns
+    sums.largest_profit = sums.best_trade = -INFINITY
+    sums.worst_trade = INFINITY
+
+
+cdef inline void add_trade_to_sums(Sums *sums, double net, double result) noexcept nogil:
+    """Add a completed trade: its net profit, and that as a share of its entry value.
+
+    Without branches: whether a trade wins cannot be predicted.
+    """
+    sums.n_trades += 1.0
+    sums.net_profit += net
+    sums.n_winners += <double>(net > 0.0)
+    sums.won += 0.5 * (fabs(net) + net)
+    sums.lost += 0.5 * (fabs(net) - net)
+    sums.largest_profit = net if net > sums.largest_profit else sums.largest_profit
+    sums.sum_trade_return += result
+    sums.sum_trade_return_2 += result * result
+    sums.best_trade = result if result > sums.best_trade else sums.best_trade
+    sums.worst_trade = result if result < sums.worst_trade else sums.worst_trade
+
+
+cdef inline void update_drawdown(Sums *sums, double equity, double peak) noexcept nogil:
+    """Lower the maximum drawdown to equity / peak - 1 if that is a new low; only where it may be one is it divided."""
+    cdef double fall
+    if equity < (sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * peak:
+        fall = equity / peak - 1.0
+        sums.max_drawdown = fall if fall < sums.max_drawdown else sums.max_drawdown
