@@ -239,7 +239,7 @@ class StrategyEvaluator:
             maximum=costs.maximum,
             first=first,
             last=last,
-            cash=execution.start_cash,
+            start_cash=execution.start_cash,
             rf_per_bar=execution.rf / ppy if ppy > 0 else 0.0,
             borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
             fills_at_close=execution.fill == "close",

@@ -2,7 +2,6 @@
 # The twin is backtest/_pure/_sums.py.
 
 from libc.math cimport INFINITY, fabs
-from libc.string cimport memset
 
 from _records cimport Sums
 
@@ -16,10 +15,11 @@ cdef extern from *:
 
 cdef inline void start_sums(Sums *sums, double n_returns) noexcept nogil:
     """Sums of nothing: 0, and extremes that any trade replaces."""
-    memset(sums, 0, sizeof(Sums))
-    sums.n_returns = n_returns
-    sums.largest_profit = sums.best_trade = -INFINITY
-    sums.worst_trade = INFINITY
+    sums[0] = Sums(
+        n_returns=n_returns, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0, sum_return_4=0.0, sum_gain=0.0,
+        sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0, costs=0.0, written_off=0.0,
+        n_fills=0.0, n_trades=0.0, n_winners=0.0, won=0.0, lost=0.0, net_profit=0.0, largest_profit=-INFINITY,
+        sum_trade_return=0.0, sum_trade_return_2=0.0, best_trade=-INFINITY, worst_trade=INFINITY, n_ambiguous=0.0)
 
 
 cdef inline void add_trade_to_sums(Sums *sums, double net, double result) noexcept nogil:
