@@ -13,19 +13,16 @@ from backtest.bars import Bars
 
 Floats = NDArray[np.float64]
 
-#: Bars of a block; the kernels know it as BLOCK.
-SPAN_BLOCK = 16
-
 
 class HoldingTables(NamedTuple):
     """Precomputed return moments, extremes and worst drawdown of any holding period; filled by the kernel's ``measure``."""
 
-    moments: Floats  # (n_bars, 16)
-    to_here: Floats  # (n_bars, 4)
-    from_here: Floats  # (n_bars, 4)
-    blocks: Floats  # (n_levels, n_blocks, 4)
-    lows: Floats  # (n_blocks,)
-    highs: Floats  # (n_blocks,)
+    moments: Floats  # (n_bars, moments_width)
+    since_segment_start: Floats  # (n_bars, range_width)
+    until_segment_end: Floats  # (n_bars, range_width)
+    segment_runs: Floats  # (n_rows, n_segments, range_width)
+    segment_lows: Floats  # (n_segments,)
+    segment_highs: Floats  # (n_segments,)
 
     @classmethod
     def of(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
@@ -38,17 +35,19 @@ class HoldingTables(NamedTuple):
 
     @classmethod
     def _made(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
-        n_bars, n_blocks = len(bars), -(-len(bars) // SPAN_BLOCK)
-        n_levels = max(int(n_blocks - 1).bit_length(), 1)
+        kernel = _backend.kernel("signals")
+        width, n_bars = kernel.LAYOUT["range_width"], len(bars)
+        n_segments = -(-n_bars // kernel.LAYOUT["segment_bars"])
+        n_rows = max(int(n_segments - 1).bit_length(), 1)
         tables = cls(
-            np.zeros((n_bars, 16)),
-            np.zeros((n_bars, 4)),
-            np.zeros((n_bars, 4)),
-            np.zeros((n_levels, n_blocks, 4)),
-            np.zeros(n_blocks),
-            np.zeros(n_blocks),
+            np.zeros((n_bars, kernel.LAYOUT["moments_width"])),
+            np.zeros((n_bars, width)),
+            np.zeros((n_bars, width)),
+            np.zeros((n_rows, n_segments, width)),
+            np.zeros(n_segments),
+            np.zeros(n_segments),
         )
-        _backend.kernel("signals").measure(bars, rf_per_bar, tables)
+        kernel.measure(bars, rf_per_bar, tables)
         return tables
 
 

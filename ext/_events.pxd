@@ -4,8 +4,8 @@
 from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint64_t
 
-from _holding_tables cimport (CHUNK, LANES, MOMENTS, CloseRange, Moments, add_between, add_lanes, add_moments, add_powers,
-                              add_shortfall, close_range, first_touch, moments_of, read_moments, worst_fall)
+from _holding_tables cimport (CHUNK, LANES, MOMENTS, MOMENTS_WIDTH, CloseRange, Moments, add_between, add_lanes, add_moments,
+                              add_powers, add_shortfall, close_range, first_touch, moments_of, read_moments, worst_fall)
 from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Sums
 from _signal_account cimport (SharedSettings, SignalAccount, check_levels, close_position, conditions_of, decide, end_of_data,
                               fill_decision, mark, open_position, record)
@@ -283,7 +283,8 @@ cdef inline int64_t mark_held(SignalAccount *account, const SharedSettings *sett
         span = close_range(account.tables, account.close, begin, end)
         is_full_equity = fabs(account.cash) <= CASH_TOLERANCE * (account.units * span.low)
     if is_full_equity:
-        add_between(&account.moments, account.tables.moments + 16 * end, account.tables.moments + 16 * (begin - 1))
+        add_between(&account.moments, account.tables.moments + MOMENTS_WIDTH * end,
+                    account.tables.moments + MOMENTS_WIDTH * (begin - 1))
         if span.low < (account.sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * span.high:
             update_drawdown(account.sums, worst_fall(account.tables, account.close, begin, end), 1.0)
         lowest, highest = account.cash + account.units * span.low, account.cash + account.units * span.high

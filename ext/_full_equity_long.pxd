@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule
 from _events cimport CASH_TOLERANCE, has_signals_only, next_signal_one_side
-from _holding_tables cimport (LANES, CloseRange, Moments, add_between, add_moments, add_powers, add_shortfall, close_range,
-                              worst_fall)
+from _holding_tables cimport (LANES, MOMENTS_WIDTH, CloseRange, Moments, add_between, add_moments, add_powers, add_shortfall,
+                              close_range, worst_fall)
 from _records cimport Sums
 from _signal_account cimport SharedSettings, SignalAccount
 from _sums cimport DRAWDOWN_ROUNDING, add_trade_to_sums, start_sums, update_drawdown
@@ -83,7 +83,8 @@ cdef inline bint replay_full_equity_long(SignalAccount *account, const SharedSet
             span = close_range(account.tables, close, bar, end)
             if not fabs(cash) <= CASH_TOLERANCE * (units * span.low):
                 return False
-            add_between(&moments, account.tables.moments + 16 * end, account.tables.moments + 16 * (bar - 1))
+            add_between(&moments, account.tables.moments + MOMENTS_WIDTH * end,
+                        account.tables.moments + MOMENTS_WIDTH * (bar - 1))
             if span.low < (sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * span.high:
                 update_drawdown(&sums, worst_fall(account.tables, close, bar, end), 1.0)
             lowest, highest = cash + units * span.low, cash + units * span.high

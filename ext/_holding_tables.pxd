@@ -17,11 +17,13 @@ cdef extern from "_words.h" nogil:
     int highest_bit(uint64_t word)
 
 cdef enum:
-    SEGMENT = 16       # bars of a block; its logarithm is BLOCK_BITS
+    SEGMENT = 16       # bars of a segment: 1 << SEGMENT_BITS
     SEGMENT_BITS = 4
-    LANES = 8
+    LANES = 8          # partial sums of a span's bars; added up in this order
     MOMENTS = 7
-    CHUNK = 64       # bars that are walked at a time; whole lanes, so that no sum depends on it
+    MOMENTS_WIDTH = 16  # columns of ``moments``: sums and their compensations, each 8 wide
+    RANGE_WIDTH = 4    # columns of the other tables: those of CloseRange
+    CHUNK = 64         # bars marked at a time; a multiple of LANES, so that no sum depends on it
 
 cdef struct CloseRange:   # of the closes of a holding period
     double low
@@ -31,11 +33,11 @@ cdef struct CloseRange:   # of the closes of a holding period
 
 cdef struct HoldingTables:
     const double *moments
-    const CloseRange *to_here
-    const CloseRange *from_here
-    const CloseRange *blocks
-    const double *lows
-    const double *highs
+    const CloseRange *since_segment_start
+    const CloseRange *until_segment_end
+    const CloseRange *segment_runs
+    const double *segment_lows
+    const double *segment_highs
     int64_t n_segments
 
 
@@ -82,59 +84,59 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
             part = after - before
             compensation[column] += (before - (after - part)) + (term - part)
             total[column] = after
-            moments[16 * bar + column], moments[16 * bar + 8 + column] = after, compensation[column]
+            moments[MOMENTS_WIDTH * bar + column], moments[MOMENTS_WIDTH * bar + 8 + column] = after, compensation[column]
 
 
 cdef inline void measure_ranges(const double *close, const double *low, const double *high, int64_t n_bars, int64_t n_segments,
-                                int64_t n_levels, CloseRange *to_here, CloseRange *from_here, CloseRange *blocks, double *lows,
-                                double *highs) noexcept nogil:
+                                int64_t n_rows, CloseRange *since_segment_start, CloseRange *until_segment_end,
+                                CloseRange *segment_runs, double *segment_lows, double *segment_highs) noexcept nogil:
     """Fill the tables of extremes and falls."""
-    cdef int64_t segment, bar, begin, end, level, half, middle
+    cdef int64_t segment, bar, begin, end, row, half, middle
     cdef CloseRange span
     for segment in range(n_segments):
         begin, end = segment * SEGMENT, (segment + 1) * SEGMENT
         end = n_bars if n_bars < end else end
-        lows[segment], highs[segment] = low[begin], high[begin]
+        segment_lows[segment], segment_highs[segment] = low[begin], high[begin]
         span = range_of_close(close[begin])
-        to_here[begin] = span
+        since_segment_start[begin] = span
         for bar in range(begin + 1, end):
-            if low[bar] < lows[segment]:
-                lows[segment] = low[bar]
-            if high[bar] > highs[segment]:
-                highs[segment] = high[bar]
+            if low[bar] < segment_lows[segment]:
+                segment_lows[segment] = low[bar]
+            if high[bar] > segment_highs[segment]:
+                segment_highs[segment] = high[bar]
             span = joined_ranges(span, range_of_close(close[bar]))
-            to_here[bar] = span
+            since_segment_start[bar] = span
         span = range_of_close(close[end - 1])
-        from_here[end - 1] = span
+        until_segment_end[end - 1] = span
         for bar in range(end - 2, begin - 1, -1):
             span = joined_ranges(range_of_close(close[bar]), span)
-            from_here[bar] = span
-    for level in range(n_levels):
-        half = <int64_t>1 << level
+            until_segment_end[bar] = span
+    for row in range(n_rows):
+        half = <int64_t>1 << row
         middle = half
         while middle < n_segments:
-            span = from_here[middle * SEGMENT]
-            blocks[level * n_segments + middle] = span
+            span = until_segment_end[middle * SEGMENT]
+            segment_runs[row * n_segments + middle] = span
             for segment in range(middle + 1, middle + half if middle + half < n_segments else n_segments):
-                span = joined_ranges(span, from_here[segment * SEGMENT])
-                blocks[level * n_segments + segment] = span
-            span = from_here[(middle - 1) * SEGMENT]
-            blocks[level * n_segments + middle - 1] = span
+                span = joined_ranges(span, until_segment_end[segment * SEGMENT])
+                segment_runs[row * n_segments + segment] = span
+            span = until_segment_end[(middle - 1) * SEGMENT]
+            segment_runs[row * n_segments + middle - 1] = span
             for segment in range(middle - 2, middle - half - 1, -1):
-                span = joined_ranges(from_here[segment * SEGMENT], span)
-                blocks[level * n_segments + segment] = span
+                span = joined_ranges(until_segment_end[segment * SEGMENT], span)
+                segment_runs[row * n_segments + segment] = span
             middle += 2 * half
 
 
 cdef inline int64_t middle_row(int64_t left, int64_t right) noexcept nogil:
-    """Row of ``blocks`` in whose middle the segments ``left`` < ``right`` meet."""
+    """Row of ``segment_runs`` in whose middle the segments ``left`` < ``right`` meet."""
     return highest_bit(<uint64_t>(left ^ right))
 
 
 cdef inline CloseRange close_range(const HoldingTables *tables, const double *close, int64_t begin, int64_t end) noexcept nogil:
     """Lowest and highest close of bars ``begin`` to ``end``, both included; the fall is that of :func:`fall_of`, or 1."""
     cdef int64_t first = begin >> SEGMENT_BITS, last = end >> SEGMENT_BITS
-    cdef int64_t bar, level
+    cdef int64_t bar, row
     cdef CloseRange span
     cdef const CloseRange *part
     if first == last:
@@ -143,16 +145,16 @@ cdef inline CloseRange close_range(const HoldingTables *tables, const double *cl
             span.low = close[bar] if close[bar] < span.low else span.low
             span.high = close[bar] if close[bar] > span.high else span.high
         return span
-    span = tables.from_here[begin]
-    widen(&span, &tables.to_here[end])
+    span = tables.until_segment_end[begin]
+    widen(&span, &tables.since_segment_start[end])
     first, last = first + 1, last - 1
     if first < last:
-        level = middle_row(first, last)
-        part = tables.blocks + level * tables.n_segments
+        row = middle_row(first, last)
+        part = tables.segment_runs + row * tables.n_segments
         widen(&span, &part[first])
         widen(&span, &part[last])
     elif first == last:
-        widen(&span, &tables.from_here[first * SEGMENT])
+        widen(&span, &tables.until_segment_end[first * SEGMENT])
     return span
 
 
@@ -164,7 +166,7 @@ cdef inline void widen(CloseRange *span, const CloseRange *part) noexcept nogil:
 cdef inline double worst_fall(const HoldingTables *tables, const double *close, int64_t begin, int64_t end) noexcept nogil:
     """Worst fall of bars ``begin`` to ``end``, both included; it takes divisions, so callers ask only where it may matter."""
     cdef int64_t first = begin >> SEGMENT_BITS, last = end >> SEGMENT_BITS
-    cdef int64_t bar, level
+    cdef int64_t bar, row
     cdef CloseRange span
     cdef const CloseRange *part
     if first == last:
@@ -172,15 +174,15 @@ cdef inline double worst_fall(const HoldingTables *tables, const double *close, 
         for bar in range(begin + 1, end + 1):
             span = joined_ranges(span, range_of_close(close[bar]))
         return span.fall
-    span = tables.from_here[begin]
+    span = tables.until_segment_end[begin]
     first, last = first + 1, last - 1
     if first < last:
-        level = middle_row(first, last)
-        part = tables.blocks + level * tables.n_segments
+        row = middle_row(first, last)
+        part = tables.segment_runs + row * tables.n_segments
         span = joined_ranges(span, joined_ranges(part[first], part[last]))
     elif first == last:
-        span = joined_ranges(span, tables.from_here[first * SEGMENT])
-    return joined_ranges(span, tables.to_here[end]).fall
+        span = joined_ranges(span, tables.until_segment_end[first * SEGMENT])
+    return joined_ranges(span, tables.since_segment_start[end]).fall
 
 
 cdef inline int64_t first_touch(const HoldingTables *tables, const double *low, const double *high, int64_t begin, int64_t end,
@@ -194,7 +196,9 @@ cdef inline int64_t first_touch(const HoldingTables *tables, const double *low, 
     while bar <= end:
         if not bar & (SEGMENT - 1):
             segment = bar >> SEGMENT_BITS
-            while segment < tables.n_segments and not (tables.lows[segment] <= floor or tables.highs[segment] >= ceiling):
+            while segment < tables.n_segments:
+                if tables.segment_lows[segment] <= floor or tables.segment_highs[segment] >= ceiling:
+                    break
                 segment += 1
                 if segment * SEGMENT > end:
                     return end + 1

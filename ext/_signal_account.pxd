@@ -9,6 +9,10 @@ from _holding_tables cimport HoldingTables, Moments, add_powers
 from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
 from _sums cimport add_trade_to_sums, update_drawdown
 
+cdef enum:
+    N_CONDITIONS = 4  # enter long, exit long, enter short, exit short
+    N_NUMBERS = 4     # stop, target, trail, size
+
 cdef struct SharedSettings:  # the same for all candidates of a batch
     CostRule costs
     int64_t first
@@ -37,12 +41,12 @@ cdef struct SignalAccount:
     const double *high
     const double *low
     const double *close
-    const uint64_t *conditions[4]  # 64 bars a word
+    const uint64_t *conditions[N_CONDITIONS]  # 64 bars a word
     bint has_longs                # candidates of one side alone take a shorter way
     bint has_shorts
     const HoldingTables *tables
-    const double *lines[4]        # stop, target, trail, size; NULL: the value
-    double values[4]
+    const double *lines[N_NUMBERS]  # stop, target, trail, size; NULL: the value
+    double values[N_NUMBERS]
     int64_t max_bars
     Fill *ledger                  # NULL: not recorded, as the next three
     double *equity

@@ -20,10 +20,17 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _events cimport finish_sums, has_signals_only, replay_bars, replay_signals_only
 from _full_equity_long cimport has_simple_costs, is_full_equity_long, replay_full_equity_long
-from _holding_tables cimport CloseRange, HoldingTables, measure_moments, measure_ranges, moments_of
+from _holding_tables cimport (LANES, MOMENTS, MOMENTS_WIDTH, RANGE_WIDTH, SEGMENT, CloseRange, HoldingTables, measure_moments,
+                              measure_ranges, moments_of)
 from _records cimport NONE, Fill, Sums
-from _signal_account cimport SharedSettings, SignalAccount
+from _signal_account cimport N_CONDITIONS, N_NUMBERS, SharedSettings, SignalAccount
 from _sums cimport start_sums
+
+#: Sizes that a caller, or the other twin, has to know.
+LAYOUT = {
+    "segment_bars": SEGMENT, "lanes": LANES, "moments": MOMENTS, "moments_width": MOMENTS_WIDTH, "range_width": RANGE_WIDTH,
+    "conditions": N_CONDITIONS, "numbers": N_NUMBERS, "sums": sizeof(Sums) // sizeof(double),
+}
 
 
 def measure(bars, double rf_per_bar, tables):
@@ -39,13 +46,14 @@ def measure(bars, double rf_per_bar, tables):
         Record of output tables, see ``signals.HoldingTables``.
     """
     cdef const double[::1] close = bars.close, low = bars.low, high = bars.high
-    cdef double[:, ::1] moments = tables.moments, to_here = tables.to_here, from_here = tables.from_here
-    cdef double[:, :, ::1] blocks = tables.blocks
-    cdef double[::1] lows = tables.lows, highs = tables.highs
+    cdef double[:, ::1] moments = tables.moments
+    cdef double[:, ::1] since = tables.since_segment_start, until = tables.until_segment_end
+    cdef double[:, :, ::1] runs = tables.segment_runs
+    cdef double[::1] lows = tables.segment_lows, highs = tables.segment_highs
     with nogil:
         measure_moments(&close[0], close.shape[0], rf_per_bar, &moments[0, 0])
-        measure_ranges(&close[0], &low[0], &high[0], close.shape[0], lows.shape[0], blocks.shape[0], <CloseRange *>&to_here[0, 0],
-                       <CloseRange *>&from_here[0, 0], <CloseRange *>&blocks[0, 0, 0], &lows[0], &highs[0])
+        measure_ranges(&close[0], &low[0], &high[0], close.shape[0], lows.shape[0], runs.shape[0], <CloseRange *>&since[0, 0],
+                       <CloseRange *>&until[0, 0], <CloseRange *>&runs[0, 0, 0], &lows[0], &highs[0])
 
 
 def evaluate(bars, tables, candidates, settings, Py_ssize_t start, Py_ssize_t stop, Sums[::1] sums):
@@ -116,9 +124,9 @@ def replay(bars, tables, candidates, settings, Py_ssize_t row, Sums[::1] sums, F
 cdef class Data:
     """The typed views and structs of a call's arguments."""
 
-    cdef const double[::1] open, high, low, close, lows, highs
-    cdef const double[:, ::1] moments, to_here, from_here
-    cdef const double[:, :, ::1] blocks
+    cdef const double[::1] open, high, low, close, segment_lows, segment_highs
+    cdef const double[:, ::1] moments, since_segment_start, until_segment_end
+    cdef const double[:, :, ::1] segment_runs
     cdef const uint64_t[:, ::1] masks
     cdef const int64_t[:, ::1] mask_rows, line_rows
     cdef const double[:, ::1] lines, values
@@ -128,12 +136,14 @@ cdef class Data:
 
     def __cinit__(self, bars, tables, candidates, settings):
         self.open, self.high, self.low, self.close = bars.open, bars.high, bars.low, bars.close
-        self.moments, self.to_here, self.from_here = tables.moments, tables.to_here, tables.from_here
-        self.blocks, self.lows, self.highs = tables.blocks, tables.lows, tables.highs
-        self.tables.moments, self.tables.blocks = &self.moments[0, 0], <const CloseRange *>&self.blocks[0, 0, 0]
-        self.tables.to_here = <const CloseRange *>&self.to_here[0, 0]
-        self.tables.from_here = <const CloseRange *>&self.from_here[0, 0]
-        self.tables.lows, self.tables.highs, self.tables.n_segments = &self.lows[0], &self.highs[0], self.lows.shape[0]
+        self.moments, self.since_segment_start = tables.moments, tables.since_segment_start
+        self.until_segment_end = tables.until_segment_end
+        self.segment_runs, self.segment_lows, self.segment_highs = tables.segment_runs, tables.segment_lows, tables.segment_highs
+        self.tables.moments, self.tables.segment_runs = &self.moments[0, 0], <const CloseRange *>&self.segment_runs[0, 0, 0]
+        self.tables.since_segment_start = <const CloseRange *>&self.since_segment_start[0, 0]
+        self.tables.until_segment_end = <const CloseRange *>&self.until_segment_end[0, 0]
+        self.tables.segment_lows, self.tables.segment_highs = &self.segment_lows[0], &self.segment_highs[0]
+        self.tables.n_segments = self.segment_lows.shape[0]
         self.masks, self.mask_rows = candidates.masks, candidates.mask_rows
         self.lines, self.line_rows = candidates.lines, candidates.line_rows
         self.values, self.max_bars = candidates.values, candidates.max_bars
@@ -152,9 +162,10 @@ cdef void start_account(SignalAccount *account, Data data, Py_ssize_t row, Sums 
     account.has_shorts = data.mask_rows[row, 2] >= 0
     account.open, account.high, account.low, account.close = &data.open[0], &data.high[0], &data.low[0], &data.close[0]
     account.tables = &data.tables
-    for which in range(4):
+    for which in range(N_CONDITIONS):
         at = data.mask_rows[row, which]
         account.conditions[which] = &data.masks[at if at >= 0 else never, 0]
+    for which in range(N_NUMBERS):
         at = data.line_rows[row, which]
         account.lines[which] = &data.lines[at, 0] if at >= 0 else NULL
         account.values[which] = data.values[row, which]

@@ -94,25 +94,25 @@ def test_long_series_lose_no_digits():
 @pytest.mark.parametrize("n_bars", [1, 2, 15, 16, 17, 31, 32, 33, 100, 513])
 def test_tables_hold_what_they_say(n_bars, backend):
     bars = random_bars(np.random.default_rng(n_bars), n_bars)
-    spans = HoldingTables.of(bars, 0.0001)
-    close, block = bars.close, 16
+    tables = HoldingTables.of(bars, 0.0001)
+    close, segment = bars.close, 16
     for bar in range(n_bars):
-        first, last = bar // block * block, min((bar // block + 1) * block, n_bars)
-        for table, part in ((spans.to_here, close[first : bar + 1]), (spans.from_here, close[bar:last])):
+        first, last = bar // segment * segment, min((bar // segment + 1) * segment, n_bars)
+        for table, part in ((tables.since_segment_start, close[first : bar + 1]), (tables.until_segment_end, close[bar:last])):
             fall = min(part[later] / part[earlier] for earlier in range(len(part)) for later in range(earlier, len(part)))
             assert table[bar, :3].tolist() == [part.min(), part.max(), fall]
     r = np.diff(close) / close[:-1]
     for column, power in enumerate(POWERS.values()):
         terms = power(r, 0.0001)
-        total = spans.moments[-1, column] + spans.moments[-1, 8 + column]
+        total = tables.moments[-1, column] + tables.moments[-1, 8 + column]
         assert total == pytest.approx(math.fsum(terms), rel=1e-15, abs=1e-300)
-    for left in range(len(spans.lows)):
-        assert spans.lows[left] == bars.low[left * block : (left + 1) * block].min()
-        assert spans.highs[left] == bars.high[left * block : (left + 1) * block].max()
-        for right in range(left + 1, len(spans.lows)):
+    for left in range(len(tables.segment_lows)):
+        assert tables.segment_lows[left] == bars.low[left * segment : (left + 1) * segment].min()
+        assert tables.segment_highs[left] == bars.high[left * segment : (left + 1) * segment].max()
+        for right in range(left + 1, len(tables.segment_lows)):
             level = (left ^ right).bit_length() - 1
-            whole = close[left * block : (right + 1) * block]
-            found = spans.blocks[level, left], spans.blocks[level, right]
+            whole = close[left * segment : (right + 1) * segment]
+            found = tables.segment_runs[level, left], tables.segment_runs[level, right]
             assert min(found[0][0], found[1][0]) == whole.min()
             assert max(found[0][1], found[1][1]) == whole.max()
 

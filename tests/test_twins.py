@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, metrics, records, trades
+from backtest.rules import CONDITIONS
 from backtest.signals import StrategyEvaluator
 
 pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings(UNPAID)]
@@ -54,6 +55,22 @@ def test_records_have_the_same_fields_on_both_sides_of_the_border():
         "SUMS": metrics.SUMS,
     }
     assert compiled == {name: list(dtype.names) for name, dtype in here.items()}
+
+
+def test_sizes_are_the_same_on_both_sides_of_the_border():
+    """Widths, strides and counts of kernels have one home in each twin; doors read those of the kernel that runs."""
+    folders = list(_backend.simd_levels().values())
+    checked = set()
+    for name in KERNELS:
+        pure = getattr(importlib.import_module(f"backtest._pure.{name}"), "LAYOUT", None)
+        for folder in folders:
+            compiled = importlib.import_module(f"backtest.{folder}.{name}")
+            assert getattr(compiled, "LAYOUT", None) == pure, (name, folder)
+        checked |= {name} if pure else set()
+    assert "signals" in checked
+    sums = importlib.import_module("backtest._pure.signals").LAYOUT["sums"]
+    assert sums == len(metrics.SUMS.names)
+    assert len(CONDITIONS) == importlib.import_module("backtest._pure.signals").LAYOUT["conditions"]
 
 
 def both(work):

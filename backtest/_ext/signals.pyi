@@ -1,5 +1,7 @@
 from typing import Any
 
+LAYOUT: dict[str, int]
+
 def measure(bars: Any, rf_per_bar: float, tables: Any) -> None: ...
 def evaluate(bars: Any, tables: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any) -> None: ...
 def replay(

@@ -15,6 +15,8 @@ from backtest._pure._sums import CandidateSums
 OPEN, INSIDE, CLOSE = 0, 1, 2
 NONE, SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST = range(9)
 
+#: Conditions: enter long, exit long, enter short, exit short.  Numbers: stop, target, trail, size.
+N_CONDITIONS, N_NUMBERS = 4, 4
 NAN = float("nan")
 
 

@@ -63,6 +63,10 @@ class CandidateSums:
         if ratio - 1.0 < self.max_drawdown:
             self.max_drawdown = ratio - 1.0
 
+    def names(self) -> list[str]:
+        """Names of all sums."""
+        return [*MOMENT_SUMS, *(name for name in vars(self) if name != "moments")]
+
     def write(self, row: Any) -> None:
         """Write every sum into a row of SUMS."""
         for name in row.dtype.names:

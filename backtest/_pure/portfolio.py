@@ -15,6 +15,7 @@ Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from backtest._pure._costs import order_cost
@@ -121,7 +122,7 @@ def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, in
     """
     n_events, heavy = 0, -1
     for row, values in enumerate(weights.tolist()):
-        if all(abs(value) < INF for value in values):
+        if all(math.isfinite(value) for value in values):
             bars[n_events] = row
             n_events += 1
             gross = [0.0] * LANES

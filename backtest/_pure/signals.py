@@ -20,8 +20,21 @@ from __future__ import annotations
 from typing import Any
 
 from backtest._pure._events import replay_bars
-from backtest._pure._holding_tables import measure_moments, measure_ranges
-from backtest._pure._signal_account import SignalAccount
+from backtest._pure._holding_tables import LANES, MOMENTS, MOMENTS_WIDTH, RANGE_WIDTH, SEGMENT, measure_moments, measure_ranges
+from backtest._pure._signal_account import N_CONDITIONS, N_NUMBERS, SignalAccount
+from backtest._pure._sums import CandidateSums
+
+#: Sizes that a caller, or the other twin, has to know.
+LAYOUT = {
+    "segment_bars": SEGMENT,
+    "lanes": LANES,
+    "moments": MOMENTS,
+    "moments_width": MOMENTS_WIDTH,
+    "range_width": RANGE_WIDTH,
+    "conditions": N_CONDITIONS,
+    "numbers": N_NUMBERS,
+    "sums": len(CandidateSums(0).names()),
+}
 
 
 def measure(bars: Any, rf_per_bar: float, tables: Any) -> None:
@@ -37,7 +50,9 @@ def measure(bars: Any, rf_per_bar: float, tables: Any) -> None:
         Record of output tables, see ``signals.HoldingTables``.
     """
     measure_moments(bars.close, rf_per_bar, tables.moments)
-    measure_ranges(bars, tables.to_here, tables.from_here, tables.blocks, tables.lows, tables.highs)
+    measure_ranges(
+        bars, tables.since_segment_start, tables.until_segment_end, tables.segment_runs, tables.segment_lows, tables.segment_highs
+    )
 
 
 def evaluate(bars: Any, tables: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any) -> None:
