@@ -4,6 +4,9 @@
 
 PYTHON ?= .venv/bin/python
 BIN := $(if $(findstring /,$(PYTHON)),$(dir $(PYTHON)))
+ifneq ($(BIN),)
+export PATH := $(abspath $(BIN)):$(PATH)
+endif
 # More arguments for pytest: make tests ARGS="tests/test_rules.py -x"
 ARGS ?=
 
