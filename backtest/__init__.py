@@ -38,6 +38,7 @@ from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
 from backtest.simulation import Simulation
 from backtest.space import Space
+from backtest.statistics import stats
 from backtest.study.study import Study
 from backtest.study.trial import Trial, TrialPruned
 from backtest.trades import Trades
@@ -90,6 +91,7 @@ __all__ = [
     "run",
     "search",
     "simulate",
+    "stats",
     "strategies",
     "track_trades",
 ]

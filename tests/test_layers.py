@@ -19,7 +19,7 @@ LAYERS = [
     ["cli"],
     ["config", "weights", "optimize", "solve", "provenance", "results", "strategies"],
     ["levels", "gpu", "level_rows"],
-    ["runs", "books", "simulation", "tables", "stats_series", "tool_stats", "allocation"],
+    ["runs", "books", "statistics", "equity_record", "simulation", "tables", "stats_series", "tool_stats", "allocation"],
     ["cells", "signals", "holding_tables", "candidates", "masks", "batches", "portfolio", "endings"],
     ["ledgers", "trades", "records"],
     ["study"],
