@@ -91,7 +91,7 @@ class Cells(Generic[E]):
         if not callable(aggregate):
             choice("aggregate", aggregate, tuple(AGGREGATES))
         self.aggregate, self._has_symbols = aggregate, isinstance(bars, Mapping)
-        symbols = _symbols(bars) if isinstance(bars, Mapping) else {"": bars}
+        symbols = checked_symbols(bars) if isinstance(bars, Mapping) else {"": bars}
         self.given_windows: list[slice | None] = _listed(window)
         self.windows: dict[str, list[slice | None]] = {}
         self.evaluators: dict[str, E] = {}
@@ -116,15 +116,9 @@ class Cells(Generic[E]):
         label = text(window)
         return symbol if len(self.given_windows) == 1 else f"{symbol}[{label}]" if self._has_symbols else label
 
-    @contextlib.contextmanager
-    def _naming(self, symbol: str) -> Iterator[None]:
+    def _naming(self, symbol: str) -> contextlib.AbstractContextManager[None]:
         """Complaints name the symbol where there are symbols."""
-        try:
-            yield
-        except InputError as error:
-            if not self._has_symbols:
-                raise
-            raise type(error)(f"{symbol}: {error}") from error
+        return naming(symbol) if self._has_symbols else contextlib.nullcontext()
 
     def check(self) -> None:
         """Refuse a window that leaves no bar to trade, and warn where nothing says how many bars make a year."""
@@ -252,7 +246,17 @@ def _min(values: Floats) -> Floats:
 AGGREGATES: dict[str, Callable[[Floats], Floats]] = {"median": _median, "mean": _mean, "min": _min}
 
 
-def _symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
+@contextlib.contextmanager
+def naming(symbol: str) -> Iterator[None]:
+    """Complaints begin with the symbol."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{symbol}: {error}") from error
+
+
+def checked_symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
+    """Bars by symbol; refuses none, and names that are no text."""
     if not bars:
         raise InputError("bars must hold at least one symbol, got none")
     for symbol in bars:

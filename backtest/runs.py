@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, NumericsWarning, as_array, instance, items
+from backtest._checks import InputError, NumericsWarning, as_array, caller_level, instance, items
 from backtest._said import shown
 from backtest.bars import Bars
-from backtest.cells import Aggregate, Cells, Window
+from backtest.cells import Aggregate, Cells, Window, checked_symbols, naming
 from backtest.costs import Costs, Execution
 from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
@@ -84,7 +84,7 @@ class Run(Simulation):
                 f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
                 f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
                 NumericsWarning,
-                stacklevel=4,
+                stacklevel=caller_level(),
             )
 
     @property
@@ -169,6 +169,7 @@ class Run(Simulation):
         return f"{self.strategy.name}: {settings}" if settings else self.strategy.name
 
 
+@overload
 def run(
     bars: Bars,
     strategy: Strategy,
@@ -177,12 +178,36 @@ def run(
     costs: Costs,
     execution: Execution | None = None,
     window: slice | None = None,
-) -> Run:
+) -> Run: ...
+
+
+@overload
+def run(
+    bars: Mapping[str, Bars],
+    strategy: Strategy,
+    params: Mapping[str, Any] | None = None,
+    *,
+    costs: Costs,
+    execution: Execution | None = None,
+    window: slice | None = None,
+) -> dict[str, Run]: ...
+
+
+def run(
+    bars: Bars | Mapping[str, Bars],
+    strategy: Strategy,
+    params: Mapping[str, Any] | None = None,
+    *,
+    costs: Costs,
+    execution: Execution | None = None,
+    window: slice | None = None,
+) -> Run | dict[str, Run]:
     """Replay one candidate.
 
     Parameters
     ----------
-    bars : Bars
+    bars : Bars or mapping of str to Bars
+        Several symbols by name: the candidate is replayed on each, with ``start_cash`` and a warm-up of its own.
     strategy : Strategy
     params : mapping of str to value
         A value for every parameter without a default.
@@ -195,13 +220,30 @@ def run(
 
     Returns
     -------
-    Run
-        ``.stats``, ``.trades``, ``.orders``, ``.equity``, ``.trade_statistics()``.
+    Run or dict of str to Run
+        ``.stats``, ``.trades``, ``.orders``, ``.equity``, ``.trade_statistics()``; of a mapping by symbol, in its order.
+
+    Raises
+    ------
+    InputError
+        An argument breaks a rule; of a mapping the message begins with the symbol.
     """
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
-    columns = {name: Choice(name, [value]) for name, value in ({} if params is None else params).items()}
+    columns: dict[str, Parameter] = {name: Choice(name, [value]) for name, value in ({} if params is None else params).items()}
     execution = Execution() if execution is None else execution
+    if isinstance(bars, Mapping):
+        runs = {}
+        for symbol, of in checked_symbols(bars).items():
+            with naming(symbol):
+                runs[symbol] = _run(of, strategy, columns, costs, execution, window)
+        return runs
+    return _run(bars, strategy, columns, costs, execution, window)
+
+
+def _run(
+    bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], costs: Costs, execution: Execution, window: slice | None
+) -> Run:
     evaluator = StrategyEvaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
     evaluator.fix_start(evaluator.given(row[None, :]))

@@ -254,3 +254,49 @@ def test_pickles(simulation):
     pd.testing.assert_series_equal(again.equity, simulation.equity)
     pd.testing.assert_frame_equal(again.orders, simulation.orders)
     pd.testing.assert_series_equal(pickle.loads(pickle.dumps(simulation.stats)), simulation.stats)
+
+
+# --- several symbols --------------------------------------------------------------------------------------------------
+
+
+SYMBOLS = {name: bt.Bars.sample(name) for name in ("GOOG", "IBM")}
+PARAMS = {"fast": 10, "slow": 30}
+
+
+def test_a_mapping_is_replayed_symbol_by_symbol():
+    runs = bt.run(SYMBOLS, bt.strategies.sma_cross, PARAMS, costs=COSTS, window=slice(100, 400))
+    assert list(runs) == ["GOOG", "IBM"]
+    table = bt.evaluate(
+        SYMBOLS, bt.strategies.sma_cross, {name: [value] for name, value in PARAMS.items()}, costs=COSTS, window=slice(100, 400)
+    )
+    for name, run in runs.items():
+        alone = bt.run(SYMBOLS[name], bt.strategies.sma_cross, PARAMS, costs=COSTS, window=slice(100, 400))
+        pd.testing.assert_series_equal(run.stats, alone.stats)
+        assert run.orders.equals(alone.orders)
+        assert table[f"sharpe@{name}"].iloc[0] == run.stats["sharpe"]
+    one = bt.run({"GOOG": SYMBOLS["GOOG"]}, bt.strategies.sma_cross, PARAMS, costs=COSTS)
+    assert list(one) == ["GOOG"]  # a mapping gives a mapping
+
+
+@pytest.mark.parametrize(
+    ("bars", "more", "message"),
+    [
+        ({}, {}, "bars must hold at least one symbol, got none"),
+        ({1: BARS}, {}, "symbol must be text, got 1"),
+        ({"A": BARS, "B": 5}, {}, "B: bars must be a Bars, got 5"),
+        ({"A": BARS, "B": SYMBOLS["IBM"]}, {"window": slice(0, 5)}, "A: window must leave a bar to trade"),
+    ],
+)
+def test_what_is_wrong_with_a_symbol_names_it(bars, more, message):
+    with pytest.raises(bt.InputError, match=f"^{message}"):
+        bt.run(bars, bt.strategies.sma_cross, PARAMS, costs=COSTS, **more)
+
+
+def test_warnings_point_at_the_caller():
+    entries = np.zeros(len(BARS), dtype=bool)
+    entries[5] = True
+    strategy = bt.rules.from_arrays(entries)
+    for bars in (BARS, {"GOOG": BARS}):
+        with pytest.warns(bt.NumericsWarning, match="could not be paid for") as said:
+            bt.run(bars, strategy, costs=bt.Costs(fee_rate=0, fixed=1e9))
+        assert [each.filename for each in said] == [__file__]
