@@ -142,11 +142,6 @@ class Strategy(Frozen):
         nodes = [getattr(self, name) for name in (*CONDITIONS, *LEVELS, "max_bars")]
         return tuple(getattr(node, "key", node) for node in nodes)
 
-    def conditions(self, sides: str) -> list[Condition | None]:
-        """The four conditions in the order of ``CONDITIONS``; those of a disabled side are None."""
-        off = {"long": "short", "short": "long"}.get(sides, "neither")
-        return [None if name.endswith(off) else getattr(self, name) for name in CONDITIONS]
-
     def custom_lines(self) -> list[CustomLine]:
         """The ``@bt.line`` functions that the strategy uses, each once."""
         found: dict[CustomLine, None] = {}

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from backtest.bars import Bars
 from backtest.candidates import CandidateTable, CandidateTableBuilder
 from backtest.compute.threads import run_rows, scratch, thread_count
 from backtest.costs import Costs, Execution
-from backtest.expr import REQUIRED, Param, Value, merged_params
+from backtest.expr import REQUIRED, Condition, Param, Value, merged_params
 from backtest.holding_tables import HoldingTables
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimistic, sweep_metrics
@@ -129,12 +129,12 @@ class StrategyEvaluator:
         self.scores_both = execution.intrabar == "both"
         #: Columns of the scores; where both orders inside a bar are scored, the target's first once more at the end.
         self.columns = self.metrics + [optimistic(metric) for metric in self.metrics if self.scores_both]
-        self.conditions = strategy.conditions(execution.sides)
+        self.conditions = _traded(strategy, execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
             raise InputError(f"sides must leave the strategy an entry, got {execution.sides!r} for {strategy.name!r}")
         self.sampled = [*(getattr(strategy, name) for name in LEVELS), execution.size]
         self.params = merged_params([*self.conditions, *self.sampled, strategy.max_bars])
-        known_names("parameter", self.parameters, merged_params([*_conditions(strategy), *self.sampled, strategy.max_bars]))
+        known_names("parameter", self.parameters, merged_params([*_traded(strategy, "both"), *self.sampled, strategy.max_bars]))
         for name, default in self.params.items():
             if name not in self.parameters and default is REQUIRED:
                 raise InputError(
@@ -373,5 +373,7 @@ class StrategyEvaluator:
         return self.builder.block(batch).combinations
 
 
-def _conditions(strategy: Strategy) -> Iterable[Any]:
-    return (getattr(strategy, name) for name in CONDITIONS)
+def _traded(strategy: Strategy, sides: str) -> list[Condition | None]:
+    """The strategy's conditions in the order of ``CONDITIONS``; None for those of a side that is not traded."""
+    off = {"long": "short", "short": "long"}.get(sides, "neither")
+    return [None if name.endswith(off) else getattr(strategy, name) for name in CONDITIONS]
