@@ -154,6 +154,11 @@ def whole(name: str, value: Any, *, low: int | None = None, high: int | None = N
     return int(value)
 
 
+def optional_whole(name: str, value: Any, *, low: int | None = None) -> int | None:
+    """``value`` as an int inside its bounds, or None."""
+    return None if value is None else whole(name, value, low=low)
+
+
 def choice(name: str, value: Any, allowed: Sequence[Any], error: type[InputError] = InputError) -> Any:
     """``value`` if it is one of ``allowed``; otherwise an error that names the nearest."""
     value = value.item() if isinstance(value, np.generic) else value  # NumPy's strings and numbers are as good as Python's

@@ -1,4 +1,4 @@
-"""Books of a batch: a rule's weights for each candidate, replayed block by block on threads, and their metrics."""
+"""Batches of books: the weights of a rule for each candidate, replayed block by block on threads, and their metrics."""
 
 from __future__ import annotations
 
@@ -9,42 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, ObjectiveError, each_window, matrix
+from backtest._checks import InputError, ObjectiveError, each_window, matrix, optional_whole
 from backtest._said import said, shown
-from backtest.compute.threads import run_rows, thread_count
+from backtest.compute.threads import run_rows
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, sweep_metrics
 from backtest.periods import Periods
 from backtest.portfolio import MAX_GROSS, Events, Floats, Market, Prices, Rule, Rules, Settings, Targets
 from backtest.space import Space
 
-#: Bound of the targets that books of one kernel call bring along.
+#: Memory of the target weights of the books of one kernel call, at most.
 BLOCK_BYTES = 32 << 20
 #: Measured: microseconds per bar and asset of a book that trades weekly.
 CELL_US = 0.006
 
 
 class BookEvaluator:
-    """Books of the candidates of a space, as :class:`backtest.cells.Cells` asks for them.
+    """Evaluates candidates of a rule that makes weights: :class:`backtest.evaluator.Evaluator` over its parameters.
 
     Parameters
     ----------
     rule : callable
         ``rule(params) -> weights``: target weights for every bar and asset, as :func:`backtest.simulate` takes them.
     space : Space
-        What the batch's columns hold.
+        Parameters of the batch's columns.
     market : Market
     rules : Rules
         Checked.
     rebalance : array_like of bool, optional
     max_gross : float
-        What weights of an event may add up to, regardless of sign.
+        Most that absolute weights of an event may add up to.
     metrics : sequence of str
         Columns of the scores.
     n_threads : int, optional
-
-    Notes
-    -----
-    Scores do not depend on the thread count or on how a batch is cut: every book is replayed on its own.
+        All processors this process may use by default.
     """
 
     def __init__(
@@ -63,7 +60,7 @@ class BookEvaluator:
             raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.max_gross = max_gross
-        self.columns, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.columns, self.n_threads = check_metrics(metrics, "sweep"), optional_whole("n_threads", n_threads, low=1)
         self.prices = market.prices(rules.fill)
         if rebalance is not None:
             market.mask(rebalance)  # refused here, it is not the rule's fault
@@ -117,14 +114,14 @@ class BookEvaluator:
         return scores if isinstance(window, (list, tuple)) else scores[0]
 
     def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:
-        """Books of a batch and the number of the first, in blocks of bounded size."""
-        start, held, books = 0, 0, list[Events]()
+        """Events of the books of a batch, in blocks of bounded memory, each with the number of its first book."""
+        start, n_bytes, books = 0, 0, list[Events]()
         for row in batch:
             books.append(self.events(self.space.decode(row)))
-            held += books[-1][0].nbytes
-            if held >= BLOCK_BYTES:
+            n_bytes += books[-1][0].nbytes
+            if n_bytes >= BLOCK_BYTES:
                 yield start, books
-                start, held, books = start + len(books), 0, []
+                start, n_bytes, books = start + len(books), 0, []
         if books:
             yield start, books
 
@@ -140,8 +137,10 @@ class BookEvaluator:
             raise ObjectiveError(f"rule at {params}: {error}", dict(params)) from error
 
 
-def evaluate_books(books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int, sums: NDArray[Any]) -> None:
-    """Replay books, each the targets of its events and the bars that decide on them, into ``sums`` (n_books,)."""
+def evaluate_books(
+    books: Sequence[Events], prices: Prices, settings: Settings, n_threads: int | None, sums: NDArray[Any]
+) -> None:
+    """Replay books and write their sums into ``sums`` (n_books,)."""
     targets = joined(books)
     evaluate = _backend.kernel("portfolio").evaluate
 

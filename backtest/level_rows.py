@@ -35,7 +35,7 @@ class LevelRows(NamedTuple):
     fee_rate: float
     pessimistic: int
 
-    def profit(self, batch: Floats, n_threads: int = 1) -> Floats:
+    def profit(self, batch: Floats, n_threads: int | None = 1) -> Floats:
         """Profit of each candidate, (n_candidates,)."""
         out = np.empty(len(batch))
         kernel = _backend.kernel("levels")

@@ -144,10 +144,10 @@ class MaskMemo:
     lines : LineMemo
     max_bytes : int
         Bound of what is remembered of comparisons with at most one varying parameter, and of the table of lines, each.
-    n_threads : int
+    n_threads : int, optional
     """
 
-    def __init__(self, lines: LineMemo, max_bytes: int, n_threads: int = 1) -> None:
+    def __init__(self, lines: LineMemo, max_bytes: int, n_threads: int | None = 1) -> None:
         self.lines, self.n_bars, self.n_threads = lines, len(lines.bars), n_threads
         self.n_words = n_words(self.n_bars)
         self.table = LineTable(lines, max_bytes)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from backtest import _backend
 from backtest._checks import Frozen, InputError, as_array, whole
 from backtest._said import shown
-from backtest.compute.threads import run_rows, thread_count
+from backtest.compute.threads import run_rows
 from backtest.expr import Condition, Param
 from backtest.labels import Labels, check_labels, labels, labels_of_bars
 from backtest.space import Grid
@@ -98,7 +98,7 @@ class PackedSignals:
         run_rows(
             lambda start, stop: work(given, start * width, min(stop * width, n), words),
             -(-n // width),
-            thread_count(None),
+            None,
             _PACK_US * n_bars * width,
         )
         rows_of = labels(values)

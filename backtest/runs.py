@@ -246,7 +246,7 @@ def _run(
 ) -> Run:
     evaluator = StrategyEvaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
-    evaluator.fix_start(evaluator.given(row[None, :]))
+    evaluator.fix_start(evaluator.combinations(row[None, :]))
     result = Run(evaluator, row, window)
     warn_if_undated(evaluator.is_annual)
     return result
@@ -322,7 +322,7 @@ def evaluate(
             of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads, memo_share=share
         ),
     )
-    cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.given(batch)))
+    cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.combinations(batch)))
     cells.check()
     return cells.table(table, cells(batch))
 

@@ -1,4 +1,4 @@
-"""Signals: from a batch of rule candidates to what the kernel wants, and back to metrics."""
+"""Signals: batches of a strategy's candidates to the arguments of the signals kernel, and its sums to metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import DataError, InputError, each_window, instance, known_names, matrix
+from backtest._checks import DataError, InputError, each_window, instance, known_names, matrix, optional_whole
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.candidates import CandidateTable, CandidateTableBuilder
-from backtest.compute.threads import run_rows, scratch, thread_count
+from backtest.compute.threads import run_rows, scratch
 from backtest.costs import Costs, Execution
 from backtest.expr import REQUIRED, Condition, Param, Value, merged_params
 from backtest.holding_tables import HoldingTables
@@ -29,30 +29,31 @@ from backtest.space import Parameter
 from backtest.values import Combinations, LineMemo, WarmUpUnknown
 
 Floats = NDArray[np.float64]
-#: Takes rows of a batch and their sums, (1 or 2, n_rows), which are overwritten afterwards.
-Taker = Callable[[slice, NDArray[Any]], None]
+#: Called with rows of a batch and their sums, (1 or 2, n_rows); the memory of the sums is used again afterwards.
+UseSums = Callable[[slice, NDArray[Any]], None]
 
-#: Bound of what is remembered of lines, of lines laid out for comparisons, and of masks, each: 64 MiB in all.
+#: Memory of the caches of lines, of lines laid out for comparisons, and of masks, each: 64 MiB in all.
 MEMO_BYTES = (64 << 20) // 3
-#: Bound of the tables one block of candidates brings along.
+#: Memory of the tables of one block of candidates, at most.
 BLOCK_BYTES = 32 << 20
-#: Measured: fewer pay more for making a table and for waking threads, more gain nothing.
+#: Candidates of a block, at most.  Measured: smaller ones cost more for tables and for waking threads, larger ones gain nothing.
 MAX_BLOCK = 16_384
-#: Bound of the masks that are made together and then replayed, so that they are still near; but no fewer candidates than that.
+#: Memory of the masks of a tile: of candidates whose masks are made and then replayed while they are in the second-level cache;
+#: and candidates of a tile, at least.
 TILE_BYTES, MIN_TILE = 640 << 10, 512
-#: Candidates whose sums become metrics together.
+#: Candidates whose sums are turned into metrics together.
 CHUNK = 4096
 #: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
 BLOCKS_EACH = 2
-#: Share of a level by which a price may miss it and has touched it: more than what the few roundings between a price in decimals
-#: and a level can add up to, and far less than any tick.
+#: Relative distance to a level at which a price has touched it: more than the rounding errors between a decimal price and a level
+#: computed from prices, and far less than any tick.
 TOUCH_TOLERANCE = 2.0**-50
 #: Measured: microseconds per bar of a candidate that trades now and then.
 BAR_US = 0.0005
 
 
 class Settings(NamedTuple):
-    """What all candidates of a batch share, as the kernel wants it."""
+    """What all candidates of a batch share: an argument of the signals kernel."""
 
     fee_rate: float
     slippage: float
@@ -82,27 +83,22 @@ class Settings(NamedTuple):
 
 
 class StrategyEvaluator:
-    """``evaluate(batch, window=None) -> scores`` over rule candidates: the seam every search takes.
+    """Evaluates candidates of a strategy: :class:`backtest.evaluator.Evaluator` over its parameters.
 
     Parameters
     ----------
     bars : Bars
     strategy : Strategy
     parameters : mapping of str to Parameter
-        What the batch's columns hold, in order.
+        Parameters of the batch's columns, in order.
     costs : Costs
     execution : Execution
     metrics : sequence of str
         Columns of the scores.
-    start : int, optional
-        First bar whose close may decide; ``execution.start`` goes before it; 0 needs no warm-up.
     n_threads : int, optional
+        All processors this process may use by default.
     memo_share : int
         How many evaluators share the memory for lines and masks.
-
-    Notes
-    -----
-    Scores do not depend on the thread count or on how a batch is cut: every candidate is replayed on its own.
     """
 
     def __init__(
@@ -125,9 +121,9 @@ class StrategyEvaluator:
         if not isinstance(execution.size, (float, Value)):
             raise InputError(f"size must be a number, a parameter or a line, got {shown(execution.size)}")
         self.bars, self.strategy, self.parameters, self.costs, self.execution = bars, strategy, dict(parameters), costs, execution
-        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), thread_count(n_threads)
+        self.metrics, self.n_threads = check_metrics(metrics, "sweep"), optional_whole("n_threads", n_threads, low=1)
         self.scores_both = execution.intrabar == "both"
-        #: Columns of the scores; where both orders inside a bar are scored, the target's first once more at the end.
+        #: Metrics; where both orders inside a bar are scored, those with the target first follow.
         self.columns = self.metrics + [optimistic(metric) for metric in self.metrics if self.scores_both]
         self.conditions = _traded(strategy, execution.sides)
         if all(condition is None for condition in self.conditions[::2]):
@@ -155,11 +151,13 @@ class StrategyEvaluator:
         if costs.borrow_rate > 0 and not self.periods.per_year > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when bars have no dates, got None")
         self.start = execution.start
-        self._turn = threading.Lock()  # threads that make short NumPy calls side by side wake each other for every one of them
+        # Threads compute metrics one after the other: in parallel, they would contend for the interpreter's lock in each of
+        # these short NumPy calls.
+        self._metrics_lock = threading.Lock()
         line_levels = sum(isinstance(node, Value) and not isinstance(node, Param) for node in self.sampled)
         n_conditions = len({condition.key for condition in self.conditions if condition is not None})
         self.tile = max(MIN_TILE, TILE_BYTES // (8 * n_conditions * self.masks.n_words))
-        self._shape = n_conditions * self.tile + 1, self.masks.n_words
+        self._masks_shape = n_conditions * self.tile + 1, self.masks.n_words
         self.block = int(min(MAX_BLOCK, max(64, BLOCK_BYTES // (len(bars) * (0.5 + 8 * line_levels)))))
 
     @property
@@ -174,19 +172,19 @@ class StrategyEvaluator:
         return bool(self.execution.periods_per_year) or (self.bars.index is not None and len(self.bars) > 1)
 
     def warm_up(self, combinations: Combinations) -> int:
-        """Longest warm-up of the candidates that ``combinations`` stands for."""
+        """Longest warm-up of any candidate among ``combinations``."""
         extra = int(self.execution.conventions.extra_warm_up)
         conditions = [self.masks.warm_up(condition, combinations, 1 - extra) for condition in self.conditions]
         return max(*conditions, *(self.lines.warm_up(node, combinations) for node in self.sampled)) + extra
 
     def fix_start(self, combinations: Combinations) -> int:
-        """Set the start: the one that was asked for, if it leaves the warm-up alone, else the longest warm-up."""
+        """Set the first decision bar: ``execution.start``, which must be at least the longest warm-up, or the longest warm-up."""
         try:
             longest = self.warm_up(combinations)
         except WarmUpUnknown:
             if self.execution.start is None:
                 raise
-            return self.fixed_start  # every batch is checked against it anyway
+            return self.fixed_start  # every batch is checked against its own warm-up
         if self.execution.start is None:
             self.start = longest
         elif self.execution.start < longest:
@@ -226,7 +224,7 @@ class StrategyEvaluator:
         )
 
     def settings(self, window: slice | None = None) -> Settings:
-        """What all candidates share."""
+        """What all candidates of a batch share, for the kernel."""
         costs, execution, conventions = self.costs, self.execution, self.execution.conventions
         ppy = self.periods.per_year if execution.rf or costs.borrow_rate > 0 else math.nan
         first, last = self.bounds(window)
@@ -281,18 +279,18 @@ class StrategyEvaluator:
 
     def _score(self, batch: Floats, window: slice | None, out: Floats) -> None:
         """Metrics of a batch in one window, into ``out`` (n_candidates, n_metrics)."""
-        inputs = functools.cache(lambda: self.metric_inputs(window))  # asked for when there are sums
+        inputs = functools.cache(lambda: self.metric_inputs(window))  # not before there are sums
         width = len(self.metrics)
 
         def score(rows: slice, sums: NDArray[Any]) -> None:
-            with self._turn:
+            with self._metrics_lock:
                 for order, each in enumerate(sums):
                     sweep_metrics(self.metrics, each, inputs(), out=out[rows, order * width : (order + 1) * width])
 
         self._replay(batch, self.settings(window), score)
 
     def sums(self, batch: Floats, window: slice | None = None) -> NDArray[Any]:
-        """What each candidate leaves behind: ndarray of SUMS, (1, n_candidates), or of both orders inside a bar (2, ...)."""
+        """Sums of each candidate: ndarray of SUMS (1, n_candidates), or (2, n_candidates) for both orders inside a bar."""
         result = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
 
         def keep(rows: slice, sums: NDArray[Any]) -> None:
@@ -301,53 +299,53 @@ class StrategyEvaluator:
         self._replay(batch, self.settings(window), keep)
         return result
 
-    def _replay(self, batch: Floats, settings: Settings, take: Taker) -> None:
-        """Replay a batch, block by block, and hand over the sums of some candidates at a time."""
-        for begin in range(0, len(batch), self.block):
-            block = batch[begin : begin + self.block]
+    def _replay(self, batch: Floats, settings: Settings, use: UseSums) -> None:
+        """Replay a batch, block by block, and call ``use`` with the sums of some candidates at a time."""
+        for offset in range(0, len(batch), self.block):
+            block = batch[offset : offset + self.block]
             with self.lazy_table(block, settings) as table:
                 run_rows(
-                    functools.partial(self._replay_rows, table, settings, begin, take),
+                    functools.partial(self._replay_rows, table, settings, offset, use),
                     len(block),
                     self.n_threads,
                     BAR_US * (settings.last - settings.first),
                     BLOCKS_EACH,
                 )
 
-    def _replay_rows(self, block: CandidateTable, settings: Settings, begin: int, take: Taker, start: int, stop: int) -> None:
-        """Candidates ``start <= row < stop`` of a block that begins at a row of the batch; on any thread."""
-        masks, room = self._room()
-        for first in range(start, stop, CHUNK):
-            last = min(first + CHUNK, stop)
-            sums = room[:, : last - first]
-            for rows, table in block.tiles(first, last, masks):
-                self._evaluate(table, settings, sums[:, rows.start - first : rows.stop - first])
-            take(slice(begin + first, begin + last), sums)
+    def _replay_rows(self, block: CandidateTable, settings: Settings, offset: int, use: UseSums, start: int, stop: int) -> None:
+        """Replay rows ``start`` to ``stop`` of a block, which is row ``offset`` of the batch and on; runs on any thread."""
+        masks, chunk_sums = self._scratch()
+        for begin in range(start, stop, CHUNK):
+            end = min(begin + CHUNK, stop)
+            sums = chunk_sums[:, : end - begin]
+            for rows, table in block.tiles(begin, end, masks):
+                self._evaluate(table, settings, sums[:, rows.start - begin : rows.stop - begin])
+            use(slice(offset + begin, offset + end), sums)
 
     def _evaluate(self, table: CandidateTable, settings: Settings, sums: NDArray[Any]) -> None:
-        """Sums of a table's candidates, also with the order inside a bar the other way round if both are scored.
+        """Sums of a table's candidates; if both orders inside a bar are scored, also with the target before the stop.
 
-        Only candidates with an ambiguous trade are replayed for that: for the rest it makes no difference.
+        For the second order only candidates with an ambiguous trade are replayed: for the others it makes no difference.
         """
         evaluate, tables = _backend.kernel("signals").evaluate, self.holding_tables(settings)
         evaluate(self.bars, tables, table, settings, 0, sums.shape[1], sums[0])
         if self.scores_both:
-            doubtful = np.flatnonzero(sums["n_ambiguous"][0])
-            other = np.zeros(len(doubtful), dtype=SUMS)
-            evaluate(self.bars, tables, table.of_rows(doubtful), settings._replace(is_pessimistic=False), 0, len(other), other)
+            ambiguous = np.flatnonzero(sums["n_ambiguous"][0])
+            other = np.zeros(len(ambiguous), dtype=SUMS)
+            evaluate(self.bars, tables, table.of_rows(ambiguous), settings._replace(is_pessimistic=False), 0, len(other), other)
             sums[1] = sums[0]
-            sums[1, doubtful] = other
+            sums[1, ambiguous] = other
 
-    def _room(self) -> tuple[Words, NDArray[Any]]:
-        """Where this thread writes masks of a tile, the last of them never, and sums."""
-        n_masks, n_sums = 8 * self._shape[0] * self._shape[1], (1 + self.scores_both) * CHUNK
-        room = scratch(n_masks + n_sums * SUMS.itemsize)
-        masks = room[:n_masks].view(np.uint64).reshape(self._shape)
+    def _scratch(self) -> tuple[Words, NDArray[Any]]:
+        """Memory of this thread for the masks of a tile, the last of which stays empty, and for the sums of a chunk."""
+        n_masks, n_sums = 8 * self._masks_shape[0] * self._masks_shape[1], (1 + self.scores_both) * CHUNK
+        memory = scratch(n_masks + n_sums * SUMS.itemsize)
+        masks = memory[:n_masks].view(np.uint64).reshape(self._masks_shape)
         masks[-1] = 0
-        return masks, room[n_masks:].view(SUMS).reshape(-1, CHUNK)
+        return masks, memory[n_masks:].view(SUMS).reshape(-1, CHUNK)
 
     def holding_tables(self, settings: Settings) -> HoldingTables:
-        """Tables of the bars."""
+        """Holding tables of the bars."""
         return HoldingTables.of(self.bars, settings.rf_per_bar)
 
     def candidate_table(self, batch: Floats, settings: Settings) -> CandidateTable:
@@ -368,8 +366,8 @@ class StrategyEvaluator:
             is_on = {name: table.has(column) for column, name in enumerate(LEVELS)}
             self.execution.check_rules(is_on | {"max_bars": table.max_bars > 0})
 
-    def given(self, batch: Floats) -> Combinations:
-        """The combinations that a batch holds."""
+    def combinations(self, batch: Floats) -> Combinations:
+        """Combinations of parameter values in a batch."""
         return self.builder.block(batch).combinations
 
 

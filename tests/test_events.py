@@ -143,7 +143,7 @@ def test_a_batch_takes_the_straight_line_to_the_same_bits(case, kind, fee_rate):
         signals = [None, None, *signals[2:]]
     run = bt.run(bars, strategy_of(signals, levels), costs=costs, execution=execution)
     evaluator = StrategyEvaluator(bars, strategy_of(signals, levels), {}, costs=costs, execution=execution)
-    evaluator.fix_start(evaluator.given(np.empty((1, 0))))
+    evaluator.fix_start(evaluator.combinations(np.empty((1, 0))))
     assert evaluator.sums(np.empty((1, 0)))[0].tobytes() == run.sums.tobytes()
 
 

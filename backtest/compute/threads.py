@@ -52,7 +52,7 @@ def thread_count(n_threads: int | None) -> int:
     return default_threads() if n_threads is None else whole("n_threads", n_threads, low=1)
 
 
-def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_us: float, blocks_each: int = 4) -> None:
+def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int | None, row_us: float, blocks_each: int = 4) -> None:
     """Call ``work(start, stop)`` on row blocks that cover ``range(n_rows)``.
 
     Parameters
@@ -62,18 +62,20 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int, row_
     n_rows
         Rows in the batch.
     n_threads
-        Blocks that may run at once.
+        Blocks that may run at once; None means all processors this process may use, counted where threads are worth it.
     row_us
         Estimated microseconds per row, to keep small batches on the calling thread.
     blocks_each
         Blocks per thread: several even out rows of unequal cost.
     """
-    if n_threads == 1 or n_rows < 2 or n_rows * row_us < WORTH_A_THREAD_US:
+    is_small = n_threads == 1 or n_rows < 2 or n_rows * row_us < WORTH_A_THREAD_US
+    count = 1 if is_small else thread_count(n_threads)
+    if count == 1:
         work(0, n_rows)
         return
-    n_blocks = min(n_rows, blocks_each * n_threads)
+    n_blocks = min(n_rows, blocks_each * count)
     edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
-    futures = [shared_pool(n_threads).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
+    futures = [shared_pool(count).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
     for future in futures:
         future.result()
 

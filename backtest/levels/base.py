@@ -26,11 +26,11 @@ from backtest._checks import (
     fraction,
     matrix,
     number,
+    optional_whole,
     price_bounds,
     vector,
     whole,
 )
-from backtest.compute.threads import thread_count
 from backtest.labels import Labels, check_labels, labels
 from backtest.level_rows import LevelRows
 from backtest.levels import device_search, search
@@ -139,7 +139,7 @@ class LevelProblem(Frozen):
             Offsets are not finite or not of shape (n_candidates, 2).
         """
         batch = matrix("offsets", offsets, shape=(None, 2))
-        return self.level_rows().profit(batch, thread_count(n_threads))
+        return self.level_rows().profit(batch, optional_whole("n_threads", n_threads, low=1))
 
     def __call__(self, batch: Floats, window: slice | Sequence[slice | None] | None = None) -> Floats:
         """Profit of each candidate in one window of the bars or several; see :class:`backtest.evaluator.Evaluator`.
@@ -159,7 +159,7 @@ class LevelProblem(Frozen):
         batch, windows = matrix("batch", batch, shape=(None, 2)), each_window(window)
         scores = np.empty((len(windows), len(batch)))
         for each, out in zip(windows, scores, strict=True):
-            out[:] = self.level_rows(each).profit(batch, thread_count(None))
+            out[:] = self.level_rows(each).profit(batch, None)
         return scores if isinstance(window, (list, tuple)) else scores[0]
 
     def level_rows(self, window: slice | None = None) -> LevelRows:
