@@ -1,4 +1,4 @@
-"""Cells: one batch over many symbols and windows, and what is made of a candidate's numbers in all of them."""
+"""Cells: candidates evaluated on several symbols and in several windows, and the aggregate of their metrics."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Cell(NamedTuple):
 
 
 class Cells(Generic[E]):
-    """``evaluate(batch, window=None) -> scores`` over every symbol in every window.
+    """Evaluates candidates on every symbol in every window; see :class:`backtest.evaluator.Evaluator`.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ class Cells(Generic[E]):
     window : slice, sequence of slices or None
         Each symbol is evaluated in each.
     aggregate : {"median", "mean", "min"} or callable
-        What becomes of a metric's values in all cells; a callable takes an array (n_candidates, n_cells) and returns
+        How a metric's values in all cells become one; a callable takes an array (n_candidates, n_cells) and returns
         (n_candidates,).
     evaluator : callable
-        ``evaluator(bars, share)``: the evaluator of one symbol, with 1 / share of the usual memory.
+        ``evaluator(bars, n_symbols)`` makes the evaluator of one symbol; all of them share the memory of caches.
 
     Attributes
     ----------
@@ -113,11 +113,12 @@ class Cells(Generic[E]):
         return [*self.metrics, *of_cells]
 
     def _name(self, symbol: str, window: slice | None) -> str:
-        label = text(window)
-        return symbol if len(self.given_windows) == 1 else f"{symbol}[{label}]" if self._has_symbols else label
+        if len(self.given_windows) == 1:
+            return symbol
+        return f"{symbol}[{text(window)}]" if self._has_symbols else text(window)
 
     def _naming(self, symbol: str) -> contextlib.AbstractContextManager[None]:
-        """Complaints name the symbol where there are symbols."""
+        """Name the symbol in errors, where symbols have names."""
         return naming(symbol) if self._has_symbols else contextlib.nullcontext()
 
     def check(self) -> None:
@@ -128,7 +129,7 @@ class Cells(Generic[E]):
         warn_if_undated(all(each.is_annual for each in self.evaluators.values()))
 
     def by_symbol(self, value: Callable[[E], Any]) -> Any:
-        """The value of the only symbol, or values by symbol."""
+        """``value(evaluator)`` of the only symbol, or of each by symbol."""
         values = {}
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):
@@ -242,7 +243,7 @@ def _min(values: Floats) -> Floats:
     return np.asarray(np.minimum.reduce(values, axis=1))
 
 
-#: What may become of the cells' values, by name; a NaN among them stays one.
+#: How values in several cells become one, by name; NaN in any cell makes NaN.
 AGGREGATES: dict[str, Callable[[Floats], Floats]] = {"median": _median, "mean": _mean, "min": _min}
 
 
@@ -276,6 +277,8 @@ def _listed(window: Any) -> list[slice | None]:
 def _numbered(windows: Sequence[slice | None], of: SymbolEvaluator) -> list[slice | None]:
     """Windows by bar numbers, each once."""
     numbered = [of.window(each) for each in windows]
+    if len(numbered) == 1:
+        return numbered
     labels = [text(each) for each in numbered]
     for label, window in zip(labels, windows, strict=True):
         if labels.count(label) > 1:
