@@ -22,7 +22,7 @@ from backtest.results import Result
 from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Space
 from backtest.study.code import fingerprints
-from backtest.study.fingerprint import label, plain
+from backtest.study.fingerprint import by_content, objective_name
 
 Floats = NDArray[np.float64]
 
@@ -179,7 +179,12 @@ def _subject(
 def _more_context(rule: Rule, rebalance: ArrayLike | None, data: Any) -> dict[str, Any]:
     """What scores depend on beside prices and settings."""
     mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
-    return {"rule": label(rule), "rebalance": mask, "looks_at": plain("data", data), "code": fingerprints({"rule": rule})}
+    return {
+        "rule": objective_name(rule),
+        "rebalance": mask,
+        "looks_at": by_content("data", data),
+        "code": fingerprints({"rule": rule}),
+    }
 
 
 def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None, benchmark: Floats | None) -> Book:

@@ -20,7 +20,7 @@ import pytest
 from ratio import minima
 
 import backtest as bt
-from backtest.search.cache import names
+from backtest.search.cache import packed_rows
 from backtest.study.store import Row, Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}
@@ -59,9 +59,9 @@ def some_rows(rng, count):
 
 def bench_keys():
     batch = some_batch(1000)
-    assert len(set(names(SPACE.grid_index(batch)))) == len({tuple(each.values()) for each in SPACE.decode_batch(batch)})
+    assert len(set(packed_rows(SPACE.grid_index(batch)))) == len({tuple(each.values()) for each in SPACE.decode_batch(batch)})
     ours, tuples = minima(
-        lambda: names(SPACE.grid_index(batch)), lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15
+        lambda: packed_rows(SPACE.grid_index(batch)), lambda: [tuple(SPACE.decode(row).items()) for row in batch], repeats=15
     )
     print(f"keys {ours * 1e3:.3f} us each, tuples {tuples * 1e3:.3f} us")
     assert ours <= MOST_OF_TUPLES * tuples

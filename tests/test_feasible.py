@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import enumeration, search
-from backtest.search.grid import Order
+from backtest.search.grid import VisitOrder
 from backtest.space import Space
 
 SUM = "p0 + p1 + p2 + p3 + p4 + p5"
@@ -131,7 +131,7 @@ def test_equalities_are_solved_for_their_last_parameter():
     space = six(f"{SUM} == 500")  # too many to be counted: about one position in a hundred is a candidate
     assert not space.is_exact
     assert space.size == 95**5  # none below 5; the last is what the others leave
-    numbers, batch = space.candidates(Order(int(space.size), 3)(0, 20_000))
+    numbers, batch = space.candidates(VisitOrder(int(space.size), 3)(0, 20_000))
     assert len(batch) > 100
     assert (batch.sum(axis=1) == 500).all()
     assert (numbers == (batch @ 100 ** np.arange(5, -1, -1)).astype(np.int64)).all()
@@ -152,7 +152,7 @@ def test_equalities_over_millions(where, size):
     assert space.product > 10**23
     if size is not None:
         assert space.size == size * 999_999
-    numbers, batch = space.candidates(Order(int(space.size), 0)(0, 1000))
+    numbers, batch = space.candidates(VisitOrder(int(space.size), 0)(0, 1000))
     assert len(np.unique(numbers)) == len(numbers)
     assert len(batch)
     assert (numbers >= 0).all()

@@ -13,7 +13,7 @@ import pytest
 import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
-from backtest.search.grid import Order
+from backtest.search.grid import VisitOrder
 from backtest.simulation import json_safe
 from backtest.space import Grid, Space
 
@@ -577,7 +577,7 @@ def test_grid_samples_the_same_candidates_however_they_are_cut():
         assert each.nfev == 500
         np.testing.assert_array_equal(each.batch, kept[0].batch)
     assert len(np.unique(kept[0].batch, axis=0)) == 500
-    assert set(kept[0].numbers.tolist()) == set(Order(10**6, 3)(0, 500).tolist())
+    assert set(kept[0].numbers.tolist()) == set(VisitOrder(10**6, 3)(0, 500).tolist())
 
 
 @pytest.mark.parametrize("batch_size", [100, 4096])

@@ -12,7 +12,7 @@ import pytest
 
 import backtest as bt
 from backtest import enumeration, search
-from backtest.search.grid import Order
+from backtest.search.grid import VisitOrder
 from backtest.search.optuna_search import optuna_search
 from backtest.space import Space
 from backtest.study import sharing
@@ -36,11 +36,11 @@ def zero(batch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setitem(search.grid.__globals__, "MAX_FRUITLESS", LIMIT)
+    monkeypatch.setitem(search.grid.__globals__, "MAX_EMPTY", LIMIT)
 
 
 def test_ten_million_positions_are_the_limit():
-    assert search.grid.__globals__["MAX_FRUITLESS"] == 10_000_000
+    assert search.grid.__globals__["MAX_EMPTY"] == 10_000_000
 
 
 SEARCHES = [
@@ -71,7 +71,7 @@ def test_a_grid_that_finds_no_more_returns_what_it_found(monkeypatch):
     monkeypatch.setattr(enumeration, "MAX_COUNTED", 1000)
     space = Space({"x": range(400), "y": range(400)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x * 5 + y * 3 < 8)")
     assert not space.is_exact
-    seed = next(seed for seed in range(100) if Order(10, seed)(0, 1)[0] == 0)  # the first block has them
+    seed = next(seed for seed in range(100) if VisitOrder(10, seed)(0, 1)[0] == 0)  # the first block has them
     with pytest.warns(
         bt.FallbackWarning,
         match=r"the search ends with the 2 candidates it found: [\d,]+ positions in a row held "
@@ -140,7 +140,7 @@ print(study.run(timeout=60, progress=False).ended, flush=True)
 def test_results_are_stored_while_the_next_candidate_is_looked_for(monkeypatch, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(sharing, "LOOK", 0.02)
+    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.02)
     space = Space({"x": range(10_000), "y": range(10_000)}, where=f"{EVEN} and ((x - y) % 2 == 1 or x + y * 10_000 < 40_000)")
     finished = []
     with ThreadPoolExecutor(2) as pool:
@@ -155,7 +155,7 @@ def test_known_candidates_are_no_reason_to_give_up(monkeypatch):
     space = Space({"x": range(2000), "y": range(3000)}, where="(x + y) % 2 == 0")
     study = study_of(space, sampler="random")
     study.run(500, progress=False)
-    monkeypatch.setitem(search.grid.__globals__, "MAX_FRUITLESS", 100)
+    monkeypatch.setitem(search.grid.__globals__, "MAX_EMPTY", 100)
     study._proposer = None  # as after a resume: what is known comes first
     assert study.run(510, progress=False).evaluated == 10
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest.search.grid import Order
+from backtest.search.grid import VisitOrder
 from backtest.space import MAX_COUNTED, Space
 from backtest.where import Where
 
@@ -88,7 +88,7 @@ def test_size_and_values_are_exact(data, places):
 )
 def test_long_grids_know_their_own_values(given):
     space = Space({"x": given})
-    positions = Order(len(space), 1)(0, 1000)
+    positions = VisitOrder(len(space), 1)(0, 1000)
     assert space.grid_index(space.candidates(positions)[1])[:, 0].tolist() == positions.tolist()
 
 
@@ -444,7 +444,7 @@ def test_where_counts_only_over_the_parameters_it_names():
     space = Space({"a": range(1000), "b": range(1000), "c": range(1000), "d": range(1000)}, where="b < d")
     assert space.is_exact
     assert len(space) == 10**6 * (1000 * 999 // 2)
-    _, batch = space.candidates(Order(len(space), 0)(0, 5000))
+    _, batch = space.candidates(VisitOrder(len(space), 0)(0, 5000))
     assert (batch[:, 1] < batch[:, 3]).all()
     assert len(np.unique(batch, axis=0)) == 5000
 
@@ -495,31 +495,31 @@ def test_continuous_spaces_have_no_length():
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257, 1000, 4095, 4096, 4097, 65537])
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_order_is_a_permutation(size, seed):
-    whole = Order(size, seed)(0, size)
+    whole = VisitOrder(size, seed)(0, size)
     assert whole.dtype == np.int64
     np.testing.assert_array_equal(np.sort(whole), np.arange(size))
     cuts = [0, size // 3, size // 3, size // 2, size]
-    order = Order(size, seed)
+    order = VisitOrder(size, seed)
     np.testing.assert_array_equal(np.concatenate([order(*cut) for cut in itertools.pairwise(cuts)]), whole)
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**63))
 def test_order_is_a_permutation_for_any_size_and_seed(size, seed):
-    assert len(set(Order(size, seed)(0, size).tolist())) == size
+    assert len(set(VisitOrder(size, seed)(0, size).tolist())) == size
 
 
 def test_order_differs_by_seed_and_mixes():
-    orders = {tuple(Order(100, seed)(0, 100).tolist()) for seed in range(50)}
+    orders = {tuple(VisitOrder(100, seed)(0, 100).tolist()) for seed in range(50)}
     assert len(orders) == 50
-    first = [Order(1000, seed)(0, 1)[0] for seed in range(400)]
+    first = [VisitOrder(1000, seed)(0, 1)[0] for seed in range(400)]
     assert len(set(first)) > 250
-    half = Order(10_000, 3)(0, 5000)  # the first half has seen the whole space
+    half = VisitOrder(10_000, 3)(0, 5000)  # the first half has seen the whole space
     assert np.histogram(half, bins=10, range=(0, 10_000))[0].min() > 350
 
 
 @pytest.mark.parametrize("size", [10**12, 2**62 - 1])
 def test_order_of_a_huge_range_stays_inside(size):
-    found = Order(size, 5)(0, 10_000)
+    found = VisitOrder(size, 5)(0, 10_000)
     assert ((found >= 0) & (found < size)).all()
     assert len(np.unique(found)) == 10_000
 

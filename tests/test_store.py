@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import backtest as bt
 from backtest import cli
-from backtest.study.show import words
+from backtest.study.show import one_line
 from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Row, Status, Store
 
 
@@ -418,7 +418,7 @@ def test_store_show(filled):
 
 def test_what_a_context_is_about():
     """Contexts that differ in costs alone can be told apart."""
-    said = words(
+    said = one_line(
         {
             "numerics_version": 3,
             "costs": {"fee_rate": 0.001, "fixed": 0.0, "maximum": math.inf},

@@ -62,7 +62,7 @@ def store_show(url: Annotated[str, typer.Argument(metavar="URL", help="Store, su
             table.add_row(str(each["id"]), escape(each["name"]), *counts, created)
         console.print(table)
         for each in contexts:
-            console.print(f"[bold]{each['id']}[/bold]  {escape(show.words(each['description']))}", highlight=False)
+            console.print(f"[bold]{each['id']}[/bold]  {escape(show.one_line(each['description']))}", highlight=False)
 
 
 def store_export(

@@ -57,7 +57,7 @@ class TrialCache:
     Notes
     -----
     Safe to share between threads; of threads that ask for one candidate with :meth:`answer`, one computes and the others
-    wait.  Keys are bytes, of a row of :meth:`backtest.Space.keys` (:func:`names`) or of :meth:`backtest.Space.digests`.
+    wait.  Keys are bytes, of a row of :meth:`backtest.Space.keys` (:func:`packed_rows`) or of :meth:`backtest.Space.digests`.
     """
 
     def __init__(self, behind: Behind | None = None, maxsize: int | None = None) -> None:
@@ -160,24 +160,24 @@ class TrialCache:
         """Rows of ``keys`` that have no score yet; of equal ones the first."""
         with self._lock:
             first: dict[bytes, int] = {}
-            for row, key in enumerate(names(keys)):
+            for row, key in enumerate(packed_rows(keys)):
                 if key not in self._known:
                     first.setdefault(key, row)
         return np.array(list(first.values()), dtype=np.int64)
 
     def store(self, keys: Ints, scores: Floats) -> None:
         """Remember a score for each row."""
-        self.put(dict(zip(names(keys), scores.tolist(), strict=True)))
+        self.put(dict(zip(packed_rows(keys), scores.tolist(), strict=True)))
 
     def read(self, keys: Ints, new: int = 0) -> Floats:
         """The score of each row, +inf where there is none; all that are found but ``new`` of them are hits."""
         with self._lock:
-            found: list[Any] = [self._known.get(key) for key in names(keys)]
+            found: list[Any] = [self._known.get(key) for key in packed_rows(keys)]
             self.hits += sum(score is not None for score in found) - new
         return np.array([math.inf if score is None else score for score in found], dtype=np.float64)
 
 
-def names(keys: Ints) -> list[bytes]:
+def packed_rows(keys: Ints) -> list[bytes]:
     """Rows of a matrix of keys as bytes."""
     raw, width = np.ascontiguousarray(keys).tobytes(), keys.shape[1] * keys.itemsize
     return [raw[at : at + width] for at in range(0, len(raw), width)]

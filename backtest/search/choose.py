@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import called, instance, number, whole
 from backtest.search.direct import MAXFUN_PER_PARAM
-from backtest.search.grid import Order
+from backtest.search.grid import VisitOrder
 from backtest.space import Space
 
 #: A finite space is enumerated if that takes no longer, in seconds, unless a timeout says how much time there is.
@@ -85,7 +85,7 @@ def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed:
     """Seconds a candidate takes, measured."""
     if not space.can_enumerate:
         return math.inf  # cannot be enumerated, so its candidates need not be timed
-    positions = Order(len(space), seed)(0, TIMED)
+    positions = VisitOrder(len(space), seed)(0, TIMED)
     _, batch = space.candidates(positions)
     begun = time.perf_counter()
     if len(batch):

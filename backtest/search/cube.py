@@ -102,7 +102,7 @@ def cube(
     try:
         if engine == "direct":
             # Its tolerances end a search whose best rectangle is small; here the budget does.
-            direct(trials, bounds, maxfun=maxfun, maxiter=maxfun, vol_tol=0.0, len_tol=0.0, callback=trials.look)
+            direct(trials, bounds, maxfun=maxfun, maxiter=maxfun, vol_tol=0.0, len_tol=0.0, callback=trials.after_batch)
         else:
             popsize = min(POPSIZE, max(SMALLEST_POPSIZE, total // (GENERATIONS * n_varied)))
             trials.evolve(bounds, maxfun, seed, popsize)
@@ -164,7 +164,7 @@ class _Trials:
                 seed=int(seeds.spawn(1)[0].generate_state(1)[0]),
                 popsize=popsize,
                 tol=ALIKE,
-                callback=self.look,
+                callback=self.after_batch,
             )
             if not ended.success:
                 return
@@ -176,7 +176,7 @@ class _Trials:
         self.result.nfev += len(batch)
         return objective
 
-    def look(self, _: Any) -> None:
+    def after_batch(self, _: Any) -> None:
         """After each batch of the engine: tell, and stop it at the end of the budget or of the time."""
         if self.result.nfev and self.callback is not None:
             self.callback(self.best.first(self.result))

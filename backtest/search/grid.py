@@ -26,7 +26,7 @@ BATCH = 16_384
 #: How much larger a timed batch may be than the one before, and than anything.
 GROWTH, MOST = 4, 1 << 20
 #: Positions in a row that may hold no candidate where no timeout says how long to look.
-MAX_FRUITLESS = 10_000_000
+MAX_EMPTY = 10_000_000
 
 
 def grid(
@@ -100,9 +100,9 @@ def grid(
     best = TopK(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
     begun = time.monotonic()
-    patience = Patience(math.inf if timeout is None else begun + timeout)
+    limit = SearchLimit(math.inf if timeout is None else begun + timeout)
     try:
-        for numbers, batch in _paced(_drawn(space, total, batch_size, seed, patience), seconds):
+        for numbers, batch in _paced(_drawn(space, total, batch_size, seed, limit), seconds):
             if timeout is not None and time.monotonic() - begun > timeout:
                 result.status = TIMED_OUT
                 break
@@ -118,15 +118,15 @@ def grid(
     if not result.nfev:
         if result.status == INTERRUPTED:
             raise KeyboardInterrupt  # nothing was evaluated, so there is nothing to return
-        so_far = f": {patience.said(space)}" if patience.fruitless else ""
+        so_far = f": {limit.message(space)}" if limit.n_empty else ""
         if result.status == DONE:
             raise SpaceError(f"where must leave at least one candidate, got none{so_far}")
         raise InputError(f"timeout must leave time for one batch, got {shown(timeout)}{so_far}")
     result.success = result.status == DONE
     result.message = f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated"
-    if patience.is_out:
-        patience.warn(space, result.nfev, stacklevel=2)
-        result.message += f"; {patience.said(space)}"
+    if limit.is_exhausted:
+        limit.warn(space, result.nfev, stacklevel=2)
+        result.message += f"; {limit.message(space)}"
     return best.fill(result)
 
 
@@ -148,34 +148,34 @@ def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Can
             n_rows = int(min(max(fit, 1.0), GROWTH * n_rows, MOST))
 
 
-def _drawn(space: Space, total: int, batch_size: int, seed: int, patience: Patience) -> Iterator[Candidates]:
+def _drawn(space: Space, total: int, batch_size: int, seed: int, limit: SearchLimit) -> Iterator[Candidates]:
     """Numbers and rows of candidates, ``total`` of them if there are as many, batch by batch; none if a block holds none."""
     left = total
     for positions in _batches(len(space), total, batch_size, seed):
         numbers, batch = space.candidates(positions)
         numbers, batch = numbers[:left], batch[:left]  # by draw, so that the sample does not depend on how it is cut
         nearby = np.argsort(numbers)  # neighbours side by side
-        patience.looked(len(positions), len(batch))
+        limit.record(len(positions), len(batch))
         yield numbers[nearby], batch[nearby]
         left -= len(batch)
-        if not left or patience.is_out:
+        if not left or limit.is_exhausted:
             return
 
 
 def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
     if total < size:  # a sample; more positions than candidates may be needed where only an upper bound is known
-        order = Order(size, seed)
+        order = VisitOrder(size, seed)
         for start in range(0, size, batch_size):
             yield order(start, min(start + batch_size, size))
         return
     n_blocks = -(-size // batch_size)
-    order = Order(n_blocks, seed)
+    order = VisitOrder(n_blocks, seed)
     for at in range(n_blocks):
         block = int(order(at, at + 1)[0])
         yield np.arange(block * batch_size, min((block + 1) * batch_size, size), dtype=np.int64)
 
 
-class Order:
+class VisitOrder:
     """A seeded order of ``range(size)`` that is computed, not stored: a Feistel network that walks its cycles.
 
     Parameters
@@ -212,50 +212,50 @@ class Order:
         return (left << self._half) | right
 
 
-class Patience:
+class SearchLimit:
     """What has been looked at since the last candidate, and whether to go on.
 
     Parameters
     ----------
     deadline : float
         ``time.monotonic()`` after which nothing is looked at; with one, the clock alone decides.
-    has_ended : callable, optional
+    is_stopping : callable, optional
         Whether the search shall end for another reason, such as a signal.
 
     Attributes
     ----------
-    fruitless : int
+    n_empty : int
         Positions since the last candidate.
     """
 
-    def __init__(self, deadline: float = math.inf, has_ended: Callable[[], bool] | None = None) -> None:
-        self.deadline, self.has_ended, self.fruitless = deadline, has_ended, 0
+    def __init__(self, deadline: float = math.inf, is_stopping: Callable[[], bool] | None = None) -> None:
+        self.deadline, self.is_stopping, self.n_empty = deadline, is_stopping, 0
 
-    def looked(self, n_positions: int, n_found: int) -> None:
+    def record(self, n_positions: int, n_found: int) -> None:
         """So many positions were looked at, and so many held a candidate, new or known."""
-        self.fruitless = 0 if n_found else self.fruitless + n_positions
+        self.n_empty = 0 if n_found else self.n_empty + n_positions
 
     @property
-    def is_out(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether too many positions in a row held none."""
-        return self.deadline == math.inf and self.fruitless >= MAX_FRUITLESS
+        return self.deadline == math.inf and self.n_empty >= MAX_EMPTY
 
-    def goes_on(self) -> bool:
+    def allows_more(self) -> bool:
         """Whether to look at another block; the first one after a candidate always is."""
-        return not self.fruitless or not (self.is_out or self.is_over())
+        return not self.n_empty or not (self.is_exhausted or self.is_time_up())
 
-    def is_over(self) -> bool:
+    def is_time_up(self) -> bool:
         """Whether the time is, or the search shall end for another reason."""
-        return time.monotonic() >= self.deadline or (self.has_ended is not None and self.has_ended())
+        return time.monotonic() >= self.deadline or (self.is_stopping is not None and self.is_stopping())
 
-    def said(self, space: Space) -> str:
+    def message(self, space: Space) -> str:
         """What was looked at in vain."""
-        return f"{self.fruitless:,} positions in a row held no candidate of where={space.where!r}"
+        return f"{self.n_empty:,} positions in a row held no candidate of where={space.where!r}"
 
     def warn(self, space: Space, n_found: int, stacklevel: int) -> None:
         """Tell that a search ends for want of candidates."""
         warnings.warn(
-            f"the search ends with the {n_found:,} candidates it found: {self.said(space)}; give a timeout to look on, "
+            f"the search ends with the {n_found:,} candidates it found: {self.message(space)}; give a timeout to look on, "
             "or narrower ranges",
             FallbackWarning,
             stacklevel=stacklevel + 1,

@@ -14,7 +14,7 @@ from backtest._checks import InputError, SpaceError, number, whole
 from backtest.search.cache import Status, TrialCache
 from backtest.search.engine import Engine
 from backtest.search.evolution import LOWEST
-from backtest.search.grid import Patience
+from backtest.search.grid import SearchLimit
 from backtest.search.propose import Candidate, Proposer
 from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
 from backtest.space import Space
@@ -83,7 +83,7 @@ def optuna_search(
     memory, best = TrialCache(), TopK(whole("keep", keep, low=1), len(space.names))
     engine = None if sampler == "random" else Engine(space, sampler, None, ["minimize"], seed)
     proposer = Proposer(space, engine, memory, seed)
-    patience = proposer.patience = Patience(deadline)
+    limit = proposer.limit = SearchLimit(deadline)
     result = OptimizeResult(nfev=0, hits=0, status=DONE, total=total)
     try:
         while result.nfev < total:
@@ -92,7 +92,7 @@ def optuna_search(
                 break
             candidates = proposer.next(min(BATCH, total - result.nfev), total - result.nfev)
             if not candidates:
-                if patience.is_over():
+                if limit.is_time_up():
                     result.status = TIMED_OUT
                 break
             batch = np.array([each.row for each in candidates])
@@ -108,7 +108,7 @@ def optuna_search(
             raise  # nothing was evaluated, so there is nothing to return
         result.status = INTERRUPTED
     if not result.nfev:
-        so_far = f": {patience.said(space)}" if patience.fruitless else ""
+        so_far = f": {limit.message(space)}" if limit.n_empty else ""
         if result.status == TIMED_OUT:
             raise InputError(f"timeout must leave time to find a candidate, got {timeout!r}{so_far}")
         raise SpaceError(f"where must leave a candidate that {sampler} can find, got {space.where!r} and none{so_far}")
@@ -117,15 +117,15 @@ def optuna_search(
 
 def _ended(result: Any, proposer: Proposer, space: Space) -> Any:
     """``result`` with how the search ended."""
-    limit = proposer.patience
+    limit = proposer.limit
     result.success = result.status == DONE
     result.message = (
         f"{ENDED[result.status]}: {result.nfev:,} of {result.total:,} candidates evaluated, "
         f"{proposer.asks:,} suggestions, {result.hits:,} of them repeats"
     )
-    if limit.is_out:
+    if limit.is_exhausted:
         limit.warn(space, result.nfev, stacklevel=3)
-        result.message += f"; {limit.said(space)}"
+        result.message += f"; {limit.message(space)}"
     return result
 
 

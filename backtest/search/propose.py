@@ -15,7 +15,7 @@ from backtest._checks import SpaceError
 from backtest.elementary import exp, log
 from backtest.search.cache import Status, TrialCache
 from backtest.search.engine import Engine
-from backtest.search.grid import Order, Patience
+from backtest.search.grid import SearchLimit, VisitOrder
 from backtest.space import Choice, Continuous, Space
 
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ CHUNK, LARGEST_CHUNK = 1024, 16_384
 #: Suggestions in a row that lead nowhere, before an engine that counts on its own is given a neighbour all the same.
 MAX_DUPLICATES = 10
 #: Batches of random points without a feasible one, before the search says so.
-PATIENCE = 1000
+MAX_EMPTY_BATCHES = 1000
 #: Spread of a neighbour of a continuous value, as a share of the range, at the first radius.
 _SPREAD = 0.01
 
@@ -60,18 +60,18 @@ class Proposer:
         Suggestions of the engine.
     duplicates : int
         Those that were known already.
-    patience : Patience
-        How long to look for a candidate; of the run that goes on.
+    limit : SearchLimit
+        When to stop looking for the next candidate; set for each run.
     """
 
     def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int, suggests: bool = True) -> None:
         self.space, self.engine, self.memory, self.suggests = space, engine, memory, suggests and engine is not None
         self.asks = self.duplicates = 0
-        self.patience = Patience()
+        self.limit = SearchLimit()
         self.in_flight: dict[bytes, Candidate] = {}
         self.leased_by_others: dict[bytes, Floats] = {}  # in another driver's hands
         self._can_enumerate = space.can_enumerate
-        self._order = Order(int(space.size), seed) if self._can_enumerate else None
+        self._order = VisitOrder(int(space.size), seed) if self._can_enumerate else None
         self._position, self._rest = 0, False
         self._buffer: deque[tuple[bytes, Floats]] = deque()
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
@@ -81,7 +81,7 @@ class Proposer:
         return digest not in self.in_flight and digest not in self.memory and digest not in self.leased_by_others
 
     def next(self, count: int, left: float) -> list[Candidate]:
-        """Up to ``count`` candidates that are new; none if there are no more, or patience is at its end.
+        """Up to ``count`` candidates that are new; none if there are no more, or the search limit is reached.
 
         Parameters
         ----------
@@ -158,13 +158,13 @@ class Proposer:
         found: list[Candidate] = []
         while len(found) < count:
             if not self._buffer:
-                if self._position >= self._order.size or not self.patience.goes_on():
+                if self._position >= self._order.size or not self.limit.allows_more():
                     break
-                chunk = min(CHUNK + self.patience.fruitless, LARGEST_CHUNK)
+                chunk = min(CHUNK + self.limit.n_empty, LARGEST_CHUNK)
                 start, stop = self._position, min(self._position + chunk, self._order.size)
                 _, batch = self.space.candidates(self._order(start, stop))
                 self._position = stop
-                self.patience.looked(stop - start, len(batch))
+                self.limit.record(stop - start, len(batch))
                 self._buffer.extend(zip(self.space.digests(batch), batch, strict=True))
                 continue
             digest, row = self._buffer.popleft()
@@ -178,8 +178,8 @@ class Proposer:
             digest, row = self._buffer.popleft()
             if self.is_new(digest):
                 found[digest] = Candidate(digest, row, None)
-        for attempt in range(PATIENCE if len(found) < count else 0):
-            if attempt and self.patience.is_over():
+        for attempt in range(MAX_EMPTY_BATCHES if len(found) < count else 0):
+            if attempt and self.limit.is_time_up():
                 return list(found.values())
             batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
             batch = batch[self.space.feasible(batch)]

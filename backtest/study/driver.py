@@ -17,7 +17,7 @@ from backtest._said import said
 from backtest.compute.threads import default_threads
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 from backtest.compute.workers import Workers
-from backtest.search.grid import Patience
+from backtest.search.grid import SearchLimit
 from backtest.search.propose import Candidate, Proposer
 from backtest.study import sharing
 from backtest.study.interruptions import Interruptions, Stopped
@@ -30,9 +30,9 @@ from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
 logger = logging.getLogger("backtest")
 
 #: Seconds of work that are worth a task of their own, and the most trials of one.
-WORTH_A_TASK, LARGEST_TASK = 0.1, 512
+SECONDS_PER_TASK, LARGEST_TASK = 0.1, 512
 #: Seconds of work between two transactions where evaluations are cheap.
-WORTH_A_COMMIT = 0.05
+SECONDS_PER_COMMIT = 0.05
 #: Seconds that a result waits at most for others, to be stored together.
 LONGEST_WAIT = 0.25
 #: Seconds of an evaluation from which on its result is worth waiting for the disk.
@@ -65,7 +65,7 @@ class Driver:
         look: Callable[[list[Finished]], None],
     ) -> None:
         self.study, self.proposer = study, proposer
-        self.target, self.deadline, self.look = target, deadline, look
+        self.target, self.deadline, self.on_finished = target, deadline, look
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
         self.interruptions = Interruptions()
         self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
@@ -77,8 +77,8 @@ class Driver:
         self._futures: dict[Future[list[Outcome]], list[Task]] = {}
         self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
         self._reruns: Counter[int] = Counter()
-        self._looks_until = math.inf
-        self.patience = proposer.patience = Patience(deadline, self._ends_now)
+        self._search_until = math.inf
+        self.limit = proposer.limit = SearchLimit(deadline, self._must_stop_search)
         self._placed: Placed | None = None
         if study.pruner is not None and not isinstance(executor, (Workers, ThreadPoolExecutor, type(None))):
             raise InputError(f"executor must be bt.Workers, threads or None with a pruner, got {type(executor).__name__}")
@@ -96,16 +96,16 @@ class Driver:
             try:
                 self.shared.release_dead_owners()
                 if self.executor is None:
-                    while candidates := self._next(self._chunk(WORTH_A_COMMIT)):
-                        self._here(candidates)
+                    while candidates := self._next(self._n_trials_worth(SECONDS_PER_COMMIT)):
+                        self._evaluate_here(candidates)
                 else:
-                    self._there(self.executor)
+                    self._evaluate_on_executor(self.executor)
             except Stopped:
                 self.is_stopped = True
             finally:
-                self._give_back()
-        if self.patience.is_out:
-            self.patience.warn(self.study.space, len(self.study.trials), stacklevel=4)
+                self._release_all()
+        if self.limit.is_exhausted:
+            self.limit.warn(self.study.space, len(self.study.trials), stacklevel=4)
 
     @property
     def ended(self) -> str:
@@ -118,7 +118,7 @@ class Driver:
             return "stopped"
         return "done" if len(self.study.trials) >= self.target else "no more candidates"
 
-    def _here(self, candidates: list[Candidate]) -> None:
+    def _evaluate_here(self, candidates: list[Candidate]) -> None:
         """Evaluate in this thread; what is finished when an interruption comes is stored."""
         tasks = self._tasks(candidates)
         outcomes: list[Outcome] = []
@@ -135,23 +135,23 @@ class Driver:
                     min(self.deadline, time.monotonic() + LONGEST_WAIT),
                 )
         finally:
-            self._settle(outcomes)
+            self._store_and_report(outcomes)
         left = tasks[len(outcomes) :]  # the others took longer than the ones before promised
         self.proposer.put_back([self._candidates.pop(task.number)[0] for task in left])
 
-    def _there(self, executor: Executor) -> None:
+    def _evaluate_on_executor(self, executor: Executor) -> None:
         """Keep an executor busy."""
         width = int(getattr(executor, "count", None) or getattr(executor, "_max_workers", None) or default_threads())
         while True:
             # An engine learns from each result; an enumeration may run ahead, so that no worker waits.
             ahead = width if self.proposer.learns else width + 2
-            while len(self._futures) < ahead and (found := self._next(self._chunk(WORTH_A_TASK), not self._futures)):
+            while len(self._futures) < ahead and (found := self._next(self._n_trials_worth(SECONDS_PER_TASK), not self._futures)):
                 self._submit(self._tasks(found))
             if not self._futures:
                 return
             try:
                 with self.interruptions.open():
-                    wait(self._futures, timeout=sharing.LOOK, return_when=FIRST_COMPLETED)
+                    wait(self._futures, timeout=sharing.POLL_SECONDS, return_when=FIRST_COMPLETED)
             finally:
                 self._collect({each for each in self._futures if each.done()})
 
@@ -166,11 +166,11 @@ class Driver:
                 self.is_timed_out = True
                 return []
             self.shared.absorb_others(self._is_expensive)
-            begun, self._looks_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + sharing.LOOK
+            begun, self._search_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + sharing.POLL_SECONDS
             left = self.target - len(self.study.trials) - len(self.proposer.in_flight)
             candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
             self.seconds["search"] += time.perf_counter() - begun
-            if not candidates and left > 0 and is_idle and self._ends_now():
+            if not candidates and left > 0 and is_idle and self._must_stop_search():
                 continue
             if not candidates and left > 0 and is_idle and self.proposer.leased_by_others:
                 with self.interruptions.open():
@@ -187,13 +187,13 @@ class Driver:
     def _is_expensive(self) -> bool:
         return self._mean is not None and self._mean >= EXPENSIVE
 
-    def _ends_now(self) -> bool:
+    def _must_stop_search(self) -> bool:
         """Whether to stop looking for candidates: because of a signal, the clock, or results that wait to be stored."""
         now = time.monotonic()
         is_asked = self.interruptions.signal is not None or self.study.wants_stop
-        return is_asked or now >= self.deadline or now >= self._looks_until
+        return is_asked or now >= self.deadline or now >= self._search_until
 
-    def _chunk(self, worth: float) -> int:
+    def _n_trials_worth(self, worth: float) -> int:
         """Trials that are worth a task, or a transaction."""
         if self.proposer.learns or self.trial_timeout is not None or self.study.pruner is not None or self._mean is None:
             return 1
@@ -246,7 +246,7 @@ class Driver:
                     text += "; bt.Workers takes objectives of any kind, from a notebook, a prompt or python -c too"
                 failure = ObjectiveError(text, tasks[0].params)
                 failure.__cause__ = error
-        self._settle(outcomes)
+        self._store_and_report(outcomes)
         if failure is not None:
             raise failure
 
@@ -276,7 +276,7 @@ class Driver:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def _settle(self, outcomes: list[Outcome]) -> None:
+    def _store_and_report(self, outcomes: list[Outcome]) -> None:
         """Store what was evaluated; then it counts, and is told to the engine and to people."""
         if not outcomes:
             return
@@ -303,7 +303,7 @@ class Driver:
         self.evaluated += len(kept)
         self.failures += sum(each.status == Status.FAILED for each in kept)
         self.seconds["search"] += time.perf_counter() - begun
-        self.look(kept)
+        self.on_finished(kept)
         for outcome in outcomes:
             if not outcome.is_caught:
                 params = next(each.params for each in finished if each.number == outcome.number)
@@ -311,7 +311,7 @@ class Driver:
                     raise ObjectiveError((outcome.error or "").removeprefix("ObjectiveError: "), params)
                 raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
 
-    def _give_back(self) -> None:
+    def _release_all(self) -> None:
         """Nothing of ours stays reserved, and nothing goes on in the workers."""
         for future in self._futures:
             future.cancel()

@@ -15,11 +15,11 @@ from backtest._checks import InputError
 from backtest._said import shown, without_password
 
 
-def label(objective: Any) -> Any:
+def objective_name(objective: Any) -> Any:
     """An objective's own name, the same run as a program and imported, with the values bound to it."""
     if isinstance(objective, functools.partial):
         bound = [objective.args, objective.keywords]
-        return [label(objective.func), *(plain("a value bound to the objective", each) for each in bound)]
+        return [objective_name(objective.func), *(by_content("a value bound to the objective", each) for each in bound)]
     kind = objective if hasattr(objective, "__qualname__") else type(objective)
     module = kind.__module__.rpartition(".")[2]
     if module == "__main__":  # a program's is its file's name; a notebook and python -c have none
@@ -27,13 +27,13 @@ def label(objective: Any) -> Any:
     return f"{module}.{kind.__qualname__}" if module else kind.__qualname__
 
 
-def clean(value: Any) -> Any:
+def without_passwords(value: Any) -> Any:
     """A plain value without the passwords of URLs in it: they say nothing of what was evaluated, and change."""
     if isinstance(value, str):
         return without_password(value)
     if isinstance(value, (list, tuple)):
-        return [clean(each) for each in value]
-    return {key: clean(each) for key, each in value.items()} if isinstance(value, Mapping) else value
+        return [without_passwords(each) for each in value]
+    return {key: without_passwords(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def context_fingerprint(value: Any, **options: Any) -> bytes:
@@ -41,18 +41,18 @@ def context_fingerprint(value: Any, **options: Any) -> bytes:
     return hashlib.blake2b(json.dumps(value, **options).encode(), digest_size=16).digest()
 
 
-def plain(name: str, value: Any) -> Any:
+def by_content(name: str, value: Any) -> Any:
     """A value by its content, for a fingerprint."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):
-        return [plain(name, each) for each in value]
+        return [by_content(name, each) for each in value]
     if isinstance(value, Mapping):
-        return {str(key): plain(name, each) for key, each in value.items()}
+        return {str(key): by_content(name, each) for key, each in value.items()}
     if hasattr(value, "content_hash"):
         return str(value.content_hash)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain(name, dataclasses.asdict(value))
+        return by_content(name, dataclasses.asdict(value))
     raise InputError(
         f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can know again, got "
         f"{shown(value)}"

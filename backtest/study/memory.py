@@ -21,7 +21,7 @@ from backtest.search.cache import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints
-from backtest.study.fingerprint import clean, context_fingerprint
+from backtest.study.fingerprint import context_fingerprint, without_passwords
 from backtest.study.store import Row, Store
 
 Floats = NDArray[np.float64]
@@ -59,15 +59,15 @@ class Memory:
         self.evaluate, self.space, self.columns, self.n_stored = evaluate, space, list(columns), 0
         self.store = Store(url)
         parts = {name: each for name, each in what.items() if name != "code"}
-        before, parts = context_fingerprint(["kernels", parts, self.columns], sort_keys=True), clean(parts)
+        before, parts = context_fingerprint(["kernels", parts, self.columns], sort_keys=True), without_passwords(parts)
         fingerprint = context_fingerprint(["kernels", parts, self.columns], sort_keys=True)
         self.context = self.store.context(
             fingerprint, "optimize", {**parts, "metrics": self.columns}, None if before == fingerprint else before
         )
         compare(self.store, self.context, "a search with a store", what.get("code", {}))
-        self._cache = TrialCache(self._behind, MAX_ENTRIES)
+        self._cache = TrialCache(self._from_store, MAX_ENTRIES)
 
-    def _behind(self, digests: Sequence[bytes]) -> dict[bytes, Floats]:
+    def _from_store(self, digests: Sequence[bytes]) -> dict[bytes, Floats]:
         found = self._looked_up(digests)
         self.n_stored += len(found)
         return {digest: np.frombuffer(row.metrics or b"") for digest, row in found.items()}
@@ -180,10 +180,10 @@ class SweepMemory(Memory):
         self.is_stored = scores is not None
         if scores is not None:
             self.n_stored += len(batch)
-            self._worth(scores)
+            self._may_be_kept(scores)
             return scores
         scores = self._evaluated(batch)
-        kept = np.flatnonzero(self._worth(scores))
+        kept = np.flatnonzero(self._may_be_kept(scores))
         chosen = batch[kept]
         self._kept += self.rows(self.space.digests(chosen), chosen, scores[kept])
         self._blocks.append((block, kept.astype(np.uint32).tobytes(), len(batch)))
@@ -207,7 +207,7 @@ class SweepMemory(Memory):
             scores[row] = np.frombuffer(found[digest].metrics or b"")
         return scores
 
-    def _worth(self, scores: Floats) -> NDArray[np.bool_]:
+    def _may_be_kept(self, scores: Floats) -> NDArray[np.bool_]:
         """Rows that may be among the best: no worse than the ``keep``-th best so far."""
         objective = self.rank(scores)
         best = np.concatenate([self._best, objective])

@@ -20,7 +20,7 @@ logger = logging.getLogger("backtest")
 #: Seconds after which others may take over what was reserved; renewed three times as often.
 LEASE = 30.0
 #: Seconds between two looks at what other drivers did.
-LOOK = 0.5
+POLL_SECONDS = 0.5
 
 
 class SharedStore:
@@ -37,7 +37,7 @@ class SharedStore:
 
     def __init__(self, study: State, proposer: Proposer, seconds: dict[str, float]) -> None:
         self.study, self.proposer, self.seconds, self.store = study, proposer, seconds, study.store
-        self.owner, self._looked = new_owner(), 0.0
+        self.owner, self._polled = new_owner(), 0.0
         self._changes = -1 if self.store is None else self.store.changes()
 
     def reserved(self, candidates: list[Candidate]) -> list[Candidate]:
@@ -87,10 +87,10 @@ class SharedStore:
             self.store.release(self.owner)
 
     def absorb_others(self, is_expensive: bool) -> None:
-        """Take in what other drivers have finished; of cheap evaluations not more often than every :data:`LOOK` seconds."""
-        if self.store is None or (not is_expensive and time.monotonic() - self._looked < LOOK):
+        """Take in what other drivers have finished; of cheap evaluations not more often than every POLL_SECONDS."""
+        if self.store is None or (not is_expensive and time.monotonic() - self._polled < POLL_SECONDS):
             return
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
         begun = time.perf_counter()
         changes = self.store.changes()
         if changes != self._changes:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 #: Of a context's description, what people need not read.
-UNSAID = ("metrics", "cells", "code")
+HIDDEN = ("metrics", "cells", "code")
 #: Letters of one value.
 LONGEST = 300
 
@@ -32,10 +32,10 @@ def overview(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def words(description: Mapping[str, Any]) -> str:
+def one_line(description: Mapping[str, Any]) -> str:
     """What a context is about, in one line; what is off, and what another word says too, is left out."""
     first = ("objective", "strategy", "rule", "version")
-    keys = [*(key for key in first if key in description), *(key for key in description if key not in (*first, *UNSAID))]
+    keys = [*(key for key in first if key in description), *(key for key in description if key not in (*first, *HIDDEN))]
     said = []
     for key in keys:
         value = description[key]

@@ -32,7 +32,7 @@ from backtest.space import Space
 from backtest.study.code import compare, fingerprints
 from backtest.study.driver import Driver
 from backtest.study.export import Mirror, export, to_frame
-from backtest.study.fingerprint import clean, context_fingerprint, label, plain
+from backtest.study.fingerprint import by_content, context_fingerprint, objective_name, without_passwords
 from backtest.study.records import Finished, of_rows
 from backtest.study.state import State
 from backtest.study.store import Store
@@ -150,12 +150,13 @@ class Study(State):
     def _resume(self, store: Store, data: Any, resume: str) -> None:
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
         what = {
-            "objective": label(self.objective),
+            "objective": objective_name(self.objective),
             "version": self.version,
             "directions": self.directions,
-            "data": plain("data", data),
+            "data": by_content("data", data),
         }
-        before, what = context_fingerprint(["study", self.name, what]), clean(what)  # earlier releases knew it with its passwords
+        before = context_fingerprint(["study", self.name, what])  # earlier releases knew it with the passwords of URLs
+        what = without_passwords(what)
         fingerprint = context_fingerprint(["study", self.name, what])
         same_name = [each for each in store.contexts() if each["name"] == self.name]
         known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, before)]
@@ -167,7 +168,7 @@ class Study(State):
             )
         if resume == "require" and not known:
             for each in same_name:
-                there = clean(each["description"])
+                there = without_passwords(each["description"])
                 other = {key: value for key, value in there.items() if key in what and value != what[key]}
                 if other:
                     differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
@@ -320,7 +321,7 @@ class Study(State):
         with Bar(self, target, progress) as bar:
 
             def look(finished: list[Finished]) -> None:
-                bar.look(len(finished))
+                bar.update(len(finished))
                 for each in finished:
                     for callback in callbacks:
                         callback(self, each)

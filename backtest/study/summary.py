@@ -38,7 +38,7 @@ class Summary(NamedTuple):
 class Bar:
     """A tqdm bar; off where nobody looks."""
 
-    def __init__(self, study: State, target: float, wish: bool | None) -> None:
+    def __init__(self, study: State, target: float, is_shown: bool | None) -> None:
         from tqdm.auto import tqdm
 
         self._study = study
@@ -48,7 +48,7 @@ class Bar:
             desc=study.name,
             unit=" trials",
             leave=False,
-            disable=None if wish is None else not wish,
+            disable=None if is_shown is None else not is_shown,
         )
 
     def __enter__(self) -> Bar:
@@ -57,7 +57,7 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.close()
 
-    def look(self, count: int) -> None:
+    def update(self, count: int) -> None:
         """Move by finished trials."""
         if self._bar.disable:
             return
