@@ -12,7 +12,29 @@ from backtest._checks import MOST, InputError, choice, flag, fraction, money, nu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Costs:
+class OrderCosts:
+    """What one order costs: the fields of costs that are arguments of kernels, whose settings are subclasses of this."""
+
+    fee_rate: float
+    slippage: float = 0.0
+    fixed: float = 0.0
+    per_unit: float = 0.0
+    minimum: float = 0.0
+    maximum: float = math.inf
+
+    def of_order(self) -> dict[str, float]:
+        """These fields by name, without those of a subclass."""
+        return {name: getattr(self, name) for name in ORDER_COSTS}
+
+
+#: Names of the costs of an order.
+ORDER_COSTS = tuple(field.name for field in dataclasses.fields(OrderCosts))
+#: Costs that are shares of an order's value or price, and below 1.
+BELOW_ONE = ("fee_rate", "slippage")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs(OrderCosts):
     """Costs of every order.
 
     The cost of an order of ``u`` units at price ``p`` is
@@ -35,22 +57,16 @@ class Costs:
         Cost of a short per year, as a share of its value, charged at each close.
     """
 
-    fee_rate: float
-    slippage: float = 0.0
-    fixed: float = 0.0
-    per_unit: float = 0.0
-    minimum: float = 0.0
-    maximum: float = math.inf
     borrow_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("fee_rate", "slippage", "fixed", "per_unit", "minimum", "borrow_rate"):
-            object.__setattr__(self, name, number(name, getattr(self, name), low=0.0))
-        for name in ("fee_rate", "slippage"):
-            fraction(name, getattr(self, name))
-        for name in ("fixed", "per_unit", "minimum", "borrow_rate"):
-            number(name, getattr(self, name), high=MOST)
-        object.__setattr__(self, "maximum", number("maximum", self.maximum, low=0.0, infinite=True))
+        for field in dataclasses.fields(self):
+            name, may_be_infinite = field.name, field.name == "maximum"
+            object.__setattr__(self, name, number(name, getattr(self, name), low=0.0, infinite=may_be_infinite))
+            if name in BELOW_ONE:
+                fraction(name, getattr(self, name))
+            elif not may_be_infinite:
+                number(name, getattr(self, name), high=MOST)
         if self.minimum > self.maximum:
             raise InputError(f"minimum must be <= maximum ({self.maximum:g}), got {self.minimum!r}")
 

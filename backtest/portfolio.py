@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,7 +29,7 @@ from backtest._checks import (
 )
 from backtest._said import shown
 from backtest.bars import Bars
-from backtest.costs import Costs
+from backtest.costs import Costs, OrderCosts
 from backtest.endings import Endings
 from backtest.files.times import times_asked, times_of_rows
 from backtest.labels import check_labels, labels, labels_of_index
@@ -76,15 +77,10 @@ class Targets(NamedTuple):
     first_event: NDArray[np.int64]  # (n_books + 1,)
 
 
-class Settings(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings(OrderCosts):
     """What all books of a batch share, as the kernel wants it."""
 
-    fee_rate: float
-    slippage: float
-    fixed: float
-    per_unit: float
-    minimum: float
-    maximum: float
     first: int  # first bar
     last: int  # one past the last bar
     start_value: float
@@ -326,12 +322,7 @@ class Market:
         if costs.borrow_rate > 0 and not ppy > 0:
             raise InputError("periods_per_year must be given for a borrow_rate when prices have no dates, got None")
         return Settings(
-            fee_rate=costs.fee_rate,
-            slippage=costs.slippage,
-            fixed=costs.fixed,
-            per_unit=costs.per_unit,
-            minimum=costs.minimum,
-            maximum=costs.maximum,
+            **costs.of_order(),
             first=first,
             last=last,
             start_value=rules.start_cash,
