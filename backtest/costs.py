@@ -26,6 +26,10 @@ class OrderCosts:
         """These fields by name, without those of a subclass."""
         return {name: getattr(self, name) for name in ORDER_COSTS}
 
+    def _asdict(self) -> dict[str, Any]:
+        """Every field by name, for kernels, which read named tuples so too."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
 
 #: Names of the costs of an order.
 ORDER_COSTS = tuple(field.name for field in dataclasses.fields(OrderCosts))

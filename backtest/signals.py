@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from backtest._said import shown
 from backtest.bars import Bars
 from backtest.candidates import CandidateTable, CandidateTableBuilder
 from backtest.compute.threads import run_rows, scratch
-from backtest.costs import Costs, Execution
+from backtest.costs import Costs, Execution, OrderCosts
 from backtest.expr import REQUIRED, Condition, Param, Value, merged_params
 from backtest.holding_tables import HoldingTables
 from backtest.masks import MaskMemo, Words
@@ -52,15 +53,10 @@ TOUCH_TOLERANCE = 2.0**-50
 BAR_US = 0.0005
 
 
-class Settings(NamedTuple):
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings(OrderCosts):
     """What all candidates of a batch share: an argument of the signals kernel."""
 
-    fee_rate: float
-    slippage: float
-    fixed: float
-    per_unit: float
-    minimum: float
-    maximum: float
     first: int  # first bar whose close may decide
     last: int  # one past the last bar
     start_cash: float
@@ -229,12 +225,7 @@ class StrategyEvaluator:
         ppy = self.periods.per_year if execution.rf or costs.borrow_rate > 0 else math.nan
         first, last = self.bounds(window)
         return Settings(
-            fee_rate=costs.fee_rate,
-            slippage=costs.slippage,
-            fixed=costs.fixed,
-            per_unit=costs.per_unit,
-            minimum=costs.minimum,
-            maximum=costs.maximum,
+            **costs.of_order(),
             first=first,
             last=last,
             start_cash=execution.start_cash,
@@ -332,7 +323,8 @@ class StrategyEvaluator:
         if self.scores_both:
             ambiguous = np.flatnonzero(sums["n_ambiguous"][0])
             other = np.zeros(len(ambiguous), dtype=SUMS)
-            evaluate(self.bars, tables, table.of_rows(ambiguous), settings._replace(is_pessimistic=False), 0, len(other), other)
+            optimistic = dataclasses.replace(settings, is_pessimistic=False)
+            evaluate(self.bars, tables, table.of_rows(ambiguous), optimistic, 0, len(other), other)
             sums[1] = sums[0]
             sums[1, ambiguous] = other
 
