@@ -1,4 +1,4 @@
-"""What was tried, remembered once: a candidate that comes again is answered, not evaluated."""
+"""Results of candidates in memory: a candidate that comes again is answered, not evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any space by a search over the unit cube: what it proposes is snapped, answered from memory, or evaluated and kept."""
+"""DIRECT and evolution over any space: points of the unit cube become candidates, each evaluated once."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class _Trials:
         return np.where(scores == -math.inf, LOWEST, scores)
 
     def evolve(self, bounds: Any, maxfun: int, seed: int, popsize: int) -> None:
-        """Evolution, again with another population whenever one has come to rest before the budget is spent."""
+        """Evolution, restarted with another population whenever one converges before the budget is spent."""
         seeds = np.random.SeedSequence(seed)
         while maxfun >= popsize * len(bounds):
             ended = evolution(
@@ -177,7 +177,7 @@ class _Trials:
         return objective
 
     def after_batch(self, _: Any) -> None:
-        """After each batch of the engine: tell, and stop it at the end of the budget or of the time."""
+        """After each batch of the engine: call the callback, and stop at the end of the budget or the time."""
         if self.result.nfev and self.callback is not None:
             self.callback(self.best.first(self.result))
         if self.result.nfev == self.total:

@@ -1,4 +1,4 @@
-"""Engines that suggest candidates: Optuna's samplers behind one small face, and what an Optuna study is told."""
+"""Adapter to Optuna: its samplers and pruners, and conversion of parameters and trials."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REPLAYED = 2000
 
 
 class Engine:
-    """An Optuna study in memory, which is asked and told.
+    """An Optuna study in memory, with ask and tell.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Engine:
         self._lock = threading.RLock()  # workers ask whether to prune
 
     def ask(self) -> tuple[Floats, int]:
-        """A suggestion: a row of a batch, which may be a duplicate or break ``where``; and its ticket."""
+        """A suggestion as a row of a batch, which may be a duplicate or break ``where``; and its ticket, Optuna's number."""
         with self._lock, quiet():
             trial = self.study.ask(self._distributions)
         self._live[trial.number] = trial
@@ -85,8 +85,8 @@ class Engine:
         )
         return self.space.canonical(row[np.newaxis])[0], trial.number
 
-    def take(self, row: Floats) -> int:
-        """Tell of a candidate of ours that is evaluated now; its ticket."""
+    def register(self, row: Floats) -> int:
+        """Register a running trial that the sampler did not suggest; its ticket."""
         import optuna
 
         with self._lock, quiet():
@@ -98,11 +98,11 @@ class Engine:
         return trial.number
 
     def forget(self, ticket: int) -> None:
-        """A suggestion that is not evaluated and says nothing."""
+        """Tell that a suggestion is not evaluated, as a failed trial."""
         self.tell(ticket, Status.FAILED, None)
 
     def tell(self, ticket: int, status: Status, values: Sequence[float] | None) -> None:
-        """Tell what became of a suggestion."""
+        """Tell the outcome of a suggestion."""
         from optuna.trial import TrialState
 
         trial = self._live.pop(ticket, None)
@@ -119,7 +119,7 @@ class Engine:
                 raise
 
     def prune(self, ticket: int, reports: Sequence[tuple[int, float]]) -> bool:
-        """Report values on the way, and ask whether to stop."""
+        """Report intermediate values, and ask whether to stop."""
         trial, known = self._live[ticket], self._reported.setdefault(ticket, set())
         with self._lock, quiet():
             for step, value in reports:
@@ -129,7 +129,7 @@ class Engine:
             return bool(trial.should_prune())
 
     def replay(self, finished: Sequence[Any]) -> None:
-        """Tell of results from before: of many the best and the last."""
+        """Add earlier results; of many only the best and the last."""
         if len(finished) > 2 * REPLAYED and len(self.study.directions) == 1:
             sign = -1.0 if self.study.directions[0].name == "MAXIMIZE" else 1.0
             rank = [sign * each.values[0] if each.values else math.inf for each in finished]
@@ -144,7 +144,7 @@ class Engine:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna without its notes on new studies and experimental parts; its warnings of substance stay."""
+    """Silence Optuna's log lines on new studies and its warnings of experimental features, for a while."""
     from optuna.exceptions import ExperimentalWarning
 
     logger = logging.getLogger("optuna")

@@ -213,12 +213,12 @@ class VisitOrder:
 
 
 class SearchLimit:
-    """What has been looked at since the last candidate, and whether to go on.
+    """When to stop looking for the next candidate, where ``where`` refuses most positions.
 
     Parameters
     ----------
     deadline : float
-        ``time.monotonic()`` after which nothing is looked at; with one, the clock alone decides.
+        ``time.monotonic()`` at which the search ends; with one, the number of positions does not matter.
     is_stopping : callable, optional
         Whether the search shall end for another reason, such as a signal.
 
@@ -232,7 +232,7 @@ class SearchLimit:
         self.deadline, self.is_stopping, self.n_empty = deadline, is_stopping, 0
 
     def record(self, n_positions: int, n_found: int) -> None:
-        """So many positions were looked at, and so many held a candidate, new or known."""
+        """Count positions that were looked at, and those of them that held a candidate, new or known."""
         self.n_empty = 0 if n_found else self.n_empty + n_positions
 
     @property
@@ -245,15 +245,15 @@ class SearchLimit:
         return not self.n_empty or not (self.is_exhausted or self.is_time_up())
 
     def is_time_up(self) -> bool:
-        """Whether the time is, or the search shall end for another reason."""
+        """Whether the deadline has passed, or the search shall end for another reason."""
         return time.monotonic() >= self.deadline or (self.is_stopping is not None and self.is_stopping())
 
     def message(self, space: Space) -> str:
-        """What was looked at in vain."""
+        """How many positions in a row held no candidate."""
         return f"{self.n_empty:,} positions in a row held no candidate of where={space.where!r}"
 
     def warn(self, space: Space, n_found: int, stacklevel: int) -> None:
-        """Tell that a search ends for want of candidates."""
+        """Warn that a search ends for lack of candidates."""
         warnings.warn(
             f"the search ends with the {n_found:,} candidates it found: {self.message(space)}; give a timeout to look on, "
             "or narrower ranges",

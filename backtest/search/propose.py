@@ -32,7 +32,7 @@ _SPREAD = 0.01
 
 
 class Candidate(NamedTuple):
-    """What to evaluate."""
+    """A candidate to evaluate."""
 
     digest: bytes
     row: Floats
@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
 
 
 class Proposer:
-    """Distinct candidates.
+    """Proposes candidates that are new: feasible, not evaluated before, and not being evaluated.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Proposer:
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
 
     def is_new(self, digest: bytes) -> bool:
-        """Whether a candidate is neither known nor being evaluated."""
+        """Whether a candidate is neither finished nor being evaluated, here or by another driver."""
         return digest not in self.in_flight and digest not in self.memory and digest not in self.leased_by_others
 
     def next(self, count: int, left: float) -> list[Candidate]:
@@ -109,7 +109,7 @@ class Proposer:
         return self.suggests and not self._rest
 
     def retry_leased(self) -> list[Candidate]:
-        """Candidates in another driver's hands, to be asked for once more."""
+        """Candidates that another driver had reserved, to be reserved once more."""
         found = [Candidate(digest, row, None) for digest, row in self.leased_by_others.items()][:CHUNK]
         self.leased_by_others = {
             digest: row for digest, row in self.leased_by_others.items() if digest not in {each.digest for each in found}
@@ -117,16 +117,16 @@ class Proposer:
         return self._mark_in_flight(self._registered(found))
 
     def _registered(self, found: list[Candidate]) -> list[Candidate]:
-        """Candidates that the engine did not suggest, and is told of."""
-        return found if self.engine is None else [each._replace(ticket=self.engine.take(each.row)) for each in found]
+        """Candidates that the engine did not suggest, registered with it."""
+        return found if self.engine is None else [each._replace(ticket=self.engine.register(each.row)) for each in found]
 
     def replay(self, finished: Sequence[Any]) -> None:
-        """Tell the engine of results that are not its own doing."""
+        """Tell the engine of results that it did not suggest."""
         if self.engine is not None and finished:
             self.engine.replay(finished)
 
     def prune(self, candidate: Candidate, reports: Sequence[tuple[int, float]]) -> bool:
-        """Report values on the way, and ask whether to stop."""
+        """Report intermediate values, and ask whether to stop."""
         return self.engine is not None and candidate.ticket is not None and self.engine.prune(candidate.ticket, reports)
 
     def _mark_in_flight(self, found: list[Candidate]) -> list[Candidate]:
@@ -134,7 +134,7 @@ class Proposer:
         return found
 
     def put_back(self, candidates: Sequence[Candidate]) -> None:
-        """Candidates that were not evaluated after all, and will come again."""
+        """Candidates that were not evaluated after all; they will be proposed again."""
         for each in candidates:
             self.discard(each.digest)
         self._buffer.extendleft((each.digest, each.row) for each in reversed(candidates))
@@ -195,7 +195,7 @@ class Proposer:
     # -- with an engine ------------------------------------------------------------------------------------------------
 
     def _ask_engine(self) -> Candidate | None:
-        """The engine's suggestion; in the stead of one that is known or not feasible, a neighbour."""
+        """The engine's suggestion, or a neighbour of it if it is a duplicate or not feasible."""
         assert self.engine is not None
         for attempt in range(MAX_DUPLICATES):
             row, ticket = self.engine.ask()
@@ -214,7 +214,7 @@ class Proposer:
             # Engines of populations count on an answer to each of their own.
             self.engine.tell(ticket, Status.PRUNED if known is None else known.status, None if known is None else known.values)
         found = neighbour(self.space, row, self._rng, self.is_new)
-        return None if found is None else Candidate(*found, self.engine.take(found[1]))
+        return None if found is None else Candidate(*found, self.engine.register(found[1]))
 
     @staticmethod
     def _log_duplicate(ticket: int, known: Any) -> None:

@@ -1,4 +1,4 @@
-"""One run of a study: ask, reserve, evaluate, store, tell; here, on threads, or on worker processes."""
+"""One run of a study: propose, reserve, evaluate, store and tell; in this thread, on threads, or on worker processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, at moments when nothing is lost by them."""
+"""Ctrl-C and SIGTERM, deferred to moments when nothing is lost by them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Stopped(BaseException):
 
 
 class Interruptions:
-    """Ctrl-C and SIGTERM, let through only where nothing can be lost by them."""
+    """Handler of Ctrl-C and SIGTERM that defers them except while :meth:`open`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -22,7 +22,7 @@ class Interruptions:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Handle both signals for a while; elsewhere than in the main thread, there are none."""
+        """Defer both signals for a while; does nothing outside the main thread, which alone receives signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -50,7 +50,7 @@ class Interruptions:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Let them through; also one that came before."""
+        """Deliver signals for a while, one that came before at once."""
         self._is_open = True
         try:
             if self.signal is not None:

@@ -1,4 +1,4 @@
-"""Another driver for a study that is in a store already: its space and settings come from there."""
+"""Open a study that is in a store already, with the space and settings it has there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backtest.study.study import Study
 
 
 def join(url: str, name: str, objective: Any, *, version: str | None = None, seed: int | None = None) -> Study:
-    """Open a study as it is in a store.
+    """Open a study with the space and settings it has in a store.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def join(url: str, name: str, objective: Any, *, version: str | None = None, see
 
 
 def imported(path: str) -> Any:
-    """What ``package.module:name`` names; also in the working folder, as in that of a program, but not under ``python -P``."""
+    """The object that ``package.module:name`` names; the working folder is searched too, except under ``python -P``."""
     module, colon, name = path.partition(":")
     if not colon or not all(part.isidentifier() for part in [*module.split("."), *name.split(".")]):
         raise InputError(f"objective must be 'package.module:name', got {path!r}")

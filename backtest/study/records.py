@@ -1,4 +1,4 @@
-"""Finished trials, as a study keeps them and as a store does."""
+"""Finished trials, and their conversion to and from rows of a store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Finished(NamedTuple):
 
 
 def of_outcome(outcome: Outcome, digest: bytes, row: Sequence[float], params: dict[str, Any]) -> Finished:
-    """A trial that was evaluated just now."""
+    """The finished trial of an outcome."""
     return Finished(
         outcome.number,
         params,
@@ -56,7 +56,7 @@ def of_outcome(outcome: Outcome, digest: bytes, row: Sequence[float], params: di
 
 
 def to_row(trial: Finished) -> Row:
-    """A trial as a store keeps it."""
+    """The row of a store for a finished trial."""
     extra: dict[str, Any] = {}
     if trial.error is not None:
         extra["error"] = trial.error

@@ -1,4 +1,4 @@
-"""What a study searches and what it knows: the ground that a run, a copy in Optuna's storage and a progress bar stand on."""
+"""State of a study: its space, objective and finished trials; shared by a run, a mirror in Optuna's storage, a progress bar."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backtest.study.trial import Objective
 
 
 class State:
-    """A study's subject, and its finished trials.
+    """What a study searches, and its finished trials.
 
     Attributes
     ----------
@@ -36,9 +36,9 @@ class State:
     numbers : int
         How many trials have a number.
     mark : int
-        Up to where the store was read.
+        Row of the store up to which it was read.
     wants_stop : bool
-        No further evaluation shall start.
+        Whether no further evaluation shall start.
     """
 
     def __init__(self, space: Space, objective: Objective, name: str, directions: Sequence[Any], pruner: Any, seed: int) -> None:
@@ -53,7 +53,7 @@ class State:
         self._best: Finished | None = None
 
     def remember(self, finished: Sequence[Finished]) -> None:
-        """Take in finished trials."""
+        """Add finished trials."""
         self.memory.put({each.digest: each for each in finished})
         self.trials += finished
         if self.n_values == 1:
@@ -94,7 +94,7 @@ class State:
 
     @property
     def best_trials(self) -> list[Finished]:
-        """Trials that no other is at least as good as in every direction, and better in one."""
+        """Pareto-optimal trials: no other is at least as good in every direction and better in one."""
         import numpy as np
 
         done = [each for each in self.trials if each.values is not None]

@@ -1,4 +1,4 @@
-"""What people see of a run: a progress bar, and how it went."""
+"""Progress bar and summary of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from backtest.study.state import State
 
 
 class Summary(NamedTuple):
-    """How a run went.
+    """Summary of a run.
 
     ``evaluated`` candidates now, ``known`` from before, ``asks`` of the engine, ``duplicates`` among them that cost nothing,
     ``failures`` and ``discarded`` results among the evaluated, seconds of ``search``, ``evaluation`` (of all workers) and
@@ -36,7 +36,7 @@ class Summary(NamedTuple):
 
 
 class Bar:
-    """A tqdm bar; off where nobody looks."""
+    """Progress bar of a run; by default on terminals and in notebooks only."""
 
     def __init__(self, study: State, target: float, is_shown: bool | None) -> None:
         from tqdm.auto import tqdm
@@ -58,7 +58,7 @@ class Bar:
         self._bar.close()
 
     def update(self, count: int) -> None:
-        """Move by finished trials."""
+        """Advance by a number of finished trials."""
         if self._bar.disable:
             return
         self._bar.update(count)

@@ -1,4 +1,4 @@
-"""One trial: what the objective sees of it, and what became of it."""
+"""One trial: the object that an objective is called with, and the outcome of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backtest._said import said, shown, trace_of
 from backtest.study.store import Status
 
 Objective = Callable[[Mapping[str, Any], "Trial"], Any]
-#: ``prune(number, reports) -> bool``: the reports since it was last asked; whether to stop.
+#: ``prune(number, reports) -> bool``: whether to stop, after the reports since the last call.
 Prune = Callable[[int, list[tuple[int, float]]], bool]
 
 #: Seconds before the first retry; doubled for each, up to a limit, and stretched at random so that retries do not meet.
@@ -28,7 +28,7 @@ class TrialPruned(BacktestError):
 
 
 class Trial:
-    """What an objective is told beside its parameters, and what it may tell back.
+    """Second argument of an objective: its number and seed, and methods to report values, prune and keep attributes.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Trial:
         return int(np.random.SeedSequence(list(self._entropy)).generate_state(1)[0])
 
     def report(self, step: int, value: float) -> None:
-        """Report a value on the way, such as of a window or a symbol; steps are told apart."""
+        """Report an intermediate value, such as of a window or a symbol, under a step of its own."""
         self.reports.append((whole("step", step), number("value", value, infinite=True)))
 
     def should_prune(self) -> bool:
-        """Whether what was reported is so poor that the study's pruner would stop here; never without a pruner."""
+        """Whether the study's pruner would stop after the values reported so far; False without a pruner."""
         if self._prune is None:
             return False
         news, self._told = self.reports[self._told :], len(self.reports)
@@ -80,7 +80,7 @@ class Task(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a trial."""
+    """Outcome of a trial."""
 
     number: int
     status: Status
@@ -153,7 +153,7 @@ def _once(
 
 
 def checked(result: Any, n_values: int, params: Mapping[str, Any]) -> tuple[float, ...]:
-    """What an objective returned as floats; anything but numbers is refused."""
+    """Values that an objective returned, as floats; anything but numbers is refused."""
     given = (result,) if n_values == 1 and np.ndim(result) == 0 else result
     rule = "a number" if n_values == 1 else f"{n_values} numbers, one for each direction"
     if not isinstance(given, (tuple, list, np.ndarray)) or len(given) != n_values or not all(_is_number(each) for each in given):
