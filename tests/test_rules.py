@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import backtest as bt
 from backtest import lines, rules
 from backtest.candidates import all_combinations
-from backtest.expr import REQUIRED
+from backtest.expr import REQUIRED, And, Comparison, Cross, Not, Or
 from backtest.masks import MaskMemo, n_words, unpack
+from backtest.ready_signals import ReadySignals
 from backtest.values import Block, LineMemo
 
 ROOMY = 1 << 24
@@ -226,6 +227,60 @@ def test_only_conditions_combine(combine, other):
 )
 def test_repr(condition, text):
     assert repr(condition) == text
+
+
+KINDS = [
+    (lines.close > 1, Comparison, 0, 9),
+    (rules.crosses_above(lines.close, lines.open), Cross, 1, 10),
+    (rules.crosses_below(lines.close, lines.open), Cross, 1, 10),
+    ((lines.close > 1) & (lines.open > 1), And, None, 9),
+    ((lines.close > 1) | rules.crosses_above(lines.close, 1), Or, None, 10),
+    (~(lines.close > 1), Not, None, 9),
+    (rules.from_arrays(BARS.close > 100).enter_long, ReadySignals, None, 0),
+]
+
+
+@pytest.mark.parametrize(("condition", "kind", "lookback", "warm_up"), KINDS, ids=lambda each: getattr(each, "__name__", None))
+def test_every_condition_is_of_its_kind(condition, kind, lookback, warm_up):
+    for each in (condition, pickle.loads(pickle.dumps(condition)), copy.deepcopy(condition)):
+        assert type(each) is kind
+        assert each.key == condition.key
+        assert each.warm_up(lambda operand: 9) == warm_up
+        assert each.warm_up(lambda operand: 9, 0) == min(warm_up, 9)  # a cross without its bar more
+        assert getattr(each, "lookback", None) == lookback
+
+
+def test_a_cross_names_its_mirror():
+    above, below = rules.crosses_above(lines.close, lines.open), rules.crosses_below(lines.close, lines.open)
+    assert (above.mirror_key, below.mirror_key) == (below.key, above.key)
+    assert above.key != below.key
+    assert (lines.close > lines.open).mirror_key is None
+
+
+def test_leaves_are_what_operators_combine():
+    assert [each.key for each in (LATE & ~EARLY | LATE).leaves()] == [LATE.key, EARLY.key, LATE.key]
+    assert [each.key for each in LATE.leaves()] == [LATE.key]
+
+
+def test_custom_lines_of_a_strategy_are_listed_once():
+    @bt.line("n")
+    def shifted(bars, n):
+        return bars.close + n
+
+    @bt.line()
+    def share(bars):
+        return bars.close / bars.close / 20
+
+    strategy = bt.Strategy(enter_long=(lines.sma(shifted(1), 3) > shifted(2)) & ~LATE, stop_loss=2 * share())
+    assert sorted(map(repr, strategy.custom_lines())) == ["share", "shifted"]
+    assert bt.strategies.sma_cross.custom_lines() == []
+
+
+def test_columns_of_ready_signals_are_counted():
+    assert rules.from_arrays(ENTRIES, EXITS[:, 0]).n_columns == 3
+    assert rules.from_arrays(ENTRIES[:, 0], EXITS[:, :0]).n_columns == 0
+    assert rules.from_arrays(ENTRIES[:, 0]).n_columns is None
+    assert bt.strategies.sma_cross.n_columns is None
 
 
 def test_memo_of_masks_is_bounded_and_right():
