@@ -37,12 +37,13 @@ SIDE_BELOW_ENTRY = {"stop_loss": "long", "take_profit": "short", "trailing_stop"
 class LazyMasks:
     """Masks of a block's conditions, made for some candidates at a time, just before these are replayed.
 
-    Where most candidates have masks of their own, these are still in a near cache then, and need no memory of the block's size.
+    For comparisons of which few candidates share a mask: the masks of a tile fit into the second-level cache, those of a block
+    do not.
 
     Parameters
     ----------
     conditions : sequence of Condition or None
-        Columns of the mask rows; None is never.
+        Columns of the mask rows; None is never true.
     ready : mapping of key to ConditionMasks
         Conditions whose masks are made already.
     comparisons : sequence of LazyComparison
@@ -76,7 +77,7 @@ class LazyMasks:
         ----------
         start, stop : int
         buffer : ndarray of uint64, shape (n_distinct_conditions * tile + 1, n_words)
-            Output; the last row is left, and is never.
+            Output; the last row is empty, and stays so.
         """
         kernel = _backend.kernel("masks")
         for each in self.comparisons:
@@ -94,8 +95,8 @@ class LazyMasks:
 class CandidateTable(NamedTuple):
     """What each candidate does: its rows in tables of distinct masks and lines."""
 
-    masks: Words  # (n_masks + 1, n_words): bit t % 64 of word t // 64 is bar t; 0 in the warm-up; the last row is never
-    mask_rows: Ints  # (n_candidates, 4), in the order of rules.CONDITIONS; -1, the last row, is never
+    masks: Words  # (n_masks + 1, n_words): bit t % 64 of word t // 64 is bar t; 0 in the warm-up; the last row is empty
+    mask_rows: Ints  # (n_candidates, 4), in the order of rules.CONDITIONS; -1, the empty last row: never true
     lines: Floats  # (n_lines, n_bars)
     line_rows: Ints  # (n_candidates, 4), in the order of SAMPLED; -1: the value
     values: Floats  # (n_candidates, 4), same columns; NaN is off
@@ -119,7 +120,7 @@ class CandidateTable(NamedTuple):
         ----------
         start, stop : int
         buffer : ndarray of uint64, shape (n_distinct_conditions * tile + 1, n_words)
-            Where lazy masks are written to; the last row is never.  A table is good until the next one.
+            Where lazy masks are written to; the last row is empty.  A table is valid until the next one is made.
         """
         if self.lazy is None:
             yield slice(start, stop), self.of_rows(slice(start, stop))
@@ -137,7 +138,7 @@ class CandidateTableBuilder:
     Parameters
     ----------
     conditions : sequence of Condition or None
-        In the order of ``rules.CONDITIONS``; None is never.
+        In the order of ``rules.CONDITIONS``; None is never true.
     sampled : sequence
         Levels and size, in the order of ``SAMPLED``: node, number or None.
     max_bars : node, number or None
@@ -194,7 +195,7 @@ class CandidateTableBuilder:
 
     @contextlib.contextmanager
     def lazy_table(self, batch: Floats, start: int, end: int, tile: int) -> Iterator[CandidateTable]:
-        """The same with lazy masks, for up to ``tile`` candidates at a time; the lines that these need are held meanwhile."""
+        """The same with lazy masks, for up to ``tile`` candidates at a time; meanwhile the table of lines is locked."""
         with self._lock:
             table = self._build(self.block(batch), start, end, tile)
             if table.lazy is not None:

@@ -122,8 +122,8 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
     *names : str
         Names of the function's parameters after ``bars``.
     version : str, optional
-        Name of the function's content.  Python code has none that can be trusted, so results of unversioned lines
-        are never kept in a durable store.
+        Names what the function computes; change it whenever that changes.  Code cannot be compared reliably, so results of
+        lines without a version are not kept in a store.
 
     The function returns one number per bar.  A Series must have the bars' times as index, or 0, 1, 2, ...
 

@@ -143,7 +143,7 @@ class MaskMemo:
     ----------
     lines : LineMemo
     max_bytes : int
-        Bound of what is remembered of comparisons with at most one varying parameter, and of the table of lines, each.
+        Bound of the memory for masks of comparisons with at most one varying parameter, and of that for the table of lines.
     n_threads : int, optional
     """
 
@@ -155,15 +155,15 @@ class MaskMemo:
         self._numbers: dict[Any, int] = {}
 
     def masks(self, conditions: Sequence[Condition], block: Block) -> tuple[Words, list[ConditionMasks]]:
-        """Masks of conditions in one table, (n_masks + 1, n_words), and those of each condition, which are rows of it in order.
+        """Masks of conditions in one array, (n_masks + 1, n_words), and those of each condition, which are views of its rows.
 
-        The last row is never.
+        The last row is empty: no bit is set.
         """
         work = _BlockMasks(self, conditions, block)
         return work.table, [work.of(condition) for condition in conditions]
 
     def lazy_conditions(self, conditions: Sequence[Condition], block: Block) -> list[Comparison]:
-        """Comparisons of which most candidates have masks of their own, if the table of lines holds all that they need."""
+        """Comparisons of which few candidates share a mask, if the table of lines has room for all that they compare."""
         within = {leaf.key for condition in conditions if isinstance(condition, Combination) for leaf in condition.leaves()}
         chosen = [
             condition
@@ -176,18 +176,20 @@ class MaskMemo:
         return chosen if sum(map(len, _lines_of(chosen, block))) <= self.table.capacity else []
 
     def lazy_comparisons(self, conditions: Sequence[Comparison], block: Block) -> list[LazyComparison]:
-        """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; good until other masks are asked for."""
-        self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])  # none clears another's
+        """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; valid until other masks are computed."""
+        self.table.operands(
+            [(params, params.keys) for params in _lines_of(conditions, block)]
+        )  # all at once, so that the table is not cleared between them
         found, everyone = [], np.arange(len(block))
-        left: dict[Any, Comparison] = {condition.key: condition for condition in conditions}
-        while left:
-            _, condition = left.popitem()
-            mirror = left.pop(condition.mirror_key, None)
+        remaining: dict[Any, Comparison] = {condition.key: condition for condition in conditions}
+        while remaining:
+            _, condition = remaining.popitem()
+            mirror = remaining.pop(condition.mirror_key, None)
             found.append(LazyComparison(condition, mirror, self.pairs(condition, block, everyone, False)))
         return found
 
     def pairs(self, condition: Comparison, block: Block, candidates: Ints, are_few: bool) -> Pairs:
-        """Operands of the combinations that the candidates stand for; ``are_few`` of all that are in the block."""
+        """Operands of the candidates' combinations; ``are_few`` says that these are only some of the block's."""
         wanted, indices = [], []
         for params in (block.distinct(arg) for arg in condition.args if isinstance(arg, Line)):
             index, keys = params.inverse[candidates], params.keys

@@ -43,7 +43,7 @@ class PackedSignals:
         Read-only.
     n_bars : int
     digest : str
-        Hash of the content, computed when it is first asked for: a search never does, and hashing takes longer than packing.
+        Hash of the content, computed on first use: a search does not need it, and hashing takes longer than packing.
     source : tuple of str and Labels, or None
         Name of the argument and the labels of its rows, where they had any; no part of the content.
     """

@@ -65,7 +65,7 @@ class Strategy(Frozen):
     Parameters
     ----------
     enter_long, exit_long, enter_short, exit_short : Condition, optional
-        At least one entry.  A side without an entry is never held.
+        At least one entry.  A side without an entry is not traded.
     stop_loss, take_profit : float, parameter or line, optional
         Distance from the entry price (slippage included) as a fraction, > 0: 0.05 is 5 %; sampled at the decision bar if it is a
         line; None is off.  Below 1 where the level would lie at 0 or below, which is never touched: stops of longs, targets of
