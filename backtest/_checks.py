@@ -331,7 +331,7 @@ def check_prices(name: str, values: NDArray[np.float64], assets: Sequence[Any] |
         value = values[row, column]
         at = f"row {row}" if assets is None else f"row {row}, asset {assets[column]!r}"
         raise DataError(
-            f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN says that there is no price"
+            f"{name} must be {'> 0' if np.isfinite(value) else 'finite'}, got {value} ({at}); NaN means that there is no price"
         )
     price_bounds(name, values)
 

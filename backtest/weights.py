@@ -156,7 +156,7 @@ def _check_version(store: str | None, version: str | None) -> None:
     if store is not None and (not isinstance(version, str) or not version):
         raise InputError(
             f'version must be given with a store (version="1"; change it when the rule changes), got {version!r}: '
-            "code cannot tell by itself whether it still means the same"
+            "a store cannot know whether code still means the same"
         )
 
 

@@ -304,7 +304,7 @@ def test_a_position_without_a_price_is_valued_at_the_last_one():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("close", -1.0, r"close must be > 0, got -1\.0 \(row 2, asset 1\); NaN says that there is no price"),
+        ("close", -1.0, r"close must be > 0, got -1\.0 \(row 2, asset 1\); NaN means that there is no price"),
         ("open", 0.0, r"open must be > 0, got 0\.0 \(row 2, asset 1\)"),
         ("high", math.inf, r"high must be finite, got inf \(row 2, asset 1\)"),
     ],

@@ -238,7 +238,7 @@ def custom_lines(strategy: Strategy) -> dict[str, Any]:
         if line.version is None:
             raise InputError(
                 f'line {line!r} must have a version to use a store (@bt.line(..., version="1")), got none: '
-                "code cannot tell by itself whether it still means the same"
+                "a store cannot know whether code still means the same"
             )
     functions = {tuple(map(str, line.identity)): line.function for line in lines}
     code = fingerprints({f"line {module}.{name}": function for (module, name, _), function in functions.items()})

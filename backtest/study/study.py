@@ -143,7 +143,7 @@ class Study(State):
         if not isinstance(self.version, str) or not self.version:
             raise InputError(
                 f'version must be given with a store (version="1"; change it when the objective changes), got '
-                f"{shown(self.version)}: code cannot tell by itself whether it still means the same"
+                f"{shown(self.version)}: a store cannot know whether code still means the same"
             )
         return Store(store)
 
