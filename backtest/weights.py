@@ -102,8 +102,8 @@ def optimize_weights(
         ``"sqlite:///results.db"``: what was evaluated there by the same rule and version on the same prices, with the same
         costs, windows and other arguments, by any search, is not evaluated again.
     version : str, optional
-        Of the rule; change it when the rule changes.  Needed with a store, since code cannot tell by itself whether it still
-        means the same.
+        Of the rule; change it when the rule changes.  Needed with a store, which cannot know whether code still means
+        the same.
     data : str or Bars, or list or dict of them, optional
         What the rule looks at beside the prices that are traded: another one is another context of the store.
     n_threads : int, optional

@@ -57,8 +57,8 @@ class Study(State):
         Of the study; with ``version``, ``data``, the objective's own name and what ``functools.partial`` binds to it, it is what
         results are known by.
     version : str, optional
-        Of the objective; change it when the objective changes.  Needed with a store, since code cannot tell by itself whether
-        it still means the same.
+        Of the objective; change it when the objective changes.  Needed with a store, which cannot know whether code
+        still means the same.
     data : str or Bars, or list or dict of them, optional
         What the objective is evaluated on: another one is another context, whose results are not mixed with these.
     direction : {"maximize", "minimize"} or sequence of them
