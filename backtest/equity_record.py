@@ -121,7 +121,7 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
     is_open = name == "open_positions"
     try:
         table = given_trades if isinstance(given_trades, pd.DataFrame) else pd.DataFrame(dict(given_trades))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must be a DataFrame or a mapping of columns, got {type(given_trades).__name__}") from error
     needed = ("entry_time", "units", "entry_price", "entry_cost") if is_open else ("entry_time", "exit_time")
     for each in needed:
@@ -167,7 +167,7 @@ def _bars_at(values: pd.Series[Any], times: Any, name: str) -> Ints:
     try:
         wanted = pd.DatetimeIndex(values) if isinstance(times, pd.DatetimeIndex) else pd.Index(values)
         found = times.get_indexer(wanted)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must hold times in the index of equity, got {shown(values.iloc[0])}") from error
     if (found < 0).any():
         row = int((found < 0).argmax())

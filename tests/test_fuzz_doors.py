@@ -128,7 +128,18 @@ def run(rnd):
     }
     found = endured(lambda: bt.run(**spoilt(rnd, good, 1)))
     if found is not None:
-        look(found, "stats", "trades", "orders", "equity", "position", "open_positions", "trade_statistics")
+        look(
+            found,
+            "stats",
+            "trades",
+            "orders",
+            "equity",
+            "units",
+            "open_positions",
+            "trade_statistics",
+            "account_statistics",
+            "to_dict",
+        )
         endured(lambda: found.stats.to_backtesting())
         endured(lambda: found.stats.to_vectorbt(nasty(rnd)))
 
@@ -165,7 +176,7 @@ def prices(rnd):
         )
     )
     if book is not None:
-        look(book, "stats", "statistics", "trades")
+        look(book, "stats", "trade_statistics", "trades")
     endured(
         lambda: bt.Levels.from_bars(
             found, high_pred=found.high, low_pred=found.low, position=np.ones(60), fee_rate=0.001
@@ -387,20 +398,21 @@ def simulate(rnd):
     if book is not None:
         look(
             book,
-            "value",
+            "equity",
             "cash",
             "returns",
             "drawdown",
             "margin_load",
             "units",
             "fills",
-            "ledger",
+            "orders",
             "trades",
             "open_positions",
             "unfilled",
             "contribution",
             "stats",
-            "statistics",
+            "trade_statistics",
+            "account_statistics",
             "to_dict",
         )
 
@@ -453,6 +465,33 @@ def track_trades(rnd):
     found = endured(lambda: bt.track_trades(**spoilt(rnd, good)))
     if found is not None:
         look(found, "table", "open_positions", "statistics", "to_dict")
+
+
+def stats(rnd):
+    times = BARS.times()
+    trades = {
+        "entry_time": times[[1, 5, 9]],
+        "exit_time": times[[3, 5, 12]],
+        "net_profit": [1.0, -2.0, 1.0],
+        "return": [0.01, -0.02, 0.01],
+        "side": ["long", "short", "long"],
+        "units": [1.0, -2.0, 1.0],
+        "ambiguous": [False, True, False],
+        "exit_cost": [0.0, 0.1, 0.0],
+    }
+    held = {"entry_time": times[[14]], "units": [1.0], "entry_price": [100.0], "entry_cost": [0.0]}
+    good = {
+        "equity": pd.Series(BARS.close, index=times),
+        "trades": rnd.choice([None, spoilt(rnd, trades, 1), nasty(rnd)]),
+        "open_positions": rnd.choice([None, spoilt(rnd, held, 1)]),
+        "start_cash": rnd.choice([None, 100.0]),
+        "benchmark": rnd.choice([None, BARS.close, pd.Series(BARS.close, index=times)]),
+        "rf": 0.0,
+        "periods_per_year": None,
+    }
+    found = endured(lambda: bt.stats(**spoilt(rnd, good)))
+    if found is not None and "trades" not in found.missing.values():
+        look(found, "trade_statistics")
 
 
 def search(rnd):
@@ -816,6 +855,7 @@ DOORS = {
         simulate,
         optimize_weights,
         track_trades,
+        stats,
         search,
         expressions,
         arrays,
