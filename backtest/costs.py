@@ -223,7 +223,7 @@ class Execution:
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
         choice("sides", self.sides, ("both", "long", "short"))
-        if self.size_type == "cash":
+        if isinstance(self.size_type, str) and self.size_type == "cash":
             raise InputError("size_type must be one of 'equity', 'value', got 'cash', which is now 'value'")
         choice("size_type", self.size_type, ("equity", "value"))
         if not hasattr(self.size, "params"):  # parameters and lines are checked where their values are known
