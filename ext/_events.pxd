@@ -15,6 +15,11 @@ cdef extern from *:
     """
     /* A position counts as all of the equity if cash is at most this share of its value: what rounding leaves. */
     #define CASH_TOLERANCE 1e-14
+    /* All of a candidate's loop is inlined, so that a local account stays in registers and constant settings drop branches. */
+    #if defined(__GNUC__)
+    #undef CYTHON_INLINE
+    #define CYTHON_INLINE inline __attribute__((always_inline, unused))
+    #endif
     """
     const double CASH_TOLERANCE
 
@@ -39,8 +44,11 @@ cdef inline bint has_signals_only(const SignalAccount *account, const SharedSett
     return True
 
 
-cdef inline void replay_signals_only(SignalAccount *account, const SharedSettings *settings) noexcept nogil:
-    """``replay_bars`` for a candidate that ``has_signals_only``, without the tests that cannot succeed for it."""
+cdef inline int64_t replay_signals_only(SignalAccount *account, const SharedSettings *settings) noexcept nogil:
+    """``replay_bars`` for a candidate that ``has_signals_only``, without the tests that cannot succeed for it.
+
+    Return the bar from which ``replay_bars`` has to go on (equity is gone at it); ``settings.last`` if there is none.
+    """
     cdef const double *quotes = account.close if settings.fills_at_close else account.open
     cdef int64_t moment = CLOSE if settings.fills_at_close else OPEN
     cdef int64_t fill_delay = 0 if settings.fills_at_close else 1  # bars from a decision to its fill
@@ -59,10 +67,9 @@ cdef inline void replay_signals_only(SignalAccount *account, const SharedSetting
         else:
             bar = mark_held(account, settings, bar + 1, end) + 1
             if bar <= end or (bar < last and not fill_delay and account.cash + account.units * account.close[bar] <= 0.0):  # bust
-                replay_bars(account, settings, bar)
-                return
+                return bar
         if decision + fill_delay >= last:
-            return
+            return last
         bar, account.decision_bar = decision + fill_delay, decision
         if side == 0:
             side = 1 if condition_at(account, 0, decision) else -1
@@ -76,7 +83,7 @@ cdef inline void replay_signals_only(SignalAccount *account, const SharedSetting
         if value <= 0.0:
             go_bust(account, settings, bar)
             mark_flat(account, settings, bar + 1, last - 1)
-            return
+            return last
         mark(account, settings, value)
 
 

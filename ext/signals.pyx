@@ -70,6 +70,7 @@ def evaluate(bars, tables, candidates, settings, Py_ssize_t start, Py_ssize_t st
     """
     cdef Data data = Data(bars, tables, candidates, settings)
     cdef SignalAccount account
+    cdef int64_t bar
     cdef Py_ssize_t row
     cdef bint are_simple = has_simple_costs(&data.settings)
     with nogil:
@@ -78,10 +79,11 @@ def evaluate(bars, tables, candidates, settings, Py_ssize_t start, Py_ssize_t st
             if (are_simple and is_full_equity_long(&account, &data.settings)
                     and replay_full_equity_long(&account, &data.settings)):
                 pass
-            elif has_signals_only(&account, &data.settings):
-                replay_signals_only(&account, &data.settings)
             else:
-                replay_bars(&account, &data.settings, data.settings.first)
+                bar = data.settings.first
+                if has_signals_only(&account, &data.settings):
+                    bar = replay_signals_only(&account, &data.settings)
+                replay_bars(&account, &data.settings, bar)
             finish_sums(&account, &data.settings)
 
 
