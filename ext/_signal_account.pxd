@@ -104,7 +104,7 @@ cdef inline double number_at(const SignalAccount *account, int which, int64_t ba
 
 cdef inline double execute_order(SignalAccount *account, const SharedSettings *settings, double units, double price,
                                  int64_t bar, int64_t moment, int64_t reason,
-                         int64_t ambiguous) noexcept nogil:
+                                 int64_t ambiguous) noexcept nogil:
     cdef double before = account.units
     cdef double value = units * price
     cdef double cost = order_cost(&settings.costs, fabs(units), price)
@@ -184,7 +184,7 @@ cdef inline double clip_to_bar(double level, double low, double high) noexcept n
 
 cdef inline void close_position(SignalAccount *account, const SharedSettings *settings, double quote, int64_t bar,
                                 int64_t moment, int64_t reason,
-                       int64_t ambiguous) noexcept nogil:
+                                int64_t ambiguous) noexcept nogil:
     cdef Sums *sums = account.sums
     cdef double units = account.units
     cdef double price = quote
