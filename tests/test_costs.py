@@ -5,12 +5,15 @@ import inspect
 import json
 import math
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import backtest as bt
-from backtest import lines
+from backtest import lines, portfolio, signals
+from backtest.costs import ORDER_COSTS
 
 nan, inf = math.nan, math.inf
 RATES = ("fee_rate", "slippage", "fixed", "per_unit", "minimum", "borrow_rate")
@@ -80,6 +83,22 @@ def test_costs_become_plain_floats(given):
     costs = bt.Costs(fee_rate=given)
     assert type(costs.fee_rate) is float
     assert json.loads(json.dumps(costs.to_dict()))["fee_rate"] == given
+
+
+def test_costs_of_an_order_are_the_same_fields_everywhere():
+    struct = (
+        (Path(__file__).parent.parent / "ext" / "_costs.pxd")
+        .read_text()
+        .partition("cdef struct CostRule:")[2]
+        .partition("\n\n")[0]
+    )
+    assert re.findall(r"double (\w+)", struct) == list(ORDER_COSTS)
+    for kind in (bt.Costs, signals.Settings, portfolio.Settings):
+        assert [field.name for field in dataclasses.fields(kind)][: len(ORDER_COSTS)] == list(ORDER_COSTS)
+    assert bt.Costs(fee_rate=0.5, borrow_rate=2.0).of_order() == dict.fromkeys(ORDER_COSTS, 0.0) | {
+        "fee_rate": 0.5,
+        "maximum": inf,
+    }
 
 
 def test_execution_defaults():
