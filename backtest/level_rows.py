@@ -16,7 +16,7 @@ from backtest.compute.threads import run_rows
 Floats = NDArray[np.float64]
 
 #: Columns of a row.
-ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = range(8)
+ROW = ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE = tuple(range(8))
 #: Columns of a replayed row, and what its exit kind means.
 ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
 NONE, AT_CLOSE, AT_LIMIT = range(3)

@@ -1,13 +1,13 @@
-# The account of one book of target weights while its bars pass; the twin is backtest/_pure/portfolio.py.
+# One portfolio run: rebalancings, costs of borrowing, valuation, bust; the twin is backtest/_pure/portfolio.py.
 
 from libc.math cimport INFINITY, NAN, fabs
 from libc.stdint cimport int64_t
 
 from _costs cimport CostRule, order_cost
-from _orders cimport LEAST_ORDER, Book, Rules, is_stuck, limit, price_of, scale_of
+from _orders cimport LEAST_ORDER, PortfolioAccount, SharedSettings, fill_price, has_untradable, limit_to_cash, target_scale
 from _records cimport BUST, CLOSE, DELISTED, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums
-from _trades cimport (DUST, LANES, LOST, MOST_NET, N_TRADES, N_WINNERS, NET, NS_PER_DAY, RETURN, RETURN_2, WON, Totals, added,
-                      larger, most, smaller)
+from _trades cimport (DUST, LANES, LOST, MOST_NET, N_KEPT, N_TRADES, N_WINNERS, NET, NS_PER_DAY, RETURN, RETURN_2, WON, Totals,
+                      added, larger, most, smaller)
 
 cdef extern from *:
     """
@@ -18,35 +18,36 @@ cdef extern from *:
                          double *values, double *gross) nogil
     double positions_value_quoted(Py_ssize_t n_assets, const double *units, const double *quotes, const double *quotes_end,
                                   const double *marks, const double *marks_end) nogil
-    void positions_expect(Py_ssize_t n_assets, const double *prices) nogil
-    void positions_see(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
-                       const double *prices, const double *end, double *mfe, double *mae) nogil
-    ctypedef struct order_rules:
+    void positions_prefetch(Py_ssize_t n_assets, const double *prices) nogil
+    void positions_track(Py_ssize_t n_assets, Py_ssize_t n_bars, const double *units, const double *entry_price,
+                         const double *prices, const double *end, double *mfe, double *mae) nogil
+    ctypedef struct order_sizing:
         double base, scale, least, dust, slippage, fixed, per_unit, fee_rate, minimum, maximum
-    bint positions_orders(Py_ssize_t n_assets, const order_rules *rules, const double *quotes, const double *end,
+    bint positions_orders(Py_ssize_t n_assets, const order_sizing *sizing, const double *quotes, const double *end,
                           const double *units, double *waiting, double *orders, double *prices, double *costs) nogil
     double positions_pay(Py_ssize_t n_assets, const double *orders, const double *prices, const double *costs, double cash,
                          double *traded, double *paid, int64_t *n_orders) nogil
     void positions_fill(Py_ssize_t n_lanes, double bar, const double *orders, const double *prices, const double *costs,
-                        const double *seen, double *units, double *entry_price, double *entry_cost, double *borrow_cost,
-                        double *mfe, double *mae, double *entry_bar, double *was, double *net, double *result, double *paid,
-                        double *best, double *worst, double *held_bars) nogil
-    void completed_keep_some(Py_ssize_t n_lanes, const double *was, const double *net, const double *result,
-                             double (*kept)[19][8], double *extremes) nogil
-    void completed_keep_more(Py_ssize_t n_lanes, const double *was, const double *net, const double *paid, const double *best,
-                             const double *worst, const double *held_bars, const double *days, double (*kept)[19][8]) nogil
-    void completed_streaks(Py_ssize_t n_lanes, const double *was, const double *net, double *kinds,
+                        const double *seen_price, double *units, double *entry_price, double *entry_cost,
+                        double *borrow_cost, double *mfe, double *mae, double *entry_bar, double *units_before, double *net,
+                        double *result, double *paid, double *best, double *worst, double *held_bars) nogil
+    void completed_keep_some(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *result,
+                             double (*kept)[N_KEPT][LANES], double *extremes) nogil
+    void completed_keep_more(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *paid,
+                             const double *best, const double *worst, const double *held_bars, const double *days,
+                             double (*kept)[N_KEPT][LANES]) nogil
+    void completed_streaks(Py_ssize_t n_lanes, const double *units_before, const double *net, double *kinds,
                            double (*streaks)[4]) nogil
 
 cdef enum:
-    BLOCK = 64  # at most so many bars are valued at once; between them no order can fill
+    VALUED_BARS = 64  # at most so many bars are valued at once; between them no order can fill
     N_ARRAYS = 20
 
-cdef inline void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t moment) noexcept nogil:
+cdef inline void rebalance(PortfolioAccount *book, const SharedSettings *settings, int64_t bar, int64_t moment) noexcept nogil:
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef const double *marks = &book.marks[(bar if moment == CLOSE else bar - 1) * book.n_assets]
-    cdef const CostRule *costs = &rules.costs
-    cdef order_rules sizing
+    cdef const CostRule *costs = &settings.costs
+    cdef order_sizing sizing
     cdef double base
     cdef bint still_waits
     cdef bint scales
@@ -54,71 +55,72 @@ cdef inline void rebalance(Book *book, const Rules *rules, int64_t bar, int64_t 
                                                            book.marks_end)
     if not value > 0.0:
         return  # nothing is left to size orders by; the close decides whether this is a bust
-    base = value if rules.reinvest else rules.start_value
-    scales = rules.reserve_costs and not is_stuck(book, bar)
-    sizing = order_rules(
-        base=base, scale=scale_of(book, rules, bar, base) if scales else 1.0, least=LEAST_ORDER * base, dust=DUST,
+    base = value if settings.reinvest else settings.start_value
+    scales = settings.reserve_costs and not has_untradable(book, bar)
+    sizing = order_sizing(
+        base=base, scale=target_scale(book, settings, bar, base) if scales else 1.0, least=LEAST_ORDER * base, dust=DUST,
         slippage=costs.slippage, fixed=costs.fixed, per_unit=costs.per_unit, fee_rate=costs.fee_rate, minimum=costs.minimum,
         maximum=costs.maximum)
     still_waits = positions_orders(book.n_assets, &sizing, quotes, book.quotes_end, book.units, book.waiting, book.orders,
                                    book.prices, book.costs)
-    if still_waits and is_stuck(book, bar):
-        limit(book, rules, bar, base)
+    if still_waits and has_untradable(book, bar):
+        limit_to_cash(book, settings, bar, base)
     execute(book, bar, moment, NONE, value)
     if not still_waits:
         book.decision_bar = -1
 
 
-cdef inline void write_off(Book *book, int64_t bar) noexcept nogil:
-    # Positions in assets whose prices end before this bar are worth nothing; nothing is paid for that.
+cdef inline void write_off(PortfolioAccount *book, int64_t bar) noexcept nogil:
+    # Positions in assets whose prices end before this bar are closed at 0, free of costs.
     cdef int64_t waits_since = book.decision_bar
     cdef bint is_held = False
     cdef Py_ssize_t asset
     for asset in range(book.n_lanes):
         book.orders[asset] = book.prices[asset] = book.costs[asset] = 0.0
-    while book.ending < book.n_ends and book.end_bars[book.ending] == bar:
-        asset = book.end_assets[book.ending]
+    while book.next_end < book.n_ends and book.end_bars[book.next_end] == bar:
+        asset = book.end_assets[book.next_end]
         if book.units[asset] != 0.0:
             book.orders[asset] = -book.units[asset]
             is_held = True
-        book.ending += 1
+        book.next_end += 1
     if is_held:
         book.decision_bar = bar
         execute(book, bar, OPEN, DELISTED, book.last_value)
         book.decision_bar = waits_since
 
 
-cdef inline void execute(Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+cdef inline void execute(PortfolioAccount *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
     # The orders of one moment: ledger, cash, positions, trades.
     cdef const double *seen = &book.quotes[bar * book.n_assets] if moment == OPEN else book.entry_price
     cdef const int64_t *times = book.totals.times
     cdef int64_t n_orders = 0, n_held = 0
     cdef Py_ssize_t asset
-    live_until(book, bar if moment == OPEN else bar + 1)
+    track_until(book, bar if moment == OPEN else bar + 1)
     if book.ledger != NULL:
-        write_down(book, bar, moment, reason, value)
+        record_fills(book, bar, moment, reason, value)
     book.cash = positions_pay(book.n_assets, book.orders, book.prices, book.costs, book.cash, book.traded, book.paid_costs,
                               &n_orders)
     for asset in range(book.n_assets):
-        book.seen[asset] = seen[asset]  # an open came before the order that it fills
-    positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen, book.units, book.entry_price,
-                   book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.was, book.net, book.result,
-                   book.paid, book.best, book.worst, book.held_bars)
-    if times != NULL and book.follows:
+        book.seen_price[asset] = seen[asset]  # an open came before the order that it fills
+    positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen_price, book.units,
+                   book.entry_price, book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.units_before,
+                   book.net, book.result, book.paid, book.best, book.worst, book.held_bars)
+    if times != NULL and book.tracks_positions:
         for asset in range(book.n_assets):
             book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
-    completed_keep_some(book.n_lanes, book.was, book.net, book.result, book.totals.kept, book.extremes)
-    if book.follows:
-        completed_keep_more(book.n_lanes, book.was, book.net, book.paid, book.best, book.worst, book.held_bars,
+    completed_keep_some(book.n_lanes, book.units_before, book.net, book.result, book.totals.kept, book.extremes)
+    if book.tracks_positions:
+        completed_keep_more(book.n_lanes, book.units_before, book.net, book.paid, book.best, book.worst, book.held_bars,
                             NULL if times == NULL else book.days, book.totals.kept)
-        completed_streaks(book.n_lanes, book.was, book.net, book.orders, <double (*)[4]>&book.totals.streaks[0])
+        completed_streaks(book.n_lanes, book.units_before, book.net, book.orders, <double (*)[4]>&book.totals.streaks[0])
     for asset in range(book.n_assets):
         n_held += book.units[asset] != 0.0
     book.n_fills += n_orders
     book.n_held = n_held
 
 
-cdef inline void write_down(const Book *book, int64_t bar, int64_t moment, int64_t reason, double value) noexcept nogil:
+cdef inline void record_fills(const PortfolioAccount *book, int64_t bar, int64_t moment, int64_t reason,
+                              double value) noexcept nogil:
     cdef Fill *fill = &book.ledger[book.n_fills]
     cdef double cash = book.cash
     cdef double before, after, order
@@ -141,7 +143,7 @@ cdef inline void write_down(const Book *book, int64_t bar, int64_t moment, int64
         fill += 1
 
 
-cdef inline void of_trades(Book *book) noexcept nogil:
+cdef inline void write_trade_sums(PortfolioAccount *book) noexcept nogil:
     cdef Sums *sums = &book.sums
     cdef const Totals *totals = &book.totals
     cdef Py_ssize_t lane
@@ -154,33 +156,33 @@ cdef inline void of_trades(Book *book) noexcept nogil:
         sums.worst_trade = smaller(sums.worst_trade, book.extremes[LANES + lane])
 
 
-cdef inline void live_until(Book *book, int64_t bar) noexcept nogil:
+cdef inline void track_until(PortfolioAccount *book, int64_t bar) noexcept nogil:
     # What positions see of the bars up to this one: their extremes, if they are known, and their closes.
-    cdef Py_ssize_t row = book.lived * book.n_assets, n_bars = bar - book.lived
-    if not book.follows or n_bars <= 0:
+    cdef Py_ssize_t row = book.tracked_until * book.n_assets, n_bars = bar - book.tracked_until
+    if not book.tracks_positions or n_bars <= 0:
         return
     if book.high != NULL:
-        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.high[row], book.high_end, book.mfe, book.mae)
-        positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.low[row], book.low_end, book.mfe, book.mae)
-    positions_see(book.n_assets, n_bars, book.units, book.entry_price, &book.marks[row], book.marks_end, book.mfe, book.mae)
-    book.lived = bar
+        positions_track(book.n_assets, n_bars, book.units, book.entry_price, &book.high[row], book.high_end, book.mfe, book.mae)
+        positions_track(book.n_assets, n_bars, book.units, book.entry_price, &book.low[row], book.low_end, book.mfe, book.mae)
+    positions_track(book.n_assets, n_bars, book.units, book.entry_price, &book.marks[row], book.marks_end, book.mfe, book.mae)
+    book.tracked_until = bar
 
 
-cdef inline void borrow(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+cdef inline void borrow(PortfolioAccount *book, const SharedSettings *settings, int64_t bar) noexcept nogil:
     cdef const double *marks = &book.marks[bar * book.n_assets]
     cdef double paid = 0.0
     cdef double cost
     cdef Py_ssize_t asset
     for asset in range(book.n_assets):
         if book.units[asset] < 0.0:
-            cost = -book.units[asset] * marks[asset] * rules.borrow_per_bar
+            cost = -book.units[asset] * marks[asset] * settings.borrow_per_bar
             book.borrow_cost[asset] += cost
             paid += cost
     book.cash -= paid
     book.borrowing += paid
 
 
-cdef inline void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogil:
+cdef inline void bust(PortfolioAccount *book, const SharedSettings *settings, int64_t bar) noexcept nogil:
     cdef const double *marks = &book.marks[bar * book.n_assets]
     cdef Py_ssize_t asset
     cdef double order
@@ -190,13 +192,13 @@ cdef inline void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogi
         for asset in range(book.n_assets):
             order = 0.0 if book.units[asset] == 0.0 else -book.units[asset]
             book.orders[asset] = order
-            book.prices[asset] = price_of(rules, order, marks[asset]) if order != 0.0 else 0.0
-            book.costs[asset] = order_cost(&rules.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
+            book.prices[asset] = fill_price(settings, order, marks[asset]) if order != 0.0 else 0.0
+            book.costs[asset] = order_cost(&settings.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
         execute(book, bar, CLOSE, BUST, 0.0)
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
-        if book.was[asset] != 0.0:  # the last trade is that of the last column
-            side = 0 if book.was[asset] > 0.0 else 1
+        if book.units_before[asset] != 0.0:  # the last trade is that of the last column
+            side = 0 if book.units_before[asset] > 0.0 else 1
     book.decision_bar = -1
     book.totals.written_off[side] += 0.0 - book.cash
     if book.ledger != NULL:
@@ -205,11 +207,11 @@ cdef inline void bust(Book *book, const Rules *rules, int64_t bar) noexcept nogi
     book.cash = 0.0
 
 
-cdef inline void mark(Book *book, const Rules *rules, double value) noexcept nogil:
+cdef inline void mark(PortfolioAccount *book, const SharedSettings *settings, double value) noexcept nogil:
     cdef Sums *sums = &book.sums
     cdef double result = (value - book.last_value) / book.last_value if book.last_value != 0.0 else 0.0
     cdef double square = result * result
-    cdef double excess = result - rules.rf_per_bar
+    cdef double excess = result - settings.rf_per_bar
     cdef double fall
     book.last_value = value
     sums.sum_return += result
@@ -229,83 +231,85 @@ cdef inline void mark(Book *book, const Rules *rules, double value) noexcept nog
         sums.max_drawdown = fall
 
 
-cdef inline int64_t block_end(const Book *book, const Rules *rules, int64_t bar, Py_ssize_t event) noexcept nogil:
+cdef inline int64_t unchanged_until(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar,
+                                    Py_ssize_t event) noexcept nogil:
     # One past the last bar at whose close the units are those of this one: where nothing waits, up to the next event's.
     cdef int64_t end = bar + 1
     if book.decision_bar < 0:
-        end = book.event_bars[event] + 1 if event < book.n_events else rules.last
-        if book.ending < book.n_ends and end > book.end_bars[book.ending]:
-            end = book.end_bars[book.ending]
-        if end > bar + BLOCK:
-            end = bar + BLOCK
-        if end > rules.last:
-            end = rules.last
+        end = book.event_bars[event] + 1 if event < book.n_events else settings.last
+        if book.next_end < book.n_ends and end > book.end_bars[book.next_end]:
+            end = book.end_bars[book.next_end]
+        if end > bar + VALUED_BARS:
+            end = bar + VALUED_BARS
+        if end > settings.last:
+            end = settings.last
     return end
 
 
-cdef inline void value_bars(const Book *book, int64_t bar, int64_t end, double *positions, double *gross) noexcept nogil:
+cdef inline void value_bars(const PortfolioAccount *book, int64_t bar, int64_t end, double *positions,
+                            double *gross) noexcept nogil:
     positions_value(book.n_assets, end - bar, book.units, &book.marks[bar * book.n_assets], book.marks_end, positions, gross)
 
 
-cdef inline void replay_bars(Book *book, const Rules *rules, double *account) noexcept nogil:
-    cdef double positions[BLOCK]
-    cdef double gross[BLOCK]
-    cdef int64_t first = rules.first, last = rules.last
+cdef inline void replay_bars(PortfolioAccount *book, const SharedSettings *settings, double *account) noexcept nogil:
+    cdef double positions[VALUED_BARS]
+    cdef double gross[VALUED_BARS]
+    cdef int64_t first = settings.first, last = settings.last
     cdef int64_t n_bars = last - first
     cdef int64_t bar, asset
     cdef int64_t block = first, end = first
-    cdef double value, load
+    cdef double value, gross_value
     cdef bint is_bust = False
     cdef Py_ssize_t event = 0
     while event < book.n_events and book.event_bars[event] < first:
         event += 1
-    while book.ending < book.n_ends and book.end_bars[book.ending] < first:
-        book.ending += 1
+    while book.next_end < book.n_ends and book.end_bars[book.next_end] < first:
+        book.next_end += 1
     for bar in range(first, last):
         if is_bust:
-            mark(book, rules, 0.0)
+            mark(book, settings, 0.0)
             if account != NULL:
                 account[bar - first] = account[n_bars + bar - first] = account[2 * n_bars + bar - first] = 0.0
             continue
-        if book.ending < book.n_ends and book.end_bars[book.ending] == bar:
+        if book.next_end < book.n_ends and book.end_bars[book.next_end] == bar:
             write_off(book, bar)
         if book.decision_bar >= 0:
-            rebalance(book, rules, bar, OPEN)
-        if rules.borrow_per_bar != 0.0:
-            borrow(book, rules, bar)
+            rebalance(book, settings, bar, OPEN)
+        if settings.borrow_per_bar != 0.0:
+            borrow(book, settings, bar)
         if bar >= end:
-            block, end = bar, block_end(book, rules, bar, event)
+            block, end = bar, unchanged_until(book, settings, bar, event)
             value_bars(book, bar, end, positions, gross)
-        value, load = book.cash + positions[bar - block], gross[bar - block]
+        value, gross_value = book.cash + positions[bar - block], gross[bar - block]
         if event < book.n_events and book.event_bars[event] == bar:
             if value > 0.0:
-                book.wanted = &book.targets[event * book.n_assets]
+                book.last_targets = &book.targets[event * book.n_assets]
                 for asset in range(book.n_assets):
-                    book.waiting[asset] = book.wanted[asset]
+                    book.waiting[asset] = book.last_targets[asset]
                 book.decision_bar = bar
-                if rules.fills_at_close:
-                    rebalance(book, rules, bar, CLOSE)
+                if settings.fills_at_close:
+                    rebalance(book, settings, bar, CLOSE)
                     for asset in range(book.n_assets):
                         book.waiting[asset] = NAN
                     book.decision_bar = -1
                     value_bars(book, bar, bar + 1, positions, gross)
-                    value, load = book.cash + positions[0], gross[0]
+                    value, gross_value = book.cash + positions[0], gross[0]
                 elif bar + 1 < last:
-                    positions_expect(book.n_assets, &book.quotes[(bar + 1) * book.n_assets])
+                    positions_prefetch(book.n_assets, &book.quotes[(bar + 1) * book.n_assets])
             event += 1
         if value <= 0.0:
             is_bust = True
-            bust(book, rules, bar)
-            value = load = 0.0
-        mark(book, rules, value)
+            bust(book, settings, bar)
+            value = gross_value = 0.0
+        mark(book, settings, value)
         if book.n_held:
             book.sums.bars_held += 1.0
         if account != NULL:
-            account[bar - first], account[n_bars + bar - first], account[2 * n_bars + bar - first] = value, book.cash, load
+            account[bar - first], account[n_bars + bar - first], account[2 * n_bars + bar - first] = value, book.cash, gross_value
     book.sums.n_fills = <double>book.n_fills
     book.sums.end_equity = book.last_value
     for asset in range(LANES):
         book.sums.traded_value += book.traded[asset]
         book.sums.costs += book.paid_costs[asset]
     book.sums.costs += book.borrowing
-    of_trades(book)
+    write_trade_sums(book)

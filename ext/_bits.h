@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_layout.h"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__SSE2__) || defined(_M_X64)
@@ -30,9 +32,9 @@ static inline int32_t backtest_coarse(double value) {
 
 /* A tile of up to 512 values; what is behind them is 0. */
 static inline void backtest_spread(const double *values, int n_bars, int32_t *tile) {
-    int32_t in_order[512];
+    int32_t in_order[BACKTEST_TILE];
     for (int bar = 0; bar < n_bars; bar++) in_order[bar] = backtest_coarse(values[bar]);
-    for (int bar = n_bars; bar < 512; bar++) in_order[bar] = 0;
+    for (int bar = n_bars; bar < BACKTEST_TILE; bar++) in_order[bar] = 0;
     for (int i = 0; i < 32; i++)
         for (int j = 0; j < 16; j++) tile[16 * i + j] = in_order[32 * j + i];
 }

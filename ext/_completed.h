@@ -6,14 +6,9 @@
 
 #include "_lanes.h"
 
-/* Numbers that are kept of a side, in the order of _trades.pxd. */
-enum { KEPT_TRADES, KEPT_WINNERS, KEPT_LOSERS, KEPT_COSTS, KEPT_NET, KEPT_WON, KEPT_LOST, KEPT_RETURN, KEPT_RETURN_2, KEPT_MFE,
-       KEPT_MAE, KEPT_BARS, KEPT_DAYS, KEPT_MOST_NET, KEPT_LEAST_NET, KEPT_MOST_BARS, KEPT_LEAST_BARS, KEPT_MOST_DAYS,
-       KEPT_LEAST_DAYS, KEPT };
-
 /* A number of long and of short trades; and which lanes hold trades of either. */
 typedef struct { lanes of[2]; } sides;
-typedef struct { choice of[2]; } trades_of;
+typedef struct { lane_mask of[2]; } trades_of;
 
 LANES_INLINE sides sides_at(double (*kept)[KEPT][N_LANES], int which)
 {
@@ -25,9 +20,9 @@ LANES_INLINE void sides_to(double (*kept)[KEPT][N_LANES], int which, sides x)
 {
     for (int row = 0; row < 2; row++) lanes_to(kept[row][which], x.of[row]);
 }
-LANES_INLINE trades_of trades_at(const double *was)
+LANES_INLINE trades_of trades_at(const double *units_before)
 {
-    const lanes units = lanes_at(was), none = lanes_all(0.0);
+    const lanes units = lanes_at(units_before), none = lanes_all(0.0);
     trades_of is;
     is.of[0] = lanes_above(units, none);
     is.of[1] = lanes_above(none, units);
@@ -35,26 +30,26 @@ LANES_INLINE trades_of trades_at(const double *was)
 }
 LANES_INLINE sides sides_plus(sides to, trades_of is, lanes x)
 {
-    for (int row = 0; row < 2; row++) to.of[row] = lanes_plus(to.of[row], lanes_only(is.of[row], x));
+    for (int row = 0; row < 2; row++) to.of[row] = lanes_plus(to.of[row], lanes_where(is.of[row], x));
     return to;
 }
 LANES_INLINE sides sides_most(sides to, trades_of is, lanes x)
 {
     for (int row = 0; row < 2; row++)
-        to.of[row] = lanes_pick(choice_both(is.of[row], lanes_above(x, to.of[row])), x, to.of[row]);
+        to.of[row] = lanes_select(lane_mask_and(is.of[row], lanes_above(x, to.of[row])), x, to.of[row]);
     return to;
 }
 LANES_INLINE sides sides_least(sides to, trades_of is, lanes x)
 {
     for (int row = 0; row < 2; row++)
-        to.of[row] = lanes_pick(choice_both(is.of[row], lanes_above(to.of[row], x)), x, to.of[row]);
+        to.of[row] = lanes_select(lane_mask_and(is.of[row], lanes_above(to.of[row], x)), x, to.of[row]);
     return to;
 }
 
 /* Adds the completed trades of a rebalancing to what a search wants to know of them; of their results the largest and the
    smallest (``extremes``).  Here and below one loop for each handful of numbers that registers hold. */
 static LANES_NOINLINE void completed_keep_some(
-    ptrdiff_t n_lanes, const double *LANES_RESTRICT was, const double *LANES_RESTRICT net,
+    ptrdiff_t n_lanes, const double *LANES_RESTRICT units_before, const double *LANES_RESTRICT net,
     const double *LANES_RESTRICT result, double (*LANES_RESTRICT kept)[KEPT][N_LANES],
     double *LANES_RESTRICT extremes)
 {
@@ -64,20 +59,20 @@ static LANES_NOINLINE void completed_keep_some(
     sides squared = sides_at(kept, KEPT_RETURN_2), most = sides_at(kept, KEPT_MOST_NET);
     lanes best = lanes_at(extremes), worst = lanes_at(extremes + N_LANES);
     for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
-        const trades_of is = trades_at(was + group);
-        const choice is_trade = lanes_above(lanes_size(lanes_at(was + group)), none);
+        const trades_of is = trades_at(units_before + group);
+        const lane_mask is_trade = lanes_above(lanes_size(lanes_at(units_before + group)), none);
         const lanes profit = lanes_at(net + group), gain = lanes_at(result + group);
-        const choice wins = lanes_above(profit, none), loses = lanes_above(none, profit);
+        const lane_mask wins = lanes_above(profit, none), loses = lanes_above(none, profit);
         n = sides_plus(n, is, one);
-        winners = sides_plus(winners, is, lanes_only(wins, one));
+        winners = sides_plus(winners, is, lanes_where(wins, one));
         total = sides_plus(total, is, profit);
-        won = sides_plus(won, is, lanes_only(wins, profit));
-        lost = sides_plus(lost, is, lanes_only(loses, lanes_minus(none, profit)));
+        won = sides_plus(won, is, lanes_where(wins, profit));
+        lost = sides_plus(lost, is, lanes_where(loses, lanes_minus(none, profit)));
         gained = sides_plus(gained, is, gain);
         squared = sides_plus(squared, is, lanes_times(gain, gain));
         most = sides_most(most, is, profit);
-        best = lanes_pick(choice_both(is_trade, lanes_above(gain, best)), gain, best);
-        worst = lanes_pick(choice_both(is_trade, lanes_above(worst, gain)), gain, worst);
+        best = lanes_select(lane_mask_and(is_trade, lanes_above(gain, best)), gain, best);
+        worst = lanes_select(lane_mask_and(is_trade, lanes_above(worst, gain)), gain, worst);
     }
     sides_to(kept, KEPT_TRADES, n), sides_to(kept, KEPT_WINNERS, winners), sides_to(kept, KEPT_NET, total);
     sides_to(kept, KEPT_WON, won), sides_to(kept, KEPT_LOST, lost), sides_to(kept, KEPT_RETURN, gained);
@@ -87,7 +82,7 @@ static LANES_NOINLINE void completed_keep_some(
 
 /* The rest; ``days`` may be NULL. */
 static LANES_NOINLINE void completed_keep_more(
-    ptrdiff_t n_lanes, const double *LANES_RESTRICT was, const double *LANES_RESTRICT net,
+    ptrdiff_t n_lanes, const double *LANES_RESTRICT units_before, const double *LANES_RESTRICT net,
     const double *LANES_RESTRICT paid, const double *LANES_RESTRICT best, const double *LANES_RESTRICT worst,
     const double *LANES_RESTRICT held_bars, const double *LANES_RESTRICT days,
     double (*LANES_RESTRICT kept)[KEPT][N_LANES])
@@ -97,9 +92,9 @@ static LANES_NOINLINE void completed_keep_more(
     sides mfe = sides_at(kept, KEPT_MFE), mae = sides_at(kept, KEPT_MAE), least = sides_at(kept, KEPT_LEAST_NET);
     sides longest = sides_at(kept, KEPT_MOST_BARS), shortest = sides_at(kept, KEPT_LEAST_BARS);
     for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
-        const trades_of is = trades_at(was + group);
+        const trades_of is = trades_at(units_before + group);
         const lanes profit = lanes_at(net + group), held = lanes_at(held_bars + group);
-        losers = sides_plus(losers, is, lanes_only(lanes_above(none, profit), one));
+        losers = sides_plus(losers, is, lanes_where(lanes_above(none, profit), one));
         costs = sides_plus(costs, is, lanes_at(paid + group));
         mfe = sides_plus(mfe, is, lanes_at(best + group));
         mae = sides_plus(mae, is, lanes_at(worst + group));
@@ -115,7 +110,7 @@ static LANES_NOINLINE void completed_keep_more(
         sides lasted = sides_at(kept, KEPT_DAYS), latest = sides_at(kept, KEPT_MOST_DAYS);
         sides soonest = sides_at(kept, KEPT_LEAST_DAYS);
         for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
-            const trades_of is = trades_at(was + group);
+            const trades_of is = trades_at(units_before + group);
             const lanes each = lanes_at(days + group);
             lasted = sides_plus(lasted, is, each);
             latest = sides_most(latest, is, each);
@@ -169,7 +164,7 @@ static const int32_t STREAK_GO_ON[7][STREAK_COUNTERS] = {
     {-1, -1, -1, -1, -1, -1}, {0, -1, 0, -1, -1, -1}, {-1, 0, -1, 0, -1, -1}, {0, 0, 0, 0, -1, -1},
     {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0}};
 
-static LANES_NOINLINE void completed_streaks(ptrdiff_t n_lanes, const double *LANES_RESTRICT was,
+static LANES_NOINLINE void completed_streaks(ptrdiff_t n_lanes, const double *LANES_RESTRICT units_before,
                                                  const double *LANES_RESTRICT net, double *LANES_RESTRICT kinds,
                                                  double (*LANES_RESTRICT streaks)[4])
 {
@@ -182,10 +177,10 @@ static LANES_NOINLINE void completed_streaks(ptrdiff_t n_lanes, const double *LA
         }
     counters now = counters_at(begun), longest = counters_at(reached);
     for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
-        const lanes units = lanes_at(was + group), profit = lanes_at(net + group);
-        lanes kind = lanes_pick(lanes_above(profit, none), two, lanes_pick(lanes_above(none, profit), one, three));
-        kind = lanes_plus(kind, lanes_only(lanes_above(none, units), three));
-        lanes_to(kinds + group, lanes_only(lanes_above(lanes_size(units), none), kind));
+        const lanes units = lanes_at(units_before + group), profit = lanes_at(net + group);
+        lanes kind = lanes_select(lanes_above(profit, none), two, lanes_select(lanes_above(none, profit), one, three));
+        kind = lanes_plus(kind, lanes_where(lanes_above(none, units), three));
+        lanes_to(kinds + group, lanes_where(lanes_above(lanes_size(units), none), kind));
     }
     for (ptrdiff_t asset = 0; asset < n_lanes; asset++) {
         const int kind = (int)kinds[asset];

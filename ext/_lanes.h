@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_layout.h"
+
 #if defined(__GNUC__) && !defined(BACKTEST_PLAIN_LANES)
 #define LANES_VECTORS
 #if defined(__AVX2__)
@@ -40,18 +42,18 @@
 typedef double lanes_part __attribute__((vector_size(LANES_BYTES)));
 typedef int64_t lanes_bits __attribute__((vector_size(LANES_BYTES)));
 LANES_INLINE lanes_bits lanes_part_above(lanes_part one, lanes_part other) { return one > other; }
-LANES_INLINE lanes_bits lanes_part_upto(lanes_part one, lanes_part other) { return one <= other; }
+LANES_INLINE lanes_bits lanes_part_at_most(lanes_part one, lanes_part other) { return one <= other; }
 #else
 #define LANES_BYTES 8
 typedef double lanes_part;
 typedef int64_t lanes_bits;
 LANES_INLINE lanes_bits lanes_part_above(lanes_part one, lanes_part other) { return -(int64_t)(one > other); }
-LANES_INLINE lanes_bits lanes_part_upto(lanes_part one, lanes_part other) { return -(int64_t)(one <= other); }
+LANES_INLINE lanes_bits lanes_part_at_most(lanes_part one, lanes_part other) { return -(int64_t)(one <= other); }
 #endif
 
-enum { N_LANES = 8, LANES_PARTS = 64 / LANES_BYTES };
+enum { LANES_PARTS = 64 / LANES_BYTES };
 typedef struct { lanes_part of[LANES_PARTS]; } lanes;
-typedef struct { lanes_bits of[LANES_PARTS]; } choice; /* all bits of a lane, or none */
+typedef struct { lanes_bits of[LANES_PARTS]; } lane_mask; /* all bits of a lane, or none */
 #define EACH_PART for (int part = 0; part < LANES_PARTS; part++)
 
 LANES_INLINE lanes_bits lanes_to_bits(lanes_part x)
@@ -76,39 +78,39 @@ LANES_INLINE lanes lanes_size(lanes x)
     EACH_PART x.of[part] = lanes_of_bits(lanes_to_bits(x.of[part]) & INT64_MAX);
     return x;
 }
-LANES_INLINE choice lanes_above(lanes one, lanes other)
+LANES_INLINE lane_mask lanes_above(lanes one, lanes other)
 {
-    choice is;
+    lane_mask is;
     EACH_PART is.of[part] = lanes_part_above(one.of[part], other.of[part]);
     return is;
 }
-LANES_INLINE choice lanes_upto(lanes one, lanes other)
+LANES_INLINE lane_mask lanes_at_most(lanes one, lanes other)
 {
-    choice is;
-    EACH_PART is.of[part] = lanes_part_upto(one.of[part], other.of[part]);
+    lane_mask is;
+    EACH_PART is.of[part] = lanes_part_at_most(one.of[part], other.of[part]);
     return is;
 }
-LANES_INLINE choice choice_both(choice one, choice other) { EACH_PART one.of[part] &= other.of[part]; return one; }
-LANES_INLINE lanes lanes_pick(choice which, lanes one, lanes other)
+LANES_INLINE lane_mask lane_mask_and(lane_mask one, lane_mask other) { EACH_PART one.of[part] &= other.of[part]; return one; }
+LANES_INLINE lanes lanes_select(lane_mask which, lanes one, lanes other)
 {
     EACH_PART one.of[part] = lanes_of_bits((which.of[part] & lanes_to_bits(one.of[part])) |
                                            (~which.of[part] & lanes_to_bits(other.of[part])));
     return one;
 }
-LANES_INLINE lanes lanes_only(choice which, lanes x)
+LANES_INLINE lanes lanes_where(lane_mask which, lanes x)
 {
     EACH_PART x.of[part] = lanes_of_bits(which.of[part] & lanes_to_bits(x.of[part]));
     return x;
 }
 
-/* The larger or smaller of a number and what was reached before, which stays where the number is none. */
+/* The larger or smaller of a number and what units_before reached before, which stays where the number is none. */
 LANES_INLINE lanes lanes_larger(lanes x, lanes most)
 {
 #if defined(LANES_VECTORS) && defined(__AVX512F__)
     most.of[0] = (lanes_part)_mm512_max_pd((__m512d)x.of[0], (__m512d)most.of[0]);
     return most;
 #else
-    return lanes_pick(lanes_above(x, most), x, most);
+    return lanes_select(lanes_above(x, most), x, most);
 #endif
 }
 LANES_INLINE lanes lanes_smaller(lanes x, lanes least)
@@ -117,7 +119,7 @@ LANES_INLINE lanes lanes_smaller(lanes x, lanes least)
     least.of[0] = (lanes_part)_mm512_min_pd((__m512d)x.of[0], (__m512d)least.of[0]);
     return least;
 #else
-    return lanes_pick(lanes_above(least, x), x, least);
+    return lanes_select(lanes_above(least, x), x, least);
 #endif
 }
 

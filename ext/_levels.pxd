@@ -1,7 +1,16 @@
-# The level kernel's arithmetic, shared by levels.pyx and levels_exact.pyx.
+# Level profit: columns of a row, and profit of candidates; the twin is backtest/_pure/_levels.py.
 
 cdef enum:
-    ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE, FIELDS
+    ENTRY_PRED, EXIT_PRED, ENTRY_LEVEL, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, CLOSE, WEIGHT, SIDE, FIELDS  # of a row
+
+cdef enum:
+    ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT  # of a replayed row
+
+cdef enum:
+    NONE, AT_CLOSE, AT_LIMIT  # its exit kinds
+
+cdef enum:
+    BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED  # of the exact optimum's answer
 
 cdef enum:
     LANES = 16  # 8, 16 and 32 gave 2.8, 3.1 and 2.1 G candidate-bars/s with AVX-512: few wait for the additions, many spill
@@ -16,7 +25,7 @@ cdef struct Sides:
 
 
 cdef inline void profit_of(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
-                         const double *offsets, Py_ssize_t start, Py_ssize_t stop, double *out) noexcept nogil:
+                           const double *offsets, Py_ssize_t start, Py_ssize_t stop, double *out) noexcept nogil:
     cdef Sides sides
     cdef double first[LANES]
     cdef double second[LANES]
@@ -38,7 +47,7 @@ cdef inline void profit_of(const double *rows, Py_ssize_t n_rows, Py_ssize_t spl
 
 
 cdef inline void leg_profit(const double *row, Py_ssize_t n_rows, double fee_rate, int level, Sides *sides,
-                      double *out) noexcept nogil:
+                            double *out) noexcept nogil:
     cdef double total[LANES]
     cdef const double *entry_offset
     cdef const double *exit_offset

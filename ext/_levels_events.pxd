@@ -38,7 +38,7 @@ cdef struct Event:
 
 
 cdef inline void thresholds(const double *rows, Py_ssize_t n_rows, int level, const int64_t *limits, int64_t *top,
-                             int64_t *bottom) noexcept nogil:
+                            int64_t *bottom) noexcept nogil:
     cdef int64_t entry[LANES]
     cdef int64_t entry_stop[LANES]
     cdef int64_t exit_[LANES]
@@ -88,7 +88,7 @@ cdef inline void thresholds(const double *rows, Py_ssize_t n_rows, int level, co
 
 
 cdef inline Py_ssize_t grid_of(const int64_t *keys, Py_ssize_t n_keys, int64_t lowest, int64_t highest, int64_t *grid,
-                             int64_t *spare) noexcept nogil:
+                               int64_t *spare) noexcept nogil:
     cdef Py_ssize_t index, n = 0, n_distinct = 1
     for index in range(n_keys):
         grid[n] = keys[index]
@@ -163,8 +163,8 @@ cdef inline Py_ssize_t _values_below(const double *values, Py_ssize_t n, double 
 
 
 cdef inline Py_ssize_t events_of(const double *rows, Py_ssize_t n_rows, double fee_rate, const double *high, Py_ssize_t n_high,
-                               const double *low, Py_ssize_t n_low, const int64_t *ends, const int64_t *steps, int64_t *first,
-                               int64_t *spare, Event *events, double *size) noexcept nogil:
+                                 const double *low, Py_ssize_t n_low, const int64_t *ends, const int64_t *steps, int64_t *first,
+                                 int64_t *spare, Event *events, double *size) noexcept nogil:
     """Events in order of their step, where each step's begin, and the sum of their largest absolute values."""
     cdef Event slots[EVENTS_PER_ROW]
     cdef int64_t when[EVENTS_PER_ROW]

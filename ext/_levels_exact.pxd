@@ -5,13 +5,14 @@ from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 from libc.stdlib cimport qsort
 
-from _levels cimport OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, profit_of
+from _levels cimport (BEST_HIGH, BEST_LOW, BEST_PROFIT, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SCORED, TOLERANCE, TRUNCATED,
+                      profit_of)
 from _levels_events cimport EVENTS_PER_ROW, Event, events_of, grid_of, key_of, keys_below, thresholds, value_of
 
 cdef enum:
     CHUNK = 8  # lanes of the sweep's inner loops
     WIDTH = 256
-    KEPT = 1024
+    MAX_CELLS = 1024
 
 
 cdef struct Cell:
@@ -21,7 +22,7 @@ cdef struct Cell:
 
 
 cdef struct Cells:
-    # The cells within tolerance of the best, highest first, at most KEPT; twice as many between two tidyings.
+    # The cells within tolerance of the best, highest first, at most MAX_CELLS; up to twice as many until `tidy`.
     Cell *rows
     Py_ssize_t n
     double best
@@ -31,13 +32,13 @@ cdef struct Cells:
 
 
 cdef inline void exact_optimum(const double *rows, Py_ssize_t n_rows, Py_ssize_t split, double fee_rate, int pessimistic,
-                        const double *bounds, double *floats, int64_t *ints, double *out) noexcept nogil:
+                               const double *bounds, double *floats, int64_t *ints, double *out) noexcept nogil:
     cdef Event *events = <Event *> floats
     cdef double *high = floats + 4 * EVENTS_PER_ROW * n_rows
     cdef double *low = high + n_rows + 3
-    cdef double *scored = low + n_rows + 3  # 3 * 2 * KEPT of cells, then offsets and scores
-    cdef double *offsets = scored + 6 * KEPT
-    cdef double *scores = offsets + 2 * KEPT
+    cdef double *scored = low + n_rows + 3  # 3 * 2 * MAX_CELLS of cells, then offsets and scores
+    cdef double *offsets = scored + 6 * MAX_CELLS
+    cdef double *scores = offsets + 2 * MAX_CELLS
     cdef int64_t *top = ints
     cdef int64_t *bottom = top + n_rows
     cdef int64_t *highs = bottom + n_rows
@@ -83,12 +84,13 @@ cdef inline void exact_optimum(const double *rows, Py_ssize_t n_rows, Py_ssize_t
         cells.rows[index].value = scores[index]
         if ranked(&cells.rows[index], &cells.rows[0]) < 0:
             cells.rows[0] = cells.rows[index]
-    out[0], out[1], out[2] = cells.rows[0].at_h, cells.rows[0].at_l, cells.rows[0].value
-    out[3], out[4], out[5] = cells.tolerance, 1.0 if cells.dropped >= cells.best - cells.tolerance else 0.0, cells.n
+    out[BEST_HIGH], out[BEST_LOW], out[BEST_PROFIT] = cells.rows[0].at_h, cells.rows[0].at_l, cells.rows[0].value
+    out[TOLERANCE], out[SCORED] = cells.tolerance, cells.n
+    out[TRUNCATED] = 1.0 if cells.dropped >= cells.best - cells.tolerance else 0.0
 
 
 cdef inline void sweep(const int64_t *first, const Event *events, const double *high, Py_ssize_t n_high, const double *low,
-                        Py_ssize_t n_low, Py_ssize_t column, int shift, Cells *cells, bint keep) noexcept nogil:
+                       Py_ssize_t n_low, Py_ssize_t column, int shift, Cells *cells, bint keep) noexcept nogil:
     """Take WIDTH columns, every 2^shift-th from ``column``, through all l-candidates."""
     cdef double h[WIDTH]
     cdef double sums[WIDTH]
@@ -171,7 +173,7 @@ cdef inline void sweep(const int64_t *first, const Event *events, const double *
                     if ranked(&cell, &cells.rows[place]) < 0:
                         cells.rows[place] = cell
                     continue
-                if cells.n == 2 * KEPT:
+                if cells.n == 2 * MAX_CELLS:
                     tidy(cells)
                     for index in range(width):
                         slots[index] = -1
@@ -187,9 +189,9 @@ cdef inline void tidy(Cells *cells) noexcept nogil:
             cells.rows[n] = cells.rows[index]
             n += 1
     qsort(cells.rows, n, sizeof(Cell), ranked)
-    if n > KEPT:
-        cells.dropped = cells.rows[KEPT].value if cells.rows[KEPT].value > cells.dropped else cells.dropped
-        n = KEPT
+    if n > MAX_CELLS:
+        cells.dropped = cells.rows[MAX_CELLS].value if cells.rows[MAX_CELLS].value > cells.dropped else cells.dropped
+        n = MAX_CELLS
     cells.n = n
 
 

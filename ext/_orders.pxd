@@ -1,11 +1,12 @@
-# A book of target weights, what it wants to trade and what it can pay for; the twin is backtest/_pure/_orders.py.
+# The account of one portfolio run, and how its orders are sized: by targets, and by what cash pays for.
+# The twin is backtest/_pure/_orders.py.
 
 from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 
 from _costs cimport CostRule, order_cost
 from _records cimport Fill, Sums
-from _trades cimport DUST, Totals
+from _trades cimport DUST, LANES, Totals
 
 cdef extern from *:
     """
@@ -16,7 +17,7 @@ cdef extern from *:
 cdef enum:
     HALVINGS = 60  # of what orders are multiplied by so that cash is left: down to neighbouring floats
 
-cdef struct Rules:  # what the books share
+cdef struct SharedSettings:  # what the books share
     CostRule costs
     int64_t first
     int64_t last
@@ -28,7 +29,7 @@ cdef struct Rules:  # what the books share
     bint reserve_costs
 
 
-cdef struct Book:  # the account of one book while its bars pass
+cdef struct PortfolioAccount:  # the account of one book while its bars pass
     Py_ssize_t n_assets
     const double *quotes       # (n_bars, n_assets), as marks, high and low
     const double *marks
@@ -41,14 +42,14 @@ cdef struct Book:  # the account of one book while its bars pass
     const double *targets      # (n_events, n_assets)
     const int64_t *event_bars
     Py_ssize_t n_events
-    const double *wanted       # targets of the last event
+    const double *last_targets  # those of the last event
     const int64_t *end_bars    # (n_ends,); from here on an asset is worth nothing: ascending, and its column
     const int64_t *end_assets
     Py_ssize_t n_ends
-    Py_ssize_t ending          # the next of them
+    Py_ssize_t next_end        # the next of them
     Fill *ledger               # NULL: not recorded
-    bint follows               # what positions live through between their fills
-    int64_t lived              # positions have seen the bars before this one
+    bint tracks_positions      # best and worst unrealised profit of positions between their fills
+    int64_t tracked_until      # they are known up to the bar before this one
     double cash
     # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
     Py_ssize_t n_lanes
@@ -63,8 +64,8 @@ cdef struct Book:  # the account of one book while its bars pass
     double *orders             # of one rebalancing; 0: none
     double *prices
     double *costs
-    double *seen
-    double *was                # units before, of assets that complete a trade; then of these trades:
+    double *seen_price         # the last price before the order fills
+    double *units_before       # of assets that complete a trade, else 0; then of these trades:
     double *net
     double *result
     double *paid
@@ -75,10 +76,10 @@ cdef struct Book:  # the account of one book while its bars pass
     Py_ssize_t n_held
     int64_t decision_bar
     Totals totals
-    double traded[8]           # value of all orders, and what they cost, in LANES lanes
-    double paid_costs[8]
+    double traded[LANES]       # value of all orders, and what they cost
+    double paid_costs[LANES]
     double borrowing
-    double extremes[16]        # largest and smallest of a trade, in LANES lanes each
+    double extremes[2 * LANES]  # largest and smallest return of a trade
     # Sums.
     int64_t n_fills
     double last_value
@@ -90,23 +91,25 @@ cdef inline bint is_price(double quote) noexcept nogil:
     return 0.0 < quote and quote < INFINITY
 
 
-cdef inline double order_of(const Book *book, Py_ssize_t asset, double target, double base, double quote) noexcept nogil:
+cdef inline double order_of(const PortfolioAccount *book, Py_ssize_t asset, double target, double base,
+                            double quote) noexcept nogil:
     cdef double before = book.units[asset]
-    return counted(before, target * base / quote - before, base, quote)
+    return rounded_order(before, target * base / quote - before, base, quote)
 
 
-cdef inline double counted(double before, double order, double base, double quote) noexcept nogil:
+cdef inline double rounded_order(double before, double order, double base, double quote) noexcept nogil:
     cdef double after = before + order
     if fabs(after) <= DUST * (fabs(order) if fabs(order) > fabs(before) else fabs(before)):
         order = -before  # a rounding error is no position
     return order if fabs(order) * quote > LEAST_ORDER * base else 0.0
 
 
-cdef inline double price_of(const Rules *rules, double order, double quote) noexcept nogil:
-    return quote * (1.0 + rules.costs.slippage) if order > 0.0 else quote * (1.0 - rules.costs.slippage)
+cdef inline double fill_price(const SharedSettings *settings, double order, double quote) noexcept nogil:
+    return quote * (1.0 + settings.costs.slippage) if order > 0.0 else quote * (1.0 - settings.costs.slippage)
 
 
-cdef inline double scale_of(const Book *book, const Rules *rules, int64_t bar, double base) noexcept nogil:
+cdef inline double target_scale(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar,
+                                double base) noexcept nogil:
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double cash = book.cash
     cdef double low = 0.0, high = 1.0
@@ -117,18 +120,19 @@ cdef inline double scale_of(const Book *book, const Rules *rules, int64_t bar, d
         if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
             cash -= order_of(book, asset, book.waiting[asset], base, quotes[asset]) * quotes[asset]
     least = cash if cash < 0.0 else 0.0
-    if cash_after(book, rules, bar, base, 1.0) >= least or cash_after(book, rules, bar, base, 0.0) < least:
+    if cash_after(book, settings, bar, base, 1.0) >= least or cash_after(book, settings, bar, base, 0.0) < least:
         return 1.0
     for _halving in range(HALVINGS):
         middle = 0.5 * (low + high)
-        if cash_after(book, rules, bar, base, middle) >= least:
+        if cash_after(book, settings, bar, base, middle) >= least:
             low = middle
         else:
             high = middle
     return low
 
 
-cdef inline double cash_after(const Book *book, const Rules *rules, int64_t bar, double base, double scale) noexcept nogil:
+cdef inline double cash_after(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar, double base,
+                              double scale) noexcept nogil:
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double cash = book.cash
     cdef double order, price
@@ -137,12 +141,12 @@ cdef inline double cash_after(const Book *book, const Rules *rules, int64_t bar,
         if book.waiting[asset] == book.waiting[asset] and is_price(quotes[asset]):
             order = order_of(book, asset, book.waiting[asset] * scale, base, quotes[asset])
             if order != 0.0:
-                price = price_of(rules, order, quotes[asset])
-                cash = cash - (order * price + order_cost(&rules.costs, fabs(order), price))
+                price = fill_price(settings, order, quotes[asset])
+                cash = cash - (order * price + order_cost(&settings.costs, fabs(order), price))
     return cash
 
 
-cdef inline bint is_stuck(const Book *book, int64_t bar) noexcept nogil:
+cdef inline bint has_untradable(const PortfolioAccount *book, int64_t bar) noexcept nogil:
     # Something is held that has to trade and cannot: its value is in what sizes orders, and pays for none.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef Py_ssize_t asset
@@ -152,7 +156,7 @@ cdef inline bint is_stuck(const Book *book, int64_t bar) noexcept nogil:
     return False
 
 
-cdef inline void limit(Book *book, const Rules *rules, int64_t bar, double base) noexcept nogil:
+cdef inline void limit_to_cash(PortfolioAccount *book, const SharedSettings *settings, int64_t bar, double base) noexcept nogil:
     # Cut what orders buy, or sell short, to what can be paid for; what was cut waits on.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double total = 0.0, low = 0.0, high = 1.0
@@ -160,39 +164,40 @@ cdef inline void limit(Book *book, const Rules *rules, int64_t bar, double base)
     cdef Py_ssize_t asset
     cdef int _halving
     for asset in range(book.n_assets):
-        total += book.wanted[asset]
+        total += book.last_targets[asset]
     least = base * (1.0 - total)
     least = least if least < 0.0 else 0.0
-    if cash_left(book, rules, bar, base, 1.0) >= least:
+    if cash_after_parts(book, settings, bar, base, 1.0) >= least:
         return
-    if cash_left(book, rules, bar, base, 0.0) >= least:
+    if cash_after_parts(book, settings, bar, base, 0.0) >= least:
         for _halving in range(HALVINGS):
             middle = 0.5 * (low + high)
-            if cash_left(book, rules, bar, base, middle) >= least:
+            if cash_after_parts(book, settings, bar, base, middle) >= least:
                 low = middle
             else:
                 high = middle
     for asset in range(book.n_assets):
         order = book.orders[asset]
         if order > 0.0 or (order < 0.0 and book.units[asset] + order < 0.0):
-            order = part(book, asset, order, low, base, quotes[asset])
+            order = part_of_order(book, asset, order, low, base, quotes[asset])
             book.orders[asset] = order
-            book.prices[asset] = price_of(rules, order, quotes[asset]) if order != 0.0 else 0.0
-            book.costs[asset] = order_cost(&rules.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
-            book.waiting[asset] = book.wanted[asset]
+            book.prices[asset] = fill_price(settings, order, quotes[asset]) if order != 0.0 else 0.0
+            book.costs[asset] = order_cost(&settings.costs, fabs(order), book.prices[asset]) if order != 0.0 else 0.0
+            book.waiting[asset] = book.last_targets[asset]
 
 
-cdef inline double part(const Book *book, Py_ssize_t asset, double order, double factor, double base,
-                        double quote) noexcept nogil:
+cdef inline double part_of_order(const PortfolioAccount *book, Py_ssize_t asset, double order, double factor, double base,
+                                 double quote) noexcept nogil:
     # An order of which what it buys or sells short is multiplied; sales of what is held are not.
     cdef double before = book.units[asset]
     cdef double after = before + order
     if order < 0.0 and before > 0.0:
-        return counted(before, order - (1.0 - factor) * after, base, quote) if after < 0.0 else order
-    return counted(before, factor * order, base, quote)
+        return rounded_order(before, order - (1.0 - factor) * after, base, quote) if after < 0.0 else order
+    return rounded_order(before, factor * order, base, quote)
 
 
-cdef inline double cash_left(const Book *book, const Rules *rules, int64_t bar, double base, double factor) noexcept nogil:
+cdef inline double cash_after_parts(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar, double base,
+                                    double factor) noexcept nogil:
     # Cash after such parts of orders and their costs.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double cash = book.cash
@@ -200,8 +205,8 @@ cdef inline double cash_left(const Book *book, const Rules *rules, int64_t bar, 
     cdef Py_ssize_t asset
     for asset in range(book.n_assets):
         if book.orders[asset] != 0.0:
-            order = part(book, asset, book.orders[asset], factor, base, quotes[asset])
+            order = part_of_order(book, asset, book.orders[asset], factor, base, quotes[asset])
             if order != 0.0:
-                price = price_of(rules, order, quotes[asset])
-                cash = cash - (order * price + order_cost(&rules.costs, fabs(order), price))
+                price = fill_price(settings, order, quotes[asset])
+                cash = cash - (order * price + order_cost(&settings.costs, fabs(order), price))
     return cash

@@ -46,14 +46,14 @@ static LANES_NOINLINE double weights_gross(ptrdiff_t n_assets, const double *LAN
     return lanes_sum(gross);
 }
 
-LANES_INLINE choice lanes_are_prices(lanes quote)
+LANES_INLINE lane_mask lanes_are_prices(lanes quote)
 {
-    return choice_both(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
+    return lane_mask_and(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
 }
 /* Value at quotes; at the last valid price where there is none. */
 LANES_INLINE lanes lanes_quoted(lanes units, lanes quote, lanes mark)
 {
-    return lanes_times(units, lanes_pick(lanes_are_prices(quote), quote, mark));
+    return lanes_times(units, lanes_select(lanes_are_prices(quote), quote, mark));
 }
 
 static LANES_NOINLINE double positions_value_quoted(ptrdiff_t n_assets, const double *LANES_RESTRICT units,
@@ -70,8 +70,8 @@ static LANES_NOINLINE double positions_value_quoted(ptrdiff_t n_assets, const do
     return lanes_sum(value);
 }
 
-typedef struct { lanes most, least; } sight;
-LANES_INLINE sight sight_of(sight seen, lanes held, lanes entry, lanes price)
+typedef struct { lanes most, least; } excursion;
+LANES_INLINE excursion excursion_with(excursion seen, lanes held, lanes entry, lanes price)
 {
     const lanes profit = lanes_times(held, lanes_minus(price, entry));
     seen.most = lanes_larger(profit, seen.most);
@@ -80,7 +80,7 @@ LANES_INLINE sight sight_of(sight seen, lanes held, lanes entry, lanes price)
 }
 
 /* What positions see of the prices of some bars: their best and worst unrealised profit. */
-static LANES_NOINLINE void positions_see(ptrdiff_t n_assets, ptrdiff_t n_bars, const double *LANES_RESTRICT units,
+static LANES_NOINLINE void positions_track(ptrdiff_t n_assets, ptrdiff_t n_bars, const double *LANES_RESTRICT units,
                                              const double *LANES_RESTRICT entry_price,
                                              const double *LANES_RESTRICT prices, const double *end,
                                              double *LANES_RESTRICT mfe, double *LANES_RESTRICT mae)
@@ -90,18 +90,18 @@ static LANES_NOINLINE void positions_see(ptrdiff_t n_assets, ptrdiff_t n_bars, c
         const ptrdiff_t room = end - (prices + group) - N_LANES;
         const ptrdiff_t n_whole = room < 0 ? 0 : room / n_assets + 1; /* bars whose group can be read in one go */
         const ptrdiff_t whole = n_whole < n_bars ? n_whole : n_bars;
-        sight seen = {lanes_at(mfe + group), lanes_at(mae + group)};
+        excursion seen = {lanes_at(mfe + group), lanes_at(mae + group)};
         for (ptrdiff_t bar = 0; bar < whole; bar++)
-            seen = sight_of(seen, held, entry, lanes_at(prices + bar * n_assets + group));
+            seen = excursion_with(seen, held, entry, lanes_at(prices + bar * n_assets + group));
         for (ptrdiff_t bar = whole; bar < n_bars; bar++)
-            seen = sight_of(seen, held, entry, lanes_of_rest(prices + bar * n_assets + group, n_assets - group, end));
+            seen = excursion_with(seen, held, entry, lanes_of_rest(prices + bar * n_assets + group, n_assets - group, end));
         lanes_to(mfe + group, seen.most);
         lanes_to(mae + group, seen.least);
     }
 }
 
 /* Asks for prices before they are needed: of the opens only those after events are looked at, which no processor foresees. */
-LANES_INLINE void positions_expect(ptrdiff_t n_assets, const double *prices)
+LANES_INLINE void positions_prefetch(ptrdiff_t n_assets, const double *prices)
 {
 #if defined(__GNUC__)
     for (ptrdiff_t asset = 0; asset < n_assets; asset += N_LANES) __builtin_prefetch(prices + asset);
@@ -112,52 +112,52 @@ LANES_INLINE void positions_expect(ptrdiff_t n_assets, const double *prices)
 typedef struct {
     double base, scale;  /* of the targets */
     double least;        /* value of an order that counts */
-    double dust;         /* share of what was traded or held that is a rounding error */
+    double dust;         /* share of what units_before traded or held that is a rounding error */
     double slippage, fixed, per_unit, fee_rate, minimum, maximum;
-} order_rules;
+} order_sizing;
 
 /* Orders of assets that wait and have a price; a wait ends with the price.  Returns whether any still waits. */
-static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_rules *rules,
+static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_sizing *sizing,
                                                const double *LANES_RESTRICT quotes, const double *end,
                                                const double *LANES_RESTRICT units, double *LANES_RESTRICT waiting,
                                                double *LANES_RESTRICT orders, double *LANES_RESTRICT prices,
                                                double *LANES_RESTRICT costs)
 {
-    const lanes none = lanes_all(0.0), one = lanes_all(1.0), never = lanes_all(NAN), dust = lanes_all(rules->dust);
-    const lanes base = lanes_all(rules->base), scale = lanes_all(rules->scale), value = lanes_all(rules->least);
-    const lanes up = lanes_all(1.0 + rules->slippage), down = lanes_all(1.0 - rules->slippage);
-    const lanes fixed = lanes_all(rules->fixed), per_unit = lanes_all(rules->per_unit), rate = lanes_all(rules->fee_rate);
-    const lanes minimum = lanes_all(rules->minimum), maximum = lanes_all(rules->maximum);
+    const lanes none = lanes_all(0.0), one = lanes_all(1.0), never = lanes_all(NAN), dust = lanes_all(sizing->dust);
+    const lanes base = lanes_all(sizing->base), scale = lanes_all(sizing->scale), value = lanes_all(sizing->least);
+    const lanes up = lanes_all(1.0 + sizing->slippage), down = lanes_all(1.0 - sizing->slippage);
+    const lanes fixed = lanes_all(sizing->fixed), per_unit = lanes_all(sizing->per_unit), rate = lanes_all(sizing->fee_rate);
+    const lanes minimum = lanes_all(sizing->minimum), maximum = lanes_all(sizing->maximum);
     lanes still = none;
     for (ptrdiff_t group = 0; group < n_assets; group += N_LANES) {
         const lanes quote = n_assets - group < N_LANES ? lanes_of_rest(quotes + group, n_assets - group, end)
                                                               : lanes_at(quotes + group);
         const lanes before = lanes_at(units + group), target = lanes_at(waiting + group);
-        const choice is_price = lanes_are_prices(quote);
+        const lane_mask is_price = lanes_are_prices(quote);
         lanes order = lanes_minus(lanes_over(lanes_times(lanes_times(target, scale), base), quote), before);
         const lanes after = lanes_plus(before, order);
-        const lanes larger = lanes_pick(lanes_above(lanes_size(order), lanes_size(before)), lanes_size(order), lanes_size(before));
+        const lanes larger = lanes_select(lanes_above(lanes_size(order), lanes_size(before)), lanes_size(order), lanes_size(before));
         /* A rounding error is no position. */
-        order = lanes_pick(lanes_upto(lanes_size(after), lanes_times(dust, larger)), lanes_minus(none, before), order);
+        order = lanes_select(lanes_at_most(lanes_size(after), lanes_times(dust, larger)), lanes_minus(none, before), order);
         /* NaN compares false: what does not wait, or has no price, has no order. */
         const lanes size = lanes_size(order);
-        const choice counts = choice_both(is_price, lanes_above(lanes_times(size, quote), value));
-        const lanes price = lanes_times(quote, lanes_pick(lanes_above(order, none), up, down));
+        const lane_mask counts = lane_mask_and(is_price, lanes_above(lanes_times(size, quote), value));
+        const lanes price = lanes_times(quote, lanes_select(lanes_above(order, none), up, down));
         lanes cost = lanes_plus(lanes_plus(fixed, lanes_times(per_unit, size)), lanes_times(rate, lanes_times(size, price)));
-        cost = lanes_pick(lanes_above(minimum, cost), minimum, cost);
-        cost = lanes_pick(lanes_above(cost, maximum), maximum, cost);
-        lanes_to(orders + group, lanes_only(counts, order));
-        lanes_to(prices + group, lanes_only(counts, price));
-        lanes_to(costs + group, lanes_only(counts, cost));
+        cost = lanes_select(lanes_above(minimum, cost), minimum, cost);
+        cost = lanes_select(lanes_above(cost, maximum), maximum, cost);
+        lanes_to(orders + group, lanes_where(counts, order));
+        lanes_to(prices + group, lanes_where(counts, price));
+        lanes_to(costs + group, lanes_where(counts, cost));
         /* Without a price an asset waits on, if it is held or wanted. */
-        const choice wanted = lanes_above(lanes_plus(lanes_size(target), lanes_size(before)), none);
-        lanes_to(waiting + group, lanes_pick(is_price, never, lanes_pick(wanted, target, never)));
-        still = lanes_plus(still, lanes_pick(is_price, none, lanes_only(wanted, one)));
+        const lane_mask wanted = lanes_above(lanes_plus(lanes_size(target), lanes_size(before)), none);
+        lanes_to(waiting + group, lanes_select(is_price, never, lanes_select(wanted, target, never)));
+        still = lanes_plus(still, lanes_select(is_price, none, lanes_where(wanted, one)));
     }
     return lanes_sum(still) > 0.0;
 }
 
-/* Cash after orders, in column order; adds to what was ``traded`` and ``paid``, and to the count of orders. */
+/* Cash after orders, in column order; adds to what units_before ``traded`` and ``paid``, and to the count of orders. */
 static LANES_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *LANES_RESTRICT orders,
                                                const double *LANES_RESTRICT prices, const double *LANES_RESTRICT costs,
                                                double cash, double *LANES_RESTRICT traded, double *LANES_RESTRICT paid,
@@ -170,7 +170,7 @@ static LANES_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *LAN
         const lanes order = lanes_at(orders + group);
         value = lanes_plus(value, lanes_size(lanes_times(order, lanes_at(prices + group))));
         cost = lanes_plus(cost, lanes_at(costs + group));
-        n = lanes_plus(n, lanes_only(lanes_above(lanes_size(order), none), one));
+        n = lanes_plus(n, lanes_where(lanes_above(lanes_size(order), none), one));
     }
     lanes_to(traded, value);
     lanes_to(paid, cost);
@@ -181,13 +181,13 @@ static LANES_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *LAN
 /* Not inlined: gcc forgets there that twenty arrays do not overlap, and gives up.
 
    What the orders make of positions, and of the trades that they complete:
-   was        units before, of assets that complete a trade; 0 of the others
+   units_before        units before, of assets that complete a trade; 0 of the others
    net, result, paid, best, worst, held: of the trade; 0 of the others. */
 static LANES_NOINLINE void positions_fill(
     ptrdiff_t n_lanes, double bar, const double *LANES_RESTRICT orders, const double *LANES_RESTRICT prices,
     const double *LANES_RESTRICT costs, const double *LANES_RESTRICT seen, double *LANES_RESTRICT units,
     double *LANES_RESTRICT entry_price, double *LANES_RESTRICT entry_cost, double *LANES_RESTRICT borrow_cost,
-    double *LANES_RESTRICT mfe, double *LANES_RESTRICT mae, double *LANES_RESTRICT entry_bar, double *LANES_RESTRICT was,
+    double *LANES_RESTRICT mfe, double *LANES_RESTRICT mae, double *LANES_RESTRICT entry_bar, double *LANES_RESTRICT units_before,
     double *LANES_RESTRICT net, double *LANES_RESTRICT result, double *LANES_RESTRICT paid, double *LANES_RESTRICT best,
     double *LANES_RESTRICT worst, double *LANES_RESTRICT held_bars)
 {
@@ -199,10 +199,10 @@ static LANES_NOINLINE void positions_fill(
         const double along = held > 0.0 ? order : -order;   /* > 0 adds to the position, < 0 closes some of it */
         const double beyond = held > 0.0 ? after : -after;  /* < 0: through zero */
         /* The price at which the order came about was seen by the position before. */
-        const double sight = held * (seen[asset] - entry);
-        const double up = sight > most ? sight : most, down = sight < least ? sight : least;
+        const double seen_profit = held * (seen[asset] - entry);
+        const double up = seen_profit > most ? seen_profit : most, down = seen_profit < least ? seen_profit : least;
         /* One division for three cases, since divisions are what this costs: the share of an order through zero that closes,
-           the price of what was added to, the share of a position that is closed. */
+           the price of what units_before added to, the share of a position that is closed. */
         const double above_line = beyond < 0.0 ? held : along > 0.0 ? held * entry + order * price : -order;
         const double below_line = beyond < 0.0 ? -order : along > 0.0 ? after : held;
         const double quotient = above_line / below_line;
@@ -218,7 +218,7 @@ static LANES_NOINLINE void positions_fill(
         below = gross < below ? gross : below;
         double closes = along < 0.0 ? 1.0 : 0.0;
         closes = held != 0.0 ? closes : 0.0;
-        was[asset] = closes > 0.0 ? held : 0.0;
+        units_before[asset] = closes > 0.0 ? held : 0.0;
         net[asset] = closes > 0.0 ? left + 0.0 : 0.0;
         result[asset] = closes > 0.0 ? left / (fabs(closed) * entry) + 0.0 : 0.0;
         paid[asset] = closes > 0.0 ? of_entry + exit_cost + of_borrow : 0.0;

@@ -27,18 +27,34 @@ cdef struct Streaks:  # winners and losers in a row
     double longest_winning
     double longest_losing
 
-cdef enum:
-    LANES = 8  # sums are kept apart by column modulo this many, and added up in that order at the end: several at a time
-
-cdef enum:
-    # What is kept of a side: sums, then largest and smallest values.
-    N_TRADES, N_WINNERS, N_LOSERS, COSTS, NET, WON, LOST, RETURN, RETURN_2, MFE, MAE, BARS_HELD, DAYS_HELD, N_SUMS
-    MOST_NET = 13
-    LEAST_NET, MOST_BARS, LEAST_BARS, MOST_DAYS, LEAST_DAYS, N_KEPT
+cdef extern from "_layout.h":
+    enum:
+        LANES "N_LANES"
+        N_TRADES "KEPT_TRADES"
+        N_WINNERS "KEPT_WINNERS"
+        N_LOSERS "KEPT_LOSERS"
+        COSTS "KEPT_COSTS"
+        NET "KEPT_NET"
+        WON "KEPT_WON"
+        LOST "KEPT_LOST"
+        RETURN "KEPT_RETURN"
+        RETURN_2 "KEPT_RETURN_2"
+        MFE "KEPT_MFE"
+        MAE "KEPT_MAE"
+        BARS_HELD "KEPT_BARS"
+        DAYS_HELD "KEPT_DAYS"
+        N_SUMS "KEPT_SUMS"
+        MOST_NET "KEPT_MOST_NET"
+        LEAST_NET "KEPT_LEAST_NET"
+        MOST_BARS "KEPT_MOST_BARS"
+        LEAST_BARS "KEPT_LEAST_BARS"
+        MOST_DAYS "KEPT_MOST_DAYS"
+        LEAST_DAYS "KEPT_LEAST_DAYS"
+        N_KEPT "KEPT"
 
 cdef struct Totals:  # trades added up: long, short; all of them are the sum of both
     const int64_t *times             # of the bars, in nanoseconds; NULL: not known
-    double kept[2][19][8]            # N_KEPT numbers in LANES lanes
+    double kept[2][N_KEPT][LANES]
     double n_ambiguous[2]
     double written_off[2]
     Streaks streaks[3]               # all, long, short

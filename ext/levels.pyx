@@ -37,12 +37,20 @@ from libc.stdint cimport int64_t
 
 from _direct cimport direct_point, direct_run, direct_start
 from _direct_state cimport Direct, direct_bind, direct_capacity, direct_init, direct_n_classes, direct_work
-from _levels cimport CLOSE, ENTRY_LEVEL, ENTRY_PRED, EXIT_PRED, FIELDS, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SIDE, WEIGHT, profit_of
+from _levels cimport (AMBIGUOUS, AT_CLOSE, AT_LIMIT, BEST_HIGH, BEST_LOW, BEST_PROFIT, CLOSE, ENTRY, ENTRY_LEVEL, ENTRY_PRED,
+                      EXIT, EXIT_KIND, EXIT_PRED, FIELDS, FILLED, NONE, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, PROFIT, SCORED,
+                      SIDE, TOLERANCE, TRUNCATED, WEIGHT, profit_of)
 from _levels_events cimport EVENTS_PER_ROW
-from _levels_exact cimport KEPT, exact_optimum
+from _levels_exact cimport MAX_CELLS, WIDTH, exact_optimum
 
-cdef enum:
-    NONE, AT_CLOSE, AT_LIMIT
+#: Columns and sizes that the door, or the other twin, has to know.
+LAYOUT = {
+    "ENTRY_PRED": ENTRY_PRED, "EXIT_PRED": EXIT_PRED, "ENTRY_LEVEL": ENTRY_LEVEL, "OPTIMISTIC_LEVEL": OPTIMISTIC_LEVEL,
+    "PESSIMISTIC_LEVEL": PESSIMISTIC_LEVEL, "CLOSE": CLOSE, "WEIGHT": WEIGHT, "SIDE": SIDE, "ENTRY": ENTRY, "EXIT": EXIT,
+    "EXIT_KIND": EXIT_KIND, "FILLED": FILLED, "AMBIGUOUS": AMBIGUOUS, "PROFIT": PROFIT, "NONE": NONE, "AT_CLOSE": AT_CLOSE,
+    "AT_LIMIT": AT_LIMIT, "BEST_HIGH": BEST_HIGH, "BEST_LOW": BEST_LOW, "BEST_PROFIT": BEST_PROFIT, "TOLERANCE": TOLERANCE,
+    "TRUNCATED": TRUNCATED, "SCORED": SCORED, "EVENTS_PER_ROW": EVENTS_PER_ROW, "WIDTH": WIDTH, "MAX_CELLS": MAX_CELLS,
+}
 
 
 cdef struct Task:
@@ -131,7 +139,7 @@ def replay(const double[:, ::1] rows, double fee_rate, int pessimistic, double h
 
 def scratch_sizes(Py_ssize_t n_rows):
     """Lengths of the two scratch arrays of :func:`exact`, float64 and int64."""
-    return 4 * EVENTS_PER_ROW * n_rows + 2 * (n_rows + 3) + 12 * KEPT, 11 * (n_rows + 4)
+    return 4 * EVENTS_PER_ROW * n_rows + 2 * (n_rows + 3) + 12 * MAX_CELLS, 11 * (n_rows + 4)
 
 
 def exact(const double[:, ::1] rows, Py_ssize_t split, double fee_rate, int pessimistic, const double[::1] bounds,
@@ -246,11 +254,13 @@ cdef void _replay(const double *row, double fee_rate, int pessimistic, double hi
     cdef double exit_ = _exit(row, high if row[SIDE] > 0.0 else -low)
     cdef int kind
     if not entry > row[ENTRY_LEVEL]:
-        out[0], out[1], out[2], out[3], out[4], out[5] = NAN, NAN, NONE, 0.0, 0.0, 0.0
+        out[ENTRY] = out[EXIT] = NAN
+        out[EXIT_KIND], out[FILLED], out[AMBIGUOUS], out[PROFIT] = NONE, 0.0, 0.0, 0.0
         return
-    out[4] = 1.0 if exit_ <= row[OPTIMISTIC_LEVEL] and not exit_ <= row[PESSIMISTIC_LEVEL] else 0.0
+    out[AMBIGUOUS] = 1.0 if exit_ <= row[OPTIMISTIC_LEVEL] and not exit_ <= row[PESSIMISTIC_LEVEL] else 0.0
     kind = AT_LIMIT if exit_ <= row[PESSIMISTIC_LEVEL if pessimistic else OPTIMISTIC_LEVEL] else AT_CLOSE
     if kind == AT_CLOSE:
         exit_ = row[CLOSE]
-    out[0], out[1], out[2], out[3] = row[SIDE] * entry + 0.0, row[SIDE] * exit_ + 0.0, kind, 1.0  # + 0.0: no minus zero
-    out[5] = row[WEIGHT] * ((exit_ - entry) - fee_rate)
+    out[ENTRY], out[EXIT] = row[SIDE] * entry + 0.0, row[SIDE] * exit_ + 0.0  # + 0.0: no minus zero
+    out[EXIT_KIND], out[FILLED] = kind, 1.0
+    out[PROFIT] = row[WEIGHT] * ((exit_ - entry) - fee_rate)

@@ -17,6 +17,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from "_bits.h" nogil:
+    const int TILE "BACKTEST_TILE"
     int32_t backtest_coarse(double value)
     void backtest_spread(const double *values, int n_bars, int32_t *tile)
     bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, int n_words, uint64_t *greater,
@@ -25,6 +26,9 @@ cdef extern from "_bits.h" nogil:
     void backtest_edges(const uint64_t *before, uint64_t *edges)
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
     void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words)
+
+#: Sizes that the door, or the other twin, has to know.
+LAYOUT = {"TILE": TILE}
 
 cdef enum:  # range() has to see its step as a number, so 8, 512 and 2048 stand there
     WORDS = 8    # of a tile
@@ -47,7 +51,7 @@ def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
     cdef Py_ssize_t n_bars = values.shape[0], tile
     with nogil:
         for tile in range(coarse.shape[0]):
-            backtest_spread(&values[512 * tile], <int> min(512, n_bars - 512 * tile), &coarse[tile, row, 0])
+            backtest_spread(&values[TILE * tile], <int> min(TILE, n_bars - TILE * tile), &coarse[tile, row, 0])
 
 
 def compare(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, bint is_strict, Py_ssize_t n_bars,

@@ -18,7 +18,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from _account cimport N_ARRAYS, replay_bars
-from _orders cimport Book, Rules
+from _orders cimport PortfolioAccount, SharedSettings
 from _records cimport Fill, Sums, TradeSums
 from _sums cimport start_sums
 from _trades cimport LANES, start_totals, write_totals
@@ -27,7 +27,7 @@ cdef extern from "_positions.h":
     double weights_gross(Py_ssize_t n_assets, const double *weights) nogil
 
 cdef enum:
-    LINE = 64  # bytes of a line of the cache: lanes that begin there are read at once
+    CACHE_LINE = 64  # bytes of a line of the cache: lanes that begin there are read at once
 
 
 def evaluate(prices, targets, settings, Py_ssize_t start, Py_ssize_t stop, Sums[::1] sums):
@@ -46,8 +46,8 @@ def evaluate(prices, targets, settings, Py_ssize_t start, Py_ssize_t stop, Sums[
     cdef Py_ssize_t row
     with nogil:
         for row in range(start, stop):
-            open_book(&data.book, data, row)
-            replay_bars(&data.book, &data.rules, NULL)
+            start_account(&data.book, data, row)
+            replay_bars(&data.book, &data.shared, NULL)
             sums[row] = data.book.sums
 
 
@@ -80,14 +80,14 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
         Orders executed, positions written off included; the bar whose close decided what is still waiting, -1 if none did.
     """
     cdef Data data = Data(prices, targets, settings)
-    cdef Book *book = &data.book
+    cdef PortfolioAccount *book = &data.book
     cdef Py_ssize_t each
     with nogil:
-        open_book(book, data, row)
-        book.follows = True
+        start_account(book, data, row)
+        book.tracks_positions = True
         if ledger.shape[0]:
             book.ledger = &ledger[0]
-        replay_bars(book, &data.rules, &account[0, 0])
+        replay_bars(book, &data.shared, &account[0, 0])
         sums[0] = book.sums
         write_totals(&book.totals, &trade_sums[0])
         for each in range(book.n_assets):
@@ -154,33 +154,33 @@ cdef class Data:
 
     cdef const double[:, ::1] quotes, marks, high, low, weights
     cdef const int64_t[::1] bars, first_event, times, end_bars, end_assets
-    cdef Rules rules
-    cdef void *room
-    cdef Book book
+    cdef SharedSettings shared
+    cdef void *memory
+    cdef PortfolioAccount book
 
     def __cinit__(self, prices, targets, settings):
         self.quotes, self.marks, self.high, self.low = prices.quotes, prices.marks, prices.high, prices.low
         self.times, self.end_bars, self.end_assets = prices.times, prices.end_bars, prices.end_assets
         self.weights, self.bars, self.first_event = targets.weights, targets.bars, targets.first_event
-        self.rules.costs.fee_rate, self.rules.costs.slippage = settings.fee_rate, settings.slippage
-        self.rules.costs.fixed, self.rules.costs.per_unit = settings.fixed, settings.per_unit
-        self.rules.costs.minimum, self.rules.costs.maximum = settings.minimum, settings.maximum
-        self.rules.first, self.rules.last, self.rules.start_value = settings.first, settings.last, settings.start_value
-        self.rules.rf_per_bar, self.rules.borrow_per_bar = settings.rf_per_bar, settings.borrow_per_bar
-        self.rules.fills_at_close, self.rules.reinvest = settings.fills_at_close, settings.reinvest
-        self.rules.reserve_costs = settings.reserve_costs
+        self.shared.costs.fee_rate, self.shared.costs.slippage = settings.fee_rate, settings.slippage
+        self.shared.costs.fixed, self.shared.costs.per_unit = settings.fixed, settings.per_unit
+        self.shared.costs.minimum, self.shared.costs.maximum = settings.minimum, settings.maximum
+        self.shared.first, self.shared.last, self.shared.start_value = settings.first, settings.last, settings.start_value
+        self.shared.rf_per_bar, self.shared.borrow_per_bar = settings.rf_per_bar, settings.borrow_per_bar
+        self.shared.fills_at_close, self.shared.reinvest = settings.fills_at_close, settings.reinvest
+        self.shared.reserve_costs = settings.reserve_costs
         self.book.n_assets = self.marks.shape[1]
         self.book.n_lanes = (self.book.n_assets + LANES - 1) // LANES * LANES
-        self.room = malloc(N_ARRAYS * self.book.n_lanes * sizeof(double) + LINE)
-        if self.room == NULL:
+        self.memory = malloc(N_ARRAYS * self.book.n_lanes * sizeof(double) + CACHE_LINE)
+        if self.memory == NULL:
             raise MemoryError
-        self.book.units = <double *>((<size_t>self.room + LINE - 1) // LINE * LINE)
+        self.book.units = <double *>((<size_t>self.memory + CACHE_LINE - 1) // CACHE_LINE * CACHE_LINE)
 
     def __dealloc__(self):
-        free(self.room)
+        free(self.memory)
 
 
-cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
+cdef void start_account(PortfolioAccount *book, Data data, Py_ssize_t row) noexcept nogil:
     cdef Py_ssize_t asset, first = data.first_event[row]
     cdef Py_ssize_t n = book.n_lanes
     book.quotes, book.marks = &data.quotes[0, 0], &data.marks[0, 0]
@@ -193,16 +193,16 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.n_events = data.first_event[row + 1] - first
     book.targets = &data.weights[first, 0] if book.n_events else NULL
     book.event_bars = &data.bars[first] if book.n_events else NULL
-    book.wanted = NULL
-    book.n_ends, book.ending = data.end_bars.shape[0], 0
+    book.last_targets = NULL
+    book.n_ends, book.next_end = data.end_bars.shape[0], 0
     book.end_bars = &data.end_bars[0] if book.n_ends else NULL
     book.end_assets = &data.end_assets[0] if book.n_ends else NULL
-    book.ledger, book.follows, book.lived = NULL, False, data.rules.first
-    book.cash = data.rules.start_value
+    book.ledger, book.tracks_positions, book.tracked_until = NULL, False, data.shared.first
+    book.cash = data.shared.start_value
     book.waiting, book.entry_price, book.entry_cost = book.units + n, book.units + 2 * n, book.units + 3 * n
     book.borrow_cost, book.mfe, book.mae = book.units + 4 * n, book.units + 5 * n, book.units + 6 * n
     book.entry_bar, book.orders, book.prices = book.units + 7 * n, book.units + 8 * n, book.units + 9 * n
-    book.costs, book.seen, book.was = book.units + 10 * n, book.units + 11 * n, book.units + 12 * n
+    book.costs, book.seen_price, book.units_before = book.units + 10 * n, book.units + 11 * n, book.units + 12 * n
     book.net, book.result, book.paid = book.units + 13 * n, book.units + 14 * n, book.units + 15 * n
     book.best, book.worst, book.held_bars = book.units + 16 * n, book.units + 17 * n, book.units + 18 * n
     book.days = book.units + 19 * n
@@ -218,5 +218,5 @@ cdef void open_book(Book *book, Data data, Py_ssize_t row) noexcept nogil:
     book.decision_bar = -1
     start_totals(&book.totals, &data.times[0] if data.times.shape[0] else NULL)
     book.n_fills = 0
-    book.last_value = book.peak = data.rules.start_value
-    start_sums(&book.sums, <double>(data.rules.last - data.rules.first))
+    book.last_value = book.peak = data.shared.start_value
+    start_sums(&book.sums, <double>(data.shared.last - data.shared.first))

@@ -11,7 +11,10 @@ shape (0, 0): then closes alone tell what a position went through.
 from libc.stdint cimport int64_t
 
 from _records cimport CLOSE, Fill, Position, Trade, TradeSums
-from _trades cimport Prices, Totals, add_trade, advance, apply_fill, start_totals, write_totals
+from _trades cimport LANES, N_KEPT, Prices, Totals, add_trade, advance, apply_fill, start_totals, write_totals
+
+#: Sizes that the other twin has to know.
+LAYOUT = {"LANES": LANES, "N_KEPT": N_KEPT}
 
 
 def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1] high, const double[:, ::1] low,

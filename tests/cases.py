@@ -145,6 +145,7 @@ def weight_cases(draw, max_bars=14, max_assets=4):
         "start_cash": 1000.0,
         "reinvest": draw(st.booleans()),
         "reserve_costs": draw(st.booleans()),
+        "rf": draw(st.sampled_from([0.0, 0.05])),
         "periods_per_year": 252.0,
         "delisted": delisted,
         "delisted_after": after,

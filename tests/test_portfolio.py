@@ -242,8 +242,31 @@ def test_oracle(case):
     statistics, expected = book.trade_statistics(), oracle_portfolio.statistics(trades)
     for column, rows in expected.items():
         for key, value in rows.items():
-            if not math.isinf(value):
-                close_to(statistics.loc[key, column], value, f"{key} {column}")
+            close_to(statistics.loc[key, column], value, f"{key} {column}")
+
+
+@pytest.mark.parametrize(("change", "n_orders"), [(0.5e-12, 1), (2e-12, 2)])
+def test_the_smallest_order_that_counts(backend, change, n_orders):
+    """Above 1e-12 of what sizes it."""
+    book = bt.simulate(
+        [[0.5], [0.5 + change], [np.nan]],
+        close=[[100.0]] * 3,
+        fill="close",
+        reinvest=False,
+        start_cash=1000.0,
+        costs=bt.Costs.zero(),
+    )
+    assert len(book.fills) == n_orders
+
+
+@pytest.mark.parametrize(("rest", "is_closed"), [(0.4e-12, True), (0.6e-12, False)])
+def test_the_smallest_position_that_stays(backend, rest, is_closed):
+    """Above 1e-12 of what was held before, here 0.5; less is a rounding error, and the order closes it."""
+    book = bt.simulate(
+        [[0.5], [rest], [np.nan]], close=[[100.0]] * 3, fill="close", reinvest=False, start_cash=1000.0, costs=bt.Costs.zero()
+    )
+    assert len(book.fills) == 2
+    assert (book.fills["position_after"][-1] == 0.0) == is_closed
 
 
 # --- invariants -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from cases import UNPAID, cases, random_bars, random_signals, strategy_of
 from hypothesis import given, settings
 
 import backtest as bt
-from backtest import _backend, metrics, records, trades
+from backtest import _backend, level_rows, masks, metrics, records, trades
 from backtest.rules import CONDITIONS
 from backtest.signals import StrategyEvaluator
 
@@ -67,7 +67,12 @@ def test_sizes_are_the_same_on_both_sides_of_the_border():
             compiled = importlib.import_module(f"backtest.{folder}.{name}")
             assert getattr(compiled, "LAYOUT", None) == pure, (name, folder)
         checked |= {name} if pure else set()
-    assert "signals" in checked
+    assert checked == {"levels", "masks", "signals", "trades"}
+    of_masks, of_levels = (importlib.import_module(f"backtest._pure.{name}").LAYOUT for name in ("masks", "levels"))
+    assert of_masks["TILE"] == masks.TILE
+    columns = {name for name in vars(level_rows) if name in of_levels}
+    assert len(columns) == 8 + 6 + 3 + 6
+    assert {name: getattr(level_rows, name) for name in columns} == {name: of_levels[name] for name in columns}
     sums = importlib.import_module("backtest._pure.signals").LAYOUT["sums"]
     assert sums == len(metrics.SUMS.names)
     assert len(CONDITIONS) == importlib.import_module("backtest._pure.signals").LAYOUT["conditions"]

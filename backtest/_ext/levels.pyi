@@ -4,6 +4,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+LAYOUT: dict[str, int]
+
 def profit(
     rows: Floats, split: int, fee_rate: float, pessimistic: int, offsets: Floats, start: int, stop: int, out: Floats
 ) -> None: ...

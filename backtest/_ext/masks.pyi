@@ -7,6 +7,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int32]
 Words = NDArray[np.uint64]
 
+LAYOUT: dict[str, int]
+
 def spread(values: Floats, row: int, coarse: Ints) -> None: ...
 def compare(
     lines: Floats, coarse: Ints, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Words

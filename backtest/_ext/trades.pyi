@@ -1,5 +1,7 @@
 from typing import Any
 
+LAYOUT: dict[str, int]
+
 def track(
     ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any
 ) -> int: ...

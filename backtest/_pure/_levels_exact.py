@@ -14,7 +14,7 @@ from backtest._pure._levels_events import Event
 #: 2.1, 2.0 and 3.8 ms for 2,000 bars, and 117, 47 and 49 ms for 20,000.
 WIDTH = 256
 #: Cells that the kernel scores again at most.
-KEPT = 1024
+MAX_CELLS = 1024
 
 
 def sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: int, shift: int, cells: Cells, keep: bool) -> None:
@@ -68,7 +68,7 @@ def sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: i
 
 
 class Cells:
-    """The cells within tolerance of the best, highest first, at most KEPT; twice as many between two tidyings."""
+    """The cells within tolerance of the best, highest first, at most MAX_CELLS; up to twice as many until ``tidy``."""
 
     def __init__(self, tolerance: float) -> None:
         self.tolerance = tolerance
@@ -90,7 +90,7 @@ class Cells:
                 if rank(cell) < rank(self.rows[row]):
                     self.rows[row] = cell
                 continue
-            if len(self.rows) == 2 * KEPT:
+            if len(self.rows) == 2 * MAX_CELLS:
                 self.tidy()
                 kept_rows[:] = [-1] * len(kept_rows)
             self.rows.append(cell)
@@ -103,9 +103,9 @@ class Cells:
     def tidy(self) -> None:
         rows = np.array([row for row in self.rows if row[0] >= self.best - self.tolerance])
         order = ranked(rows)
-        if len(order) > KEPT:
-            self.dropped = max(self.dropped, rows[order[KEPT], 0])
-        self.rows = [tuple(row) for row in rows[order[:KEPT]].tolist()]
+        if len(order) > MAX_CELLS:
+            self.dropped = max(self.dropped, rows[order[MAX_CELLS], 0])
+        self.rows = [tuple(row) for row in rows[order[:MAX_CELLS]].tolist()]
 
 
 def rank(cell: tuple[float, float, float]) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""What a book wants to trade, and what it can pay for; shared by the twins as ``ext/_orders.pxd`` is by the kernels."""
+"""How the orders of a portfolio run are sized: by targets, and by what cash pays for; the twin of ``ext/_orders.pxd``."""
 
 from __future__ import annotations
 
@@ -23,17 +23,27 @@ def is_price(quote: float) -> bool:
     return 0.0 < quote < INF
 
 
-class Orders:
-    """The part of a book that sizes orders."""
+class Market:
+    """Prices as lists: plain floats, and several times faster to index one by one than arrays."""
 
-    market: Any
+    def __init__(self, prices: Any) -> None:
+        self.quotes, self.marks = prices.quotes.tolist(), prices.marks.tolist()
+        self.ends = list(zip(prices.end_bars.tolist(), prices.end_assets.tolist(), strict=True))
+        self.times = prices.times.tolist()
+        self.extremes = [(high, low) for high, low in zip(prices.high.tolist(), prices.low.tolist(), strict=True)]
+
+
+class Orders:
+    """Sizing of orders, from what an account holds and what waits."""
+
+    market: Market
     settings: Any
     n_assets: int
     assets: range
     cash: float
     units: list[float]
     waiting: list[float]  # targets; NaN: does not wait
-    wanted: list[float]  # targets of the last event
+    last_targets: list[float]  # targets of the last event
 
     def value_at(self, prices: list[float]) -> tuple[float, float]:
         """Value of the positions, and the same regardless of sign."""
@@ -49,30 +59,30 @@ class Orders:
         before = self.market.marks[bar] if moment == CLOSE else self.market.marks[bar - 1]
         return [quote if is_price(quote) else mark for quote, mark in zip(self.market.quotes[bar], before, strict=True)]
 
-    def order(self, asset: int, target: float, base: float, quote: float) -> float:
+    def order_of(self, asset: int, target: float, base: float, quote: float) -> float:
         """Units to trade for a target; 0 if the order is too small to count."""
         before = self.units[asset]
-        return self.counted(before, target * base / quote - before, base, quote)
+        return self.rounded_order(before, target * base / quote - before, base, quote)
 
-    def counted(self, before: float, order: float, base: float, quote: float) -> float:
+    def rounded_order(self, before: float, order: float, base: float, quote: float) -> float:
         """An order, rounded to what closes the position where it leaves a rounding error; 0 if it is too small to count."""
         after = before + order
         if abs(after) <= DUST * (abs(order) if abs(order) > abs(before) else abs(before)):
             order = -before  # a rounding error is no position
         return order if abs(order) * quote > LEAST_ORDER * base else 0.0
 
-    def price(self, order: float, quote: float) -> float:
+    def fill_price(self, order: float, quote: float) -> float:
         """What an order pays: the quote and slippage."""
         slippage: float = self.settings.slippage
         return quote * (1.0 + slippage) if order > 0.0 else quote * (1.0 - slippage)
 
-    def scale(self, bar: int, base: float) -> float:
+    def target_scale(self, bar: int, base: float) -> float:
         """Share of the targets that leaves room for their costs: cash does not sink below 0, or below what they ask for."""
         cash = self.cash
         for asset in self.assets:
             quote = self.market.quotes[bar][asset]
             if self.waiting[asset] == self.waiting[asset] and is_price(quote):
-                cash -= self.order(asset, self.waiting[asset], base, quote) * quote
+                cash -= self.order_of(asset, self.waiting[asset], base, quote) * quote
         least = cash if cash < 0.0 else 0.0
         if self.cash_after(bar, base, 1.0) >= least or self.cash_after(bar, base, 0.0) < least:
             return 1.0
@@ -91,13 +101,13 @@ class Orders:
         for asset in self.assets:
             quote = self.market.quotes[bar][asset]
             if self.waiting[asset] == self.waiting[asset] and is_price(quote):
-                order = self.order(asset, self.waiting[asset] * scale, base, quote)
+                order = self.order_of(asset, self.waiting[asset] * scale, base, quote)
                 if order != 0.0:
-                    price = self.price(order, quote)
+                    price = self.fill_price(order, quote)
                     cash = cash - (order * price + order_cost(self.settings, abs(order), price))
         return cash
 
-    def is_stuck(self, bar: int) -> bool:
+    def has_untradable(self, bar: int) -> bool:
         """Whether something is held that has to trade and cannot: its value is in what sizes orders, and pays for none."""
         quotes = self.market.quotes[bar]
         return any(
@@ -105,48 +115,48 @@ class Orders:
             for asset in self.assets
         )
 
-    def limit(self, orders: list[float], bar: int, base: float) -> None:
+    def limit_to_cash(self, orders: list[float], bar: int, base: float) -> None:
         """Cut what orders buy, or sell short, to what can be paid for: cash does not sink below 0, or what weights ask for.
 
         What was cut waits on.
         """
         total = 0.0
-        for target in self.wanted:
+        for target in self.last_targets:
             total += target
         least = base * (1.0 - total)
         least = least if least < 0.0 else 0.0
-        if self.cash_left(orders, bar, base, 1.0) >= least:
+        if self.cash_after_parts(orders, bar, base, 1.0) >= least:
             return
         low, high = 0.0, 1.0
-        if self.cash_left(orders, bar, base, 0.0) >= least:
+        if self.cash_after_parts(orders, bar, base, 0.0) >= least:
             for _ in range(HALVINGS):
                 middle = 0.5 * (low + high)
-                if self.cash_left(orders, bar, base, middle) >= least:
+                if self.cash_after_parts(orders, bar, base, middle) >= least:
                     low = middle
                 else:
                     high = middle
         for asset in self.assets:
             order, before = orders[asset], self.units[asset]
             if order > 0.0 or (order < 0.0 and before + order < 0.0):
-                orders[asset] = self.part(asset, order, low, base, self.market.quotes[bar][asset])
-                self.waiting[asset] = self.wanted[asset]
+                orders[asset] = self.part_of_order(asset, order, low, base, self.market.quotes[bar][asset])
+                self.waiting[asset] = self.last_targets[asset]
 
-    def part(self, asset: int, order: float, factor: float, base: float, quote: float) -> float:
+    def part_of_order(self, asset: int, order: float, factor: float, base: float, quote: float) -> float:
         """An order of which what it buys or sells short is multiplied; sales of what is held are not."""
         before = self.units[asset]
         after = before + order
         if order < 0.0 < before:
-            return self.counted(before, order - (1.0 - factor) * after, base, quote) if after < 0.0 else order
-        return self.counted(before, factor * order, base, quote)
+            return self.rounded_order(before, order - (1.0 - factor) * after, base, quote) if after < 0.0 else order
+        return self.rounded_order(before, factor * order, base, quote)
 
-    def cash_left(self, orders: list[float], bar: int, base: float, factor: float) -> float:
+    def cash_after_parts(self, orders: list[float], bar: int, base: float, factor: float) -> float:
         """Cash after such parts of orders and their costs."""
         cash = self.cash
         for asset in self.assets:
             if orders[asset] != 0.0:
                 quote = self.market.quotes[bar][asset]
-                order = self.part(asset, orders[asset], factor, base, quote)
+                order = self.part_of_order(asset, orders[asset], factor, base, quote)
                 if order != 0.0:
-                    price = self.price(order, quote)
+                    price = self.fill_price(order, quote)
                     cash = cash - (order * price + order_cost(self.settings, abs(order), price))
         return cash

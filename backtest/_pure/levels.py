@@ -42,6 +42,8 @@ from backtest._pure import direct as direct_kernel
 from backtest._pure._levels import (
     CLOSE,
     ENTRY_LEVEL,
+    ENTRY_PRED,
+    EXIT_PRED,
     OPTIMISTIC_LEVEL,
     PESSIMISTIC_LEVEL,
     SIDE,
@@ -52,13 +54,42 @@ from backtest._pure._levels import (
     sides_of,
 )
 from backtest._pure._levels_events import EVENTS_PER_ROW, events_of, grid, key_of, thresholds, value_of
-from backtest._pure._levels_exact import KEPT, WIDTH, Cells, ranked, sweep
+from backtest._pure._levels_exact import MAX_CELLS, WIDTH, Cells, ranked, sweep
 
 #: Columns of a replayed row, and what its exit kind means.
 ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
 NONE, AT_CLOSE, AT_LIMIT = range(3)
 #: Columns of the exact optimum's answer.
 BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
+#: Columns and sizes that the door, or the other twin, has to know.
+LAYOUT = {
+    "ENTRY_PRED": ENTRY_PRED,
+    "EXIT_PRED": EXIT_PRED,
+    "ENTRY_LEVEL": ENTRY_LEVEL,
+    "OPTIMISTIC_LEVEL": OPTIMISTIC_LEVEL,
+    "PESSIMISTIC_LEVEL": PESSIMISTIC_LEVEL,
+    "CLOSE": CLOSE,
+    "WEIGHT": WEIGHT,
+    "SIDE": SIDE,
+    "ENTRY": ENTRY,
+    "EXIT": EXIT,
+    "EXIT_KIND": EXIT_KIND,
+    "FILLED": FILLED,
+    "AMBIGUOUS": AMBIGUOUS,
+    "PROFIT": PROFIT,
+    "NONE": NONE,
+    "AT_CLOSE": AT_CLOSE,
+    "AT_LIMIT": AT_LIMIT,
+    "BEST_HIGH": BEST_HIGH,
+    "BEST_LOW": BEST_LOW,
+    "BEST_PROFIT": BEST_PROFIT,
+    "TOLERANCE": TOLERANCE,
+    "TRUNCATED": TRUNCATED,
+    "SCORED": SCORED,
+    "EVENTS_PER_ROW": EVENTS_PER_ROW,
+    "WIDTH": WIDTH,
+    "MAX_CELLS": MAX_CELLS,
+}
 
 
 def profit(
@@ -157,7 +188,7 @@ def replay(rows: Floats, fee_rate: float, pessimistic: int, high: float, low: fl
 
 def scratch_sizes(n_rows: int) -> tuple[int, int]:
     """Lengths of the two scratch arrays of :func:`exact`, float64 and int64."""
-    return 4 * EVENTS_PER_ROW * n_rows + 2 * (n_rows + 3) + 12 * KEPT, 11 * (n_rows + 4)
+    return 4 * EVENTS_PER_ROW * n_rows + 2 * (n_rows + 3) + 12 * MAX_CELLS, 11 * (n_rows + 4)
 
 
 def exact(

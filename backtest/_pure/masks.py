@@ -18,7 +18,10 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-_TILE = 512
+#: Bars that are compared together.
+TILE = 512
+#: Sizes that the door, or the other twin, has to know.
+LAYOUT = {"TILE": TILE}
 
 
 def spread(values: Any, row: int, coarse: Any) -> None:
@@ -36,7 +39,7 @@ def spread(values: Any, row: int, coarse: Any) -> None:
     for tile in range(len(coarse)):
         for i in range(32):
             for j in range(16):
-                bar = _TILE * tile + 32 * j + i
+                bar = TILE * tile + 32 * j + i
                 coarse[tile, row, 16 * i + j] = _upper(float(values[bar])) if bar < n_bars else 0
 
 

@@ -19,7 +19,7 @@ import math
 from typing import Any
 
 from backtest._pure._costs import order_cost
-from backtest._pure._orders import CLOSE, NAN, OPEN, Orders, is_price
+from backtest._pure._orders import CLOSE, NAN, OPEN, Market, Orders, is_price
 from backtest._pure._sums import CandidateSums
 from backtest._pure.trades import LANES, _apply, _in_order, _see, _Totals
 
@@ -38,9 +38,9 @@ def evaluate(prices: Any, targets: Any, settings: Any, start: int, stop: int, su
     sums : ndarray of SUMS, shape (n_books,)
         Output.
     """
-    market = _Market(prices)
+    market = Market(prices)
     for row in range(start, stop):
-        book = _Book(market, targets, settings, row)
+        book = PortfolioAccount(market, targets, settings, row)
         _replay(book, None)
         book.write(sums[row])
 
@@ -83,8 +83,8 @@ def replay(
     n_fills, decision_bar : int
         Orders executed, positions written off included; the bar whose close decided what is still waiting, -1 if none did.
     """
-    book = _Book(_Market(prices), targets, settings, row)
-    book.follows = True
+    book = PortfolioAccount(Market(prices), targets, settings, row)
+    book.tracks_positions = True
     book.ledger = ledger if len(ledger) else None
     _replay(book, account)
     book.write(sums[0])
@@ -135,31 +135,21 @@ def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, in
     return n_events, -1, heavy
 
 
-class _Market:
-    """Prices as lists: plain floats, and several times faster to index one by one than arrays."""
-
-    def __init__(self, prices: Any) -> None:
-        self.quotes, self.marks = prices.quotes.tolist(), prices.marks.tolist()
-        self.ends = list(zip(prices.end_bars.tolist(), prices.end_assets.tolist(), strict=True))
-        self.times = prices.times.tolist()
-        self.extremes = [(high, low) for high, low in zip(prices.high.tolist(), prices.low.tolist(), strict=True)]
-
-
-class _Book(Orders):
+class PortfolioAccount(Orders):
     """The account of one book while its bars pass."""
 
-    def __init__(self, market: _Market, targets: Any, settings: Any, row: int) -> None:
+    def __init__(self, market: Market, targets: Any, settings: Any, row: int) -> None:
         self.market, self.settings = market, settings
         first, last = int(targets.first_event[row]), int(targets.first_event[row + 1])
         self.targets, self.event_bars = targets.weights[first:last], targets.bars[first:last].tolist()
         self.n_assets = targets.weights.shape[1]
         self.assets = range(self.n_assets)
-        self.follows = False  # what positions live through between their fills
+        self.tracks_positions = False  # what positions live through between their fills
         self.ledger: Any = None
         self.cash = float(settings.start_value)
         self.units = [0.0] * self.n_assets
         self.waiting = [NAN] * self.n_assets
-        self.wanted = self.waiting  # targets of the last event
+        self.last_targets = self.waiting  # targets of the last event
         self.decision_bar = -1
         self.positions: list[dict[str, Any]] = [
             {"side": 0, "units": 0.0, "price": 0.0, "borrow_cost": 0.0, "mfe": 0.0, "mae": 0.0} for _ in self.assets
@@ -179,8 +169,8 @@ class _Book(Orders):
         if not value > 0.0:
             return  # nothing is left to size orders by; the close decides whether this is a bust
         base = value if self.settings.reinvest else float(self.settings.start_value)
-        is_stuck = self.is_stuck(bar)
-        scale = self.scale(bar, base) if self.settings.reserve_costs and not is_stuck else 1.0
+        has_untradable = self.has_untradable(bar)
+        scale = self.target_scale(bar, base) if self.settings.reserve_costs and not has_untradable else 1.0
         orders = [0.0] * self.n_assets
         for asset in self.assets:
             target = self.waiting[asset]
@@ -191,12 +181,12 @@ class _Book(Orders):
                     self.waiting[asset] = NAN  # nothing to trade
                 continue
             self.waiting[asset] = NAN
-            orders[asset] = self.order(asset, target * scale, base, quotes[asset])
-        if is_stuck:
-            self.limit(orders, bar, base)
+            orders[asset] = self.order_of(asset, target * scale, base, quotes[asset])
+        if has_untradable:
+            self.limit_to_cash(orders, bar, base)
         for asset in self.assets:
             if orders[asset] != 0.0:
-                self.trade(asset, orders[asset], self.price(orders[asset], quotes[asset]), bar, moment, NONE, value)
+                self.trade(asset, orders[asset], self.fill_price(orders[asset], quotes[asset]), bar, moment, NONE, value)
         if all(target != target for target in self.waiting):
             self.decision_bar = -1
 
@@ -246,7 +236,7 @@ class _Book(Orders):
             for name, each in fill.items():
                 self.ledger[self.n_fills][name] = each
         self.n_fills += 1
-        if self.follows and moment == OPEN and position["side"] != 0:
+        if self.tracks_positions and moment == OPEN and position["side"] != 0:
             _see(position, self.market.quotes[bar][asset])  # the open came before the order
         trade: list[dict[str, Any]] = [{}]
         if _apply(position, fill, ((), (), (), ()), trade, 0):
@@ -258,7 +248,7 @@ class _Book(Orders):
         self.last_side = trade["side"]
         self.totals.add(trade)
 
-    def live_through(self, bar: int) -> None:
+    def track(self, bar: int) -> None:
         """What open positions see of a bar: its extremes, if they are known, and its close."""
         marks = self.market.marks[bar]
         for asset in self.assets:
@@ -288,7 +278,8 @@ class _Book(Orders):
         if any(self.units):
             for asset in self.assets:
                 if self.units[asset] != 0.0:
-                    self.trade(asset, -self.units[asset], self.price(-self.units[asset], marks[asset]), bar, CLOSE, BUST, 0.0)
+                    order = -self.units[asset]
+                    self.trade(asset, order, self.fill_price(order, marks[asset]), bar, CLOSE, BUST, 0.0)
         else:  # costs alone were too much, after the last position had been closed
             self.totals.write_off(self.last_side, 0.0 - self.cash)
             if self.ledger is not None:
@@ -317,7 +308,7 @@ class _Book(Orders):
         sums.write(row)
 
 
-def _replay(book: _Book, account: Any) -> None:
+def _replay(book: PortfolioAccount, account: Any) -> None:
     settings = book.settings
     first, last = settings.first, settings.last
     events = [(bar, row) for row, bar in enumerate(book.event_bars) if first <= bar < last]
@@ -336,14 +327,14 @@ def _replay(book: _Book, account: Any) -> None:
             book.rebalance(bar, OPEN)
         if settings.borrow_per_bar != 0.0:
             book.borrow(bar)
-        if book.follows:
-            book.live_through(bar)
+        if book.tracks_positions:
+            book.track(bar)
         positions, gross = book.value_at(book.market.marks[bar])
         value = book.cash + positions
         if event < len(events) and events[event][0] == bar:
             if value > 0.0:
-                book.wanted, book.decision_bar = book.targets[events[event][1]].tolist(), bar
-                book.waiting = book.wanted.copy()
+                book.last_targets, book.decision_bar = book.targets[events[event][1]].tolist(), bar
+                book.waiting = book.last_targets.copy()
                 if settings.fills_at_close:
                     book.rebalance(bar, CLOSE)
                     book.waiting, book.decision_bar = [NAN] * book.n_assets, -1

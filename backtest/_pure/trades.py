@@ -23,6 +23,8 @@ LANES = 8
 IN_LANES = ("costs", "net_profit", "won", "lost", "sum_return", "sum_return_2", "sum_mfe", "sum_mae", "sum_days_held")
 COUNTS = ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off")
 LARGEST, SMALLEST = ("largest_profit", "max_bars_held", "max_days_held"), ("largest_loss", "min_bars_held", "min_days_held")
+#: Sizes that the other twin has to know; ``n_ambiguous`` and ``written_off`` are not in lanes there.
+LAYOUT = {"LANES": LANES, "N_KEPT": len({*IN_LANES, *COUNTS, *LARGEST, *SMALLEST} - {"n_ambiguous", "written_off"})}
 
 
 def track(
