@@ -1,4 +1,4 @@
-"""Ready rules that make weights, and the calendar they trade by."""
+"""Ready rules from prices to target weights, and calendars of rebalancing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backtest.labels import check_alike
 
 Floats = NDArray[np.float64]
 
-#: What :func:`calendar` knows.
+#: Periods of :func:`calendar`.
 EVERY = ("day", "week", "month", "quarter", "year")
 
 
@@ -28,7 +28,7 @@ def calendar(times: Any, every: str) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (n_bars,)
-        The last bar ends nothing: nobody knows what comes after it.
+        False on the last bar: whether it ends a period is not known.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Prices that are missing: what assets are valued at, whose prices end, and what is worth nothing from then on."""
+"""Missing prices: the last valid price of each asset, where an asset's prices end, and when it is written off."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: At most so many assets are named in a warning.
+#: Assets that a warning names, at most.
 NAMED = 5
-#: Rows of weights that are looked at together.
+#: Rows of weights that are tested together.
 CHUNK = 64
 
 
 class Endings:
     """On which bars each asset has a price, an open or a close.
 
-    A bar on which nobody has one is no trading day, and counts for nothing.
+    A bar on which no asset has one is no trading day and is not counted.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Endings:
 
     def __init__(self, close: Floats, open: Floats | None) -> None:
         self.there = _is_price(close) if open is None else _is_price(close) | _is_price(open)
-        #: Bars up to each one on which somebody has a price.
+        #: Trading days up to each bar: bars on which some asset has a price.
         self.days: Ints = np.cumsum(self.there.any(axis=1))
         n_bars = len(close)
         #: Last bar of each asset with a price; -1: none.
@@ -55,7 +55,7 @@ class Endings:
         return self.last[assets] + 1, assets.astype(np.int64)
 
     def is_news(self, asset: int, bar: int) -> bool:
-        """Whether an asset has had no price for longer, up to this bar, than ever before: a weekend is no end."""
+        """Whether an asset's gap in prices up to this bar is longer than every gap before it; a weekend is not."""
         priced = np.flatnonzero(self.there[: bar + 1, asset])
         if not len(priced):
             return False
@@ -63,7 +63,7 @@ class Endings:
         return bool(self.days[bar] - days[-1] > (np.diff(days) - 1).max(initial=0))
 
     def news(self, assets: Iterable[int], bar: int, labels: Sequence[Any]) -> str:
-        """Those of some assets that are news, and where their prices ended, in words; none is empty."""
+        """Those of some assets whose gap is unusual (:meth:`is_news`), and the bar of their last price, as text."""
         return listed(
             [
                 f"{labels[asset]!r} at bar {np.flatnonzero(self.there[: bar + 1, asset])[-1]}"
@@ -74,7 +74,7 @@ class Endings:
 
 
 def never_weighted(targets: Floats, endings: Endings | None, bars: Ints) -> list[int]:
-    """Assets that have a price on some of these bars, and weight 0 on all of them; none if nothing is weighted at all.
+    """Assets with a price on some of these bars and weight 0 on all of them; none if all weights are 0.
 
     ``targets`` are (n_bars, n_assets).
     """
@@ -94,7 +94,7 @@ def never_weighted(targets: Floats, endings: Endings | None, bars: Ints) -> list
 
 
 def listed(words: list[str]) -> str:
-    """Some of them, and how many more there are."""
+    """The first NAMED of them, and how many more there are."""
     return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
 
 

@@ -1,4 +1,4 @@
-"""Portfolio: from target weights and prices to what the kernel wants."""
+"""Portfolio: prices and target weights, checked, as the arguments of the portfolio kernel."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ FORMER = {"start_value": "start_cash"}
 #: From parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
-#: Weights of one event may add up to so much, regardless of sign, unless ``max_gross`` says otherwise.
+#: Default of ``max_gross``: what the absolute weights of one event may add up to.
 MAX_GROSS = 10.0
-#: What rounding may add to that.
+#: Relative rounding error allowed above that.
 ROUNDING = 1e-9
 
-NOTHING: Floats = np.empty((0, 0))
-NOBODY: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+NO_PRICES: Floats = np.empty((0, 0))
+NO_ASSETS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
 
 class Prices(NamedTuple):
-    """What assets cost, as the kernel wants it."""
+    """Prices of all assets, as arguments of the kernel."""
 
     quotes: Floats  # (n_bars, n_assets); what orders fill at, opens or closes; NaN is no price
     marks: Floats  # (n_bars, n_assets); at each close the last price, 0 before the first and where the asset is written off
@@ -79,7 +79,7 @@ class Targets(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Settings(OrderCosts):
-    """What all books of a batch share, as the kernel wants it."""
+    """Settings that all books of a batch share, as arguments of the kernel."""
 
     first: int  # first bar
     last: int  # one past the last bar
@@ -158,9 +158,9 @@ class Market:
         )
         self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
         self.nanos = None if self.times is None else nanos_of(self.times)
-        #: Where prices are missing; None: every close is one.
+        #: Where prices are missing; None: every close is a price.
         self.endings: Endings | None = None
-        self.marks, self._written_off = self.close, (NOBODY, NOBODY)
+        self.marks, self._written_off = self.close, (NO_ASSETS, NO_ASSETS)
         self._check_prices(write_off_after)
 
     def _check_prices(self, write_off_after: int | None) -> None:
@@ -215,7 +215,7 @@ class Market:
             )
 
     def benchmark(self, values: Any) -> Floats | None:
-        """Prices of a benchmark on the same bars, if there is one."""
+        """Prices of a benchmark on the same bars, or None."""
         if values is None:
             return None
         prices = vector("benchmark", values, length=self.n_bars)
@@ -224,7 +224,7 @@ class Market:
 
     @functools.cached_property
     def clock(self) -> Bars:
-        """Bars that know the times, for what a year is."""
+        """Bars with these times, from which the number of periods per year is inferred."""
         ones = np.ones(self.n_bars)
         zone = getattr(self.times, "tz", None)
         index = (
@@ -235,7 +235,7 @@ class Market:
         return Bars(open=ones, high=ones, low=ones, close=ones, index=index, tz=None if zone is None else str(zone))
 
     def prices(self, fill: str) -> Prices:
-        """What the kernel wants to know of prices."""
+        """Prices as arguments of the kernel."""
         if fill == "next_open" and self.open is None:
             raise InputError('open must be given for fill="next_open", got None; fill="close" trades at the deciding close')
         quotes = self.close if fill == "close" else self.open
@@ -244,8 +244,8 @@ class Market:
         return Prices(
             quotes=quotes,
             marks=self.marks,
-            high=NOTHING if self.high is None else self.high,
-            low=NOTHING if self.low is None else self.low,
+            high=NO_PRICES if self.high is None else self.high,
+            low=NO_PRICES if self.low is None else self.low,
             times=NO_TIMES if self.nanos is None else self.nanos,
             end_bars=end_bars,
             end_assets=end_assets,
@@ -259,9 +259,9 @@ class Market:
         table = self.aligned("weights", weights)
         bars, limit = np.empty(self.n_bars, dtype=np.int64), max_gross * (1.0 + ROUNDING)
         find_events = _backend.kernel("portfolio").find_events
-        heavy = -1
+        too_heavy = -1
         if rebalance is None:
-            n_events, wrong, heavy = find_events(table, bars, limit)
+            n_events, wrong, too_heavy = find_events(table, bars, limit)
             bars = bars[:n_events] if wrong < 0 else np.array([wrong])
         else:
             bars, wrong = self.mask(rebalance).nonzero()[0], 0
@@ -273,18 +273,18 @@ class Market:
                 f"{bars[event]}, column {self.assets[asset]!r})"
             )
         if rebalance is not None:
-            heavy = find_events(targets, np.empty_like(bars), limit)[2]
-            heavy = heavy if heavy < 0 else bars[heavy]
-        if heavy >= 0:
+            too_heavy = find_events(targets, np.empty_like(bars), limit)[2]
+            too_heavy = too_heavy if too_heavy < 0 else bars[too_heavy]
+        if too_heavy >= 0:
             raise InputError(
                 f"weights of an event must add up to at most {max_gross:g}, regardless of sign, got "
-                f"{float(np.abs(table[heavy]).sum()):g} (row {heavy}); they are shares of the value, 0.5 for 50 %, and "
+                f"{float(np.abs(table[too_heavy]).sum()):g} (row {too_heavy}); they are shares of the value, 0.5 for 50 %, and "
                 "max_gross= allows more"
             )
         return targets, bars
 
     def mask(self, rebalance: Any) -> NDArray[np.bool_]:
-        """Which bars decide."""
+        """Mask of the bars that decide."""
         is_event = bars_mask("rebalance", rebalance, self.n_bars)
         self._check_rows("rebalance", rebalance, ", fill_value=False")
         return is_event
@@ -314,7 +314,7 @@ class Market:
         return given(rules.periods_per_year) if rules.periods_per_year else self.clock.inferred_periods()
 
     def settings(self, rules: Rules, window: slice | None = None) -> Settings:
-        """What all books share."""
+        """Settings that all books share."""
         costs, (first, last) = rules.costs, self.bounds(window)
         ppy = rules.periods_per_year or np.nan
         if costs.borrow_rate > 0 or rules.rf:
@@ -340,7 +340,7 @@ def gross_limit(value: Any) -> float:
 
 
 def _table(name: str, values: Any) -> Floats:
-    """A matrix (n_bars, n_assets) that nobody else writes into; one dimension is one asset."""
+    """A matrix (n_bars, n_assets) that shares no memory with the caller's if that is writable; one dimension is one asset."""
     given = values.to_numpy() if hasattr(values, "to_numpy") else as_array(name, values)
     array = matrix(name, given[:, None] if given.ndim == 1 else given if given.ndim else values, finite=False)
     if array.flags.writeable and np.shares_memory(array, given):
