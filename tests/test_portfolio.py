@@ -582,7 +582,10 @@ ONES = np.ones((3, 2))
         ({"fill": "open"}, "fill must be one of 'next_open', 'close', got 'open'"),
         ({"costs": 0.001}, "costs must be a Costs, got 0.001"),
         ({"high": ONES}, "high and low must be given together, got one of them"),
-        ({"close": [[1, 2], [3, 0], [5, 6]]}, r"close must be > 0, got 0\.0 \(row 1, asset 1\); NaN means that there is no price"),
+        (
+            {"close": [[1, 2], [3, 0], [5, 6]]},
+            r"close must be > 0, got 0\.0 \(row 1, asset 1\); NaN means that there is no price",
+        ),
         ({"open": [[1, 2], [3, 4], [-5, NAN]]}, r"open must be > 0, got -5\.0 \(row 2, asset 0\)"),
         ({"high": ONES * 200, "low": ONES * 0}, r"low must be > 0, got 0\.0 \(row 0, asset 0\)"),
         ({"close": [[1, 2], [3, math.inf], [5, 6]]}, r"close must be finite, got inf \(row 1, asset 1\)"),

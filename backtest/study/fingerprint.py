@@ -54,6 +54,5 @@ def by_content(name: str, value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return by_content(name, dataclasses.asdict(value))
     raise InputError(
-        f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can recognise, got "
-        f"{shown(value)}"
+        f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can recognise, got {shown(value)}"
     )
