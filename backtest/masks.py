@@ -177,9 +177,8 @@ class MaskMemo:
 
     def lazy_comparisons(self, conditions: Sequence[Comparison], block: Block) -> list[LazyComparison]:
         """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; valid until other masks are computed."""
-        self.table.operands(
-            [(params, params.keys) for params in _lines_of(conditions, block)]
-        )  # all at once, so that the table is not cleared between them
+        # All lines at once, so that the table is not cleared between two of them.
+        self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])
         found, everyone = [], np.arange(len(block))
         remaining: dict[Any, Comparison] = {condition.key: condition for condition in conditions}
         while remaining:
