@@ -1,5 +1,6 @@
 """The command line: in process with CliRunner, and as people run it, in a subprocess."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -469,8 +470,8 @@ def test_interruption_before_anything_was_done_exits_with_130(folder, monkeypatc
 
 
 def test_timeout_is_no_interruption(folder, monkeypatch):
-    result = expected()
-    result.is_interrupted, result.search = True, "grid, because the space is finite; timed out: 4 of 12 candidates evaluated"
+    search = "grid, because the space is finite; timed out: 4 of 12 candidates evaluated"
+    result = dataclasses.replace(expected(), is_interrupted=True, search=search)
     monkeypatch.setattr(bt, "optimize", lambda *_, **__: result)
     code, out = invoke("optimize", "small.toml")
     assert code == 0

@@ -1,6 +1,7 @@
 """Damaged folders of saved results, and output that nobody reads."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -115,3 +116,11 @@ def test_a_reader_that_has_seen_it_all_is_no_end():
     done = subprocess.run(f"{sys.executable} -m backtest backend | cat", shell=True, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(("cython", "python"))
     assert "141" in CliRunner().invoke(cli.app, ["--help"], env={"COLUMNS": "200"}).output
+
+
+def test_a_result_is_frozen(saved):
+    loaded = bt.load(saved)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        loaded.metric = "calmar"
+    with pytest.raises(bt.InputError, match=r"no bars to replay .*; call bt\.run with result\.best_params"):
+        _ = loaded.best
