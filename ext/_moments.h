@@ -1,7 +1,7 @@
-/* What returns add up to, 8 sums side by side: r, r^2, r^3, r^4, gains, losses, squared shortfalls, and one that stays 0.
+/* Sums of returns, 8 side by side: r, r^2, r^3, r^4, gains, losses, squared shortfalls, and one that stays 0.
  *
- * They live in registers or are read as they were written: a wide load of what was stored in small pieces waits until
- * all of these have reached the cache.  The same operations in the same order at every instruction set level.
+ * They are kept in vector registers, since a wide load right after narrow stores stalls until these are in the cache.
+ * Every instruction set level does the same operations in the same order.
  */
 
 #ifndef BACKTEST_MOMENTS_H
@@ -31,7 +31,7 @@ static inline void backtest_add_moments(backtest_moments *moments, const backtes
     moments->high = _mm256_add_pd(moments->high, more->high);
 }
 
-/* What one return adds. */
+/* Add the terms of one return. */
 static inline void backtest_add_powers(backtest_moments *moments, double result, double rf_per_bar) {
     __m256d r = _mm256_set1_pd(result), square = _mm256_mul_pd(r, r), one = _mm256_set1_pd(1.0);
     __m256d left = _mm256_blend_pd(r, square, 0xc), right = _mm256_blend_pd(_mm256_blend_pd(one, r, 0x6), square, 0x8);
@@ -43,7 +43,7 @@ static inline void backtest_add_powers(backtest_moments *moments, double result,
     moments->high = _mm256_add_pd(moments->high, _mm256_mul_pd(part, _mm256_blend_pd(one, part, 0x4)));
 }
 
-/* What lies between two rows of the table of sums, each in pairs of doubles. */
+/* Add the difference of two rows of prefix sums, each a sum and its compensation. */
 static inline void backtest_add_between(backtest_moments *moments, const double *upper, const double *lower) {
     __m256d low = _mm256_sub_pd(_mm256_loadu_pd(upper), _mm256_loadu_pd(lower));
     __m256d high = _mm256_sub_pd(_mm256_loadu_pd(upper + 4), _mm256_loadu_pd(lower + 4));
@@ -53,7 +53,7 @@ static inline void backtest_add_between(backtest_moments *moments, const double 
     moments->high = _mm256_add_pd(moments->high, high);
 }
 
-/* Squared shortfalls alone. */
+/* Add to the squared shortfalls only. */
 static inline void backtest_add_shortfall(backtest_moments *moments, double shortfall_2) {
     moments->high = _mm256_add_pd(moments->high, _mm256_set_pd(0.0, shortfall_2, 0.0, 0.0)); /* no sum is -0.0 */
 }

@@ -1,4 +1,4 @@
-# What fills make of a position, and what trades add up to: shared by the kernels of trades and of portfolios.
+# From fills to positions and completed trades, and the totals of trades: shared by the trades and portfolio kernels.
 # The twin is in backtest/_pure/trades.py.
 
 from libc.math cimport INFINITY, fabs
@@ -12,7 +12,7 @@ cdef extern from *:
     #define BACKTEST_NS_PER_DAY 86400000000000.0
     """
     const double NS_PER_DAY "BACKTEST_NS_PER_DAY"
-    const double DUST "BACKTEST_DUST"  # a smaller share of what was traded is a rounding error, not a position
+    const double DUST "BACKTEST_DUST"  # a remainder below this share of what was traded is rounding, not a position
 
 cdef struct Prices:  # of one asset; NULL: not known
     const double *open
@@ -91,7 +91,7 @@ cdef inline void add_streak(Streaks *streaks, double net) noexcept nogil:
 
 
 cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
-    # Without branches on what a trade won: nobody can predict them.  Adding 0 changes nothing.
+    # Without branches on profit, which cannot be predicted; adding 0 changes nothing.
     cdef int row = 0 if trade.side > 0 else 1
     cdef int lane = <int>(trade.asset % LANES)
     cdef double *kept = &totals.kept[row][0][lane]

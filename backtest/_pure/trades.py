@@ -18,7 +18,7 @@ START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 DUST = 1e-12
 NS_PER_DAY = 86_400_000_000_000.0
 INF = float("inf")
-#: Sums of fractions are kept apart by column modulo this many, and added up in that order at the end: several at a time.
+#: Partial sums of fractions by column modulo LANES, so that the compiled twin adds several at a time; added up in this order.
 LANES = 8
 IN_LANES = ("costs", "net_profit", "won", "lost", "sum_return", "sum_return_2", "sum_mfe", "sum_mae", "sum_days_held")
 COUNTS = ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off")
