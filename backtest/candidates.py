@@ -26,7 +26,7 @@ from backtest.values import MOST_BARS, Block, Combinations, LineMemo, WarmUpUnkn
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Combinations of a window's parameters up to which the longest warm-up is looked for.
+#: Most combinations of a node's parameters that are tried to find its longest warm-up.
 MAX_WARM_UP_TRIALS = 100_000
 #: What is sampled at the decision bar, in the order of a table's columns.
 SAMPLED = (*LEVELS, "size")
@@ -153,8 +153,8 @@ class CandidateTableBuilder:
     Raises
     ------
     InputError
-        Ready signals have other times than the bars.  A level, as a number or anywhere in its parameter's range, is 1 or more
-        where it can then never be touched.
+        Ready signals have other times than the bars; or a level, given as a number or by its parameter's range, can be 1 or
+        more on a side where no price could then touch it.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class CandidateTableBuilder:
         for leaf in (leaf for condition in conditions if condition is not None for leaf in condition.leaves()):
             if isinstance(leaf, ReadySignals):
                 leaf.check_bars(lines.bars)
-        self._lock = threading.Lock()  # tables of lines are filled and read in turns
+        self._lock = threading.Lock()  # one block at a time fills and reads the table of lines
         has_entry = {"long": conditions[0] is not None, "short": conditions[2] is not None}
         #: Levels that must be below 1, and why.
         self.capped = {name: f"where {side}s are traded" for name, side in SIDE_BELOW_ENTRY.items() if has_entry[side]}
@@ -195,7 +195,7 @@ class CandidateTableBuilder:
 
     @contextlib.contextmanager
     def lazy_table(self, batch: Floats, start: int, end: int, tile: int) -> Iterator[CandidateTable]:
-        """The same with lazy masks, for up to ``tile`` candidates at a time; meanwhile the table of lines is locked."""
+        """The same with lazy masks, for up to ``tile`` candidates at a time; the table of lines is locked meanwhile."""
         with self._lock:
             table = self._build(self.block(batch), start, end, tile)
             if table.lazy is not None:
@@ -241,9 +241,9 @@ class CandidateTableBuilder:
             if node is None and name != "size":
                 continue
             high = self.largest_size if name == "size" else None
-            plain = _plain(node, block)
-            if plain is not None and ((plain > 0) & (plain <= (np.finfo(np.float64).max if high is None else high))).all():
-                values[:, column] = plain
+            numbers = _number_column(node, block)
+            if numbers is not None and ((numbers > 0) & (numbers <= (np.finfo(np.float64).max if high is None else high))).all():
+                values[:, column] = numbers
                 continue
             params = block.distinct(node)
             found_rows, found_values = np.empty(len(params), dtype=np.int64), np.empty(len(params))
@@ -279,21 +279,23 @@ class CandidateTableBuilder:
                 raise InputError("size must be a number, got None")
             return -1, np.nan
         if not isinstance(value, np.ndarray):
-            value = number(f"{name}{_at(params)}", value, low=0.0, open_low=True, high=high)
+            value = number(f"{name}{_at_params(params)}", value, low=0.0, open_low=True, high=high)
             if name in self.capped:
-                fraction(f"{name}{_at(params)}", value, self.capped[name])
+                fraction(f"{name}{_at_params(params)}", value, self.capped[name])
             return -1, value
         span = value[start:end]
         bad = ~(np.isfinite(span) & (span > 0)) if high is None else ~((span > 0) & (span <= high))
         if bad.any():
             row = start + int(bad.argmax())
             rule = "finite and > 0" if high is None else f"> 0 and <= {high:g}"
-            raise InputError(f"{name} = {node!r}{_at(params)} must be {rule} from the start on, got {value[row]} (row {row})")
+            raise InputError(
+                f"{name} = {node!r}{_at_params(params)} must be {rule} from the start on, got {value[row]} (row {row})"
+            )
         reached = span >= 1.0 if name in self.capped else np.zeros(0, dtype=np.bool_)
         if reached.any():
             count, row = int(np.count_nonzero(reached)), start + int(reached.argmax())
             untouchable.append(
-                (f"{name} = {node!r}{_at(params)} is >= 1 on {count:,} of {len(span):,} bars (first: row {row})", count)
+                (f"{name} = {node!r}{_at_params(params)} is >= 1 on {count:,} of {len(span):,} bars (first: row {row})", count)
             )
         lines.append(value)
         return len(lines) - 1, np.nan
@@ -302,16 +304,16 @@ class CandidateTableBuilder:
         if self.max_bars is None:
             return np.zeros(len(block), dtype=np.int64)
         params = block.distinct(self.max_bars)
-        return np.array([self._most_bars(each) for each in params.params()], dtype=np.int64)[params.inverse]
+        return np.array([self._max_bars_at(each) for each in params.params()], dtype=np.int64)[params.inverse]
 
-    def _most_bars(self, params: dict[str, Any]) -> int:
+    def _max_bars_at(self, params: dict[str, Any]) -> int:
         value = self.lines.value(self.max_bars, params)
         if value is None:
             return 0
         if isinstance(value, float) and abs(value) < math.inf and value == int(value):
             value = int(value)
-        limit = whole(f"max_bars{_at(params)}", value, low=1)
-        return whole(f"max_bars{_at(params)}", limit, high=MOST_BARS)
+        limit = whole(f"max_bars{_at_params(params)}", value, low=1)
+        return whole(f"max_bars{_at_params(params)}", limit, high=MOST_BARS)
 
 
 def all_combinations(choices: Mapping[str, Sequence[Any]]) -> Combinations:
@@ -338,7 +340,7 @@ def _check_warm_up(condition: Condition, warm: Ints, start: int) -> None:
 
 
 def _highest(node: Any, columns: Mapping[str, Parameter], defaults: Mapping[str, Any]) -> float:
-    """The largest value that a number or a parameter can have, as far as columns and defaults tell; else -inf."""
+    """The largest value that a number or a parameter can have, as far as columns and defaults say; else -inf."""
     column = columns.get(node.name) if isinstance(node, Param) else None
     if isinstance(column, (Grid, Continuous)):
         return column.high
@@ -346,13 +348,13 @@ def _highest(node: Any, columns: Mapping[str, Parameter], defaults: Mapping[str,
     return max((value for value in given if isinstance(value, (int, float)) and not isinstance(value, bool)), default=-math.inf)
 
 
-def _plain(node: Any, block: Block) -> Floats | None:
-    """Values of a parameter whose column holds numbers, per candidate."""
+def _number_column(node: Any, block: Block) -> Floats | None:
+    """Each candidate's value of a parameter whose column holds numbers; None of any other node."""
     if isinstance(node, Param) and isinstance(block.columns.get(node.name), (Grid, Continuous)):
         return block.column(node.name)
     return None
 
 
-def _at(params: Mapping[str, Any]) -> str:
+def _at_params(params: Mapping[str, Any]) -> str:
     text = ", ".join(f"{name} = {shown(value)}" for name, value in itertools.islice(params.items(), 4))
     return f" ({text})" if text else ""

@@ -28,13 +28,13 @@ class SymbolEvaluator(Evaluator, Protocol):
     """What evaluates candidates on one symbol: strategies on bars, or weights in a market."""
 
     def window(self, window: slice | None) -> slice | None:
-        """A window of bar numbers or dates by bar numbers."""
+        """A window of bar numbers or dates, as bar numbers."""
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
         """First bar of a window, and one past its last."""
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What metrics are made of beside the sums."""
+        """What metrics are computed from besides the sums."""
 
     @property
     def periods(self) -> Periods:
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
     name: str  # with dates as they were given
     symbol: str
     window: slice | None  # by bar numbers
-    durable_name: str  # with bar numbers in place of dates: of one window, however it was given
+    durable_name: str  # with bar numbers in place of dates: the same however a window was given
 
 
 class Cells(Generic[E]):
@@ -76,7 +76,7 @@ class Cells(Generic[E]):
     evaluators : dict of str to evaluator
         By symbol.
     windows : dict of str to list of slice or None
-        By symbol, by bar numbers: dates are others on other bars.
+        By symbol, as bar numbers: a date is another number on other bars.
     given_windows : list of slice or None
         As they were given.
     cells : list of Cell
@@ -95,9 +95,9 @@ class Cells(Generic[E]):
         self.given_windows: list[slice | None] = _listed(window)
         self.windows: dict[str, list[slice | None]] = {}
         self.evaluators: dict[str, E] = {}
-        for symbol, of in symbols.items():
+        for symbol, its_bars in symbols.items():
             with self._naming(symbol):
-                self.evaluators[symbol] = evaluator(of, len(symbols))
+                self.evaluators[symbol] = evaluator(its_bars, len(symbols))
                 self.windows[symbol] = _numbered(self.given_windows, self.evaluators[symbol])
         self.cells = [
             Cell(self._name(symbol, given), symbol, each, self._name(symbol, each))
@@ -137,7 +137,7 @@ class Cells(Generic[E]):
         return values if len(values) > 1 else next(iter(values.values()))
 
     def window_numbers(self) -> Any:
-        """Bar numbers of the window, or of each of several; by symbol where dates are others on other bars."""
+        """Bar numbers of the window, or of each of several; by symbol where these differ."""
         numbers = {symbol: [pair(each) for each in windows] for symbol, windows in self.windows.items()}
         plain = {symbol: each if len(each) > 1 else each[0] for symbol, each in numbers.items()}
         first = next(iter(plain.values()))
@@ -162,7 +162,7 @@ class Cells(Generic[E]):
         ----------
         batch : ndarray of float64, shape (n_candidates, n_params)
         window : slice or sequence of slices, optional
-            Of each cell trade only the bars that are inside this one, too.
+            Trade only the bars of each cell that are inside this window too.
 
         Returns
         -------
@@ -170,16 +170,16 @@ class Cells(Generic[E]):
         """
         if isinstance(window, (list, tuple)):
             return np.array([self(batch, each) for each in window]).reshape(len(window), len(batch), len(self.columns))
-        found: list[Floats] = []
+        scores: list[Floats] = []
         for symbol, each in self.evaluators.items():
             with self._naming(symbol):
                 own, (_, n_bars) = each.window(window), each.bounds(None)
-                found.extend(each(batch, [_overlap(of_cell, own, n_bars) for of_cell in self.windows[symbol]]))
-        if len(found) == 1:
-            return found[0]
-        values = np.stack(found, axis=2)  # (n_candidates, n_metrics, n_cells)
+                scores.extend(each(batch, [_overlap(of_cell, own, n_bars) for of_cell in self.windows[symbol]]))
+        if len(scores) == 1:
+            return scores[0]
+        values = np.stack(scores, axis=2)  # (n_candidates, n_metrics, n_cells)
         aggregated = [self._aggregated(np.ascontiguousarray(values[:, metric])) for metric in range(values.shape[1])]
-        return np.column_stack([*aggregated, *found])
+        return np.column_stack([*aggregated, *scores])
 
     def _aggregated(self, values: Floats) -> Floats:
         if not callable(self.aggregate):
@@ -221,7 +221,7 @@ def _overlap(window: slice | None, other: slice | None, n_bars: int) -> slice | 
 
 def _total(values: Floats) -> Floats:
     total: Floats = values[:, 0].copy()
-    for cell in range(1, values.shape[1]):  # in order: np.sum would group by the shape of the batch
+    for cell in range(1, values.shape[1]):  # one by one: the order in which np.sum adds depends on the shape of the batch
         total += values[:, cell]
     return total
 
@@ -243,13 +243,13 @@ def _min(values: Floats) -> Floats:
     return np.asarray(np.minimum.reduce(values, axis=1))
 
 
-#: How values in several cells become one, by name; NaN in any cell makes NaN.
+#: Aggregates over cells by name; NaN in any cell gives NaN.
 AGGREGATES: dict[str, Callable[[Floats], Floats]] = {"median": _median, "mean": _mean, "min": _min}
 
 
 @contextlib.contextmanager
 def naming(symbol: str) -> Iterator[None]:
-    """Complaints begin with the symbol."""
+    """Error messages begin with the symbol."""
     try:
         yield
     except InputError as error:
@@ -257,7 +257,7 @@ def naming(symbol: str) -> Iterator[None]:
 
 
 def checked_symbols(bars: Mapping[Any, Any]) -> dict[str, Any]:
-    """Bars by symbol; refuses none, and names that are no text."""
+    """Bars by symbol; refuses an empty mapping, and names that are not text."""
     if not bars:
         raise InputError("bars must hold at least one symbol, got none")
     for symbol in bars:
@@ -274,9 +274,9 @@ def _listed(window: Any) -> list[slice | None]:
     return list(window)
 
 
-def _numbered(windows: Sequence[slice | None], of: SymbolEvaluator) -> list[slice | None]:
-    """Windows by bar numbers, each once."""
-    numbered = [of.window(each) for each in windows]
+def _numbered(windows: Sequence[slice | None], evaluator: SymbolEvaluator) -> list[slice | None]:
+    """Windows as bar numbers; refuses one that is given twice."""
+    numbered = [evaluator.window(each) for each in windows]
     if len(numbered) == 1:
         return numbered
     labels = [text(each) for each in numbered]

@@ -1,4 +1,4 @@
-"""The joint between what evaluates candidates and what searches over them: ``evaluate(batch, window=None) -> scores``."""
+"""The interface between evaluation and search: ``evaluate(batch, window=None) -> scores``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Evaluator(Protocol):
 
     * A candidate's scores are the same to the last bit whatever else is in the batch, in whatever order and in however many
       calls, and with any number of threads.
-    * The batch is only read.  Numbers that are not finite, and another number of columns, are an :class:`InputError` that
-      names ``batch``.  An empty batch has empty scores.
+    * The batch is only read.  Numbers that are not finite, or a wrong number of columns, raise an :class:`InputError`
+      that names ``batch``.  An empty batch has empty scores.
     * ``window=None`` is all bars.  A window trades inside its bars only, with the same result as if the bars behind it did
       not exist; those before it may be read (warm-up) but not traded on.
-    * Scores are memory of the caller's own.
+    * The returned array belongs to the caller.
 
-    ``tests/contract.py`` holds every evaluator to it.
+    ``tests/contract.py`` checks this for every evaluator.
     """
 
     @property

@@ -33,7 +33,7 @@ class Node(Frozen):
         Name of the operation, as it stands in the key and in the text.
     args : tuple
     key : tuple
-        Structure of the tree, hashable and equal for equal trees: what is computed for one serves every equal one.
+        Structure of the tree, hashable and equal for equal trees, which share what is computed for them.
     params : dict
         Parameters of the tree by name, each with its default or ``REQUIRED``.
     depth, n_nodes : int
@@ -41,7 +41,7 @@ class Node(Frozen):
     """
 
     __slots__ = ("args", "depth", "key", "n_nodes", "op", "params")
-    __array_ufunc__ = None  # NumPy scalars on the left defer to the operators below
+    __array_ufunc__ = None  # makes NumPy scalars on the left use the operators below
 
     op: str
     args: tuple[Any, ...]
@@ -51,14 +51,14 @@ class Node(Frozen):
     n_nodes: int
 
     def __init__(self, op: str, args: tuple[Any, ...], *, identity: Any = None) -> None:
-        below = [arg for arg in args if isinstance(arg, Node)]
-        self.depth = 1 + max((arg.depth for arg in below), default=0)
-        self.n_nodes = 1 + sum(arg.n_nodes for arg in below)
+        children = [arg for arg in args if isinstance(arg, Node)]
+        self.depth = 1 + max((arg.depth for arg in children), default=0)
+        self.n_nodes = 1 + sum(arg.n_nodes for arg in children)
         if self.depth > MAX_DEPTH or self.n_nodes > MAX_NODES:
             raise InputError(
-                f"an expression must be of at most {MAX_DEPTH} operations one inside the other and {MAX_NODES:,} in all, got "
+                f"an expression must have at most {MAX_DEPTH} nested operations and {MAX_NODES:,} in all, got "
                 f"{self.depth} and {self.n_nodes:,}; a function with @bt.line computes any line at once, and "
-                "rules.from_arrays takes signals that are ready"
+                "rules.from_arrays takes ready signals"
             )
         self.op, self.args, self.params = op, args, merged_params(args)
         self.key = (op, identity, *(arg.key if isinstance(arg, Node) else arg for arg in args))
@@ -79,8 +79,8 @@ class Node(Frozen):
         """Refuse ``==`` and ``!=`` with numbers, arrays and nodes; other types are unequal, as containers expect."""
         if isinstance(other, (bool, int, float, Node)) or hasattr(other, "__array__"):
             raise InputError(
-                f"lines and conditions have no {sign}, got {_brief(self)} {sign} {_brief(other)}; where two lines are "
-                "equal is (a >= b) & (a <= b), and ~ says not"
+                f"lines and conditions have no {sign}, got {_brief(self)} {sign} {_brief(other)}; write "
+                "(a >= b) & (a <= b) for equal, and ~ for not"
             )
         return NotImplemented
 
@@ -134,14 +134,14 @@ class Value(Node):
     def __le__(self, other: Any) -> Condition:
         return Comparison("<=", self, other)
 
-    def _is_no_condition(self, other: Any = None) -> NoReturn:
+    def _refuse_logical(self, other: Any = None) -> NoReturn:
         """Refuse ``a > 5 & b < 3``, which Python reads as ``a > (5 & b) < 3``."""
         raise InputError(
-            f"both sides of & must be conditions, as of | and behind ~, got {_brief(self)}; put each comparison "
+            f"both sides of & must be conditions (so must operands of | and ~), got {_brief(self)}; put each comparison "
             "into parentheses: (a > 5) & (b < 3)"
         )
 
-    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _is_no_condition
+    __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = __invert__ = _refuse_logical
 
 
 class Param(Value):
@@ -206,13 +206,13 @@ class Condition(Node):
 
     __slots__ = ()
 
-    def _is_no_value(self, other: Any) -> NoReturn:
+    def _refuse_comparison(self, other: Any) -> NoReturn:
         """Refuse ``(a < b) < c``."""
         raise InputError(
             f"< <= > >= must stand between lines and numbers, got the condition {_brief(self)}; write (a < b) & (b < c)"
         )
 
-    __lt__ = __le__ = __gt__ = __ge__ = _is_no_value
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse_comparison
 
     def __and__(self, other: Any) -> Condition:
         return _combination(And, self, other)
@@ -220,25 +220,25 @@ class Condition(Node):
     def __or__(self, other: Any) -> Condition:
         return _combination(Or, self, other)
 
-    __rand__, __ror__ = __and__, __or__  # of what is no condition, which is refused
+    __rand__, __ror__ = __and__, __or__  # the left side is no condition, and is refused
 
     def __invert__(self) -> Condition:
         return Not(self)
 
     def leaves(self) -> Iterator[Condition]:
-        """The conditions that ``& | ~`` combine; itself, if it is no combination."""
+        """The conditions that ``& | ~`` combine; the condition itself if it is no combination."""
         yield self
 
-    def warm_up(self, of_operand: Callable[[Any], int], cross_bars: int = 1) -> int:
-        """Its longest warm-up, given that of a line, parameter or number; a cross takes ``cross_bars`` more."""
-        return max((leaf.warm_up(of_operand, cross_bars) for leaf in self.leaves() if leaf is not self), default=0)
+    def warm_up(self, operand_warm_up: Callable[[Any], int], cross_bars: int = 1) -> int:
+        """Longest warm-up; ``operand_warm_up`` gives that of an operand, and a cross takes ``cross_bars`` more."""
+        return max((leaf.warm_up(operand_warm_up, cross_bars) for leaf in self.leaves() if leaf is not self), default=0)
 
 
 class Comparison(Condition):
     """``left > right`` on each bar, or ``>=``, ``<``, ``<=``."""
 
     __slots__ = ()
-    #: Bars before the present one that are compared too.
+    #: Earlier bars that are compared too.
     lookback = 0
 
     def __init__(self, op: str, left: Any, right: Any) -> None:
@@ -246,18 +246,18 @@ class Comparison(Condition):
 
     @property
     def mirror_key(self) -> tuple[Any, ...] | None:
-        """Key of another comparison whose masks come out of the same kernel call, if there is one."""
+        """Key of the comparison whose masks the same kernel call computes, if there is one."""
         return None
 
     def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
-        """Have the masks kernel write masks of ``Pairs`` of a ``LineTable``, and their mirrors if ``mirrored`` has rows."""
+        """Write the masks of ``Pairs`` of a ``LineTable``, and those of the mirror comparison if ``mirrored`` has rows."""
         if self.op in ("<", "<="):
             pairs = pairs.swapped()
         kernel.compare(table.values, table.coarse, pairs, self.op in ("<", ">"), table.n_bars, start, stop, masks)
 
-    def warm_up(self, of_operand: Callable[[Any], int], cross_bars: int = 1) -> int:
-        """That of the operands."""
-        return max(map(of_operand, self.args)) + self.lookback * cross_bars
+    def warm_up(self, operand_warm_up: Callable[[Any], int], cross_bars: int = 1) -> int:
+        """The longest of its operands, and ``cross_bars`` for a cross."""
+        return max(map(operand_warm_up, self.args)) + self.lookback * cross_bars
 
     def __repr__(self) -> str:
         return f"{text(self.args[0])} {self.op} {text(self.args[1])}"
@@ -279,7 +279,7 @@ class Cross(Comparison):
         return *self.key[:2], *reversed(self.key[2:])
 
     def fill(self, kernel: Any, table: Any, pairs: Any, start: int, stop: int, masks: Any, mirrored: Any) -> None:
-        """Have the kernel write both crosses at once."""
+        """Both crosses come out of one kernel call."""
         kernel.crosses(table.values, table.coarse, pairs, table.n_bars, start, stop, masks, mirrored)
 
 
@@ -294,13 +294,13 @@ class Combination(Condition):
         super().__init__(self.sign, parts)
 
     def combine(self, parts: list[Any], out: Any) -> None:
-        """Write the bits, given those of each part."""
+        """Combine the masks of the parts into ``out``."""
         self.function(*parts[:2], out=out)
         for part in parts[2:]:
             self.function(out, part, out=out)
 
     def leaves(self) -> Iterator[Condition]:
-        """Those of each part."""
+        """The leaves of every part."""
         for part in self.args:
             yield from part.leaves()
 
@@ -337,7 +337,7 @@ def operand(name: str, value: Any) -> Value | float:
     if not isinstance(value, np.generic) and hasattr(value, "__array__"):
         raise InputError(
             f"{name} must be a number, got {type(value).__name__} of shape {np.shape(value)}; a function with "
-            "@bt.line makes a line of values, and rules.from_arrays takes signals that are ready"
+            "@bt.line makes a line of values, and rules.from_arrays takes ready signals"
         )
     if isinstance(value, Condition):
         raise InputError(f"{name} must be a number, got {_brief(value)}, a condition")
@@ -356,10 +356,10 @@ def _combination(kind: type[Combination], left: Any, right: Any) -> Condition:
 
 
 def _flat(kind: type[Node], op: str, left: Any, right: Any) -> tuple[Any, ...]:
-    """Both sides; where the tree would be too deep, the operands of a chain of one operation, which is computed from the left."""
+    """The operands; where the tree would be too deep, those of a whole chain of one operation, evaluated from the left."""
     if max(each.depth for each in (left, right) if isinstance(each, Node)) < MAX_DEPTH:
         return left, right
-    is_logical, parts = kind is not Arithmetic, []  # these are associative, so flattened on the right too
+    is_logical, parts = kind is not Arithmetic, []  # associative, so the right side is flattened too
     stack = [left, right] if is_logical else [left]
     while stack:
         node = stack.pop()
@@ -375,7 +375,7 @@ def _flat(kind: type[Node], op: str, left: Any, right: Any) -> tuple[Any, ...]:
 
 
 def _brief(value: Any) -> str:
-    """A node's text, shortened; only operation and size of a large tree."""
+    """A node as text for messages; of a large tree only its operation and size."""
     if isinstance(value, Node) and value.n_nodes > 100:
         return f"{value.op}(...) of {value.n_nodes:,} operations"
     if not isinstance(value, (Node, np.generic)) and hasattr(value, "__array__"):

@@ -26,15 +26,15 @@ class HoldingTables(NamedTuple):
 
     @classmethod
     def of(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
-        """The tables of these bars; the latest are kept for as long as the bars are."""
+        """The tables of these bars; the latest are cached for as long as the bars exist."""
         key = (_backend.chosen().name, rf_per_bar)
         cached = _CACHE.get(bars)
         if cached is None or cached[0] != key:
-            cached = _CACHE[bars] = key, cls._made(bars, rf_per_bar)
+            cached = _CACHE[bars] = key, cls._computed(bars, rf_per_bar)
         return cached[1]
 
     @classmethod
-    def _made(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
+    def _computed(cls, bars: Bars, rf_per_bar: float) -> HoldingTables:
         kernel = _backend.kernel("signals")
         width, n_bars = kernel.LAYOUT["range_width"], len(bars)
         n_segments = -(-n_bars // kernel.LAYOUT["segment_bars"])

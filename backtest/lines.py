@@ -73,7 +73,7 @@ def ema(source: Value, n: Value | int) -> Line:
 
 
 def rsi(source: Value, n: Value | int = 14) -> Line:
-    """Relative strength index, 0 to 100, in Wilder's smoothing (weight 1 / n); first value after ``n`` changes.
+    """Relative strength index, 0 to 100, with Wilder's smoothing (weight 1 / n); first value after ``n`` changes.
 
     TA-Lib's RSI, which is 0 where nothing changed for long.
     """
@@ -81,7 +81,7 @@ def rsi(source: Value, n: Value | int = 14) -> Line:
 
 
 def atr(n: Value | int = 14) -> Line:
-    """Average true range in Wilder's smoothing (weight 1 / n); first value on bar ``n`` (TA-Lib ATR)."""
+    """Average true range with Wilder's smoothing (weight 1 / n); first value on bar ``n`` (TA-Lib ATR)."""
     return _indicator("atr", n)
 
 
@@ -156,7 +156,7 @@ def line(*names: str, version: str | None = None) -> Callable[[Callable[..., Any
     def decorate(function: Callable[..., Any]) -> CustomLine:
         try:
             expected = list(inspect.signature(function).parameters)[1:]
-        except (TypeError, ValueError):  # no function, or one that is written in C and does not say
+        except (TypeError, ValueError):  # no function, or a C function without a signature
             raise InputError(
                 f"line must decorate a function f(bars, ...) that knows its parameters, got {shown(function)}"
             ) from None
@@ -190,7 +190,7 @@ class CustomLine:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """Versioned code is named by its version; without one, only this very function object is known to be itself."""
+        """Module, name and version; without a version the function object, since code cannot be compared reliably."""
         return *self._path, self.version or id(self.function)
 
     def __eq__(self, other: object) -> bool:
@@ -203,25 +203,25 @@ class CustomLine:
         return self.name
 
     def __reduce__(self) -> str:
-        return self._path[1]  # found again by name in its module, as functions are
+        return self._path[1]  # pickled by its name in the module, as functions are
 
 
 class Custom(Source):
-    """A user's function at its arguments: numbers, parameters and lines."""
+    """A user's function applied to numbers, parameters and lines."""
 
     __slots__ = ()
 
     def __init__(self, function: CustomLine, args: tuple[Any, ...]) -> None:
-        types = tuple(type(arg).__name__ for arg in args)  # the function may tell 5 from 5.0
+        types = tuple(type(arg).__name__ for arg in args)  # the function may treat 5 and 5.0 differently
         super().__init__("custom", (function, *args), identity=types)
 
     @property
     def function(self) -> CustomLine:
-        """What the decorator made of the user's function."""
+        """The decorated function."""
         return cast(CustomLine, self.args[0])
 
     def compute(self, memo: LineMemo, params: Mapping[str, Any]) -> Array:
-        """What the function returns for the bars, checked."""
+        """The function's result for the bars, checked."""
         name, bars, at = self.function.name, memo.bars, shown_params(self, params)
         values = [memo.value(arg, params) for arg in self.args[1:]]
         try:
@@ -255,13 +255,13 @@ def _operand(name: str, value: Any) -> Any:
     if isinstance(value, Value):
         return value
     if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        number(name, value, infinite=True)  # nothing beyond float
+        number(name, value, infinite=True)  # refuses integers too large for a float
         return value
     raise InputError(f"{name} must be a number, a parameter or a line, got {shown(value)}")
 
 
 def _indicator(name: str, n: Any, *source: Any) -> Line:
-    """An indicator of a line, or, without one, of the bars' prices."""
+    """An indicator of a line; without a line, of the bars' prices."""
     definition = INDICATORS[name]
     for each in source:
         if not isinstance(each, Value):

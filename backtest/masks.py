@@ -22,11 +22,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]
 
-#: Bars of a tile of a line, as the kernel wants it.
+#: Bars per tile of the coarse lines in ``LineTable``; the kernel's.
 TILE = 512
 #: Bytes of a cache line: vectors that straddle two take twice the loads.
 _ALIGNMENT = 64
-#: Measured: microseconds of a comparison per bar, and of a word that is only combined.
+#: Measured: microseconds per bar of a comparison, and per word of a combination.
 _COMPARE_US, _WORD_US = 0.0001, 0.001
 
 
@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
     right: Ints
     left_values: Floats
     right_values: Floats
-    warm: Ints  # bars to clear
+    warm: Ints  # warm-up of each pair: bars whose bits are cleared
 
     def of_rows(self, rows: slice) -> Pairs:
         """Some of the pairs."""
@@ -78,37 +78,37 @@ class LineTable:
         n_coarse = 4 * n_tiles * self.capacity * TILE
         memory = np.empty(n_coarse + 8 * self.capacity * self.n_bars + _ALIGNMENT, dtype=np.uint8)
         memory = memory[-memory.ctypes.data % _ALIGNMENT :]
-        # Neighbouring lines side by side: pairs in order read memory in order.
+        # Tile by tile, so that pairs of neighbouring lines read neighbouring memory.
         self.coarse = memory[:n_coarse].view(np.int32).reshape(n_tiles, self.capacity, TILE)
         self.values = memory[n_coarse : n_coarse + 8 * self.capacity * self.n_bars].view(np.float64).reshape(self.capacity, -1)
-        self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last is that of numbers
+        self._warm = np.zeros(self.capacity + 1, dtype=np.int64)  # the last, row -1, is that of numbers
         self._rows: dict[Any, dict[Any, int]] = {}
         self._used = 0
 
     def operands(self, wanted: Sequence[tuple[DistinctParams, Sequence[Any]]]) -> list[Operands]:
-        """Lines at some of their keys; the rows of all of them are in the table together."""
+        """Rows of lines at some of their keys; all are in the table at the same time."""
         if self._used + sum(len(keys) for _, keys in wanted) > self.capacity:
-            known = [self._rows.get(params.structure, {}) for params, _ in wanted]
-            missing = sum(key not in rows for rows, (_, keys) in zip(known, wanted, strict=True) for key in keys)
+            cached = [self._rows.get(params.structure, {}) for params, _ in wanted]
+            missing = sum(key not in rows for rows, (_, keys) in zip(cached, wanted, strict=True) for key in keys)
             if self._used + missing > self.capacity:
                 self._rows, self._used = {}, 0
         return [self._operands(params, keys) for params, keys in wanted]
 
     def _operands(self, params: DistinctParams, keys: Sequence[Any]) -> Operands:
-        known = self._rows.setdefault(params.structure, {})
+        cached = self._rows.setdefault(params.structure, {})
         values: list[Any] = []
-        rows: list[Any] = list(map(known.get, keys))
+        rows: list[Any] = list(map(cached.get, keys))
         missing = [index for index, row in enumerate(rows) if row is None]
         if missing:
             values = [0.0] * len(keys)
             for index, each in zip(missing, params.params(keys[index] for index in missing), strict=True):
                 value, warm = self.lines.entry(params.node, each)
                 if isinstance(value, np.ndarray):
-                    rows[index] = known[keys[index]] = self._add(value, warm)
+                    rows[index] = cached[keys[index]] = self._add(value, warm)
                 else:
                     values[index], rows[index] = value, -1
-        found = np.array(rows, dtype=np.int64)
-        return Operands(found, values or [0.0], self._warm[found])
+        row_numbers = np.array(rows, dtype=np.int64)
+        return Operands(row_numbers, values or [0.0], self._warm[row_numbers])
 
     def _add(self, line: Floats, warm: int) -> int:
         row = self._used
@@ -130,14 +130,14 @@ class LazyComparison(NamedTuple):
     """A comparison whose masks are made for some candidates at a time."""
 
     condition: Comparison
-    mirror: Condition | None  # made by the same call
+    mirror: Condition | None  # its masks come out of the same call
     pairs: Pairs  # a row per candidate
 
 
 class MaskMemo:
     """Masks of conditions over one set of bars, each computed once per distinct parameter value while memory lasts.
 
-    A mask is 0 in its warm-up, also below ``~``, and behind the last bar.
+    Bits are 0 in the warm-up, under ``~`` too, and behind the last bar.
 
     Parameters
     ----------
@@ -164,12 +164,12 @@ class MaskMemo:
 
     def lazy_conditions(self, conditions: Sequence[Condition], block: Block) -> list[Comparison]:
         """Comparisons of which few candidates share a mask, if the table of lines has room for all that they compare."""
-        within = {leaf.key for condition in conditions if isinstance(condition, Combination) for leaf in condition.leaves()}
+        combined = {leaf.key for condition in conditions if isinstance(condition, Combination) for leaf in condition.leaves()}
         chosen = [
             condition
             for condition in conditions
             if isinstance(condition, Comparison)
-            and condition.key not in within
+            and condition.key not in combined
             and len((params := block.distinct(condition)).names) > 1
             and len(params) > len(block) // 2
         ]
@@ -179,29 +179,29 @@ class MaskMemo:
         """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; valid until other masks are computed."""
         # All lines at once, so that the table is not cleared between two of them.
         self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])
-        found, everyone = [], np.arange(len(block))
+        comparisons, everyone = [], np.arange(len(block))
         remaining: dict[Any, Comparison] = {condition.key: condition for condition in conditions}
         while remaining:
             _, condition = remaining.popitem()
             mirror = remaining.pop(condition.mirror_key, None)
-            found.append(LazyComparison(condition, mirror, self.pairs(condition, block, everyone, False)))
-        return found
+            comparisons.append(LazyComparison(condition, mirror, self.pairs(condition, block, everyone, False)))
+        return comparisons
 
-    def pairs(self, condition: Comparison, block: Block, candidates: Ints, are_few: bool) -> Pairs:
-        """Operands of the candidates' combinations; ``are_few`` says that these are only some of the block's."""
+    def pairs(self, condition: Comparison, block: Block, candidates: Ints, is_subset: bool) -> Pairs:
+        """Operands of the candidates' combinations; ``is_subset`` says that they are not all of the block's."""
         wanted, indices = [], []
         for params in (block.distinct(arg) for arg in condition.args if isinstance(arg, Line)):
             index, keys = params.inverse[candidates], params.keys
-            if are_few:
+            if is_subset:
                 present, index = np.unique(index, return_inverse=True)
                 keys = [keys[each] for each in present.tolist()]
             wanted.append((params, keys))
             indices.append(index)
-        found = iter(zip(self.table.operands(wanted), indices, strict=True))
+        line_operands = iter(zip(self.table.operands(wanted), indices, strict=True))
         rows, values, warms = [], [], []
         for arg in condition.args:
-            (at, numbers, warm), index = next(found) if isinstance(arg, Line) else _numbers(arg, block, candidates)
-            checked = np.array(_checked(condition, numbers), dtype=np.float64)
+            (at, numbers, warm), index = next(line_operands) if isinstance(arg, Line) else _numbers(arg, block, candidates)
+            checked = np.array(_checked_numbers(condition, numbers), dtype=np.float64)
             rows.append(at[index])
             values.append(checked[index] if len(checked) > 1 else np.full(len(index), checked[0]))
             warms.append(warm[index])
@@ -214,15 +214,17 @@ class MaskMemo:
             return 0
         return condition.warm_up(lambda node: self.lines.warm_up(node, combinations), cross_bars)
 
-    def known(self, params: DistinctParams) -> tuple[list[Any], list[tuple[Words, int] | None]]:
-        """Keys of a comparison in memory, and the masks and warm-ups that are remembered."""
+    def cached(self, params: DistinctParams) -> tuple[list[Any], list[tuple[Words, int] | None]]:
+        """Cache keys of a comparison, and the masks and warm-ups that are cached; None where one is not."""
         identity = params.node.key, params.names, tuple((name, value.__class__, value) for name, value in params.fixed.items())
-        number = self._numbers.setdefault(identity, len(self._numbers))  # hashing a tree for every key would dominate
+        number = self._numbers.setdefault(
+            identity, len(self._numbers)
+        )  # a number, since hashing the tree for every key would dominate
         keys = [(number, key) for key in params.keys]
         return keys, [self._memo.get(key) for key in keys]
 
-    def remember(self, key: Any, words: Words, warm: int) -> None:
-        """Keep a mask."""
+    def store(self, key: Any, words: Words, warm: int) -> None:
+        """Cache a mask."""
         if words.nbytes <= self._memo.maxsize:
             self._memo[key] = words.copy(), warm
 
@@ -245,20 +247,20 @@ class _BlockMasks:
 
     def of(self, condition: Condition) -> ConditionMasks:
         """Masks of a condition."""
-        known = self._done.get(condition.key)
-        if known is None:
+        cached = self._done.get(condition.key)
+        if cached is None:
             params = self.block.distinct(condition)
             if isinstance(condition, Combination):
-                known = self._combined(condition, params)
+                cached = self._combined(condition, params)
             elif isinstance(condition, ReadySignals):
-                known = ConditionMasks(self._output(condition), np.zeros(len(params), dtype=np.int64), params.inverse)
-                condition.fill(params, self.memo.n_bars, known.words)
+                cached = ConditionMasks(self._output(condition), np.zeros(len(params), dtype=np.int64), params.inverse)
+                condition.fill(params, self.memo.n_bars, cached.words)
             elif len(params.names) > 1:
-                known = self._compared(cast(Comparison, condition), params, None)
+                cached = self._compared(cast(Comparison, condition), params, None)
             else:
-                known = self._remembered(cast(Comparison, condition), params)
-            self._done[condition.key] = known
-        return known
+                cached = self._cached(cast(Comparison, condition), params)
+            self._done[condition.key] = cached
+        return cached
 
     def _output(self, condition: Condition) -> Words:
         """Where a condition's masks are written to: its rows of the table, if it has any."""
@@ -275,23 +277,23 @@ class _BlockMasks:
         self.memo.run(trim, len(words), _WORD_US * self.memo.n_words)
         return ConditionMasks(words, warm, params.inverse)
 
-    def _remembered(self, condition: Comparison, params: DistinctParams) -> ConditionMasks:
-        """A comparison with at most one varying parameter, whose masks are remembered between blocks."""
-        keys, known = self.memo.known(params)
-        missing = [index for index, entry in enumerate(known) if entry is None]
+    def _cached(self, condition: Comparison, params: DistinctParams) -> ConditionMasks:
+        """A comparison with at most one varying parameter, whose masks are cached between blocks."""
+        keys, cached = self.memo.cached(params)
+        missing = [index for index, entry in enumerate(cached) if entry is None]
         words, warm = self._output(condition), np.zeros(len(keys), dtype=np.int64)
         if missing:
             fresh = self._compared(condition, params, np.array(missing, dtype=np.int64))
             words[missing], warm[missing] = fresh.words, fresh.warm
             for row, index in enumerate(missing):
-                self.memo.remember(keys[index], fresh.words[row], int(fresh.warm[row]))
-        for index, entry in enumerate(known):
+                self.memo.store(keys[index], fresh.words[row], int(fresh.warm[row]))
+        for index, entry in enumerate(cached):
             if entry is not None:
                 words[index], warm[index] = entry
         return ConditionMasks(words, warm, params.inverse)
 
     def _compared(self, condition: Comparison, params: DistinctParams, chosen: Ints | None) -> ConditionMasks:
-        """The kernel's answer for all combinations, or for the chosen ones."""
+        """Masks computed by the kernel, of all combinations or of the chosen ones."""
         candidates = params.candidates if chosen is None else params.candidates[chosen]
         mirror = self._leaves.get(condition.mirror_key) if chosen is None else None
         if mirror is not None and (mirror.key == condition.key or mirror.key in self._done):
@@ -305,11 +307,11 @@ class _BlockMasks:
             if len(part) == len(candidates):
                 self._fill(condition, pairs, words, mirrored)
                 continue
-            some, others = self._empty(len(part)), self._empty(len(part) if len(mirrored) else 0)
-            self._fill(condition, pairs, some, others)
-            words[part] = some
+            part_words, part_mirrored = self._empty(len(part)), self._empty(len(part) if len(mirrored) else 0)
+            self._fill(condition, pairs, part_words, part_mirrored)
+            words[part] = part_words
             if len(mirrored):
-                mirrored[part] = others
+                mirrored[part] = part_mirrored
         if mirror is not None:
             self._done[mirror.key] = ConditionMasks(mirrored, warm, params.inverse)
         return ConditionMasks(words, warm, params.inverse)
@@ -340,7 +342,7 @@ class _BlockMasks:
 
 
 def _lines_of(conditions: Iterable[Comparison], block: Block) -> list[DistinctParams]:
-    """Distinct lines of comparisons."""
+    """The lines that comparisons read, each with its distinct parameters."""
     lines = {arg.key: arg for condition in conditions for arg in condition.args if isinstance(arg, Line)}
     return [block.distinct(line) for line in lines.values()]
 
@@ -356,7 +358,7 @@ def _numbers(arg: Any, block: Block, candidates: Ints) -> tuple[Operands, Ints]:
     return Operands(np.full(len(values), -1, dtype=np.int64), values, np.zeros(len(values), dtype=np.int64)), index
 
 
-def _checked(condition: Condition, numbers: list[Any]) -> list[Any]:
+def _checked_numbers(condition: Condition, numbers: list[Any]) -> list[Any]:
     for value in numbers:
         if not isinstance(value, (int, float)) or math.isnan(value):
             raise InputError(f"{condition!r} must have numbers for its parameters, got {value!r}")

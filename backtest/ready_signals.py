@@ -27,9 +27,9 @@ _PACK_US = 0.0001
 
 
 class PackedSignals:
-    """Ready signals as bits: bit ``t % 64`` of word ``t // 64`` is the close of bar ``t``.
+    """Ready signals as bits: bit ``t % 64`` of word ``t // 64`` is the signal at the close of bar ``t``.
 
-    Known by its content: equal content, equal identity.  Immutable; the words are copied.
+    Immutable and compared by content; the words are copied.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class PackedSignals:
     digest : str
         Hash of the content, computed on first use: a search does not need it, and hashing takes longer than packing.
     source : tuple of str and Labels, or None
-        Name of the argument and the labels of its rows, where they had any; no part of the content.
+        Name of the argument and the labels of its rows, if they had any; not part of the content.
     """
 
     __slots__ = ("_digest", "n_bars", "source", "words")
@@ -64,9 +64,9 @@ class PackedSignals:
             )
         if n_bars % 64 and (array[..., -1] >> np.uint64(n_bars % 64)).any():
             raise InputError(f"words must have no bits from n_bars ({n_bars}) on, got some")
-        self._hold(array, n_bars)
+        self._set(array, n_bars)
 
-    def _hold(self, words: Words, n_bars: int, source: Source = None) -> PackedSignals:
+    def _set(self, words: Words, n_bars: int, source: Source = None) -> PackedSignals:
         words.flags.writeable = False
         for name, value in (("words", words), ("n_bars", n_bars), ("source", source), ("_digest", None)):
             object.__setattr__(self, name, value)
@@ -74,23 +74,23 @@ class PackedSignals:
 
     def with_words(self, words: Words, source: Source) -> PackedSignals:
         """Other words, of the same number of bars."""
-        return PackedSignals.__new__(PackedSignals)._hold(words, self.n_bars, source)
+        return PackedSignals.__new__(PackedSignals)._set(words, self.n_bars, source)
 
     @classmethod
     def pack(cls, name: str, values: ArrayLike) -> PackedSignals:
-        """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for complaints."""
+        """Booleans of shape (n_bars,) or (n_bars, n_candidates); ``name`` is for error messages."""
         array = as_array(name, values)
         if array.dtype != bool:
             raise InputError(
-                f"{name} must be boolean, got dtype {array.dtype}; astype(bool) makes numbers so, and "
-                "shift(1, fill_value=False) keeps what is so"
+                f"{name} must be boolean, got dtype {array.dtype}; astype(bool) converts numbers, and "
+                "shift(1, fill_value=False) keeps booleans boolean"
             )
         if array.ndim not in (1, 2):
             raise InputError(f"{name} must have shape (n_bars,) or (n_bars, n_candidates), got {array.shape}")
         n_bars, kernel = len(array), _backend.kernel("masks")
         words = np.empty((1 if array.ndim == 1 else array.shape[1], -(-n_bars // 64)), dtype=np.uint64)
         if array.ndim == 2 and not array.flags.f_contiguous:
-            given, work, width = np.ascontiguousarray(array).view(np.uint8), kernel.pack_columns, 64  # a line of the cache
+            given, work, width = np.ascontiguousarray(array).view(np.uint8), kernel.pack_columns, 64  # columns: a cache line
         else:
             rows = np.ascontiguousarray(array.reshape(n_bars, -1).T) if array.size else np.empty((len(words), n_bars), np.bool_)
             given, work, width = rows.view(np.uint8), kernel.pack_rows, 1
@@ -101,15 +101,15 @@ class PackedSignals:
             None,
             _PACK_US * n_bars * width,
         )
-        rows_of = labels(values)
-        source = None if rows_of is None else (name, rows_of)
-        return cls.__new__(cls)._hold(words[0] if array.ndim == 1 else words, n_bars, source)
+        row_labels = labels(values)
+        source = None if row_labels is None else (name, row_labels)
+        return cls.__new__(cls)._set(words[0] if array.ndim == 1 else words, n_bars, source)
 
     def check_labels(self, bars: Any) -> None:
-        """Refuse bars whose times are not the labels that the rows came with."""
+        """Refuse bars whose times are not the labels of the rows."""
         if self.source is not None:
-            name, rows_of = self.source
-            check_labels(name, rows_of, labels_of_bars(bars), len(bars), fill=", fill_value=False")
+            name, row_labels = self.source
+            check_labels(name, row_labels, labels_of_bars(bars), len(bars), fill=", fill_value=False")
 
     @property
     def digest(self) -> str:
@@ -141,7 +141,7 @@ class PackedSignals:
         return np.array_equal(self.words, other.words)
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.words.ravel()[:64].tobytes()))  # equal content has an equal beginning
+        return hash((self.shape, self.words.ravel()[:64].tobytes()))  # hashing the beginning is enough
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self.words, self.n_bars, self.source)
@@ -195,7 +195,7 @@ class ReadySignals(Condition):
         return len(self.args[0].words) if len(self.args) > 1 else None
 
     def check_bars(self, bars: Any) -> None:
-        """Refuse bars whose times are not the labels that the signals came with."""
+        """Refuse bars whose times are not the labels of the signals."""
         self.args[0].check_labels(bars)
 
     def fill(self, params: DistinctParams, n_bars: int, masks: Words) -> None:
@@ -209,7 +209,7 @@ class ReadySignals(Condition):
             np.take(signals.words, self._columns(params), axis=0, out=masks)
 
     def _columns(self, params: DistinctParams) -> Ints:
-        """Column of each distinct value of the parameter; a block without that parameter has the only one."""
+        """Column of each distinct value of the parameter; without that parameter, column 0."""
         if not params.names:
             return np.zeros(len(params), dtype=np.int64)
         parameter, numbers = params.column()

@@ -1,4 +1,4 @@
-"""Rules: the functions that make conditions, and the strategy made of them.  A strategy is data, never code in a hot loop."""
+"""Rules: the functions that make conditions, and the strategy made of them.  A strategy is data: no user code runs per bar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 #: Fields of a strategy that are conditions, in the order of a candidate's masks.
 CONDITIONS = ("enter_long", "exit_long", "enter_short", "exit_short")
-#: Fields of a strategy that are prices at which a trade ends.
+#: Fields of a strategy that set exit prices.
 LEVELS = ("stop_loss", "take_profit", "trailing_stop")
 
 
@@ -71,12 +71,12 @@ class Strategy(Frozen):
         line; None is off.  Below 1 where the level would lie at 0 or below, which is never touched: stops of longs, targets of
         shorts.
     trailing_stop : float, parameter or line, optional
-        The same distance from the best of the entry price and the closes since, known before the bar: the level is
+        The same distance from a base, the best of the entry price and the closes since, up to the bar before: the level is
         base x (1 - trailing_stop) for a long, base x (1 + trailing_stop) for a short.
     max_bars : int or parameter, optional
         Exit decided at the ``max_bars``-th close held.
     name : str, optional
-        For tables.
+        Label in tables.
     """
 
     __slots__ = (
@@ -138,7 +138,7 @@ class Strategy(Frozen):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """Structure of the whole strategy: equal for strategies that decide equally."""
+        """Structure of the whole strategy, hashable; equal for equal strategies."""
         nodes = [getattr(self, name) for name in (*CONDITIONS, *LEVELS, "max_bars")]
         return tuple(getattr(node, "key", node) for node in nodes)
 
@@ -156,7 +156,7 @@ class Strategy(Frozen):
 
     @property
     def n_columns(self) -> int | None:
-        """Candidates that two-dimensional ready signals hold; None without any."""
+        """Number of columns (candidates) of two-dimensional ready signals; None if it has none."""
         conditions = [getattr(self, name) for name in CONDITIONS]
         return next(
             (each.n_columns for each in conditions if isinstance(each, ReadySignals) and each.n_columns is not None), None
@@ -181,11 +181,11 @@ def from_arrays(
     ----------
     entries, exits, short_entries, short_exits : array_like of bool, shape (n_bars,) or (n_bars, n_candidates), or PackedSignals
         Arrays, DataFrames, Series or packed bits.  Those of several candidates add a parameter ``column`` (0, 1, ...): the
-        candidate; (n_bars, 1) beside them is one column for all.  They are packed once, an eighth of the memory of booleans;
-        Fortran order, as of DataFrames, is packed fastest.
+        candidate; an array of shape (n_bars, 1) beside them holds for all.  They are packed once, into an eighth of the memory of
+        booleans; Fortran order, as of DataFrames, is packed fastest.
 
-        The index of a Series or DataFrame must be that of the bars it meets, and is compared then; arrays, and an index that
-        only counts 0, 1, 2, ..., go by position.
+        The index of a Series or DataFrame must be that of the bars, which is checked once bars are given; arrays, and an
+        index 0, 1, 2, ..., go by position.
     stop_loss, take_profit, trailing_stop, max_bars
         As in :class:`Strategy`.
     """
@@ -201,7 +201,7 @@ def from_arrays(
         raise InputError(f"signals must have equal shapes, or one column for all, got {', '.join(map(str, shapes))}")
     check_alike(given, fill=", fill_value=False")
     _check_columns(given)
-    distinct: dict[PackedSignals, PackedSignals] = {}  # equal signals become one object, so that they are compared only here
+    distinct: dict[PackedSignals, PackedSignals] = {}  # equal signals become one object, which compares fast
     conditions = {
         condition: _ready_signals(arrays[name], max(widths, default=1), distinct)
         for condition, name in zip(CONDITIONS, given, strict=True)
@@ -216,23 +216,23 @@ def _check_columns(given: Mapping[str, Any]) -> None:
     """Frames with the same column names must have them in the same order; different names are matched by position."""
     columns = {name: list(array.columns) for name, array in given.items() if hasattr(array, "iloc") and hasattr(array, "columns")}
     first = next(iter(columns), "")
-    for name, mine in columns.items():
-        of = columns[first]
-        if mine != of and len(mine) == len(of) and set(mine) == set(of):
-            at = next(at for at in range(len(of)) if mine[at] != of[at])
+    expected = columns.get(first, [])
+    for name, got in columns.items():
+        if got != expected and len(got) == len(expected) and set(got) == set(expected):
+            at = next(at for at in range(len(expected)) if got[at] != expected[at])
             raise InputError(
-                f"{name} must have the columns of {first} in their order, got {mine[at]!r} for {of[at]!r} (column "
-                f"{at}); {name}[{first}.columns] has"
+                f"{name} must have the columns of {first} in their order, got {got[at]!r} for {expected[at]!r} (column "
+                f"{at}); {name}[{first}.columns] reorders them"
             )
 
 
 def _ready_signals(signals: PackedSignals, width: int, distinct: dict[PackedSignals, PackedSignals]) -> Condition:
-    """Signals as a condition; a single column beside ``width`` others serves all candidates."""
+    """Signals as a condition; where ``width`` > 1, a single column holds for all candidates."""
     if width > 1 and len(signals.words) == 1 and not signals.is_shared:
         signals = signals.with_words(signals.words[0], signals.source)
     known = distinct.setdefault(signals, signals)
-    if known.source is None and signals.source is not None:  # labels of either are compared
+    if known.source is None and signals.source is not None:  # keep the one with labels, so that they are checked
         known = signals
     if known.is_shared:
         return ReadySignals(known)
-    return ReadySignals(known, param("column", 0) if len(known.words) == 1 else param("column"))  # a single one has a default
+    return ReadySignals(known, param("column", 0) if len(known.words) == 1 else param("column"))  # a single column is the default

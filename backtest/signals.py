@@ -1,4 +1,4 @@
-"""Signals: batches of a strategy's candidates to the arguments of the signals kernel, and its sums to metrics."""
+"""Signals: a strategy's candidates in batches, as arguments of the signals kernel, and metrics from its sums."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ MEMO_BYTES = (64 << 20) // 3
 BLOCK_BYTES = 32 << 20
 #: Candidates of a block, at most.  Measured: smaller ones cost more for tables and for waking threads, larger ones gain nothing.
 MAX_BLOCK = 16_384
-#: Memory of the masks of a tile: of candidates whose masks are made and then replayed while they are in the second-level cache;
-#: and candidates of a tile, at least.
+#: A tile are candidates whose masks are made and replayed while they are in the second-level cache: memory of its masks, and
+#: its least number of candidates.
 TILE_BYTES, MIN_TILE = 640 << 10, 512
 #: Candidates whose sums are turned into metrics together.
 CHUNK = 4096
-#: Parts of a block per thread.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
-BLOCKS_EACH = 2
+#: Tasks per thread and block.  Measured: with more, metrics of few candidates at a time keep the interpreter busy.
+TASKS_PER_THREAD = 2
 #: Relative distance to a level at which a price has touched it: more than the rounding errors between a decimal price and a level
 #: computed from prices, and far less than any tick.
 TOUCH_TOLERANCE = 2.0**-50
-#: Measured: microseconds per bar of a candidate that trades now and then.
+#: Measured: microseconds per bar of a candidate that trades rarely.
 BAR_US = 0.0005
 
 
@@ -94,7 +94,7 @@ class StrategyEvaluator:
     n_threads : int, optional
         All processors this process may use by default.
     memo_share : int
-        How many evaluators share the memory for lines and masks.
+        Number of evaluators that share the memory for lines and masks.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class StrategyEvaluator:
         return self.start
 
     def window(self, window: slice | None) -> slice | None:
-        """A window of bar numbers or dates by bar numbers."""
+        """A window of bar numbers or dates, as bar numbers."""
         return self.bars.window(window)
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
@@ -211,7 +211,7 @@ class StrategyEvaluator:
         return first, last
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What metrics are made of beside the sums."""
+        """What metrics are computed from besides the sums."""
         return MetricInputs(
             start_cash=self.execution.start_cash,
             rf=self.execution.rf,
@@ -270,7 +270,7 @@ class StrategyEvaluator:
 
     def _score(self, batch: Floats, window: slice | None, out: Floats) -> None:
         """Metrics of a batch in one window, into ``out`` (n_candidates, n_metrics)."""
-        inputs = functools.cache(lambda: self.metric_inputs(window))  # not before there are sums
+        inputs = functools.cache(lambda: self.metric_inputs(window))  # computed once, and not before the first sums
         width = len(self.metrics)
 
         def score(rows: slice, sums: NDArray[Any]) -> None:
@@ -300,7 +300,7 @@ class StrategyEvaluator:
                     len(block),
                     self.n_threads,
                     BAR_US * (settings.last - settings.first),
-                    BLOCKS_EACH,
+                    TASKS_PER_THREAD,
                 )
 
     def _replay_rows(self, block: CandidateTable, settings: Settings, offset: int, use: UseSums, start: int, stop: int) -> None:
@@ -316,7 +316,7 @@ class StrategyEvaluator:
     def _evaluate(self, table: CandidateTable, settings: Settings, sums: NDArray[Any]) -> None:
         """Sums of a table's candidates; if both orders inside a bar are scored, also with the target before the stop.
 
-        For the second order only candidates with an ambiguous trade are replayed: for the others it makes no difference.
+        For the second order only candidates with an ambiguous trade are replayed; the others are equal.
         """
         evaluate, tables = _backend.kernel("signals").evaluate, self.holding_tables(settings)
         evaluate(self.bars, tables, table, settings, 0, sums.shape[1], sums[0])
@@ -329,7 +329,7 @@ class StrategyEvaluator:
             sums[1, ambiguous] = other
 
     def _scratch(self) -> tuple[Words, NDArray[Any]]:
-        """Memory of this thread for the masks of a tile, the last of which stays empty, and for the sums of a chunk."""
+        """This thread's memory for the masks of a tile, with an empty last row, and for the sums of a chunk."""
         n_masks, n_sums = 8 * self._masks_shape[0] * self._masks_shape[1], (1 + self.scores_both) * CHUNK
         memory = scratch(n_masks + n_sums * SUMS.itemsize)
         masks = memory[:n_masks].view(np.uint64).reshape(self._masks_shape)

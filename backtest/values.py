@@ -1,4 +1,4 @@
-"""Values: a block of candidates by its distinct parameter values, and lines, each computed once per distinct value.
+"""Values: distinct parameter values of a block of candidates, and the values of lines, computed once for each.
 
 Indicators come from TA-Lib.  A line is NaN only in a leading warm-up; NaN later is an error.
 """
@@ -23,13 +23,13 @@ from backtest.space import Choice, Grid, Parameter
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-#: Combinations of parameter values for which a node has to be looked at.
+#: From a node to the combinations of parameter values that it is used with.
 Combinations = Callable[[Node], Iterable[dict[str, Any]]]
 
 #: Longest window of TA-Lib's functions, and the largest number of bars that a float holds exactly.
 TALIB_LONGEST, MOST_BARS = 100_000, 2**53
-#: Possible combinations of values, per candidate of a block, up to which the distinct ones are found by a table; else by sorting.
-_MOST_PER_CANDIDATE = 64
+#: Possible combinations per candidate up to which distinct ones are found with a lookup table; with more, by sorting.
+_LOOKUP_PER_CANDIDATE = 64
 
 
 class DistinctParams:
@@ -48,20 +48,20 @@ class DistinctParams:
         self.node, self._block = node, block
         self.names = tuple(name for name in block.columns if name in params)
         self.fixed = {name: block.defaults[name] for name in params if name not in block.columns}
-        self._cases = block.cases(self.names)
+        self._unique_rows = block.unique_rows(self.names)
 
     def __len__(self) -> int:
-        return len(self._cases.candidates)
+        return len(self._unique_rows.candidates)
 
     @property
     def candidates(self) -> Ints:
         """One candidate of each combination, shape (n_distinct,)."""
-        return self._cases.candidates
+        return self._unique_rows.candidates
 
     @property
     def inverse(self) -> Ints:
         """Number of each candidate's combination, shape (n_candidates,)."""
-        return self._cases.inverse
+        return self._unique_rows.inverse
 
     @property
     def keys(self) -> list[Any]:
@@ -85,10 +85,10 @@ class DistinctParams:
         return self._block.columns[name], self._block.column(name)[self.candidates]
 
 
-class Cases(NamedTuple):
-    """Distinct combinations of the values of some columns of a block."""
+class UniqueRows(NamedTuple):
+    """Distinct combinations of the values of some columns of a block, as :func:`numpy.unique` gives them."""
 
-    candidates: Ints  # (n_distinct,): one that has it
+    candidates: Ints  # (n_distinct,): one candidate of each combination
     inverse: Ints  # (n_candidates,): number of each candidate's combination
 
 
@@ -109,7 +109,7 @@ class Block:
         self._positions = {name: position for position, name in enumerate(columns)}
         self._codes: dict[str, tuple[Floats, Ints]] = {}
         self._values: dict[str, list[Any]] = {}
-        self._cases: dict[tuple[str, ...], Cases] = {}
+        self._unique_rows: dict[tuple[str, ...], UniqueRows] = {}
         self._keys: dict[tuple[str, ...], list[Any]] = {}
         self._distinct: dict[int, DistinctParams] = {}
 
@@ -118,10 +118,10 @@ class Block:
 
     def distinct(self, node: Any) -> DistinctParams:
         """Distinct combinations of the parameters of a node, or of a number, which has none."""
-        known = self._distinct.get(id(node))
-        if known is None:
-            known = self._distinct[id(node)] = DistinctParams(node, self)  # which keeps the node, and so its id
-        return known
+        cached = self._distinct.get(id(node))
+        if cached is None:
+            cached = self._distinct[id(node)] = DistinctParams(node, self)  # keeps the node alive, so that its id stays its own
+        return cached
 
     def combinations(self, node: Any) -> list[dict[str, Any]]:
         """Distinct combinations of a node's parameters as dicts."""
@@ -133,40 +133,40 @@ class Block:
 
     def codes(self, name: str) -> tuple[Floats, Ints]:
         """Distinct numbers of a column, ascending, and each candidate's index among them."""
-        known = self._codes.get(name)
-        if known is None:
-            known = self._codes[name] = _factorised(self.column(name), self.columns[name])
-        return known
+        cached = self._codes.get(name)
+        if cached is None:
+            cached = self._codes[name] = _factorised(self.column(name), self.columns[name])
+        return cached
 
     def values(self, name: str) -> list[Any]:
-        """What the distinct numbers of a column stand for."""
-        known = self._values.get(name)
-        if known is None:
-            known = self._values[name] = [self.columns[name].decode(value) for value in self.codes(name)[0].tolist()]
-        return known
+        """Parameter values of a column's distinct numbers."""
+        cached = self._values.get(name)
+        if cached is None:
+            cached = self._values[name] = [self.columns[name].decode(value) for value in self.codes(name)[0].tolist()]
+        return cached
 
-    def cases(self, names: tuple[str, ...]) -> Cases:
+    def unique_rows(self, names: tuple[str, ...]) -> UniqueRows:
         """Distinct combinations of the values of columns."""
-        known = self._cases.get(names)
-        if known is None:
-            known = self._cases[names] = _distinct([self.codes(name) for name in names], len(self))
-        return known
+        cached = self._unique_rows.get(names)
+        if cached is None:
+            cached = self._unique_rows[names] = _distinct([self.codes(name) for name in names], len(self))
+        return cached
 
     def keys(self, names: tuple[str, ...]) -> list[Any]:
         """Distinct combinations of the values of columns, as :attr:`DistinctParams.keys`."""
-        known = self._keys.get(names)
-        if known is None:
+        cached = self._keys.get(names)
+        if cached is None:
             columns = [[(value.__class__, value) for value in self.values(name)] for name in names]
             if len(columns) == 1:
-                known = columns[0]
+                cached = columns[0]
             elif names:
-                codes = [self.codes(name)[1][self.cases(names).candidates].tolist() for name in names]
+                codes = [self.codes(name)[1][self.unique_rows(names).candidates].tolist() for name in names]
                 parts = [[column[code] for code in each] for column, each in zip(columns, codes, strict=True)]
-                known = list(zip(*parts, strict=True))
+                cached = list(zip(*parts, strict=True))
             else:
-                known = [()]
-            self._keys[names] = known
-        return known
+                cached = [()]
+            self._keys[names] = cached
+        return cached
 
 
 def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
@@ -174,7 +174,7 @@ def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
     if (column[1:] > column[:-1]).all():
         return column, np.arange(len(column))
     low, step = (parameter.low, parameter.step) if isinstance(parameter, Grid) else (0.0, 1.0)
-    if isinstance(parameter, (Grid, Choice)) and parameter.size < max(1024, _MOST_PER_CANDIDATE * len(column)):
+    if isinstance(parameter, (Grid, Choice)) and parameter.size < max(1024, _LOOKUP_PER_CANDIDATE * len(column)):
         index = np.rint((column - low) / step).astype(np.int64)
         table = np.full(int(parameter.size), -1, dtype=np.int64)
         if len(index) and index.min() >= 0 and index.max() < len(table):
@@ -183,32 +183,32 @@ def _factorised(column: Floats, parameter: Parameter) -> tuple[Floats, Ints]:
             values = column[table[present]]
             table[present] = np.arange(len(present))
             codes = table[index]
-            if np.array_equal(values[codes], column):  # values off the grid are told apart by sorting
+            if np.array_equal(values[codes], column):  # else values lie off the grid: sort
                 return values, codes
     values, codes = np.unique(column, return_inverse=True)
     return values, codes.astype(np.int64, copy=False)
 
 
-def _distinct(columns: Sequence[tuple[Floats, Ints]], n_candidates: int) -> Cases:
+def _distinct(columns: Sequence[tuple[Floats, Ints]], n_candidates: int) -> UniqueRows:
     if not columns:
-        return Cases(np.zeros(min(n_candidates, 1), dtype=np.int64), np.zeros(n_candidates, dtype=np.int64))
+        return UniqueRows(np.zeros(min(n_candidates, 1), dtype=np.int64), np.zeros(n_candidates, dtype=np.int64))
     codes, size = columns[0][1], len(columns[0][0])
     for values, more in columns[1:]:
         if size * len(values) >= 2**62:
             distinct, codes = np.unique(codes, return_inverse=True)
             size = len(distinct)
         codes, size = codes * len(values) + more, size * len(values)
-    if (codes[1:] > codes[:-1]).all():  # a sweep in order: every candidate is another combination
-        return Cases(np.arange(n_candidates), np.arange(n_candidates))
-    if size <= max(1024, _MOST_PER_CANDIDATE * n_candidates):
+    if (codes[1:] > codes[:-1]).all():  # a sweep in order: all combinations differ
+        return UniqueRows(np.arange(n_candidates), np.arange(n_candidates))
+    if size <= max(1024, _LOOKUP_PER_CANDIDATE * n_candidates):
         table = np.full(size, -1, dtype=np.int64)
         table[codes] = np.arange(n_candidates)
         present = np.flatnonzero(table >= 0)
         candidates = table[present]
         table[present] = np.arange(len(present))
-        return Cases(candidates, table[codes])
+        return UniqueRows(candidates, table[codes])
     _, candidates, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    return Cases(candidates, inverse)
+    return UniqueRows(candidates, inverse)
 
 
 class Source(Line):
@@ -243,12 +243,12 @@ class IndicatorDefinition(NamedTuple):
 
     compute: str | Callable[[Bars, Floats, int], Floats]  #: TA-Lib's function of a line, or a function of bars, line and window.
     lookback: int  #: Its first value is on bar n + lookback: -1 or 0.
-    smallest: int = 1  #: Smallest window; a TA-Lib function that takes 1 here is the line itself then, which TA-Lib refuses.
+    smallest: int = 1  #: Smallest window.  TA-Lib refuses 1; where it is allowed here, the result is the line itself.
     largest: int = TALIB_LONGEST
 
 
 class Indicator(Source):
-    """A line with a window: arguments are a line and the window, or the window alone, of what is computed from several prices."""
+    """An indicator with a window: arguments are a line and the window, or the window alone if it reads several prices."""
 
     __slots__ = ("definition",)
     definition: IndicatorDefinition
@@ -275,7 +275,7 @@ class Indicator(Source):
         return source.copy() if n == 1 else np.ascontiguousarray(talib_function(compute)(source, timeperiod=n))
 
     def warm_up(self, memo: LineMemo, combinations: Combinations) -> int:
-        """That of its line, and of the longest window."""
+        """Warm-up of its line plus that of the longest window."""
         window, before = self.args[-1], memo.warm_up(self.args[0], combinations)
         if isinstance(window, Node):
             windows = [memo.value(cast(Value, window), params) for params in combinations(window)]
@@ -305,7 +305,7 @@ def whole_window(n: Any, definition: IndicatorDefinition, node: Node | None = No
 
 
 class WarmUpUnknown(InputError):
-    """Finding the longest warm-up of a space would take too many combinations; with a start that is given it is not needed."""
+    """The longest warm-up of a space has too many combinations to be found; not needed where a start is given."""
 
 
 class LineMemo:
@@ -315,7 +315,7 @@ class LineMemo:
     ----------
     bars : Bars
     max_bytes : int
-        Bound of what is remembered; the least recently used goes first.
+        Bound of the cache; the least recently used line is evicted.
     """
 
     def __init__(self, bars: Bars, max_bytes: int) -> None:
@@ -324,7 +324,7 @@ class LineMemo:
         self._lock = threading.RLock()
 
     def value(self, node: Value | float, params: Mapping[str, Any]) -> Floats | float | None:
-        """The node's values, shape (n_bars,); a number where the node does not depend on bars; None where a parameter is."""
+        """The node's values, shape (n_bars,); a number if it does not depend on bars; None if a parameter is None."""
         return self.entry(node, params)[0]
 
     def entry(self, node: Value | float, params: Mapping[str, Any]) -> tuple[Floats | float | None, int]:
@@ -337,18 +337,18 @@ class LineMemo:
             return node.compute(self, params), 0
         key = memo_key(node, params)
         with self._lock:
-            known = self._memo.get(key)
-        if known is not None:
-            return known
+            cached = self._memo.get(key)
+        if cached is not None:
+            return cached
         result = self._arithmetic(node, params) if isinstance(node, Arithmetic) else cast(Source, node).compute(self, params)
         if not isinstance(result, np.ndarray):
             return result, 0
-        known = result, count_warm_up(result, node, params)
+        cached = result, count_warm_up(result, node, params)
         result.flags.writeable = False
         if result.nbytes <= self._memo.maxsize:
             with self._lock:
-                self._memo[key] = known
-        return known
+                self._memo[key] = cached
+        return cached
 
     def _arithmetic(self, node: Arithmetic, params: Mapping[str, Any]) -> Floats | float | None:
         values = [self.value(arg, params) for arg in node.args]

@@ -215,11 +215,11 @@ def test_two_thousand_lines_in_a_sum_are_added_from_the_left(backend):
 
 
 def test_trees_that_cannot_be_flat_are_refused():
-    with pytest.raises(bt.InputError, match=r"at most 100 operations one inside the other and 100,000 in all, got 101 and 101"):
+    with pytest.raises(bt.InputError, match=r"at most 100 nested operations and 100,000 in all, got 101 and 101"):
         functools.reduce(lambda line, _: 1.0 - line, range(200), lines.close)
     with pytest.raises(bt.InputError, match=r"got 17 and 131,071"):
         functools.reduce(lambda line, _: line + line, range(200), lines.close)
-    with pytest.raises(bt.InputError, match="one inside the other"):
+    with pytest.raises(bt.InputError, match="nested operations"):
         functools.reduce(lambda condition, _: ~condition, range(200), lines.close > 1)
     with pytest.raises(bt.InputError, match=r"rules\.from_arrays"):
         functools.reduce(lambda a, at: (a & (lines.close > at)) | (lines.open > at), range(200), lines.close > 1)
@@ -265,7 +265,7 @@ def test_a_value_nested_without_an_end_is_no_attribute():
     ],
 )
 def test_lines_have_no_equality(use):
-    with pytest.raises(bt.InputError, match=r"have no [!=]=, got .*; where two lines are equal is \(a >= b\) & \(a <= b\)"):
+    with pytest.raises(bt.InputError, match=r"have no [!=]=, got .*; write \(a >= b\) & \(a <= b\) for equal"):
         use()
 
 

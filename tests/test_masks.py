@@ -391,7 +391,7 @@ def test_distinct_combinations(columns, in_order):
     batch = np.unique(batch, axis=0) if in_order else batch
     block = Block(batch, columns, {})
     for names in [("a",), ("b",), ("a", "b")]:
-        candidates, inverse = block.cases(names)
+        candidates, inverse = block.unique_rows(names)
         chosen = batch[:, [list(columns).index(name) for name in names]]
         np.testing.assert_array_equal(chosen[candidates][inverse], chosen)
         assert len(candidates) == len(np.unique(chosen, axis=0))
