@@ -83,7 +83,7 @@ class Settings(OrderCosts):
 
     first: int  # first bar
     last: int  # one past the last bar
-    start_value: float
+    start_cash: float
     rf_per_bar: float
     borrow_per_bar: float
     fills_at_close: bool
@@ -325,7 +325,7 @@ class Market:
             **costs.of_order(),
             first=first,
             last=last,
-            start_value=rules.start_cash,
+            start_cash=rules.start_cash,
             rf_per_bar=rules.rf / ppy if ppy > 0 else 0.0,
             borrow_per_bar=costs.borrow_rate / ppy if costs.borrow_rate > 0 else 0.0,
             fills_at_close=rules.fill == "close",

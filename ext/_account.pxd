@@ -55,7 +55,7 @@ cdef inline void rebalance(PortfolioAccount *book, const SharedSettings *setting
                                                            book.marks_end)
     if not value > 0.0:
         return  # nothing is left to size orders by; the close decides whether this is a bust
-    base = value if settings.reinvest else settings.start_value
+    base = value if settings.reinvest else settings.start_cash
     scales = settings.reserve_costs and not has_untradable(book, bar)
     sizing = order_sizing(
         base=base, scale=target_scale(book, settings, bar, base) if scales else 1.0, least=LEAST_ORDER * base, dust=DUST,

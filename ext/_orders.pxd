@@ -21,7 +21,7 @@ cdef struct SharedSettings:  # what the books share
     CostRule costs
     int64_t first
     int64_t last
-    double start_value
+    double start_cash
     double rf_per_bar
     double borrow_per_bar
     bint fills_at_close

@@ -162,10 +162,8 @@ cdef class Data:
         self.quotes, self.marks, self.high, self.low = prices.quotes, prices.marks, prices.high, prices.low
         self.times, self.end_bars, self.end_assets = prices.times, prices.end_bars, prices.end_assets
         self.weights, self.bars, self.first_event = targets.weights, targets.bars, targets.first_event
-        self.shared.costs.fee_rate, self.shared.costs.slippage = settings.fee_rate, settings.slippage
-        self.shared.costs.fixed, self.shared.costs.per_unit = settings.fixed, settings.per_unit
-        self.shared.costs.minimum, self.shared.costs.maximum = settings.minimum, settings.maximum
-        self.shared.first, self.shared.last, self.shared.start_value = settings.first, settings.last, settings.start_value
+        self.shared.costs = settings._asdict()  # by name: a field of CostRule that is missing is an error
+        self.shared.first, self.shared.last, self.shared.start_cash = settings.first, settings.last, settings.start_cash
         self.shared.rf_per_bar, self.shared.borrow_per_bar = settings.rf_per_bar, settings.borrow_per_bar
         self.shared.fills_at_close, self.shared.reinvest = settings.fills_at_close, settings.reinvest
         self.shared.reserve_costs = settings.reserve_costs
@@ -198,7 +196,7 @@ cdef void start_account(PortfolioAccount *book, Data data, Py_ssize_t row) noexc
     book.end_bars = &data.end_bars[0] if book.n_ends else NULL
     book.end_assets = &data.end_assets[0] if book.n_ends else NULL
     book.ledger, book.tracks_positions, book.tracked_until = NULL, False, data.shared.first
-    book.cash = data.shared.start_value
+    book.cash = data.shared.start_cash
     book.waiting, book.entry_price, book.entry_cost = book.units + n, book.units + 2 * n, book.units + 3 * n
     book.borrow_cost, book.mfe, book.mae = book.units + 4 * n, book.units + 5 * n, book.units + 6 * n
     book.entry_bar, book.orders, book.prices = book.units + 7 * n, book.units + 8 * n, book.units + 9 * n
@@ -218,5 +216,5 @@ cdef void start_account(PortfolioAccount *book, Data data, Py_ssize_t row) noexc
     book.decision_bar = -1
     start_totals(&book.totals, &data.times[0] if data.times.shape[0] else NULL)
     book.n_fills = 0
-    book.last_value = book.peak = data.shared.start_value
+    book.last_value = book.peak = data.shared.start_cash
     start_sums(&book.sums, <double>(data.shared.last - data.shared.first))

@@ -146,7 +146,7 @@ class PortfolioAccount(Orders):
         self.assets = range(self.n_assets)
         self.tracks_positions = False  # what positions live through between their fills
         self.ledger: Any = None
-        self.cash = float(settings.start_value)
+        self.cash = float(settings.start_cash)
         self.units = [0.0] * self.n_assets
         self.waiting = [NAN] * self.n_assets
         self.last_targets = self.waiting  # targets of the last event
@@ -157,7 +157,7 @@ class PortfolioAccount(Orders):
         self.totals = _Totals(market.times)
         self.last_side = 0  # of the last completed trade
         self.n_fills = 0
-        self.last_value = self.peak = float(settings.start_value)
+        self.last_value = self.peak = float(settings.start_cash)
         self.sums = CandidateSums(settings.last - settings.first)
         self.borrowing = 0.0
         self.traded, self.paid = [0.0] * LANES, [0.0] * LANES
@@ -168,7 +168,7 @@ class PortfolioAccount(Orders):
         value = self.cash + self.value_at(prices)[0]
         if not value > 0.0:
             return  # nothing is left to size orders by; the close decides whether this is a bust
-        base = value if self.settings.reinvest else float(self.settings.start_value)
+        base = value if self.settings.reinvest else float(self.settings.start_cash)
         has_untradable = self.has_untradable(bar)
         scale = self.target_scale(bar, base) if self.settings.reserve_costs and not has_untradable else 1.0
         orders = [0.0] * self.n_assets
