@@ -1,4 +1,4 @@
-"""Parameters of a space from what people write: ranges, lists, tables, groups, Optuna's distributions, files."""
+"""Parameters of a space from user input: ranges, lists, tables, groups, Optuna's distributions, files."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from backtest.space_params import Choice, Continuous, Grid, Parameter
 
 #: TOML has no null: in a TOML file this word stands for None.
 NONE = "none"
-#: Groups inside groups at most.
+#: Most levels of nested groups.
 MAX_DEPTH = 50
-#: Characters of a parameter's name at most, its groups' names not counted: it is part of every message.
+#: Most characters of a parameter's name, its groups' names not counted: messages hold it.
 MAX_NAME = 200
 _RANGE_KEYS = ("low", "high", "step", "log", "when")
 _CHOICE_KEYS = ("choices", "when")
 
 
-def flattened(given: Mapping[str, Any], group: str = "", depth: int = 0) -> dict[str, Any]:
-    """Parameters by their names; a mapping that is no range and no choice is a group, whose names get its name and a dot."""
+def flatten(given: Mapping[str, Any], group: str = "", depth: int = 0) -> dict[str, Any]:
+    """Parameters by full name; a mapping that is neither range nor choice is a group, whose name and a dot are prefixed."""
     if depth > MAX_DEPTH:
         raise SpaceError(f"groups of parameters must be nested at most {MAX_DEPTH} deep, got {group[:60]}...")
     flat: dict[str, Any] = {}
     for name, value in given.items():
         if not isinstance(name, str) or len(name) > MAX_NAME or not all(part.isidentifier() for part in name.split(".")):
             raise SpaceError(f"parameter name must be an identifier (dots allowed), got {shown(name)}")
-        inside = flattened(value, f"{group}{name}.", depth + 1) if _is_group(value) else {f"{group}{name}": value}
+        inside = flatten(value, f"{group}{name}.", depth + 1) if _is_group(value) else {f"{group}{name}": value}
         for key, each in inside.items():
             if key in flat:
                 raise SpaceError(f"parameter {key!r} must be there once, got it twice")
@@ -42,20 +42,20 @@ def _is_group(value: Any) -> bool:
     if not isinstance(value, Mapping) or "choices" in value:
         return False
     ends = [value[key] for key in ("low", "high") if key in value]
-    if ends:  # a group may have parameters of these names: then they are no plain values
+    if ends:  # plain numbers, unless a group has parameters of these names
         return all(isinstance(end, (Mapping, range, list, tuple)) or _is_distribution(end) for end in ends)
     return any(key not in _RANGE_KEYS for key in value)
 
 
-def condition(given: Any) -> tuple[Any, str | None]:
-    """What is given for a parameter without its ``when``, and that."""
+def split_when(given: Any) -> tuple[Any, str | None]:
+    """A parameter's input without its ``when``, and its ``when``."""
     if not isinstance(given, Mapping) or "when" not in given:
         return given, None
     return {key: value for key, value in given.items() if key != "when"}, given["when"]
 
 
-def parameter(name: str, given: Any) -> Parameter:
-    """A parameter from what people write; see :class:`backtest.Space`."""
+def parse_parameter(name: str, given: Any) -> Parameter:
+    """A parameter from user input; see :class:`backtest.Space`."""
     if isinstance(given, (Grid, Continuous, Choice)):
         return given
     if isinstance(given, range):
@@ -97,7 +97,7 @@ def _from_mapping(name: str, given: Mapping[str, Any]) -> Parameter:
 
 
 def _is_distribution(given: Any) -> bool:
-    return type(given).__module__ == "optuna.distributions"  # Optuna need not be imported to know
+    return type(given).__module__ == "optuna.distributions"  # checked without importing Optuna
 
 
 def _from_distribution(name: str, given: Any) -> Parameter:
@@ -129,7 +129,7 @@ def read_table(path: str | Path) -> tuple[Mapping[str, Any], str | None]:
         table = tomllib.loads(text) if is_toml else json.loads(text)
     except UnicodeDecodeError as error:
         raise SpaceError(f"{str(path)!r} must be {kind} in UTF-8, got {error}; save it as UTF-8") from None
-    except ValueError as error:  # both modules' errors are one
+    except ValueError as error:  # JSONDecodeError and TOMLDecodeError are both ValueErrors
         raise SpaceError(f"{str(path)!r} must be {kind}, got {error}") from None
     except RecursionError:
         raise SpaceError(f"{str(path)!r} must be {kind} that is nested less deeply") from None
@@ -142,12 +142,12 @@ def read_table(path: str | Path) -> tuple[Mapping[str, Any], str | None]:
     return table, NONE if is_toml else None
 
 
-def nulls(value: Any, none: str | None, depth: int = 0) -> Any:
-    """``value`` with None for the word ``none``, as deep as a space may be."""
+def replace_none(value: Any, none: str | None, depth: int = 0) -> Any:
+    """``value`` with every ``none`` replaced by None, down to the deepest level of a space."""
     if none is None or depth > MAX_DEPTH + 2:
         return value
     if isinstance(value, Mapping):
-        return {name: value[name] if name == "when" else nulls(value[name], none, depth + 1) for name in value}
+        return {name: value[name] if name == "when" else replace_none(value[name], none, depth + 1) for name in value}
     if isinstance(value, list):
-        return [nulls(each, none, depth + 1) for each in value]
+        return [replace_none(each, none, depth + 1) for each in value]
     return None if value == none else value

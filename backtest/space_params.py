@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 #: Share of a step that a value may lie off its grid before it is refused.
 SNAP = 1e-6
-#: Choices of a parameter at most: an iterator may never end.
+#: Most choices of a parameter: an iterator may be endless.
 MAX_CHOICES = 10_000_000
 _MAX_EXACT = 2**53  # whole numbers up to here are float64s
 _MAX_FLOAT = int(sys.float_info.max)
@@ -32,14 +32,14 @@ def _tag(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-#: Told apart in a durable identity: the whole number 1 and the float 1.0.
+#: Tags that distinguish the whole number 1 from the float 1.0 in a durable identity.
 _WHOLE, _FLOAT = _tag("int"), _tag("float")
 
 
 class Grid(Frozen):
     """A stepped range: whole numbers or decimals ``low, low + step, ..., <= high``; sizes are exact decimal arithmetic.
 
-    With ``is_log``, searches look at whole numbers by their ratios; the values are the same.
+    With ``is_log``, searches sample whole numbers on a logarithmic scale; the values are the same.
     """
 
     __slots__ = ("_first", "_scale", "_stride", "high", "is_log", "is_whole", "low", "size", "step")
@@ -92,10 +92,10 @@ class Grid(Frozen):
         if self.is_log:
             first, last = log([self.low - 0.5, self.high + 0.5])
             return np.clip(np.rint(exp(first * (1.0 - share) + last * share)), self.low, self.high)
-        return self.at(_cells(share, self.size))
+        return self.at(_bins(share, self.size))
 
     def bits(self, index: Ints) -> Ints:
-        """Durable identities of the values at grid indices: whatever the range, equal values have equal ones."""
+        """Durable identities of the values at grid indices: equal values have equal ones in any range."""
         return (self.at(index) + 0.0).view(np.int64) ^ (_WHOLE if self.is_whole else _FLOAT)
 
     def decode(self, value: float) -> Any:
@@ -107,7 +107,7 @@ class Grid(Frozen):
         return int(value)
 
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
-        """Numbers for many values, snapped to the grid, and which of them are on it."""
+        """A batch's numbers for many values, snapped to the grid, and which of them are on it."""
         numbers = _numbers(values)
         inside = (numbers >= self.low - self.step) & (numbers <= self.high + self.step)
         index = np.rint((np.where(inside, numbers, self.low) - self.low) / self.step).astype(np.int64)
@@ -128,7 +128,7 @@ class Grid(Frozen):
         return f"{self.decode(self.low)}..{self.decode(self.high)} step {self.decode(self.step)}{log}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What :func:`parameter` reads."""
+        """What :func:`parse_parameter` reads."""
         table = {"low": self.decode(self.low), "high": self.decode(self.high), "step": self.decode(self.step)}
         return table | {"log": True} if self.is_log else table
 
@@ -178,7 +178,7 @@ class Continuous(Frozen):
         return float(value)
 
     def encode_many(self, values: Sequence[Any]) -> tuple[Floats, NDArray[np.bool_]]:
-        """Numbers for many values, and which of them are in the range."""
+        """A batch's numbers for many values, and which of them are in the range."""
         numbers = _numbers(values)
         return numbers, (numbers >= self.low) & (numbers <= self.high)
 
@@ -192,19 +192,19 @@ class Continuous(Frozen):
         return f"{self.low:g}..{self.high:g}{' log' if self.is_log else ''}"
 
     def to_dict(self) -> dict[str, Any]:
-        """What :func:`parameter` reads."""
+        """What :func:`parse_parameter` reads."""
         return {"low": self.low, "high": self.high, "log": self.is_log}
 
 
 class Choice(Frozen):
-    """A list of values, told apart by type too: True, 1 and 1.0 differ."""
+    """A list of values, distinguished by type too: True, 1 and 1.0 differ."""
 
-    __slots__ = ("_bits", "_known", "choices")
+    __slots__ = ("_bits", "_index_of", "choices")
 
     def __init__(self, name: str, choices: Iterable[Any]) -> None:
         try:
             given = iter(choices)
-        except TypeError:  # an array without a dimension
+        except TypeError:  # a 0-dimensional array
             raise SpaceError(f"{name} must be a list of values, got {shown(choices)}") from None
         self.choices = tuple(
             value.item() if isinstance(value, np.generic) else value for value in itertools.islice(given, MAX_CHOICES + 1)
@@ -220,9 +220,9 @@ class Choice(Frozen):
                 raise SpaceError(f"{name} must hold finite numbers, got {value!r}")
             if isinstance(value, int) and abs(value) > _MAX_FLOAT:
                 raise SpaceError(f"{name} must hold numbers that a float64 has room for, got {shown(value)}")
-        self._known = {(type(value), value): index for index, value in enumerate(self.choices)}
-        if len(self._known) < len(self.choices):
-            twice = next(value for index, value in enumerate(self.choices) if self._known[type(value), value] != index)
+        self._index_of = {(type(value), value): index for index, value in enumerate(self.choices)}
+        if len(self._index_of) < len(self.choices):
+            twice = next(value for index, value in enumerate(self.choices) if self._index_of[type(value), value] != index)
             raise SpaceError(f"{name} must hold each value once, got {twice!r} twice")
         self._bits = np.array([_choice_bits(value) for value in self.choices], dtype=np.int64)
 
@@ -248,10 +248,10 @@ class Choice(Frozen):
 
     def from_unit(self, share: Floats) -> Floats:
         """Indices of choices at shares of the range, 0 to 1: every choice has the same width."""
-        return self.at(_cells(share, self.size))
+        return self.at(_bins(share, self.size))
 
     def bits(self, index: Ints) -> Ints:
-        """Durable identities of choices given by their indices: of the values, wherever they stand in the list."""
+        """Durable identities of choices given by their indices: they depend on the values, not on their order."""
         return self._bits[index]
 
     def decode(self, value: float) -> Any:
@@ -264,7 +264,8 @@ class Choice(Frozen):
         """Indices for many values, and which of them are choices."""
         kinds = (bool, int, float, str, type(None))
         index = np.array(
-            [self._known.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values], dtype=np.float64
+            [self._index_of.get((type(value), value), -1) if isinstance(value, kinds) else -1 for value in values],
+            dtype=np.float64,
         )
         return np.maximum(index, 0.0), index >= 0
 
@@ -272,7 +273,7 @@ class Choice(Frozen):
         """A batch's index for a choice."""
         value = value.item() if isinstance(value, np.generic) else value
         try:
-            return float(self._known[type(value), value])
+            return float(self._index_of[type(value), value])
         except (KeyError, TypeError):
             raise SpaceError(f"{name} must be one of {shown(self)}, got {shown(value)}") from None
 
@@ -281,7 +282,7 @@ class Choice(Frozen):
         return list(self.choices)
 
     def column(self, values: Floats) -> NDArray[Any]:
-        """The choices as ``where`` sees them: float64 with NaN for None, or objects."""
+        """The choices as ``where`` compares them: float64 with NaN for None, or objects."""
         numeric = all(value is None or isinstance(value, (bool, int, float)) for value in self.choices)
         table = np.array(
             [np.nan if numeric and value is None else value for value in self.choices], dtype=np.float64 if numeric else object
@@ -292,7 +293,7 @@ class Choice(Frozen):
         return "[" + ", ".join(map(repr, self.choices)) + "]"
 
     def to_dict(self) -> dict[str, Any]:
-        """What :func:`parameter` reads."""
+        """What :func:`parse_parameter` reads."""
         return {"choices": list(self.choices)}
 
 
@@ -311,12 +312,12 @@ def _numbers(values: Sequence[Any]) -> Floats:
     try:
         if all(type(value) in (int, float) for value in values):
             return np.array(values, dtype=np.float64)
-    except OverflowError:  # a whole number beyond them all
+    except OverflowError:  # a whole number that no float64 holds
         values = [math.nan if type(value) is int and abs(value) > _MAX_FLOAT else value for value in values]
     return np.array([value if type(value) in (int, float) else math.nan for value in values], dtype=np.float64)
 
 
-def _cells(share: Floats, size: int) -> Ints:
+def _bins(share: Floats, size: int) -> Ints:
     """Which of ``size`` equal widths of 0 to 1 each share lies in."""
     index = np.minimum(np.floor(share * size), size - 1.0).astype(np.int64)
     return np.minimum(index, size - 1)  # size - 1 itself may have been rounded up

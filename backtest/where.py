@@ -32,9 +32,9 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 
 _LARGEST = 10**300
-#: Nested more deeply than this, or with longer chains of one operator, an expression is refused: each level takes the stack.
+#: Deepest nesting, and longest chain of one operator: each level takes a frame of the stack.
 MAX_DEPTH = 200
-#: Powers with larger exponents written out are beyond float64 for nearly every base.
+#: Largest literal exponent: beyond it powers overflow float64 for nearly every base.
 MAX_EXPONENT = 1000
 _MAX_EXACT = 2**53
 
@@ -45,8 +45,8 @@ class Where(Frozen):
     Allowed: parameter names, numbers, strings, ``None``, ``True``, ``False``, ``+ - * / // % **``, comparisons (also
     chained), ``in`` and ``not in`` a tuple, ``is None`` and ``is not None``, ``and or not`` and parentheses.
     An order comparison of a number with None is false; ``and`` and ``or`` give true or false.  Numbers are float64s: a whole
-    number that is none, such as 2**53 + 1, is refused, and so are arithmetic on text, exponents above 1,000, numbers above
-    1e300 and more than 200 levels of nesting.
+    number that no float64 holds, such as 2**53 + 1, is refused, and so are arithmetic on text, exponents above 1,000, numbers
+    above 1e300 and more than 200 levels of nesting.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Where(Frozen):
             raise
         except SyntaxError as error:
             raise SpaceError(f"where must be an expression over parameters, got {shown(text)}: {error.msg}") from None
-        except ValueError as error:  # NUL, or half a character
+        except ValueError as error:  # NUL, or a lone surrogate
             raise SpaceError(f"where must be an expression over parameters, got {shown(text)}: {error}") from None
         except (RecursionError, MemoryError):
             raise SpaceError(f"where must be simpler, got {len(text):,} characters, too deeply nested") from None
@@ -126,7 +126,7 @@ class Where(Frozen):
                 self._check(child, names, child in lists, depth + 1)
 
     def _check_numbers(self, node: ast.BinOp) -> None:
-        """Arithmetic written out: no text, and no powers beyond any number."""
+        """Refuse literals in arithmetic that are text, or exponents above the limit."""
         for side in (node.left, node.right):
             if isinstance(side, ast.Constant) and isinstance(side.value, str):
                 raise SpaceError(f"where must compare values of one kind, got {shown(self.text)}: there is no arithmetic on text")
@@ -165,12 +165,12 @@ class Where(Frozen):
         return np.broadcast_to(_truth(result), (n,)).copy()
 
     def value(self, node: ast.AST, columns: Mapping[str, NDArray[Any]]) -> Any:
-        """What a part of the expression is for each candidate."""
+        """Value of a part of the expression for each candidate."""
         name = dotted(node)
         if name is not None:
             return columns[name]
         if isinstance(node, ast.Constant):
-            # Floats throughout: whole numbers of NumPy overflow silently and know no 2 ** -1.
+            # Floats throughout: NumPy's integers overflow silently and refuse 2 ** -1.
             return np.nan if node.value is None else float(node.value) if type(node.value) is int else node.value
         if isinstance(node, ast.BoolOp):
             parts = [_truth(self.value(value, columns)) for value in node.values]
@@ -180,9 +180,11 @@ class Where(Frozen):
             value = self.value(node.operand, columns)
             if isinstance(node.op, ast.Not):
                 return np.logical_not(_truth(value))
-            return np.multiply(-1.0 if isinstance(node.op, ast.USub) else 1.0, _counted(value))
+            return np.multiply(-1.0 if isinstance(node.op, ast.USub) else 1.0, _as_numbers(value))
         if isinstance(node, ast.BinOp):
-            return _ARITHMETIC[type(node.op)](_counted(self.value(node.left, columns)), _counted(self.value(node.right, columns)))
+            return _ARITHMETIC[type(node.op)](
+                _as_numbers(self.value(node.left, columns)), _as_numbers(self.value(node.right, columns))
+            )
         assert isinstance(node, ast.Compare)
         result: Any = True
         left = self.value(node.left, columns)
@@ -191,8 +193,8 @@ class Where(Frozen):
                 assert isinstance(right_node, (ast.Tuple, ast.List))
                 right: Any = None
                 equal = [_equal(left, self.value(each, columns)) for each in right_node.elts]
-                found = np.logical_or.reduce(np.broadcast_arrays(np.zeros(np.shape(left), dtype=bool), *equal))
-                step = found if isinstance(op, ast.In) else ~found
+                is_in = np.logical_or.reduce(np.broadcast_arrays(np.zeros(np.shape(left), dtype=bool), *equal))
+                step = is_in if isinstance(op, ast.In) else ~is_in
             else:
                 right = self.value(right_node, columns)
                 if isinstance(op, (ast.Is, ast.Eq)):
@@ -207,7 +209,7 @@ class Where(Frozen):
 
 
 def _may_compare(node: ast.Compare) -> bool:
-    """Order and equality, ``in`` a list at the end of a chain, ``is None``."""
+    """Whether only order, equality, ``is None``, and ``in`` a list at the end of the chain are used."""
     last = len(node.ops) - 1
     return all(
         (isinstance(op, (ast.In, ast.NotIn)) and isinstance(right, (ast.Tuple, ast.List)) and place == last)
@@ -218,7 +220,7 @@ def _may_compare(node: ast.Compare) -> bool:
 
 
 def _equal(left: Any, right: Any) -> Any:
-    """Equality in which None (NaN here) equals itself, and kinds that differ are unequal."""
+    """Equality in which None (here NaN) equals itself, and values of different types are unequal."""
     return np.asarray(left == right, dtype=bool) | (_missing(left) & _missing(right))
 
 
@@ -229,13 +231,13 @@ def _missing(value: Any) -> Any:
     return np.asarray(array != array)
 
 
-def _counted(value: Any) -> Any:
-    """Numbers to calculate with; True and False as 1 and 0, as in Python: NumPy's booleans add up to a boolean.
+def _as_numbers(value: Any) -> Any:
+    """Operands of arithmetic; True and False as 1 and 0, as in Python: NumPy's sum of booleans is a boolean.
 
     Raises
     ------
     TypeError
-        There is text among them: ``%`` would format it, ``*`` and ``+`` would make more of it.
+        There is text among them, which ``%`` would format, and ``*`` and ``+`` repeat and join.
     """
     dtype = np.asarray(value).dtype
     if dtype.kind in "OUS":

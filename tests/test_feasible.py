@@ -271,7 +271,7 @@ def narrowly(parameters, where, counted):
     """The same, of a space that is taken to be too large to be counted if it has more than so many combinations."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(enumeration, "MAX_COUNTED", counted)
-        patch.setattr(enumeration, "WORTH_IT", 0)
+        patch.setattr(enumeration, "MIN_REDUCTION", 0)
         return found_in(parameters, where)
 
 
