@@ -1,4 +1,4 @@
-"""Folders for what worker processes share; those of programs that were killed are swept by the next one."""
+"""Temporary folders shared with worker processes; those of killed programs are removed by the next one."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 fcntl: Any
 try:
     import fcntl
-except ImportError:  # Windows, where nothing is swept: it has no lock that ends with its process in any case
+except ImportError:  # Windows, whose file locks need not end with the process: nothing is swept there
     fcntl = None
 
-#: A file that the living program of a folder holds locked.
+#: File that a folder's program keeps locked while it lives.
 LOCK = "lock"
 _is_swept = False
 _ours: list[Folder] = []
@@ -26,8 +26,7 @@ _ours: list[Folder] = []
 class Folder:
     """A new folder, locked as long as this process lives.
 
-    The lock is the system's: it ends with the process, however that ends, and cannot be mistaken for another's whose number is
-    the same.
+    The lock is the system's: it ends with the process, however that ends, and a reused process number does not matter.
     """
 
     def __init__(self) -> None:
@@ -41,12 +40,12 @@ class Folder:
         if fcntl is not None:
             new = os.path.join(self.path, "new")
             self._lock = os.open(new, os.O_WRONLY | os.O_CREAT, 0o600)
-            with contextlib.suppress(OSError):  # a disk that has no locks: nobody will take it for a dead one's
+            with contextlib.suppress(OSError):  # a disk without locks: without its lock file, the folder is never swept
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.rename(new, os.path.join(self.path, LOCK))  # where it is seen, it is locked already
+                os.rename(new, os.path.join(self.path, LOCK))  # locked before it is visible
 
     def remove(self) -> None:
-        """Remove it with all that is in it; nothing in a forked child, or the second time."""
+        """Remove the folder and its contents; no effect in a forked child, or the second time."""
         if self._pid != os.getpid() or self not in _ours:
             return
         _ours.remove(self)
@@ -64,27 +63,27 @@ atexit.register(_at_exit)
 
 
 def sweep() -> list[str]:
-    """Remove folders of this user whose programs on this machine are gone; which."""
-    found: list[str] = []
+    """Remove folders of this user whose programs on this machine have ended; return their paths."""
+    removed: list[str] = []
     if fcntl is None:
-        return found
+        return removed
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        mine = [each.path for each in entries if each.name.startswith(_prefix()) and _is_mine(each)]
-        for path in mine:
+        candidates = [each.path for each in entries if each.name.startswith(_prefix()) and _is_mine(each)]
+        for path in candidates:
             with contextlib.suppress(OSError), open(os.path.join(path, LOCK), "rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails as long as its program lives, or another one sweeps it
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its program lives or another process sweeps it
                 shutil.rmtree(path, ignore_errors=True)
-                found.append(path)
-    return found
+                removed.append(path)
+    return removed
 
 
 def _is_mine(entry: os.DirEntry[str]) -> bool:
-    about = entry.stat(follow_symlinks=False)
-    return stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+    status = entry.stat(follow_symlinks=False)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
 
 def _prefix() -> str:
-    """Says which machine's a folder is: locks may not reach across a network's disk."""
+    """Prefix with a hash of the machine: locks may not work across network disks."""
     import socket
 
     return f"backtest-{hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()}-"

@@ -1,4 +1,4 @@
-"""Many problems, one per thread or worker."""
+"""Optimisation of many problems at once, one per thread or worker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backtest.compute.worker import WorkerDied
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Columns of the answer, whatever the problems are.
+#: Columns of the result, for problems of any kind.
 COLUMNS = (
     "high",
     "low",
@@ -42,15 +42,15 @@ NOT_STARTED = "not started before the deadline"
 FAILED = "failed, see error"
 
 
-#: What runs many problems on a device: their list, the options, when to start no more, threads; gives (place, result).
+#: ``search(problems, options, until, n_threads)`` runs them on a device and yields (place, result); none starts after ``until``.
 Search = Callable[[list[Any], dict[str, Any], float | None, int], Iterator[tuple[int, Any]]]
 
 
 class Problem(Protocol):
-    """What can be optimised here: :class:`Levels`, :class:`AlwaysOn`, or anything with their ``optimize``.
+    """A problem: :class:`Levels`, :class:`AlwaysOn`, or anything with their ``optimize``.
 
-    What has a static method ``on_device(method, device, dtype)`` too may be optimised on a device; it gives a ``Search``, or None
-    where the method stays on the CPU.
+    With a static method ``on_device(method, device, dtype)`` it may be optimised on a device; that returns a ``Search``, or None
+    if the method stays on the CPU.
     """
 
     def optimize(self, method: str = ..., **options: Any) -> Any:
@@ -79,7 +79,7 @@ def optimize_many(
     method
         As in :meth:`Levels.optimize`; so are ``options`` (``bounds``, ``effort``, ``maxfun``, ``seed``).
     deadline
-        Seconds from the call; problems not started by then are recorded as such, those that run are let finish.
+        Seconds from the call; problems not started by then are recorded as such, running ones finish.
     on_error
         ``record``: a problem that fails is a row with its ``error``, and the others go on.  ``raise``: the first error in the
         order of the keys is raised, and nothing more is started.
@@ -92,8 +92,8 @@ def optimize_many(
         A progress bar; None shows it on a terminal only.
     device
         ``cuda``, ``cuda:1``: ``method="direct"`` runs there, all problems in lock-step, each iteration one launch
-        (``deadline`` is looked at between waves of thousands of problems).  Rounding differs, so DIRECT may visit other points
-        than without a device; what it found is scored again by the CPU kernel, and that is reported.  ``exact`` stays on the CPU.
+        (``deadline`` is checked between waves of thousands of problems).  Rounding differs, so DIRECT may visit other points
+        than without a device; the result has the CPU kernel's score of its best point.  ``exact`` stays on the CPU.
     dtype
         On a device: ``float64`` (default) or ``float32``, see :class:`backtest.gpu.Problems`.
 
@@ -137,7 +137,7 @@ def optimize_many(
 def _searches(
     work: list[Problem], method: str, device: str | None, dtype: str | None, executor: Executor | None
 ) -> dict[Search, list[int]]:
-    """What runs on a device, and the places of the problems that it runs; none where all stay on the CPU."""
+    """Places of the problems by the search that runs them on a device; empty if all stay on the CPU."""
     if device is None:
         if dtype is not None:
             raise InputError(f"dtype must be left out without a device, got {dtype!r}")
@@ -146,12 +146,12 @@ def _searches(
         raise InputError(f"executor must be None with device={device!r}, got {type(executor).__name__}")
     places: dict[Callable[..., Search | None], list[int]] = {}
     for place, problem in enumerate(work):
-        offer = getattr(problem, "on_device", None)
-        if offer is None:
+        make_search = getattr(problem, "on_device", None)
+        if make_search is None:
             raise InputError(f"problems must be Levels or AlwaysOn with device={device!r}, got {type(problem).__name__}")
-        places.setdefault(offer, []).append(place)
-    found = {offer(method, device, dtype or "float64"): where for offer, where in places.items()}
-    return {search: where for search, where in found.items() if search is not None}
+        places.setdefault(make_search, []).append(place)
+    searches = {make_search(method, device, dtype or "float64"): indices for make_search, indices in places.items()}
+    return {search: indices for search, indices in searches.items() if search is not None}
 
 
 def _on_device(
@@ -163,16 +163,16 @@ def _on_device(
     n_threads: int,
     tick: Callable[[], None],
 ) -> list[Any]:
-    """All problems of a kind at once; an error belongs to each of them that has no result yet.  The others stay on the CPU."""
+    """All problems of a kind at once; an error is recorded for each of them without a result.  The others run on the CPU."""
     results: list[Any] = [None] * len(work)
-    wishes = {name: value for name, value in options.items() if name != "method"}
-    here = sorted(set(range(len(work))).difference(*searches.values()))
-    on_cpu = _on_threads([work[place] for place in here], options, until, raises, n_threads, tick)
-    for place, result in zip(here, on_cpu, strict=True):
+    search_options = {name: value for name, value in options.items() if name != "method"}
+    cpu_places = sorted(set(range(len(work))).difference(*searches.values()))
+    on_cpu = _on_threads([work[place] for place in cpu_places], options, until, raises, n_threads, tick)
+    for place, result in zip(cpu_places, on_cpu, strict=True):
         results[place] = result
     for search, places in searches.items():
         try:
-            for place, result in search([work[place] for place in places], wishes, until, n_threads):
+            for place, result in search([work[place] for place in places], search_options, until, n_threads):
                 results[places[place]] = result
                 tick()
         except Exception as error:
@@ -184,7 +184,7 @@ def _on_device(
 
 
 def _solve(problem: Problem, options: dict[str, Any]) -> Any:
-    """The result, or the exception: a worker must not end because a problem is bad."""
+    """The result, or the exception: a failing problem must not end its worker."""
     try:
         return problem.optimize(**options)
     except Exception as error:
@@ -229,21 +229,21 @@ def _on_executor(
         places = {executor.submit(_solve, problem, options): place for place, problem in enumerate(work)}
     waiting = set(places)
     while waiting:
-        left = None if until is None else max(0.0, until - time.monotonic())
-        done, waiting = wait(waiting, timeout=left, return_when=FIRST_COMPLETED)
+        seconds_left = None if until is None else max(0.0, until - time.monotonic())
+        done, waiting = wait(waiting, timeout=seconds_left, return_when=FIRST_COMPLETED)
         for future in done:
             try:
                 results[places[future]] = future.result()
-            except WorkerDied as error:  # a signal, the system's memory killer: of this problem alone
+            except WorkerDied as error:  # by a signal or the out-of-memory killer: fails this problem only
                 results[places[future]] = error
-            except BaseException:  # of the executor: it would be the others' too
+            except BaseException:  # of the executor, so all others would fail too
                 for each in waiting:
                     each.cancel()
                 raise
             tick()
         failed = raises and any(isinstance(results[places[future]], Exception) for future in done)
         if failed or (until is not None and time.monotonic() >= until):
-            waiting = {future for future in waiting if not future.cancel()}  # those that run are let finish
+            waiting = {future for future in waiting if not future.cancel()}  # running ones finish
             until = None
     return results
 
@@ -282,4 +282,4 @@ def _row(result: Any) -> dict[str, Any]:
     if isinstance(result, Exception):
         return {"success": False, "message": FAILED, "error": said(result)}
     high, low = result.x.tolist()
-    return {**result, "high": high, "low": low, "error": None}  # the table leaves out what is no column
+    return {**result, "high": high, "low": low, "error": None}  # other keys are dropped by the table

@@ -1,4 +1,4 @@
-"""One worker process: its start, messages to and from it, and its end, with all that it has started."""
+"""One worker process: its start, messages to and from it, and its end, with all processes that it started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 from backtest._said import said, without_password
 from backtest.compute.worker import WorkerUnable
 
-#: Every one of these libraries would otherwise start a thread per processor in each worker.
+#: Without these, each library would start a thread per processor in each worker.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -25,7 +25,7 @@ ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
 }
-#: Before anything is imported that is not Python's own, the path is what the parent says it is.
+#: Sets ``sys.path`` to the parent's before anything but built-in modules is imported.
 _START = """
 import sys
 size = int.from_bytes(sys.stdin.buffer.read(8), "little")
@@ -33,34 +33,34 @@ sys.path[:] = filter(None, sys.stdin.buffer.read(size).decode("utf-8", "surrogat
 from backtest.compute.worker import main
 main(*map(int, sys.argv[1:]))
 """
-#: Seconds for a process to start in, and between two looks whether one lives that says nothing.
-PATIENCE, LOOK = 120.0, 0.1
-#: Letters of what a process said before it died.
-LONGEST = 2000
+#: Seconds that a process may take to start or respond, and between two checks whether a silent one lives.
+RESPONSE_SECONDS, POLL_SECONDS = 120.0, 0.1
+#: Characters of a dead process's output that a message quotes.
+MAX_QUOTED = 2000
 _SIZE = struct.Struct("<Q")
 _IS_POSIX = os.name == "posix"
 
 
-class Gone(Exception):
-    """The process is no more."""
+class ProcessEnded(Exception):
+    """The process has ended."""
 
 
-class Overdue(Exception):
-    """The process has said nothing until it should have."""
+class ResponseTimeout(Exception):
+    """The process has not sent a message in time."""
 
 
 def import_path() -> tuple[str, ...]:
-    """Where this process imports from, as whole paths: an empty one is the working folder."""
-    found = []
+    """``sys.path`` of this process, with the working folder in place of an empty entry."""
+    path = []
     for each in sys.path:
-        with contextlib.suppress(FileNotFoundError):  # the working folder, removed
+        with contextlib.suppress(FileNotFoundError):  # the working folder was removed
             if isinstance(each, str):
-                found.append(each or os.getcwd())
-    return tuple(found)
+                path.append(each or os.getcwd())
+    return tuple(path)
 
 
 def _flags() -> list[str]:
-    """Never the working folder by itself; and no place of imports that this process was told to leave out."""
+    """Flags of Python: never import from the working folder implicitly, nor from anything excluded in this process."""
     flags = sys.flags
     given = {"-E": flags.ignore_environment, "-s": flags.no_user_site, "-S": flags.no_site}
     return ["-P", *(["-I"] if flags.isolated else []), *(flag for flag, is_given in given.items() if is_given)]
@@ -69,8 +69,8 @@ def _flags() -> list[str]:
 class Process:
     """A worker process that is ready for tasks.
 
-    Its group is its own: what its tasks start ends with it.  What it says before its first task is kept, and is shown where it
-    does not come so far (:attr:`last_words`, the end of a sentence).
+    It leads a process group, so that what its tasks start ends with it.  Its output before the first task is kept, and quoted if
+    it ends before that (:attr:`quoted_output`, to be appended to a message).
 
     Raises
     ------
@@ -82,21 +82,21 @@ class Process:
         import subprocess
 
         self._lock, self._is_ended, self._buffer = threading.Lock(), False, bytearray()
-        self.last_words = ""
+        self.quoted_output = ""
         try:
-            self._said = tempfile.TemporaryFile() if _IS_POSIX else None  # noqa: SIM115 - until the end of the process
+            self._output = tempfile.TemporaryFile() if _IS_POSIX else None  # noqa: SIM115 - until the end of the process
         except OSError as error:  # no room
-            raise WorkerUnable(f"a worker process must start, got no file for what it says: {said(error)}") from error
+            raise WorkerUnable(f"a worker process must start, got no file for its output: {said(error)}") from error
         errors = _dup_of_stderr() if _IS_POSIX else -1
-        options: dict[str, Any] = {"start_new_session": True, "pass_fds": (errors,), "stderr": self._said} if _IS_POSIX else {}
+        options: dict[str, Any] = {"start_new_session": True, "pass_fds": (errors,), "stderr": self._output} if _IS_POSIX else {}
         command = [sys.executable, *_flags(), "-c", _START, str(os.getpid()), str(errors)]
         try:
             self._popen = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=os.environ | ONE_THREAD, **options
             )
         except OSError as error:
-            if self._said is not None:
-                self._said.close()
+            if self._output is not None:
+                self._output.close()
             raise WorkerUnable(f"a worker process must start, got {said(error)} for sys.executable {sys.executable!r}") from error
         finally:
             if errors >= 0:
@@ -110,11 +110,11 @@ class Process:
             self._poll.register(self._popen.stdout.fileno(), select.POLLIN)
         try:
             self._write(_encoded(self.path))
-            self.receive(time.monotonic() + PATIENCE)  # ready
-        except (Gone, Overdue) as error:
+            self.receive(time.monotonic() + RESPONSE_SECONDS)  # ready
+        except (ProcessEnded, ResponseTimeout) as error:
             code = self.end()
-            how = f"nothing in {PATIENCE:.0f} s" if isinstance(error, Overdue) else ended(code)
-            raise WorkerUnable(f"a worker process must start, got {how} of {sys.executable!r}{self.last_words}") from error
+            how = f"nothing in {RESPONSE_SECONDS:.0f} s" if isinstance(error, ResponseTimeout) else exit_text(code)
+            raise WorkerUnable(f"a worker process must start, got {how} of {sys.executable!r}{self.quoted_output}") from error
         except BaseException:
             self.end()
             raise
@@ -122,7 +122,7 @@ class Process:
     # -- messages ------------------------------------------------------------------------------------------------------
 
     def send(self, kind: bytes, data: bytes) -> None:
-        """Send a message; before it the path, if that has changed."""
+        """Send a message, after ``sys.path`` if that has changed."""
         path = import_path()
         if path != self.path:
             self.path = path
@@ -135,18 +135,18 @@ class Process:
             rest = memoryview(_SIZE.pack(len(data)) + data)
             while rest:
                 rest = rest[self._popen.stdin.write(rest) :]
-        except (OSError, ValueError) as error:  # closed by the process, or here
-            raise Gone from error
+        except (OSError, ValueError) as error:  # closed at either end
+            raise ProcessEnded from error
 
     def receive(self, until: float = math.inf) -> bytes:
         """The next message.
 
         Raises
         ------
-        Gone
-            The process has ended, whoever else may hold its pipe open.
-        Overdue
-            It is ``until``, of ``time.monotonic()``.
+        ProcessEnded
+            The process has ended, even if another one holds its pipe open.
+        ResponseTimeout
+            ``time.monotonic()`` has reached ``until``.
         """
         while len(self._buffer) < _SIZE.size or len(self._buffer) < _SIZE.size + _SIZE.unpack_from(self._buffer)[0]:
             self._buffer += self._chunk(until)
@@ -161,36 +161,36 @@ class Process:
         try:
             if self._poll is None:
                 return self._chunk_blocking(until)
-            while not self._poll.poll(1000.0 * min(LOOK, max(0.0, until - time.monotonic()))):
+            while not self._poll.poll(1000.0 * min(POLL_SECONDS, max(0.0, until - time.monotonic()))):
                 if not self.is_alive() and not self._poll.poll(0):
-                    raise Gone
+                    raise ProcessEnded
                 if time.monotonic() >= until:
-                    raise Overdue
+                    raise ResponseTimeout
             data = os.read(self._popen.stdout.fileno(), 1 << 20)
         except (OSError, ValueError) as error:
-            raise Gone from error
+            raise ProcessEnded from error
         if not data:
-            raise Gone
+            raise ProcessEnded
         return data
 
     def _chunk_blocking(self, until: float) -> bytes:
-        """Where a pipe cannot be waited for with a limit (Windows): a timer ends the process."""
+        """Without polling of pipes (Windows): a timer ends the process."""
         assert self._popen.stdout is not None
         timer = threading.Timer(max(0.0, min(until - time.monotonic(), threading.TIMEOUT_MAX)), self.kill)
         timer.daemon = True
         timer.start()
         try:
-            data = bytes(self._popen.stdout.read(1 << 20))  # unbuffered, it reads what is there
+            data = bytes(self._popen.stdout.read(1 << 20))  # unbuffered: returns what is available
         finally:
             timer.cancel()
         if not data:
-            raise Overdue if time.monotonic() >= until else Gone
+            raise ResponseTimeout if time.monotonic() >= until else ProcessEnded
         return data
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def is_alive(self) -> bool:
-        """Whether it runs; its number stays taken until :meth:`end`."""
+        """Whether it runs; its number is not reused before :meth:`end`."""
         if self._is_ended:
             return False
         if not hasattr(os, "waitid"):
@@ -208,31 +208,31 @@ class Process:
             if not _IS_POSIX:
                 self._popen.kill()
                 return
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses groups of nothing but zombies
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS refuses groups of zombies only
                 os.killpg(self.pid, signal.SIGKILL)
 
     def end(self) -> int | None:
-        """End it, and what it has started; its exit code."""
+        """End it with all processes it started; return its exit code."""
         import subprocess
 
         self.kill()
         with self._lock:
             self._is_ended = True
-            with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in the system, which will end it
-                self._popen.wait(timeout=PATIENCE)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # in an uninterruptible system call
+                self._popen.wait(timeout=RESPONSE_SECONDS)
             for pipe in (self._popen.stdin, self._popen.stdout):
                 with contextlib.suppress(OSError):
                     if pipe is not None:
                         pipe.close()
-            if self._said is not None and not self._said.closed:
-                self._said.seek(0)
-                text = self._said.read().decode("utf-8", "replace").strip()
-                self.last_words = f"; it said: {without_password(text)[-LONGEST:]}" if text else ""
-                self._said.close()
+            if self._output is not None and not self._output.closed:
+                self._output.seek(0)
+                text = self._output.read().decode("utf-8", "replace").strip()
+                self.quoted_output = f"; it said: {without_password(text)[-MAX_QUOTED:]}" if text else ""
+                self._output.close()
         return self._popen.returncode
 
 
-def ended(code: int | None) -> str:
+def exit_text(code: int | None) -> str:
     """How a process ended, in words."""
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
 

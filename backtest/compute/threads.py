@@ -1,6 +1,6 @@
 """Threads over row blocks of one batch.
 
-Kernels release the GIL and work on the rows they are given, so the thread count is the caller's business and
+Kernels release the GIL and work on the rows they are given, so the caller chooses the thread count, which
 never changes a result.
 """
 
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from backtest._checks import whole
 
-#: A kept pool answers in 80 to 150 us; blocks shorter than this many microseconds are not worth a second thread.
+#: Microseconds of work from which on threads pay: a pool that is kept takes 80 to 150 us to start a task.
 WORTH_A_THREAD_US = 500.0
 
-#: Most bytes of scratch memory that a thread keeps.
+#: Most bytes of scratch memory kept by a thread.
 KEPT_BYTES = 8 << 20
 
 _local = threading.local()
@@ -62,11 +62,11 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int | Non
     n_rows
         Rows in the batch.
     n_threads
-        Blocks that may run at once; None means all processors this process may use, counted where threads are worth it.
+        Blocks that may run at once; None means all processors this process may use.
     row_us
         Estimated microseconds per row, to keep small batches on the calling thread.
     blocks_each
-        Blocks per thread: several even out rows of unequal cost.
+        Blocks per thread: more than one balances rows of unequal cost.
     """
     is_small = n_threads == 1 or n_rows < 2 or n_rows * row_us < WORTH_A_THREAD_US
     count = 1 if is_small else thread_count(n_threads)
@@ -81,7 +81,7 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int | Non
 
 
 def scratch(n_bytes: int) -> NDArray[np.uint8]:
-    """Memory of this thread, of any content, until it asks again: new memory costs more than what is written there."""
+    """Uninitialised memory of this thread, valid until its next call: allocating anew costs more than filling it."""
     kept: NDArray[np.uint8] | None = getattr(_local, "scratch", None)
     if kept is None or len(kept) < n_bytes:
         kept = np.empty(n_bytes, dtype=np.uint8)
@@ -91,7 +91,7 @@ def scratch(n_bytes: int) -> NDArray[np.uint8]:
 
 
 def shared_pool(count: int) -> ThreadPoolExecutor:
-    """The kept pool; made anew after a fork or for another size."""
+    """The pool of this process; replaced after a fork or for another size."""
     global _pool
     with _lock:
         if _pool is None or _pool[0] != os.getpid() or _pool[1] != count:
@@ -101,7 +101,7 @@ def shared_pool(count: int) -> ThreadPoolExecutor:
 
 def _after_fork() -> None:
     global _pool, _lock
-    _pool, _lock = None, threading.Lock()  # a child inherits neither the threads nor a sane lock
+    _pool, _lock = None, threading.Lock()  # a child inherits no threads, and a lock in any state
 
 
 if hasattr(os, "register_at_fork"):

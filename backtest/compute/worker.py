@@ -1,4 +1,4 @@
-"""What runs in a worker process: tasks come in by standard input, answers go out where standard output was."""
+"""Main loop of a worker process: tasks arrive on standard input, answers leave on the original standard output."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from backtest._checks import BacktestError
 from backtest._said import said
 
 _SIZE = struct.Struct("<Q")
-#: Set while a task is taken in, which imports the modules that it is from.
+#: Set while a task is unpickled, which imports its modules.
 importing = threading.Event()
 
 
 class WorkerDied(RuntimeError):
-    """A worker process ended, or was ended, before its task did."""
+    """A worker process ended before its task was done."""
 
 
 class WorkerUnable(BacktestError, RuntimeError):
-    """A worker process cannot start, or cannot take in what it is given; nothing was evaluated by it."""
+    """A worker process cannot start, or cannot unpickle its task; nothing was evaluated."""
 
 
 class Placed:
-    """Something large that workers have already, or find in a file."""
+    """Reference to a large value that workers load from a file once."""
 
     def __init__(self, token: str, path: str, sizes: tuple[int, ...]) -> None:
         self.token, self.path, self.sizes = token, path, sizes
@@ -57,7 +57,7 @@ def receive(pipe: Any) -> Any:
 
 
 def place(value: Any, path: str) -> tuple[int, ...]:
-    """Write a value into a file, its arrays side by side at the end, and return the sizes of its parts."""
+    """Write a value into a file, its pickle first and its arrays behind, and return the sizes of these parts."""
     import cloudpickle
 
     buffers: list[pickle.PickleBuffer] = []
@@ -66,29 +66,29 @@ def place(value: Any, path: str) -> tuple[int, ...]:
     with open(path, "wb") as file:
         for part in parts:
             file.write(part)
-            file.write(bytes(-len(part) % 64))  # arrays begin at whole cache lines
+            file.write(bytes(-len(part) % 64))  # arrays are aligned to cache lines
     return tuple(len(part) for part in parts)
 
 
 def fetch(placed: Placed) -> Any:
-    """The value of a file; its arrays are the file's pages, shared by all workers and read-only."""
+    """The value in a file; its arrays are memory-mapped, shared by all workers and read-only."""
     with open(placed.path, "rb") as file:
         pages = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    parts, at = [], 0
+    parts, offset = [], 0
     for size in placed.sizes:
-        parts.append(pages[at : at + size])
-        at += size + -size % 64
+        parts.append(pages[offset : offset + size])
+        offset += size + -size % 64
     return pickle.loads(parts[0], buffers=parts[1:])
 
 
 class Channel:
-    """Questions of a task to the process that gave it; only while it runs."""
+    """Calls from a running task to the parent process."""
 
     def __init__(self, pipe: Any, replies: queue.SimpleQueue[Any]) -> None:
         self._pipe, self._replies = pipe, replies
 
     def __call__(self, *question: Any) -> Any:
-        """Ask, and wait for the answer."""
+        """Send a question, and wait for its answer."""
         send(self._pipe, ("ask", question))
         return self._replies.get()
 
@@ -99,23 +99,23 @@ def main(parent: int, errors: int) -> None:
     Parameters
     ----------
     parent : int
-        Number of its process.
+        Its process number.
     errors : int
-        Where what is said goes from the first task on; negative: where it went until then.
+        File descriptor for output from the first task on; negative: output stays where it goes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    _guard(parent)
-    # Copies, which programs that an objective starts do not inherit: they must not read tasks, nor keep the pipes open.
+    _start_watchdog(parent)
+    # Duplicates are not inherited by programs that an objective starts: these must not read tasks, nor keep the pipes open.
     tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)  # what an objective prints must not get between the answers
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)  # an objective's prints must not mix with the answers
     sys.stdin = open(os.devnull)  # noqa: SIM115 - for the life of the process
     incoming: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(tasks, incoming, replies), daemon=True).start()
-    known: dict[str, Any] = {}
+    loaded: dict[str, Any] = {}
     channel = Channel(answers, replies)
     send(answers, ("ready", os.getpid()))
     while True:
@@ -126,14 +126,14 @@ def main(parent: int, errors: int) -> None:
         try:
             importing.set()
             function, arguments, wants_channel = pickle.loads(memoryview(data)[1:])
-            values = [_resolved(each, known) for each in arguments]
-        except BaseException as error:  # a module that is missing here, or fails when it is imported
+            values = [_resolved(each, loaded) for each in arguments]
+        except BaseException as error:  # a module that is missing, or fails on import
             send(answers, ("unable", said(error)))
             continue
         finally:
             importing.clear()
         if errors >= 0:
-            errors = _speak(errors)
+            errors = _redirect_output(errors)
         send(answers, ("taken", None))
         try:
             answer: tuple[str, Any] = ("done", function(*values, *([channel] if wants_channel else [])))
@@ -154,7 +154,7 @@ def _read(tasks: Any, incoming: queue.SimpleQueue[bytes], replies: queue.SimpleQ
             else:
                 incoming.put(data)
     except (EOFError, OSError):
-        _end_all()  # the parent is gone: whatever runs here, or was started here, is for nobody
+        _end_all()  # the parent has ended: so does everything that was started here
 
 
 def _end_all() -> None:
@@ -163,47 +163,48 @@ def _end_all() -> None:
     os._exit(1)
 
 
-def _guard(parent: int) -> None:
-    """Start a process of this group that ends all of it when the parent is gone: at once, and also where something that runs
-    here never lets Python's threads run.  It is no child of this process, which may wait for children of its own.
+def _start_watchdog(parent: int) -> None:
+    """Start a process of this group that kills the group when the parent ends, even if a task here never releases the GIL.
+
+    It is no child of this process, whose tasks may wait for all of its children.
     """
     if not hasattr(os, "pidfd_open") or os.getpgrp() != os.getpid():
         return
     try:
-        watched = os.pidfd_open(parent)
+        parent_fd = os.pidfd_open(parent)
     except ProcessLookupError:
         os._exit(1)
-    except OSError:  # an old or guarded system: the reading thread notices too, when it may run
+    except OSError:  # an old or restricted system: the reading thread notices too, once it gets the GIL
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, of which there are none yet
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, of which there are none yet
         child = os.fork()
     if child:
         os.waitpid(child, 0)
-        os.close(watched)
+        os.close(parent_fd)
         return
     try:
         if not os.fork():
-            os.closerange(0, watched)  # no pipe shall stay open for its sake
-            os.closerange(watched + 1, 1024)
+            os.closerange(0, parent_fd)  # it must keep no pipe open
+            os.closerange(parent_fd + 1, 1024)
             import select
 
-            looked = select.poll()
-            looked.register(watched, select.POLLIN)
-            looked.poll()
+            poller = select.poll()
+            poller.register(parent_fd, select.POLLIN)
+            poller.poll()
             os.killpg(0, signal.SIGKILL)
     finally:
         os._exit(0)
 
 
-def _speak(errors: int) -> int:
-    """From now on, what is said here goes where the parent's errors go; what was said before, too."""
+def _redirect_output(errors: int) -> int:
+    """Redirect output to the parent's standard error, with what was printed so far."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
-    at = 0
-    while data := os.pread(2, 1 << 16, at):
-        at += len(data)
+    offset = 0
+    while data := os.pread(2, 1 << 16, offset):
+        offset += len(data)
         os.write(errors, data)
     os.ftruncate(2, 0)
     os.dup2(errors, 1)
@@ -212,10 +213,10 @@ def _speak(errors: int) -> int:
     return -1
 
 
-def _resolved(value: Any, known: dict[str, Any]) -> Any:
+def _resolved(value: Any, loaded: dict[str, Any]) -> Any:
     if not isinstance(value, Placed):
         return value
-    if value.token not in known:
-        known.clear()  # one objective at a time: the one before may hold much memory
-        known[value.token] = fetch(value)
-    return known[value.token]
+    if value.token not in loaded:
+        loaded.clear()  # one objective at a time: the previous one may hold much memory
+        loaded[value.token] = fetch(value)
+    return loaded[value.token]

@@ -1,4 +1,4 @@
-"""Worker processes that stay: started once, given large things once, replaced when they die."""
+"""A pool of persistent worker processes: started once, sent large values once, replaced when they die."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from backtest._checks import InputError, number
 from backtest._said import said, shown
 from backtest.compute import worker
 from backtest.compute.folders import Folder
-from backtest.compute.process import PATIENCE, Gone, Overdue, Process, ended
+from backtest.compute.process import RESPONSE_SECONDS, Process, ProcessEnded, ResponseTimeout, exit_text
 from backtest.compute.threads import thread_count
 from backtest.compute.worker import Placed, WorkerDied, WorkerUnable
 
-#: How often a process that dies before it has taken in its task is replaced by another.
-STARTS = 3
-#: Placed things that are kept for tasks to come.
-MOST_PLACED = 16
-_living: weakref.WeakSet[Workers] = weakref.WeakSet()
+#: Most processes that are started for a task before it begins.
+MAX_STARTS = 3
+#: Most placed values that are kept.
+MAX_PLACED = 16
+_pools: weakref.WeakSet[Workers] = weakref.WeakSet()
 
 
 class Workers(Executor):
@@ -42,14 +42,14 @@ class Workers(Executor):
     Notes
     -----
     Processes are started at the first task, never forked, and stay until :meth:`shutdown`, the end of a ``with`` block, or
-    of the program; if the parent is killed, they end too, with all that their tasks have started: each is the head of a
-    process group of its own.  They import from where the parent does, and from nowhere else.  They do not import the parent's
+    of the program; if the parent is killed, they end too, with all that their tasks have started: each leads a process
+    group.  They have the parent's import path, and no other.  They do not import the parent's
     main module: what is defined there, in a notebook or in ``python -c`` is sent by value, so no ``if __name__ ==
-    "__main__"`` is needed.  BLAS runs on one thread in each.  After a fork, the child's pool starts workers of its own.
+    "__main__"`` is needed.  BLAS uses one thread in each.  After a fork, the child's pool starts workers of its own.
 
-    What ends a worker (a signal, the system's memory killer, ``os._exit``) fails its task with ``WorkerDied``, and another
-    takes its place.  Where none can start, or take in its task (a module that is missing, an objective that cannot be loaded),
-    the task fails with ``WorkerUnable``, which says what the worker said: that is no result of the task.
+    If a worker ends (a signal, the out-of-memory killer, ``os._exit``), its task fails with ``WorkerDied``, and another takes
+    its place.  If none can start, or unpickle its task (a module is missing, an objective cannot be loaded), the task fails with
+    ``WorkerUnable``, which quotes the worker's output: that is no result of the task.
     """
 
     def __init__(self, count: int | None = None) -> None:
@@ -61,7 +61,7 @@ class Workers(Executor):
         self._folder: Folder | None = None
         self._placed: dict[str, Placed] = {}
         self._n_placed = 0
-        _living.add(self)
+        _pools.add(self)
 
     def __repr__(self) -> str:
         return f"Workers({self.count})"
@@ -96,12 +96,12 @@ class Workers(Executor):
         ----------
         timeout : float, optional
             Seconds after which the worker is ended with all processes that it started, and the future fails with TimeoutError;
-            they count from when the worker has the task, and the modules that it needs.
+            counted from when the worker has imported the task's modules.
         answer : callable, optional
             The function gets one more argument, a channel: ``channel(*question)`` in the worker returns
             ``answer(*question)``, called in a thread of this process.
         """
-        if worker.importing.is_set():  # its workers would import it too, and start workers, and so on
+        if worker.importing.is_set():  # its workers would import it too, and start workers in turn
             raise InputError(
                 "a module that worker processes import must start none when it is imported, got one that does; put "
                 'what starts them under if __name__ == "__main__":'
@@ -120,15 +120,15 @@ class Workers(Executor):
         return task.future
 
     def _rebuild_after_fork(self) -> None:
-        if self._pid != os.getpid():  # neither threads nor processes of the parent are ours
+        if self._pid != os.getpid():  # a forked child has neither the threads nor the processes of its parent
             self._pid, self._slots, self._tasks = os.getpid(), [], queue.SimpleQueue()
             self._folder, self._placed = None, {}
 
     def place(self, value: Any) -> Placed:
-        """Put something where every worker finds it once: its arrays in a file that all of them map, read-only.
+        """Make a value available to every worker: in a file, whose arrays all of them map read-only.
 
-        It is known by its content (a function's with the variables that it uses): placed again unchanged, workers keep what
-        they have.
+        It is identified by its content (a function with the variables that it uses): if it is placed again unchanged, workers
+        do not load it again.
         """
         with self._lock:
             self._rebuild_after_fork()
@@ -145,13 +145,13 @@ class Workers(Executor):
                 ) from error
             with open(path, "rb") as file:
                 token = hashlib.file_digest(file, "blake2b").hexdigest()
-            known = self._placed.pop(token, None)
-            self._placed[token] = placed = known or Placed(token, path, sizes)
-            outdated = [path] if known else []
-            if len(self._placed) > MOST_PLACED:
+            existing = self._placed.pop(token, None)
+            self._placed[token] = placed = existing or Placed(token, path, sizes)
+            outdated = [path] if existing else []
+            if len(self._placed) > MAX_PLACED:
                 outdated.append(self._placed.pop(next(iter(self._placed))).path)
             for each in outdated:
-                with contextlib.suppress(OSError):  # where a file that is mapped cannot be removed, it goes with the folder
+                with contextlib.suppress(OSError):  # Windows: a mapped file is removed with its folder
                     os.remove(each)
             return placed
 
@@ -182,7 +182,7 @@ class Workers(Executor):
             self._folder.remove()
 
     def kill(self) -> None:
-        """End every task that runs; the next one starts workers anew."""
+        """End every running task; the next task starts new workers."""
         for slot in self._slots:
             slot.kill()
 
@@ -231,7 +231,7 @@ class _Slot:
         self._end()
 
     def _run(self, task: _Task) -> Any:
-        process = self._taking(task)
+        process = self._hand_over(task)
         until = math.inf if task.timeout is None else time.monotonic() + task.timeout
         try:
             while True:
@@ -243,24 +243,24 @@ class _Slot:
                 if kind == "failed":
                     raise content
                 return content
-        except Overdue as error:
+        except ResponseTimeout as error:
             self._end()
             raise TimeoutError(f"took longer than {task.timeout:g} s") from error
-        except Gone as error:
-            raise WorkerDied(f"the worker process died ({ended(self._end())})") from error
+        except ProcessEnded as error:
+            raise WorkerDied(f"the worker process died ({exit_text(self._end())})") from error
 
-    def _taking(self, task: _Task) -> Process:
-        """A process that has taken in the task.  One that died before it could is not the task's fault."""
+    def _hand_over(self, task: _Task) -> Process:
+        """A process that has unpickled the task; one that dies before is replaced, as that need not be the task's fault."""
         kills = self._kills
-        until = math.inf if task.timeout is None else time.monotonic() + max(task.timeout, PATIENCE)
-        for left in reversed(range(STARTS)):
+        until = math.inf if task.timeout is None else time.monotonic() + max(task.timeout, RESPONSE_SECONDS)
+        for n_left in reversed(range(MAX_STARTS)):
             if self.process is not None and not self.process.is_alive():
                 self._end()
             if self.process is None:
                 try:
                     self.process = Process()
                 except WorkerUnable:
-                    if left:
+                    if n_left:
                         continue
                     raise
             process = self.process
@@ -269,16 +269,16 @@ class _Slot:
                     raise WorkerDied("the worker process was ended before its task began")
                 process.send(b"t", task.data)
                 kind, content = pickle.loads(process.receive(until))
-            except Overdue as error:
+            except ResponseTimeout as error:
                 self._end()
-                raise WorkerUnable(f"a worker process must take in its task, got nothing in {PATIENCE:.0f} s") from error
-            except Gone as error:
+                raise WorkerUnable(f"a worker process must take in its task, got nothing in {RESPONSE_SECONDS:.0f} s") from error
+            except ProcessEnded as error:
                 code = self._end()
                 if kills != self._kills:
-                    raise WorkerDied(f"the worker process died ({ended(code)})") from error
-                if not left:
+                    raise WorkerDied(f"the worker process died ({exit_text(code)})") from error
+                if not n_left:
                     raise WorkerUnable(
-                        f"a worker process must take in its task, got {ended(code)} {STARTS} times{process.last_words}"
+                        f"a worker process must take in its task, got {exit_text(code)} {MAX_STARTS} times{process.quoted_output}"
                     ) from error
                 continue
             if kind != "taken":
@@ -301,7 +301,7 @@ def _pickled(value: Any) -> bytes:
 
 
 def _at_exit() -> None:
-    for each in list(_living):
+    for each in list(_pools):
         each.shutdown(wait=False, cancel_futures=True)
 
 
