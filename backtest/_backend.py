@@ -1,4 +1,4 @@
-"""Which kernels run: the compiled ones or their pure twins.  The only fork in the library.
+"""Which kernels run: the compiled ones or their pure twins.  Decided here only.
 
 All kernels come from one backend.  The choice is made at the first use and kept:
 
@@ -103,10 +103,10 @@ def _carries(level: str) -> bool:
     return all(importlib.util.find_spec(f"backtest._ext.{level}.{name}") for name in kernel_names())
 
 
-def _choose(wish: str, simd: str | None = None) -> Backend:
-    if wish not in BACKENDS:
-        raise InputError(f"BACKTEST_BACKEND must be one of {', '.join(BACKENDS)}, got {wish!r}")
-    if wish == "python":
+def _choose(requested: str, simd: str | None = None) -> Backend:
+    if requested not in BACKENDS:
+        raise InputError(f"BACKTEST_BACKEND must be one of {', '.join(BACKENDS)}, got {requested!r}")
+    if requested == "python":
         return Backend("python", "asked for by BACKTEST_BACKEND=python", "", _load("_pure"))
     try:
         info = importlib.import_module("backtest._ext.buildinfo")
@@ -115,7 +115,7 @@ def _choose(wish: str, simd: str | None = None) -> Backend:
         compiled = _load(levels[simd])
     except ImportError as error:
         why = f"compiled kernels unavailable: {error}{_source_tree()}"
-        if wish == "cython":
+        if requested == "cython":
             raise BackendUnavailable(f"BACKTEST_BACKEND=cython, but {why}") from error
         warnings.warn(f"{why}; the pure Python kernels run, with equal results but far slower", FallbackWarning, stacklevel=4)
         return Backend("python", why, "", _load("_pure"))
@@ -124,7 +124,7 @@ def _choose(wish: str, simd: str | None = None) -> Backend:
 
 
 def _source_tree() -> str:
-    """The usual reason, if it is one: the sources were imported, not what was installed from them."""
+    """The usual reason, if it applies: the source tree was imported instead of the installed package."""
     here = Path(__file__).parent
     return f"; {here} is the source tree, run elsewhere or pip install -e it" if (here.parent / "ext").is_dir() else ""
 

@@ -87,7 +87,7 @@ MOST = 1e30
 
 
 def price_bounds(name: str, values: NDArray[np.float64], error: type[InputError] | None = None) -> None:
-    """Refuse prices that are so small or large that what is computed of them would not be finite; what is no price is left."""
+    """Refuse prices so small or large that results would not be finite; other values are left alone."""
     with np.errstate(invalid="ignore"):
         far = ((values < LEAST_PRICE) & (values > 0)) | ((values > MOST_PRICE) & (values < math.inf))
     if far.any():
@@ -143,7 +143,7 @@ def _rule(low: float | None, high: float | None, open_low: bool) -> str:
 
 
 def whole(name: str, value: Any, *, low: int | None = None, high: int | None = None, error: type[InputError] = InputError) -> int:
-    """``value`` as an int inside its bounds, of 64 bits in any case; 3.0 is refused, so that a unit mix-up shows."""
+    """``value`` as an int inside its bounds, of 64 bits in any case; 3.0 is refused, so that a mix-up of units shows."""
     rule = _rule(low, high, False)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise error(f"{name} must be a whole number{rule}, got {shown(value)}")
@@ -168,6 +168,7 @@ def choice(name: str, value: Any, allowed: Sequence[Any], error: type[InputError
 
 
 def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool; only True and False are."""
     if not isinstance(value, (bool, np.bool_)):
         raise InputError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)
@@ -179,7 +180,7 @@ def optional_flag(name: str, value: Any) -> bool | None:
 
 
 def instance(name: str, value: Any, kind: type) -> None:
-    """Refuse what is no object of a class."""
+    """Refuse what is not an instance of a class."""
     if not isinstance(value, kind):
         is_table = kind.__name__ == "Bars" and hasattr(value, "columns")
         got = "a table; bt.Bars.from_frame makes one of it" if is_table else shown(value)
@@ -193,7 +194,7 @@ def called(name: str, value: Any) -> None:
 
 
 def items(name: str, value: Any, error: type[InputError] = InputError) -> list[Any]:
-    """What a list, or anything like one, holds."""
+    """The items of an iterable as a list; text and mappings are refused."""
     try:
         if isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping)):
             return list(value)
@@ -203,7 +204,7 @@ def items(name: str, value: Any, error: type[InputError] = InputError) -> list[A
 
 
 def file_path(name: str, value: Any, error: type[InputError] = InputError) -> Path:
-    """``value`` as a path that may be asked whether it is there."""
+    """``value`` as a path that the operating system accepts; it need not exist."""
     try:
         path = Path(value)
         path.exists()
@@ -249,7 +250,7 @@ def known_names(what: str, names: Iterable[str], known: Iterable[str], error: ty
 
 
 def caller_level() -> int:
-    """``stacklevel`` of a warning that is to point at the line that called this library."""
+    """``stacklevel`` with which a warning points at the line that called this library."""
     level, frame = 1, sys._getframe(1)
     inside = (str(Path(__file__).parent), functools.__file__)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
@@ -258,7 +259,7 @@ def caller_level() -> int:
 
 
 def refuse_former(given: Iterable[str], former: Mapping[str, str], section: str = "") -> None:
-    """Refuse arguments under names they had before; ``former`` maps these to today's."""
+    """Refuse arguments under names they had before; ``former`` maps old names to new."""
     for name in given:
         if name in former:
             what = f"{name} of [{section}]" if section else name
@@ -322,7 +323,7 @@ def as_array(name: str, value: Any, error: type[InputError] = InputError) -> NDA
 
 
 def check_prices(name: str, values: NDArray[np.float64], assets: Sequence[Any] | None = None) -> None:
-    """Refuse what is neither a price, finite and > 0, nor NaN, which says that there was none; values are (n_bars, n_assets)."""
+    """Refuse values that are neither a price (finite and > 0) nor NaN (no price); values are (n_bars, n_assets)."""
     if ((values >= LEAST_PRICE) & (values <= MOST_PRICE)).all():
         return
     bad = ~((values > 0) & (values < np.inf) | np.isnan(values))
@@ -364,7 +365,7 @@ def _floats(
 
 
 def _no_number(array: NDArray[Any]) -> str:
-    """What is no number in an array of objects, and where."""
+    """The first value of an object array that is not a number, and where it is."""
     for where, each in np.ndenumerate(array):
         try:
             float(each)

@@ -1,13 +1,13 @@
-"""What others said, fit to be repeated: texts of exceptions and values that cannot be trusted, and URLs without passwords."""
+"""Untrusted text made fit for messages: values and exceptions, shortened and without passwords; URLs without passwords."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-#: Written in a password's stead.
+#: Replaces a password.
 HIDDEN = "***"
-#: Characters of a value in a message, and of somebody else's error.
+#: Most characters of a value in a message, and of an exception's text.
 SHOWN, SAID = 200, 4000
 # A path has one slash where its URL had two; a password may hold blanks, and then ends at the first @.
 _USER_PART = re.compile(r"(:/{1,2}[^\s/:@'\"]*):(?:[^\s'\"]*|[^'\"\n]*?)@")
@@ -17,13 +17,13 @@ _QUERY_PART = re.compile(r"(?i)([?&;][\w.-]*(?:passw|passphrase|pwd|secret|token
 def without_password(text: str) -> str:
     """A text with ``***`` for the passwords of all URLs in it.
 
-    What stands between the user's name and the last ``@`` of a URL is one, and so are parameters such as ``password=``.
+    Passwords are what stands between the user's name and the last ``@``, and parameters such as ``password=``.
     """
     return _QUERY_PART.sub(rf"\1{HIDDEN}", _USER_PART.sub(rf"\1:{HIDDEN}@", text))
 
 
 def url_without_password(url: str) -> str:
-    """The same of a text that is meant as one URL, whatever stands in its password, and if it has lost its scheme."""
+    """The same for a text that is one URL: with any character in its password, and without a scheme too."""
     head, colon, rest = url.partition("://")
     if not colon:
         head, rest = "", url
@@ -36,7 +36,7 @@ def url_without_password(url: str) -> str:
 
 
 def without_secret(text: str, url: str) -> str:
-    """A text about a URL without the URL's own password, in whatever form it is repeated."""
+    """A text about a URL without the URL's own password, in any encoding."""
     from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
     user = url.partition("://")[2].rpartition("@")[0]
@@ -49,7 +49,7 @@ def without_secret(text: str, url: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """``repr(value)`` for a message: without passwords, cut where it is long, and something in its place where there is none."""
+    """``repr(value)`` for a message: without passwords, shortened; also of a value whose ``repr`` fails."""
     if type(value) is int and abs(value) >= 10**30:
         return f"{'-' * (value < 0)}about 2**{abs(value).bit_length() - 1}"  # Python refuses to write down 5,000 digits
     try:
@@ -62,7 +62,7 @@ def shown(value: Any) -> str:
 
 
 def said(error: BaseException) -> str:
-    """``TypeError: what it says``, also of an exception whose ``__str__`` raises, without passwords, cut where it is long."""
+    """``TypeError: what it says``, without passwords, shortened; also of an exception whose ``__str__`` fails."""
     try:
         text = str(error)
         clean = text.encode("utf-8", "backslashreplace").decode()  # half of a surrogate pair can neither be printed nor stored
@@ -78,7 +78,7 @@ def trace_of(error: BaseException) -> str:
 
     try:
         return without_password("".join(traceback.format_exception(error)))
-    except Exception:  # of an exception whose attributes raise
+    except Exception:  # an exception whose attributes raise
         return said(error)
 
 

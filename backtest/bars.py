@@ -23,7 +23,7 @@ from backtest.windows import numbered
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What nanoseconds since 1970 reach, to the whole year.
+#: Range of 64-bit nanoseconds since 1970, in whole years.
 EARLIEST, LATEST = np.datetime64("1678-01-01T00:00:00"), np.datetime64("2261-12-31T23:59:59")
 
 
@@ -171,10 +171,10 @@ class Bars(Frozen):
         columns: Mapping[str, str] | None = None,
         adjust: str | None = None,
     ) -> Bars:
-        """Read a CSV or Parquet file, told apart by its ending.
+        """Read a CSV or Parquet file; the file extension says which.
 
-        How the file is written is told from the whole of it and logged (``logging.getLogger("backtest")``); what may mean
-        two things is refused, and the error names the argument that says which.  A file that runs newest first is
+        The format is inferred from the whole file and logged (``logging.getLogger("backtest")``); an ambiguous one is
+        refused, and the error names the argument that decides.  A file that runs newest first is
         reversed, with a warning.  ``docs/files.md`` shows which files are read how.
 
         Parameters
@@ -237,7 +237,7 @@ class Bars(Frozen):
         return from_prices(found, symbol)
 
     def check(self) -> pd.DataFrame:
-        """What looks like a fault of the data and not like the market; nothing is ever corrected.
+        """Find what looks like errors in the data; nothing is ever corrected.
 
         Returns
         -------
@@ -246,7 +246,7 @@ class Bars(Frozen):
             Kinds: ``split`` (a close that jumps by a factor near 2, 3, 4, 5, 10, 100, 1,000 or its inverse; the ratio), ``hole``
             (much longer without a bar than anywhere else; days), ``equal`` (bars in a row with the same four prices; how many),
             ``volume`` (bars in a row without volume; how many), ``high`` (ten times the highs beside it; the high), ``low`` (a
-            tenth of the lows beside it; the low).  Empty if nothing does.
+            tenth of the lows beside it; the low).  Empty if nothing is found.
         """
         return suspects.frame(self, suspects.suspects(self))
 
@@ -276,7 +276,7 @@ class Bars(Frozen):
             for name in (*PRICES, "volume", "index"):
                 array = getattr(self, name)
                 digest.update(name.encode() + (b"-" if array is None else array.tobytes()))
-            object.__setattr__(self, "_content", digest.hexdigest())  # of two threads each may be the first
+            object.__setattr__(self, "_content", digest.hexdigest())  # two threads may both set it
         return self._content
 
     def inferred_periods(self) -> Periods:
@@ -295,7 +295,7 @@ class Bars(Frozen):
         return self.inferred_periods().per_year
 
     def _local_nanos(self) -> NDArray[np.int64]:
-        """What clocks in the bars' zone showed."""
+        """Local times in the bars' zone, in nanoseconds."""
         import pandas as pd
 
         if self.index is None:
@@ -312,7 +312,7 @@ class Bars(Frozen):
 
 
 def from_prices(found: Prices, symbol: str = "") -> Bars:
-    """Bars of what a reader found; errors name its file."""
+    """Bars of the prices that a reader found; errors name the file."""
     index, tz = (None, None) if found.times is None else split(found.times)
     with found.source.named():
         bars = Bars(**found.columns, index=index, tz=tz, symbol=symbol)
@@ -389,7 +389,7 @@ def _index(values: ArrayLike, n_bars: int) -> NDArray[np.datetime64]:
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only copy: the caller may go on writing into what was given."""
+    """A read-only copy, independent of the caller's array."""
     copy = np.array(array, copy=True, order="C")
     copy.flags.writeable = False
     return copy

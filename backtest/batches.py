@@ -1,4 +1,4 @@
-"""Batches of books: the weights of a rule for each candidate, replayed block by block on threads, and their metrics."""
+"""Batches of books: a rule makes the weights of each candidate; they are replayed in blocks on threads."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class BookEvaluator:
         Parameters of the batch's columns.
     market : Market
     rules : Rules
-        Checked.
+        Already checked.
     rebalance : array_like of bool, optional
     max_gross : float
-        Most that absolute weights of an event may add up to.
+        Largest sum of absolute weights of an event.
     metrics : sequence of str
         Columns of the scores.
     n_threads : int, optional
@@ -63,10 +63,10 @@ class BookEvaluator:
         self.columns, self.n_threads = check_metrics(metrics, "sweep"), optional_whole("n_threads", n_threads, low=1)
         self.prices = market.prices(rules.fill)
         if rebalance is not None:
-            market.mask(rebalance)  # refused here, it is not the rule's fault
+            market.mask(rebalance)  # checked here, so that the error does not name the rule
 
     def window(self, window: slice | None) -> slice | None:
-        """A window of bar numbers or dates by bar numbers."""
+        """A window of bar numbers or dates, as bar numbers."""
         return self.market.window(window)
 
     def bounds(self, window: slice | None) -> tuple[int, int]:
@@ -74,7 +74,7 @@ class BookEvaluator:
         return self.market.bounds(window)
 
     def metric_inputs(self, window: slice | None = None) -> MetricInputs:
-        """What metrics are made of beside the sums."""
+        """What metrics are computed from besides the sums."""
         return self.market.metric_inputs(self.rules, window)
 
     @property
@@ -95,7 +95,7 @@ class BookEvaluator:
         batch : ndarray of float64, shape (n_candidates, n_params)
             As :meth:`backtest.Space.candidates` gives it.
         window : slice or sequence of slices, optional
-            Trade inside these bars only.  The rule may look at all bars, and is asked once for all windows.
+            Trade inside these bars only.  The rule may look at all bars, and is called once for all windows.
 
         Returns
         -------
@@ -106,11 +106,11 @@ class BookEvaluator:
         settings = [self.market.settings(self.rules, each) for each in windows]
         sums = np.zeros((len(windows), len(batch)), dtype=SUMS)
         for start, books in self._blocks(batch):
-            for each, found in zip(settings, sums, strict=True):
-                evaluate_books(books, self.prices, each, self.n_threads, found[start : start + len(books)])
+            for each, window_sums in zip(settings, sums, strict=True):
+                evaluate_books(books, self.prices, each, self.n_threads, window_sums[start : start + len(books)])
         scores = np.empty((len(windows), len(self.columns), len(batch))).transpose(0, 2, 1)
-        for each, found, out in zip(windows, sums, scores, strict=True):
-            sweep_metrics(self.columns, found, self.metric_inputs(each), out=out)
+        for each, window_sums, out in zip(windows, sums, scores, strict=True):
+            sweep_metrics(self.columns, window_sums, self.metric_inputs(each), out=out)
         return scores if isinstance(window, (list, tuple)) else scores[0]
 
     def _blocks(self, batch: Floats) -> Iterator[tuple[int, list[Events]]]:

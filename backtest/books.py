@@ -1,4 +1,4 @@
-"""Books: one set of target weights, traded through its bars; ``bt.simulate``."""
+"""Books: one portfolio, traded by target weights; ``bt.simulate``."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: An order of less than this share of what sizes it is none; the kernel's, see ``docs/definitions.md``.
+#: Orders below this share of the value that sizes them are not placed; as in the kernel, see ``docs/definitions.md``.
 DUST = 1e-12
 
 
 class Book(Simulation):
-    """A portfolio that was traded: what it was worth, what it traded, what came of it; see :class:`backtest.Simulation`.
+    """A portfolio that was traded: equity, orders, trades and statistics; see :class:`backtest.Simulation`.
 
-    Orders and trades are written down when they are asked for; that never changes a value.
+    Orders are recorded when first asked for, by a second replay with the same numbers.
 
     Attributes
     ----------
@@ -65,8 +65,8 @@ class Book(Simulation):
         )[1]
 
     def _replay(self, *outputs: Any) -> tuple[int, int]:
-        done: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
-        return done
+        counts: tuple[int, int] = _backend.kernel("portfolio").replay(self._prices, self._targets, self._settings, 0, *outputs)
+        return counts
 
     @property
     def units(self) -> pd.DataFrame:
@@ -76,7 +76,7 @@ class Book(Simulation):
         fills, n_assets = self.fills, self.market.n_assets
         held = np.full((self.last - self.first, n_assets), np.nan)
         held[0] = 0.0
-        held[fills["fill_bar"] - self.first, fills["asset"]] = fills["position_after"]  # of two fills on a bar the later stays
+        held[fills["fill_bar"] - self.first, fills["asset"]] = fills["position_after"]  # the last fill on a bar counts
         return pd.DataFrame(held, index=self.times, columns=list(self.market.assets)).ffill()
 
     @property
@@ -86,7 +86,7 @@ class Book(Simulation):
 
     @functools.cached_property
     def fills(self) -> NDArray[Any]:
-        """Every executed order, in order of execution: ndarray of ``trades.FILL``."""
+        """Every executed order, in order of execution: ndarray of ``records.FILL``."""
         fills = np.empty(int(self.sums["n_fills"][0]), dtype=FILL)
         if len(fills):
             scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting, self._held)]
@@ -121,7 +121,7 @@ class Book(Simulation):
 
     @property
     def unfilled(self) -> pd.DataFrame:
-        """Targets that still waited for a price when the bars ended."""
+        """Targets that were still waiting for a price at the last bar."""
         import pandas as pd
 
         assets = np.flatnonzero(~np.isnan(self._waiting))
@@ -142,10 +142,10 @@ class Book(Simulation):
         profit = np.zeros(n_assets)
         np.subtract.at(profit, fills["asset"], fills["value"])
         np.subtract.at(profit, fills["asset"], fills["cost"])
-        np.add.at(profit, fills["asset"], fills["written_off"])  # what nobody had to pay
-        still = self.tracked.positions
-        held = np.flatnonzero(still["side"])
-        profit[held] += still["units"][held] * self.market.marks[self.last - 1, held] - still["borrow_cost"][held]
+        np.add.at(profit, fills["asset"], fills["written_off"])  # debt that was written off is no loss
+        positions = self.tracked.positions
+        held = np.flatnonzero(positions["side"])
+        profit[held] += positions["units"][held] * self.market.marks[self.last - 1, held] - positions["borrow_cost"][held]
         completed = self.tracked.records
         np.subtract.at(profit, completed["asset"], completed["borrow_cost"])
         return pd.Series(profit, index=list(self.market.assets), name="contribution")
@@ -165,7 +165,7 @@ class Book(Simulation):
         return tuple(self.market.assets)
 
     def _unexecuted(self) -> Unexecuted:
-        """What waited at the end: bought or sold as the last valid prices say; what is there already is no order."""
+        """Targets still waiting at the end, as orders sized at the last valid prices; targets that are met already are none."""
         assets = np.flatnonzero(~np.isnan(self._waiting))
         base = self._account[0][-1] if self.rules.reinvest else self.start_cash
         held = self._held[assets] * self.market.marks[self.last - 1, assets]
@@ -195,19 +195,19 @@ class Book(Simulation):
         warn_if_undated(inputs.periods_per_year > 0)
         values = dict(zip(SWEEP, sweep_metrics(SWEEP, self.sums, inputs)[0], strict=True))
         before = max(self.first - 1, 0)
-        benchmark = self._equal_hold(before) if self._benchmark is None else self._benchmark
+        benchmark = self._buy_and_hold(before) if self._benchmark is None else self._benchmark
         benchmark = np.concatenate([benchmark[before : before + 1], benchmark[self.first : self.last]])
         return Stats(values | walk_metrics(self._account[0], benchmark, inputs), self)
 
-    def _equal_hold(self, before: int) -> Floats:
-        """Value of equal amounts of all assets that had a price at a bar, and have one yet to come, bought there and held."""
+    def _buy_and_hold(self, before: int) -> Floats:
+        """Value of equal amounts of all assets whose prices have begun and not ended at bar ``before``, bought there and held."""
         marks = self.market.marks
         endings = self.market.endings
-        there = np.flatnonzero(marks[before] if endings is None else (marks[before] > 0) & (endings.last >= before))
-        if not len(there):
+        assets = np.flatnonzero(marks[before] if endings is None else (marks[before] > 0) & (endings.last >= before))
+        if not len(assets):
             return np.full(len(marks), np.nan)
-        relative = marks[:, there] / marks[before, there]
-        value: Floats = np.add.accumulate(relative, axis=1)[:, -1] / len(there)
+        relative = marks[:, assets] / marks[before, assets]
+        value: Floats = np.add.accumulate(relative, axis=1)[:, -1] / len(assets)
         return value
 
     @property
@@ -220,13 +220,13 @@ class Book(Simulation):
         endings = self.market.endings
         if endings is None:
             return []
-        found: list[int] = np.flatnonzero((self._held != 0) & ~endings.there[self.last - 1]).tolist()
-        return found
+        assets: list[int] = np.flatnonzero((self._held != 0) & ~endings.has_price[self.last - 1]).tolist()
+        return assets
 
     def warn(self) -> None:
-        """Say what its numbers rest on that nobody may have meant: prices that have ended, assets without a weight."""
+        """Warn of positions whose prices have ended, and of assets that have prices and never a weight."""
         labels, endings, last = self.market.assets, self.market.endings, self.last - 1
-        ended = endings.news(self._stale(), last, labels) if endings is not None else ""
+        ended = endings.unusual_gaps(self._stale(), last, labels) if endings is not None else ""
         if ended:
             warnings.warn(
                 f"prices end while they are held: {ended}; to the last bar ({last}) the book values them at their last price, "
@@ -245,7 +245,7 @@ class Book(Simulation):
     def trade_statistics(self) -> pd.DataFrame:
         """Statistics of completed trades: one row per statistic, columns All, Long, Short.
 
-        Counts of nothing are 0, means of nothing NaN.
+        Without trades counts are 0 and means NaN.
         """
         return statistics_frame(STATISTICS, statistics_of(self._trade_sums, months_of(self.market.nanos, self.first, self.last)))
 
@@ -296,15 +296,15 @@ def simulate(
     reinvest : bool
         Weights are shares of the current value (before costs, at the prices that fill), or of ``start_cash``.
     reserve_costs : bool
-        Costs come out of cash, which full weights drive slightly below 0.  True scales the weights of an event down so that
-        costs do not.
+        False pays costs out of cash, which goes slightly below 0 at full weights; True scales the weights of an event down
+        to avoid that.
     window : slice, optional
         Trade inside these bars only, by their numbers or by dates (``slice("2010", "2012-06")``, both ends included).
     index : array_like of datetime64, optional
         Time of each bar; ``close.index`` by default, if it holds dates.
     benchmark : array_like, shape (n_bars,), optional
         Prices for ``buy_hold_return``, ``alpha`` and ``beta``; by default equal amounts of all assets that have a price at
-        the start, bought and held.  A Series must have the index of ``close``, as all tables here, or 0, 1, 2, ...
+        the start, bought and held.  A Series must have the index of ``close`` or 0, 1, 2, ..., as all tables here.
     periods_per_year : float, optional
         Bars in a year; inferred from the dates by default.
     rf : float
@@ -314,9 +314,9 @@ def simulate(
         statistic "Value on stale prices", or nothing from the bar after the last price on (a trade that exits at 0, reason
         ``delisted``).  Writing off is hindsight: nobody knows on that bar that no price will follow.
     delisted_after : int
-        An asset is written off where others have prices on so many bars after its last one.
+        An asset is written off if others have prices on at least this many bars after its last one.
     max_gross : float
-        Weights of one event that add up to more, regardless of sign, are refused: 50 and 50 are no percents.
+        Largest sum of absolute weights of one event; more is refused, since 50 for 50 % is the usual mistake.
 
     Returns
     -------

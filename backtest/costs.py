@@ -27,7 +27,7 @@ class OrderCosts:
         return {name: getattr(self, name) for name in ORDER_COSTS}
 
     def _asdict(self) -> dict[str, Any]:
-        """Every field by name, for kernels, which read named tuples so too."""
+        """Every field by name: kernels read all settings by the ``_asdict`` of named tuples."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
@@ -146,12 +146,12 @@ PROFILES: dict[str | None, Profile] = {
     ),
 }
 
-#: Its default size of an order, just below 1, so that E / price units for E / price whole are one unit less.
+#: backtesting.py's default size of an order, just below 1: where equity / price is a whole number, one unit less is bought.
 BACKTESTING_FULL_SIZE = 1.0 - 2.0**-52
 
 
 class _Default:
-    """A field that was not given, so that a profile may set it."""
+    """A default that a profile may replace."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -176,7 +176,7 @@ class Execution:
     intrabar : {"pessimistic", "optimistic", "both"}
         Which came first when one bar touches stop and target: the stop, or the target.  ``both`` scores either, in one
         pass: candidates rank, and trades are listed, with the stop first, and each metric comes once more, with the target
-        first, as ``metric_optimistic``.  Two scores, not bounds: only total returns are ordered.
+        first, as ``metric_optimistic``.  The true total return lies between the two; other metrics need not.
     sides : {"both", "long", "short"}
         Entries and exits of the other side are removed before anything else.
     size : float, parameter or line
@@ -196,8 +196,8 @@ class Execution:
     periods_per_year : float, optional
         Bars in a year; inferred from the index by default.
     profile : {None, "vectorbt", "backtesting.py"}
-        Another tool's conventions as a whole, so that its numbers come out: fills, conflicts, bases of levels, units,
-        warm-up, end of data.  Fields that it fixes may be left out; one that says otherwise is an error.
+        Another tool's conventions as a whole, so that its numbers are reproduced: fills, conflicts, bases of levels, units,
+        warm-up, end of data.  Fields that it fixes may be left out; a different value is an error.
 
     Notes
     -----

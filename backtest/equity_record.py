@@ -1,4 +1,4 @@
-"""Equity and trades of another engine, checked: what :func:`backtest.stats` computes its numbers from."""
+"""Equity and trades of another engine, checked, for :func:`backtest.stats`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: Rows of a table of trade statistics, and which columns of trades each needs.
-OF_STATISTICS: dict[str, tuple[str, ...]] = {
+#: Trade statistics that need more columns of trades than the times, and these columns.
+NEEDED_COLUMNS: dict[str, tuple[str, ...]] = {
     "costs_paid": ("entry_cost", "exit_cost"),
     "n_ambiguous": ("ambiguous",),
     "mean_mfe": ("mfe",),
@@ -41,7 +41,7 @@ OF_STATISTICS: dict[str, tuple[str, ...]] = {
         ("net_profit",),
     ),
 }
-#: Columns of trades that are numbers; all but the bounds of exits must be finite.
+#: Columns of trades that hold numbers.
 NUMBERS = (
     "net_profit",
     "return",
@@ -63,7 +63,7 @@ NUMBERS = (
 class TradeTable(NamedTuple):
     """Trades of another engine, checked."""
 
-    columns: dict[str, Floats]  # numbers that were given, or follow from others
+    columns: dict[str, Floats]  # those of NUMBERS that were given
     entry: Ints  # bars of equity
     exit: Ints
     side: Ints | None  # 1 and -1
@@ -73,7 +73,7 @@ class TradeTable(NamedTuple):
 
 
 class EquityRecord:
-    """What statistics of another engine are of: its equity, its trades, and how many bars make a year.
+    """Equity and trades of another engine, and how many bars make a year.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class EquityRecord:
         return f"EquityRecord({len(self.equity):,} bars, {n} trades)"
 
     def trade_statistics(self) -> pd.DataFrame:
-        """Statistics of the trades: All, Long, Short; NaN where what was given does not tell."""
+        """Statistics of the trades: All, Long, Short; NaN where the columns it needs were not given."""
         if self._trades is None:
             raise InputError("trades must be given for trade_statistics, got None")
         t, n_bars = self._trades, len(self.equity)
@@ -107,7 +107,7 @@ class EquityRecord:
         close = np.asarray(self.equity, dtype=np.float64)[None, :]
         positions = np.zeros(1, dtype=POSITION)
         frame = Trades(records, positions, close, self._times, (0, n_bars), None).statistics()
-        unknown = [name for name, needed in OF_STATISTICS.items() if not t.columns.keys() >= set(needed)]
+        unknown = [name for name, needed in NEEDED_COLUMNS.items() if not t.columns.keys() >= set(needed)]
         frame.loc[unknown] = math.nan
         if t.side is None:
             frame[["Long", "Short"]] = math.nan
@@ -115,7 +115,7 @@ class EquityRecord:
 
 
 def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
-    """A table of trades, or of open positions, by bars of equity."""
+    """A table of trades or open positions, checked, with times as bar numbers of equity."""
     import pandas as pd
 
     is_open = name == "open_positions"
@@ -165,11 +165,11 @@ def _bars_at(values: pd.Series[Any], times: Any, name: str) -> Ints:
     import pandas as pd
 
     try:
-        wanted = pd.DatetimeIndex(values) if isinstance(times, pd.DatetimeIndex) else pd.Index(values)
-        found = times.get_indexer(wanted)
+        labels = pd.DatetimeIndex(values) if isinstance(times, pd.DatetimeIndex) else pd.Index(values)
+        bars = times.get_indexer(labels)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must hold times in the index of equity, got {shown(values.iloc[0])}") from error
-    if (found < 0).any():
-        row = int((found < 0).argmax())
+    if (bars < 0).any():
+        row = int((bars < 0).argmax())
         raise InputError(f"{name} must hold times in the index of equity, got {shown(values.iloc[row])} (row {row})")
-    return np.asarray(found, dtype=np.int64)
+    return np.asarray(bars, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""``bt.track_trades``: the ledger of any engine, checked and made one of ours, to completed trades and open positions."""
+"""``bt.track_trades``: checks the ledger of any engine and makes trades and open positions of it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from backtest.labels import check_alike
 from backtest.records import FILL, MOMENTS, REASONS, STATUSES
 from backtest.trades import Trades, track
 
-#: Columns that orders of this library have and that follow from their others.
+#: Columns of this library's orders that follow from the others; not read.
 DERIVED = ("value", "cash_before", "cash_after", "position_before", "position_after")
-#: Of a table of orders, which says of each what became of it.
+#: More columns of a table of ``orders``.
 OF_ORDERS = ("time", "side", "status")
-#: Columns that a ledger can have of its own; the first three it must.
+#: Columns that are read; the first three are required.
 COLUMNS = (
     "fill_bar",
     "units",
@@ -102,9 +102,11 @@ def track_trades(
             raise InputError(f"{name} must have the shape of close {shape[::-1]}, got {each.shape[::-1]}")
     check_alike({"close": close, "open": open, "high": high, "low": low})
     for name, values in (("open", open), ("high", high), ("low", low)):
-        found = None if labels is None or not hasattr(values, "columns") else tuple(values.columns)  # type: ignore[union-attr]
-        if found is not None and found != labels:
-            raise InputError(f"{name} must have the columns of close, got {found} for {labels}; {name}[close.columns] has")
+        columns = None if labels is None or not hasattr(values, "columns") else tuple(values.columns)  # type: ignore[union-attr]
+        if columns is not None and columns != labels:
+            raise InputError(
+                f"{name} must have the columns of close, got {columns} for {labels}; {name}[close.columns] reorders them"
+            )
     if labels is None and shape[0] > 1:
         labels = tuple(range(shape[0]))
     for name, each in prices.items():
@@ -172,7 +174,7 @@ def _ledger(given: Any, n_bars: int, n_assets: int, labels: tuple[Any, ...] | No
 
 
 def _columns(given: Any, labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:
-    """The columns that say something of their own, of executed orders only."""
+    """The columns that are read, with executed orders only."""
     import pandas as pd
 
     if isinstance(given, np.ndarray) and given.dtype == FILL:
@@ -203,7 +205,7 @@ def _executed(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     if status is not None:
         is_filled = np.array([choice("status", value, STATUSES) == "filled" for value in status.tolist()], dtype=np.bool_)
         columns = {
-            name: values[is_filled] if values.shape == is_filled.shape else values  # of another length: refused later
+            name: values[is_filled] if values.shape == is_filled.shape else values  # another length is refused later
             for name, values in columns.items()
         }
     if "reason" in columns:
@@ -218,7 +220,7 @@ def _from_fills(fills: NDArray[Any], labels: tuple[Any, ...] | None) -> dict[str
     for name, names in (("moment", MOMENTS), ("reason", REASONS), ("asset", labels)):
         if names is not None:
             codes = fills[name]
-            _rows(fills, name, (codes < 0) | (codes >= len(names)), f"from 0 to {len(names) - 1}")
+            _refuse_rows(fills, name, (codes < 0) | (codes >= len(names)), f"from 0 to {len(names) - 1}")
             columns[name] = np.empty(len(codes), dtype=object)
             columns[name][:] = [names[code] for code in codes.tolist()]
     return columns
@@ -226,25 +228,25 @@ def _from_fills(fills: NDArray[Any], labels: tuple[Any, ...] | None) -> dict[str
 
 def _check(ledger: NDArray[Any], n_bars: int, n_assets: int) -> None:
     """Refuse rows that no engine can have executed."""
-    _rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
-    _rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
-    is_gone = (ledger["reason"] == REASONS.index("delisted")) & (ledger["price"] == 0)
-    _rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0) | is_gone), "finite and > 0")
+    _refuse_rows(ledger, "fill_bar", (ledger["fill_bar"] < 0) | (ledger["fill_bar"] >= n_bars), f"from 0 to {n_bars - 1}")
+    _refuse_rows(ledger, "asset", (ledger["asset"] < 0) | (ledger["asset"] >= n_assets), f"from 0 to {n_assets - 1}")
+    is_written_off = (ledger["reason"] == REASONS.index("delisted")) & (ledger["price"] == 0)
+    _refuse_rows(ledger, "price", ~(np.isfinite(ledger["price"]) & (ledger["price"] > 0) | is_written_off), "finite and > 0")
     price_bounds("ledger column 'price'", ledger["price"], InputError)
-    _rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
-    _rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
-    _rows(
+    _refuse_rows(ledger, "units", ~np.isfinite(ledger["units"]) | (ledger["units"] == 0), "finite and not 0")
+    _refuse_rows(ledger, "cost", ~(ledger["cost"] >= 0) | (ledger["cost"] == math.inf), "finite and >= 0")
+    _refuse_rows(
         ledger,
         "decision_bar",
         (ledger["decision_bar"] < 0) | (ledger["decision_bar"] > ledger["fill_bar"]),
         "from 0 to the fill_bar",
     )
     order = ledger["fill_bar"] * len(MOMENTS) + ledger["moment"]
-    _rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
+    _refuse_rows(ledger, "fill_bar", np.diff(order, prepend=order[:1]) < 0, "in order of execution")
 
 
 def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
-    """A column as numbers; of bars as whole ones."""
+    """A column as numbers, whole ones where the record has integers."""
     if values.dtype.kind in "Mm":
         raise InputError(
             f"ledger column {name!r} must hold numbers, got dates; close.index.get_indexer(dates) gives the numbers of their bars"
@@ -253,7 +255,7 @@ def _column(name: str, values: NDArray[Any]) -> NDArray[Any]:
         return values
     numbers = vector(f"ledger column {name!r}", values, finite=False)
     if FILL[name].kind == "f":
-        return np.where(np.isnan(numbers), np.nan, numbers)  # the one NaN, whatever sign arithmetic gave it
+        return np.where(np.isnan(numbers), np.nan, numbers)  # one bit pattern for every NaN
     wrong = ~np.isfinite(numbers) | (numbers != np.floor(numbers))
     if wrong.any():
         row = int(wrong.argmax())
@@ -283,7 +285,7 @@ def _from_vectorbt(records: dict[str, NDArray[Any]], labels: tuple[Any, ...] | N
     }
 
 
-def _rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:
+def _refuse_rows(ledger: NDArray[Any], name: str, bad: NDArray[np.bool_], rule: str) -> None:
     if bad.any():
         row = int(bad.argmax())
         raise InputError(f"ledger column {shown(name)} must be {rule}, got {ledger[name][row]} (row {row})")

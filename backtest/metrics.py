@@ -1,6 +1,6 @@
 """Every metric's definition, unit and direction, in one table.
 
-Metrics of kind ``sweep`` come from the sums a kernel leaves behind, so every candidate of a batch has them; ``walk``
+Metrics of kind ``sweep`` come from sums that a kernel computes, so every candidate of a batch has them; ``walk``
 needs the equity at each bar.  Returns are simple, one per bar; fractions, not percents; undefined is NaN.
 """
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 #: Part of every result's identity: raised whenever a result changes, even in its last bit.
 NUMERICS_VERSION = 4
 
-#: Names of the sums a kernel leaves behind for each candidate; the struct ``Sums`` of ext/_records.pxd has these fields.
+#: Names of the sums that a kernel computes for each candidate; the struct ``Sums`` of ext/_records.pxd has these fields.
 SUM_NAMES = (
     *("n_returns", "end_equity", "sum_return", "sum_return_2", "sum_return_3", "sum_return_4"),
     *("sum_gain", "sum_loss", "sum_downside_2", "max_drawdown", "bars_held", "traded_value", "costs", "written_off"),
@@ -37,7 +37,7 @@ ZERO_VARIANCE = 1e-12
 
 
 class MetricInputs(NamedTuple):
-    """What metrics are made of beside a candidate's sums; the same for all candidates of a batch."""
+    """What metrics are computed from besides a candidate's sums; the same for all candidates of a batch."""
 
     start_cash: float
     rf: float
@@ -57,7 +57,7 @@ class Metric(NamedTuple):
 
 
 class _Columns:
-    """The sums of a batch as columns (n_candidates,), by name, and what several metrics need; each computed once."""
+    """The sums of a batch as columns (n_candidates,), by name, and values that several metrics share; each computed once."""
 
     def __init__(self, sums: NDArray[Any], inputs: MetricInputs) -> None:
         self._sums, self._inputs = sums, inputs
@@ -93,7 +93,7 @@ class _Columns:
 
 
 def mean_and_deviation(total: Floats, squares: Floats, n: Floats, ddof: int) -> tuple[Floats, Floats]:
-    """Mean and standard deviation from a sum and a sum of squares; a deviation that is rounding only is NaN."""
+    """Mean and standard deviation from a sum and a sum of squares; NaN for a deviation that is mere rounding."""
     mean = total / n
     variance = squares / n - mean * mean
     variance = np.where(variance > ZERO_VARIANCE * (squares / n), variance, np.nan)
@@ -265,7 +265,7 @@ ANNUAL = ("cagr", "volatility", "sharpe", "sortino", "calmar", "alpha")
 
 
 def optimistic(metric: str) -> str:
-    """The metric's column where of stop and target in one bar the target comes first, beside the usual one."""
+    """Name of the column with a metric's value if the target is touched before the stop in the same bar."""
     return f"{metric}_optimistic"
 
 
@@ -291,18 +291,18 @@ def sweep_metrics(keys: Sequence[str], sums: NDArray[Any], inputs: MetricInputs,
     sums : ndarray of SUMS, shape (n_candidates,)
     inputs : MetricInputs
     out : ndarray of float64, shape (n_candidates, n_metrics), optional
-        Where to.
+        Output; allocated by default.
 
     Returns
     -------
     ndarray of float64, shape (n_candidates, n_metrics)
     """
     columns, result = _Columns(sums, inputs), np.empty((len(sums), len(keys)), order="F") if out is None else out
-    with np.errstate(all="ignore"):  # divisions by nothing are undefined or infinite, and reported as such
+    with np.errstate(all="ignore"):  # division by zero gives NaN or infinity, which is the result
         for column, key in enumerate(keys):
             values = _SWEEP[key][1](columns, inputs)
             missing = np.isnan(values)
-            # The one NaN: a division by nothing has another sign on another processor.
+            # One bit pattern for every NaN: the sign of 0 / 0 depends on the processor.
             result[:, column] = np.where(missing, np.nan, values) if missing.any() else values
     return result
 
@@ -326,9 +326,9 @@ def walk_metrics(equity: Floats, benchmark: Floats, inputs: MetricInputs) -> dic
         low, high = np.quantile(r, [0.05, 0.95])
         under = np.concatenate([[0], drawdown < 0, [0]]).astype(np.int8)
         edges = np.flatnonzero(np.diff(under))
-        spread = float(np.mean((b - b.mean()) ** 2))
-        is_flat = not spread > ZERO_VARIANCE * float(np.mean(b * b))
-        beta = np.nan if is_flat else float(np.mean((r - r.mean()) * (b - b.mean()))) / spread
+        variance = float(np.mean((b - b.mean()) ** 2))
+        is_flat = not variance > ZERO_VARIANCE * float(np.mean(b * b))
+        beta = np.nan if is_flat else float(np.mean((r - r.mean()) * (b - b.mean()))) / variance
         rf = inputs.rf / inputs.periods_per_year
         values = {
             "tail_ratio": float(np.abs(high) / np.abs(low)),

@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-#: Target weights of bars, and these bars.
+#: Target weights of the bars that decide, and the numbers of these bars.
 Events = tuple[Floats, NDArray[np.int64]]
 #: Former names of arguments, which are refused with the name to write.
 FORMER = {"start_value": "start_cash"}
-#: From parameters to target weights.
+#: A user's function from parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
-#: Default of ``max_gross``: what the absolute weights of one event may add up to.
+#: Default of ``max_gross``, the largest sum of absolute weights of one event.
 MAX_GROSS = 10.0
 #: Relative rounding error allowed above that.
 ROUNDING = 1e-9
@@ -60,13 +60,13 @@ NO_ASSETS: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 class Prices(NamedTuple):
     """Prices of all assets, as arguments of the kernel."""
 
-    quotes: Floats  # (n_bars, n_assets); what orders fill at, opens or closes; NaN is no price
+    quotes: Floats  # (n_bars, n_assets); opens or closes, by Rules.fill; NaN is no price
     marks: Floats  # (n_bars, n_assets); at each close the last price, 0 before the first and where the asset is written off
     high: Floats  # (n_bars, n_assets) or (0, 0)
     low: Floats
     times: NDArray[np.int64]  # (n_bars,) in nanoseconds, or empty
-    end_bars: NDArray[np.int64]  # from here on an asset is written off, ascending
-    end_assets: NDArray[np.int64]  # its column
+    end_bars: NDArray[np.int64]  # ascending; from this bar on an asset is written off
+    end_assets: NDArray[np.int64]  # column of that asset
 
 
 class Targets(NamedTuple):
@@ -105,7 +105,7 @@ class Rules(NamedTuple):
     delisted_after: int = 5
 
     def checked(self) -> Rules:
-        """The same, or an error that names the argument."""
+        """These rules with checked values; an error names the argument."""
         if not isinstance(self.costs, Costs):
             raise InputError(f"costs must be a Costs, got {shown(self.costs)}; Costs.zero() says none")
         ppy = self.periods_per_year
@@ -123,7 +123,7 @@ class Rules(NamedTuple):
 
     @property
     def write_off_after(self) -> int | None:
-        """Bars without a price after which an asset was worth nothing; None: it is kept at its last price."""
+        """Bars without a price after which an asset was worth nothing; None: it keeps its last price."""
         return self.delisted_after if self.delisted == "write_off" else None
 
 
@@ -131,7 +131,7 @@ class Market:
     """Prices of several assets on the same bars, checked.
 
     A price is finite and > 0; NaN means that there was none, anything else is refused.  At each close an asset is valued at its
-    last price, be it an open or a close; at nothing from the bar after it on, where it is written off (``write_off_after``).
+    last price, an open or a close; if it is written off (``write_off_after``), at 0 from the bar after its last price on.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Market:
         self.open, self.high, self.low = (
             None if each is None else self.aligned(name, each) for name, each in (("open", open), ("high", high), ("low", low))
         )
-        self.times = _times(close if index is None else index, self.n_bars, is_asked=index is not None)
+        self.times = _times(close if index is None else index, self.n_bars, is_index=index is not None)
         self.nanos = None if self.times is None else nanos_of(self.times)
         #: Where prices are missing; None: every close is a price.
         self.endings: Endings | None = None
@@ -173,7 +173,7 @@ class Market:
         if is_complete:
             return
         self.endings = Endings(self.close, self.open)
-        if not self.endings.there.any():
+        if not self.endings.has_price.any():
             raise DataError("close must hold a valid price, finite and > 0, got none")
         self.marks = self.endings.marks(self.close, self.open)
         if write_off_after is not None:
@@ -187,16 +187,16 @@ class Market:
         return tuple(range(self.n_assets) if self._columns is None else self._columns)
 
     def aligned(self, name: str, values: Any) -> Floats:
-        """Values for the same bars and assets; of another shape or with other labels they are refused."""
+        """Values for the same bars and assets; refuses another shape or other labels."""
         array = _table(name, values)
         if array.shape != self.close.shape:
             raise InputError(f"{name} must have the shape of close {self.close.shape}, got {array.shape}")
         columns = getattr(values, "columns", None)
         if columns is not None and self._columns is not None and not (columns is self._columns or columns.equals(self._columns)):
-            found, expected = list(columns), list(self._columns)
-            column = next((at for at in range(self.n_assets) if found[at] != expected[at]), 0)
+            got, expected = list(columns), list(self._columns)
+            column = next((at for at in range(self.n_assets) if got[at] != expected[at]), 0)
             raise InputError(
-                f"{name} must have the columns of close, got {found[column]!r} for {expected[column]!r} (column {column})"
+                f"{name} must have the columns of close, got {got[column]!r} for {expected[column]!r} (column {column})"
             )
         self._check_rows(name, values)
         return array
@@ -259,26 +259,26 @@ class Market:
         table = self.aligned("weights", weights)
         bars, limit = np.empty(self.n_bars, dtype=np.int64), max_gross * (1.0 + ROUNDING)
         find_events = _backend.kernel("portfolio").find_events
-        too_heavy = -1
+        heavy_row = -1
         if rebalance is None:
-            n_events, wrong, too_heavy = find_events(table, bars, limit)
-            bars = bars[:n_events] if wrong < 0 else np.array([wrong])
+            n_events, invalid_row, heavy_row = find_events(table, bars, limit)
+            bars = bars[:n_events] if invalid_row < 0 else np.array([invalid_row])
         else:
-            bars, wrong = self.mask(rebalance).nonzero()[0], 0
+            bars, invalid_row = self.mask(rebalance).nonzero()[0], 0
         targets = table.take(bars, axis=0)
-        if wrong >= 0 and not np.isfinite(targets).all():
+        if invalid_row >= 0 and not np.isfinite(targets).all():
             event, asset = np.argwhere(~np.isfinite(targets))[0].tolist()
             raise InputError(
                 f"weights must be finite for every asset in a row that rebalances, got {targets[event, asset]} (row "
                 f"{bars[event]}, column {self.assets[asset]!r})"
             )
         if rebalance is not None:
-            too_heavy = find_events(targets, np.empty_like(bars), limit)[2]
-            too_heavy = too_heavy if too_heavy < 0 else bars[too_heavy]
-        if too_heavy >= 0:
+            heavy_row = find_events(targets, np.empty_like(bars), limit)[2]
+            heavy_row = heavy_row if heavy_row < 0 else bars[heavy_row]
+        if heavy_row >= 0:
             raise InputError(
                 f"weights of an event must add up to at most {max_gross:g}, regardless of sign, got "
-                f"{float(np.abs(table[too_heavy]).sum()):g} (row {too_heavy}); they are shares of the value, 0.5 for 50 %, and "
+                f"{float(np.abs(table[heavy_row]).sum()):g} (row {heavy_row}); they are shares of the value, 0.5 for 50 %, and "
                 "max_gross= allows more"
             )
         return targets, bars
@@ -301,7 +301,7 @@ class Market:
         return first, last
 
     def metric_inputs(self, rules: Rules, window: slice | None = None) -> MetricInputs:
-        """What metrics are made of beside the sums."""
+        """What metrics are computed from besides the sums."""
         return MetricInputs(
             start_cash=rules.start_cash,
             rf=rules.rf,
@@ -340,7 +340,7 @@ def gross_limit(value: Any) -> float:
 
 
 def _table(name: str, values: Any) -> Floats:
-    """A matrix (n_bars, n_assets) that shares no memory with the caller's if that is writable; one dimension is one asset."""
+    """A matrix (n_bars, n_assets) that shares no memory with the caller's if that is writable; a vector is one asset."""
     given = values.to_numpy() if hasattr(values, "to_numpy") else as_array(name, values)
     array = matrix(name, given[:, None] if given.ndim == 1 else given if given.ndim else values, finite=False)
     if array.flags.writeable and np.shares_memory(array, given):
@@ -353,9 +353,9 @@ def _rows(values: Any) -> Any:
     return values.index if hasattr(values, "iloc") else None
 
 
-def _times(source: Any, n_bars: int, is_asked: bool) -> pd.DatetimeIndex | None:
+def _times(source: Any, n_bars: int, is_index: bool) -> pd.DatetimeIndex | None:
     """Times of the bars as pandas dates, sorted and without duplicates; None where nothing holds dates."""
-    times = times_asked("index", source) if is_asked else times_of_rows(_rows(source))
+    times = times_asked("index", source) if is_index else times_of_rows(_rows(source))
     if times is None:
         return None
     if len(times) != n_bars:

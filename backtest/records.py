@@ -2,11 +2,11 @@
 
 import numpy as np
 
-#: Why a fill closed, by code.
+#: Why a fill closed a position, by code.
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted")
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
-#: What an order can have come to.  ``unfilled``: no bar or price to fill at; ``unaffordable``: not paid for, or less than a unit.
+#: Status of an order.  ``unfilled``: no bar or price to fill at; ``unaffordable``: too little cash, or rounded to 0 units.
 STATUSES = ("filled", "unfilled", "unaffordable")
 
 _INT, _FLOAT = np.int64, np.float64
@@ -83,7 +83,7 @@ POSITION = np.dtype(
         ("equity", _FLOAT),
     ]
 )
-#: Trades of one side, added up; the struct TradeSums.
+#: Sums over the trades of one side; the struct TradeSums.
 TRADE_SUMS = np.dtype(
     [
         (name, _FLOAT)

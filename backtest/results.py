@@ -1,4 +1,4 @@
-"""What a search found: the table, the best candidate, and their way to a folder and back."""
+"""Result of a search: its table and best candidate, saved and loaded."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 #: Layout of a saved result; raised when a reader of the old one would misread the new one.  Layout 1 is read too.
 SCHEMA_VERSION = 2
-#: What ``result.json`` must have to be read again.
+#: Required entries of ``result.json``, and their types.
 WRITTEN = {"best_params": dict, "provenance": dict, "parameters": list, "mixed": list}
-#: Fields of a result that ``result.json`` has beside them; in layout 1 provenance had them, and nothing said how to replay.
+#: Fields of a result in ``result.json``; layout 1 had them in provenance, without ``how_to_replay``.
 FIELDS: dict[str, tuple[type, ...]] = {
     "metric": (str,),
     "start": (int, dict),
@@ -31,8 +31,8 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "is_interrupted": (bool,),
     "how_to_replay": (str,),
 }
-_UNSAID = "bt.run with result.best_params and Execution(start=result.start); of weights, bt.simulate"
-_KINDS = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
+_REPLAY_OF_LAYOUT_1 = "bt.run with result.best_params and Execution(start=result.start); of weights, bt.simulate"
+_TYPE_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -48,7 +48,7 @@ class Result:
     best_value : float
         The metric of the best candidate; NaN if no candidate has it.
     metric : str
-        What was searched for.
+        The metric that was optimised.
     start : int or dict of str to int
         First bar whose close could decide, for every candidate; of several symbols by symbol.
     search : str
@@ -107,7 +107,7 @@ class Result:
         metric : str, optional
             The searched metric by default.
         agg : str
-            What to make of several candidates in one cell; any name pandas knows.
+            How candidates with the same x and y are aggregated; any name pandas knows.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class Result:
         frame = self.table.reset_index()
         parameters = [name for name in self.table.index.names if name is not None]
         mixed = [name for name in parameters if frame[name].dropna().map(type).nunique() > 1]
-        for name in mixed:  # a choice of several kinds has no Parquet type
+        for name in mixed:  # values of several types have no Parquet type
             frame[name] = frame[name].map(repr, na_action="ignore")
         frame.columns = frame.columns.rename(None)
         frame.to_parquet(folder / "candidates.parquet", index=False)
@@ -178,7 +178,7 @@ def _replayed(best: Simulation | dict[str, Simulation]) -> tuple[Any, Any, dict[
     for tables in (trades, equity):
         for name, table in zip(each, tables, strict=True):
             table.insert(0, "cell", name)
-    full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about kinds of columns in empty tables
+    full = [table for table in trades if len(table)] or trades[:1]  # pandas warns about the dtypes of empty tables
     kinds = next(iter(each.values()))[2]
     numbers = {kind: {name: one[2][kind] for name, one in each.items()} for kind in kinds}
     return pd.concat(full, ignore_index=True), pd.concat(equity), numbers
@@ -197,9 +197,9 @@ def load(path: str | Path) -> Result:
     folder = file_path("path", path)
     if not (folder / "result.json").exists():
         raise InputError(f"path must be a folder with a result.json, got {str(folder)!r}")
-    written = _written(folder / "result.json")
+    written = _read_json(folder / "result.json")
     table = _candidates(folder / "candidates.parquet", written)
-    fields = written if written["schema_version"] > 1 else written["provenance"] | {"how_to_replay": _UNSAID}
+    fields = written if written["schema_version"] > 1 else written["provenance"] | {"how_to_replay": _REPLAY_OF_LAYOUT_1}
     try:
         best_value = float(table[fields["metric"]].iloc[0])
     except (TypeError, ValueError, OverflowError) as error:
@@ -219,8 +219,8 @@ def _damaged(path: Path, why: str) -> InputError:
     return InputError(f"path must be a folder as save wrote it, got a damaged {path.name} in {str(path.parent)!r}: {why}")
 
 
-def _written(path: Path) -> dict[str, Any]:
-    """What ``result.json`` says."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The content of ``result.json``, checked."""
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -232,7 +232,7 @@ def _written(path: Path) -> dict[str, Any]:
         raise InputError(f"schema_version must be from 1 to {SCHEMA_VERSION}, got {shown(layout)} in {str(path.parent)!r}")
     for name, kind in WRITTEN.items():
         if not isinstance(written.get(name), kind):
-            raise _damaged(path, f"{name} must be {_KINDS[kind]}, got {shown(written.get(name))}")
+            raise _damaged(path, f"{name} must be {_TYPE_NAMES[kind]}, got {shown(written.get(name))}")
     where = written if layout > 1 else written["provenance"]
     missing = [name for name in FIELDS if name not in where and (layout > 1 or name != "how_to_replay")]
     if missing:
@@ -240,7 +240,7 @@ def _written(path: Path) -> dict[str, Any]:
     for name, kinds in FIELDS.items():
         value = where.get(name, "")
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise _damaged(path, f"{name} must be {' or '.join(_KINDS[kind] for kind in kinds)}, got {shown(value)}")
+            raise _damaged(path, f"{name} must be {' or '.join(_TYPE_NAMES[kind] for kind in kinds)}, got {shown(value)}")
     return written
 
 

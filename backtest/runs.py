@@ -1,4 +1,4 @@
-"""Runs: replay one candidate, or tabulate many; what people call for strategies they already know."""
+"""Runs: replay one candidate (``bt.run``), or tabulate the metrics of given ones (``bt.evaluate``)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 
 
 class Run(Simulation):
-    """One candidate, replayed: what it traded and what came of it; see :class:`backtest.Simulation`.
+    """One candidate, replayed: equity, orders, trades and statistics; see :class:`backtest.Simulation`.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Run(Simulation):
     start : int
         First bar whose close could decide if there were no window; ``first`` is the one inside it.
     n_unaffordable : int
-        Entries that were decided and could not be paid for, or came to no unit; ``orders`` lists them.
+        Entries that could not be paid for, or were rounded to 0 units; ``orders`` lists them.
     """
 
     #: ``to_backtesting`` and ``to_vectorbt`` are defined: there is one asset, and its bars are known.
@@ -69,11 +69,11 @@ class Run(Simulation):
         self._fills = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
         self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
         self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
-        _, exit_code, self._unfilled_side = kernel.replay(
+        _, unfilled_exit, self._unfilled_side = kernel.replay(
             self.bars, tables, candidates, settings, 0, self.sums, self._fills, self._equity, self._units, self._unaffordable
         )
         self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
-        self._unfilled_reason = REASONS[exit_code]
+        self._unfilled_reason = REASONS[unfilled_exit]
         self._warn_if_unaffordable()
 
     def _warn_if_unaffordable(self) -> None:
@@ -81,7 +81,7 @@ class Run(Simulation):
             bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
             n_entries = self.n_unaffordable + int(np.count_nonzero(self._fills["position_before"] == 0))
             warnings.warn(
-                f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or came to no unit; the "
+                f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or were rounded to 0 units; the "
                 f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
                 NumericsWarning,
                 stacklevel=caller_level(),
@@ -132,7 +132,7 @@ class Run(Simulation):
 
     @property
     def stale_value(self) -> float:
-        """0: bars have a price each."""
+        """0: every bar has a price."""
         return 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,8 +165,8 @@ class Run(Simulation):
         return Unexecuted(np.array(bars, dtype=np.int64), np.zeros(len(bars), dtype=np.int64), np.array(sides), reason, status)
 
     def _subject(self) -> str:
-        settings = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
-        return f"{self.strategy.name}: {settings}" if settings else self.strategy.name
+        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        return f"{self.strategy.name}: {params}" if params else self.strategy.name
 
 
 @overload
@@ -234,9 +234,9 @@ def run(
     execution = Execution() if execution is None else execution
     if isinstance(bars, Mapping):
         runs = {}
-        for symbol, of in checked_symbols(bars).items():
+        for symbol, its_bars in checked_symbols(bars).items():
             with naming(symbol):
-                runs[symbol] = _run(of, strategy, columns, costs, execution, window)
+                runs[symbol] = _run(its_bars, strategy, columns, costs, execution, window)
         return runs
     return _run(bars, strategy, columns, costs, execution, window)
 
@@ -298,11 +298,11 @@ def evaluate(
         ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
     """
     table = _candidate_table(candidates, columns, strategy)
-    kinds: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     batch = np.empty((len(next(iter(table.values()), [None])), len(table)))
     for column, (name, values) in enumerate(table.items()):
         if isinstance(values, range) and values:  # every column of ready signals
-            batch[:, column], kinds[name] = np.arange(len(values)), Grid(name, 0, len(values) - 1, 1)
+            batch[:, column], parameters[name] = np.arange(len(values)), Grid(name, 0, len(values) - 1, 1)
             continue
         distinct: dict[Any, int] = {}
         try:
@@ -311,15 +311,22 @@ def evaluate(
             raise InputError(
                 f"candidates must hold numbers, strings, booleans or None, got others in column {shown(name)}"
             ) from None
-        kinds[name] = Choice(name, [value for _, value in distinct])
+        parameters[name] = Choice(name, [value for _, value in distinct])
     metrics = list(SWEEP) if metrics is None else items("metrics", metrics)
-    rules = Execution() if execution is None else execution
+    execution = Execution() if execution is None else execution
     cells = Cells(
         bars,
         window,
         aggregate,
-        lambda of, share: StrategyEvaluator(
-            of, strategy, kinds, costs=costs, execution=rules, metrics=metrics, n_threads=n_threads, memo_share=share
+        lambda its_bars, n_symbols: StrategyEvaluator(
+            its_bars,
+            strategy,
+            parameters,
+            costs=costs,
+            execution=execution,
+            metrics=metrics,
+            n_threads=n_threads,
+            memo_share=n_symbols,
         ),
     )
     cells.by_symbol(lambda evaluator: evaluator.fix_start(evaluator.combinations(batch)))
@@ -337,8 +344,8 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: S
         if any(name is not None for name in candidates.index.names):
             candidates = candidates.reset_index()
         if not candidates.columns.is_unique:
-            twice = candidates.columns[candidates.columns.duplicated()][0]
-            raise InputError(f"candidates must have one column for each parameter, got {twice!r} twice")
+            duplicate = candidates.columns[candidates.columns.duplicated()][0]
+            raise InputError(f"candidates must have one column for each parameter, got {duplicate!r} twice")
         table = {str(name): candidates[name].tolist() for name in candidates.columns}
         # A missing number in a frame is None: pandas turned it into NaN.
         return {

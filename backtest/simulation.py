@@ -1,4 +1,4 @@
-"""``Simulation``: what is the same about everything that was traded bar by bar, one asset by rules or many by weights."""
+"""``Simulation``: the common interface of runs (one asset by rules) and books (several assets by weights)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 
 class Unexecuted(NamedTuple):
-    """Orders that were decided and never executed; a value each."""
+    """Orders that were decided and never executed, an entry per order."""
 
     decision_bar: NDArray[np.int64]
     asset: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Unexecuted(NamedTuple):
 
 
 class Simulation(abc.ABC):
-    """A strategy that was traded through its bars: the common face of :class:`backtest.Run` and :class:`backtest.Book`.
+    """A strategy traded bar by bar: the common interface of :class:`backtest.Run` and :class:`backtest.Book`.
 
     Tables are pandas, made when they are asked for.  A console (``rich.print``) and a notebook show metrics and statistics.
 
@@ -74,7 +74,7 @@ class Simulation(abc.ABC):
             raise AttributeError(f"{kind} has no attribute {name!r}; it is {self._other_names[name]}")
         raise AttributeError(f"{kind} has no attribute {name!r}")
 
-    # --- what each kind of simulation knows in its own way ----------------------------------------------------------------
+    # --- what each kind of simulation provides ----------------------------------------------------------------------------
 
     @property
     @abc.abstractmethod
@@ -179,8 +179,8 @@ class Simulation(abc.ABC):
     def orders(self) -> pd.DataFrame:
         """Every order, in order of execution, with its ``status``; :func:`backtest.track_trades` reads it.
 
-        ``unfilled`` is what was decided and had no bar, or no price, to fill at before the bars ended; ``unaffordable`` an entry
-        that the account could not pay for, or that came to no unit.  Neither has a bar, a price or a size.
+        ``unfilled`` is an order that had no bar, or no price, to fill at before the bars ended; ``unaffordable`` an entry
+        that the account could not pay for, or that was rounded to 0 units.  Neither has a bar, a price or a size.
         """
         return orders_table(self.fills, self._unexecuted(), self._all_times(), self._assets())
 
@@ -199,12 +199,12 @@ class Simulation(abc.ABC):
     def trade_statistics(self) -> pd.DataFrame:
         """Statistics of completed trades: one row per statistic, columns All, Long, Short.
 
-        Counts of nothing are 0, means of nothing NaN.
+        Without trades counts are 0 and means NaN.
         """
         return self.tracked.statistics()
 
     def account_statistics(self) -> pd.Series[float]:
-        """What became of the account, by the keys of ``tables.ACCOUNT_STATISTICS``."""
+        """Statistics of the account, by the keys of ``tables.ACCOUNT_STATISTICS``."""
         import pandas as pd
 
         load, start = self._margin_load(), self.start_cash
@@ -288,14 +288,14 @@ def orders_table(
     every[:n] = fills
     rest = every[n:]
     for name in FILL.names or ():
-        if FILL[name].kind == "f":  # what never happened has no price, size or cost
+        if FILL[name].kind == "f":  # an order that was not executed has no price, size or cost
             rest[name] = np.nan
     rest["decision_bar"], rest["fill_bar"], rest["asset"] = unexecuted.decision_bar, -1, unexecuted.asset
     is_buy = np.concatenate([fills["units"] > 0, np.asarray(unexecuted.side) > 0])
     opens = (fills["position_before"] == 0).tolist()
     reason = ["entry" if opened else REASONS[code] or "entry" for opened, code in zip(opens, fills["reason"], strict=True)]
     moment = [MOMENTS[code] for code in fills["moment"]]
-    # In order of execution, what was not executed behind what was decided on the same bar.
+    # In order of execution; orders that were not executed come after those decided on the same bar.
     decided = np.concatenate([np.maximum.accumulate(fills["decision_bar"]), unexecuted.decision_bar])
     order = np.argsort(decided, kind="stable")
     every, is_filled = every[order], order < n

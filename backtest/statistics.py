@@ -1,4 +1,4 @@
-"""``bt.stats``: our statistics of any engine's equity and trades."""
+"""``bt.stats``: this library's metrics from any engine's equity and trades."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: Metrics of trades, and which columns each needs beside the times of entry and exit.
-OF_TRADES: dict[str, tuple[str, ...]] = {
+#: Metrics of trades, and the columns each needs besides the times of entry and exit.
+NEEDED_COLUMNS: dict[str, tuple[str, ...]] = {
     "n_trades": (),
     "exposure": (),
     "win_rate": (),
@@ -77,7 +77,7 @@ def stats(
     Returns
     -------
     Stats
-        A ``pandas.Series``.  What cannot be known from what was given is NaN, and ``.missing`` names what it needs;
+        A ``pandas.Series``.  A metric that needs more than was given is NaN, and ``.missing`` names what it needs;
         ``.trade_statistics()`` is the table of trades.
 
     Raises
@@ -104,8 +104,10 @@ def stats(
     if first >= len(curve):
         raise InputError(f"equity must have two values or more without a start_cash, got {len(curve)}")
     start = money("equity (its first value)", float(curve[0])) if start_cash is None else money("start_cash", start_cash)
-    base, begins = _benchmark(benchmark, times, first)
-    inputs = MetricInputs(start_cash=start, rf=rf, periods_per_year=periods.per_year, years=_years(clock, index, first, begins))
+    base, time_before = _benchmark(benchmark, times, first)
+    inputs = MetricInputs(
+        start_cash=start, rf=rf, periods_per_year=periods.per_year, years=_years(clock, index, first, time_before)
+    )
     table = None if trades is None else trades_of(trades, times, "trades")
     held = None if open_positions is None else trades_of(open_positions, times, "open_positions")
     if held is not None and table is None:
@@ -124,7 +126,7 @@ def stats(
 
 
 def _curve(equity: Any) -> tuple[Floats, Any, Any]:
-    """Values, labels of their bars, and these as dates if they are."""
+    """Equity, the labels of its bars, and these as a DatetimeIndex if they are dates."""
     import pandas as pd
 
     curve = vector("equity", equity)
@@ -143,7 +145,7 @@ def _curve(equity: Any) -> tuple[Floats, Any, Any]:
 
 
 def _clock(index: Any, n_bars: int) -> Bars:
-    """Bars that have nothing but times."""
+    """Bars that matter for their times only; all prices are 1."""
     ones = np.ones(n_bars)
     if index is None:
         return Bars(open=ones, high=ones, low=ones, close=ones)
@@ -151,10 +153,10 @@ def _clock(index: Any, n_bars: int) -> Bars:
     return Bars(open=ones, high=ones, low=ones, close=ones, index=nanos, tz=tz)
 
 
-def _years(clock: Bars, index: Any, first: int, begins: Any) -> float:
+def _years(clock: Bars, index: Any, first: int, time_before: Any) -> float:
     """Calendar years of the returns: from the bar before the first, if its time is known."""
-    if begins is not None:
-        return _clock(index.insert(0, begins), len(clock) + 1).years(1, len(clock) + 1)
+    if time_before is not None:
+        return _clock(index.insert(0, time_before), len(clock) + 1).years(1, len(clock) + 1)
     return clock.years(first, len(clock))
 
 
@@ -167,7 +169,7 @@ def _benchmark(benchmark: Any, times: Any, first: int) -> tuple[Floats | None, A
     values = vector("benchmark", benchmark)
     if (values <= 0).any():
         raise InputError(f"benchmark must be > 0, got {values[values <= 0][0]}")
-    begins = None
+    time_before = None
     if isinstance(benchmark, pd.Series):
         dated = times_of_rows(benchmark.index)
         labels = benchmark.index if dated is None else dated
@@ -176,13 +178,13 @@ def _benchmark(benchmark: Any, times: Any, first: int) -> tuple[Floats | None, A
             row = int((at < 0).argmax())
             raise InputError(f"benchmark must have a price at each time of equity, got none at {shown(times[row])}")
         before = max(int(at[0]) - 1, 0)
-        begins = labels[before] if dated is not None and before < at[0] else None
+        time_before = labels[before] if dated is not None and before < at[0] else None
         values = np.concatenate([values[before : before + 1], values[at]])
     elif len(values) == len(times):
         values = np.concatenate([values[:1], values])
     if len(values) != len(times) + 1:
         raise InputError(f"benchmark must have a value for each bar ({len(times)}), or one more in front, got {len(values)}")
-    return values[first:], begins if first == 0 else None
+    return values[first:], time_before if first == 0 else None
 
 
 def _sums_of_returns(equity: Floats, start_cash: float, rf_per_bar: float) -> NDArray[Any]:
@@ -210,9 +212,9 @@ def _sums_of_returns(equity: Floats, start_cash: float, rf_per_bar: float) -> ND
 def _add_trades(
     sums: NDArray[Any], trades: TradeTable | None, held: TradeTable | None, first: int, n_bars: int
 ) -> dict[str, str]:
-    """Sums of trades, in order of exit; what cannot be known, and what it needs."""
+    """Write the sums of trades; returns the metrics that cannot be computed, each with what it needs."""
     if trades is None:
-        return dict.fromkeys(OF_TRADES, "trades")
+        return dict.fromkeys(NEEDED_COLUMNS, "trades")
     c = trades.columns
     nothing = np.zeros(len(trades))
     net, result = c.get("net_profit", c.get("return", nothing)) + 0.0, c.get("return", nothing) + 0.0
@@ -242,12 +244,12 @@ def _add_trades(
         ("n_ambiguous", _in_order(c.get("ambiguous", nothing))),
     ):
         sums[name] = value
-    lacking = {name: [each for each in needed if each not in c] for name, needed in OF_TRADES.items()}
+    lacking = {name: [each for each in needed if each not in c] for name, needed in NEEDED_COLUMNS.items()}
     return {name: ", ".join(f"trades[{each!r}]" for each in names) for name, names in lacking.items() if names}
 
 
 def _paid(table: TradeTable) -> tuple[float, float]:
-    """Value that was traded and costs that were paid; of what is not there nothing."""
+    """Value that was traded and costs that were paid; a missing column counts as 0."""
     c = table.columns
     nothing = np.zeros(len(table))
     units = np.abs(c.get("units", nothing))

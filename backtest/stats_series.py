@@ -20,12 +20,12 @@ else:
 
 
 class Stats(_Series):
-    """Every metric of ``bt.METRICS``, by key; a ``pandas.Series`` with two translations and the statistics of the trades.
+    """Every metric of ``bt.METRICS``, by key; a ``pandas.Series`` that also gives other tools' statistics and the trades'.
 
     Attributes
     ----------
     missing : dict of str to str
-        Metrics that are NaN because of what was not given, and what that is; empty for a simulation of this library.
+        Metrics that are NaN because something was not given, and what that is; empty for a simulation of this library.
     """
 
     _metadata = ("_source", "missing")
@@ -38,7 +38,7 @@ class Stats(_Series):
 
     @property
     def _constructor(self) -> type[pd.Series[float]]:
-        return pd.Series  # a part of it, or a copy, knows no source
+        return pd.Series  # a selection or a copy is a plain Series
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Stats, (self.to_dict(), self._source, self.missing)

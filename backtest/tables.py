@@ -31,12 +31,12 @@ ACCOUNT_STATISTICS = {
 }
 #: Statistics that are fractions, shown as percents.
 FRACTIONS = ("win_rate", "expectancy", "total_return", "max_drawdown", "max_margin_load", "mean_margin_load")
-BARS_OF_SPARKS = " ▁▂▃▄▅▆▇█"
+SPARKS = " ▁▂▃▄▅▆▇█"
 COUNTS = ("n_", "longest_", "min_", "max_")
 
 
 def number(value: float, text: str) -> str:
-    """A number by its format; a dash for what is undefined, a sign for what is infinite."""
+    """A number by its format; a dash for NaN, the sign for infinity."""
     return "-" if math.isnan(value) else "∞" if value == math.inf else "-∞" if value == -math.inf else text.format(value)
 
 
@@ -143,7 +143,7 @@ def _filled(table: Table, columns: list[str], rows: list[Sequence[str]]) -> Tabl
 
 
 def _html(title: str, columns: list[str], rows: list[Sequence[str]]) -> str:
-    """A table of HTML, numbers to the right."""
+    """A table as HTML, numbers aligned to the right."""
     right = ' style="text-align: right"'
     head = "".join(f"<th{right if at else ''}>{html.escape(name)}</th>" for at, name in enumerate(columns))
     body = "\n".join(
@@ -181,4 +181,4 @@ def sparkline(values: Any, width: int) -> str:
     scaled = np.log(picked) if (picked > 0).all() else picked
     span = scaled.max() - scaled.min()
     level = np.zeros(len(scaled)) if span == 0 else (scaled - scaled.min()) / span
-    return "".join(BARS_OF_SPARKS[1 + round(each * (len(BARS_OF_SPARKS) - 2))] for each in level.tolist())
+    return "".join(SPARKS[1 + round(each * (len(SPARKS) - 2))] for each in level.tolist())

@@ -25,7 +25,7 @@ _RESAMPLE = {7: "W", 31: "ME", 365: "YE"}
 
 
 class _View:
-    """A run as both tools see it: from the first bar of its window, in cash until it may decide."""
+    """A run as both tools count it: from the first bar of its window, in cash during the warm-up."""
 
     def __init__(self, run: Any) -> None:
         self.run, self.start_cash = run, run.start_cash
@@ -45,9 +45,11 @@ class Backtesting(_View):
     def series(self) -> pd.Series[Any]:
         """The keys of ``Backtest.run``, in its order."""
         with np.errstate(all="ignore"):  # undefined ratios are NaN or infinite there too
-            return pd.Series(self._span() | self._annual() | self._drawdowns() | self._of_trades() | self._frames(), dtype=object)
+            return pd.Series(
+                self._summary() | self._annual() | self._drawdowns() | self._of_trades() | self._frames(), dtype=object
+            )
 
-    def _span(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         held = np.zeros(len(self.times))
         for entered, left in self.trades[["entry_bar", "exit_bar"]].to_numpy() - self.run.window_first:
             held[entered : left + 1] = 1
@@ -68,9 +70,9 @@ class Backtesting(_View):
 
     def _annual(self) -> dict[str, Any]:
         is_dated = isinstance(self.times, pd.DatetimeIndex)
-        growth, deviation, downside, periods = 0.0, np.nan, np.nan, np.nan  # what it has for bars without dates
+        growth, deviation, downside, periods = 0.0, np.nan, np.nan, np.nan  # its values for bars without dates
         if is_dated:
-            days = self._bar().days
+            days = self._bar_duration().days
             weekends = np.isin(self.times.day_of_week, (5, 6)).mean() > 2 / 7 * 0.6
             periods = _PERIODS.get(days, 365 if weekends else 252)
             value = pd.Series(self.equity, index=self.times).resample(_RESAMPLE.get(days, "D")).last().dropna().to_numpy()
@@ -81,20 +83,20 @@ class Backtesting(_View):
             downside = np.sqrt(np.mean(np.minimum(r, 0) ** 2)) if len(r) else np.nan
         yearly = power(1 + growth, periods)[()] - 1
         volatility = np.sqrt((power(deviation + (1 + growth) * (1 + growth), periods) - power(1 + growth, 2 * periods))[()])
-        found: dict[str, Any] = {"Return (Ann.) [%]": yearly * 100, "Volatility (Ann.) [%]": volatility * 100}
+        values: dict[str, Any] = {"Return (Ann.) [%]": yearly * 100, "Volatility (Ann.) [%]": volatility * 100}
         if is_dated:
             span = self.times[-1] - self.times[0]
             years = (span.days + span.seconds / 86400) / 365.25
-            found["CAGR [%]"] = (power(self.equity[-1] / self.equity[0], 1 / years)[()] - 1) * 100 if years else np.nan
-        worst = self._falls().max()
+            values["CAGR [%]"] = (power(self.equity[-1] / self.equity[0], 1 / years)[()] - 1) * 100 if years else np.nan
+        worst = self._depths().max()
         log_equity, log_close = np.diff(log(self.equity)), np.diff(log(self.close))
         beta = np.nan
-        if len(log_equity) > 1:  # np.cov multiplies matrices, on each processor in another order
+        if len(log_equity) > 1:  # not np.cov: the order in which a matrix product adds depends on the processor
             of_equity, of_close = log_equity - log_equity.mean(), log_close - log_close.mean()
             beta = (of_equity * of_close).sum() / (of_close * of_close).sum()
-        span_keys = self._span()
-        alpha = span_keys["Return [%]"] - beta * span_keys["Buy & Hold Return [%]"]
-        return found | {
+        summary = self._summary()
+        alpha = summary["Return [%]"] - beta * summary["Buy & Hold Return [%]"]
+        return values | {
             "Sharpe Ratio": yearly / _not_zero(volatility),
             "Sortino Ratio": yearly / (downside * np.sqrt(periods)),
             "Calmar Ratio": yearly / _not_zero(worst),
@@ -103,34 +105,34 @@ class Backtesting(_View):
             "Max. Drawdown [%]": -worst * 100,
         }
 
-    def _bar(self) -> Any:
+    def _bar_duration(self) -> Any:
         """Median distance of the last hundred bars."""
         return pd.Series(self.times[-100:]).diff().median()
 
-    def _falls(self) -> Floats:
+    def _depths(self) -> Floats:
         return np.asarray(1 - self.equity / np.maximum.accumulate(self.equity))
 
-    def _spells(self) -> tuple[pd.Series[Any], pd.Series[Any]]:
+    def _drawdown_periods(self) -> tuple[pd.Series[Any], pd.Series[Any]]:
         """Duration and depth of each drawdown of more than one bar, at the bar that ends it."""
-        falls = self._falls()
-        edges = np.unique(np.append(np.flatnonzero(falls == 0), len(falls) - 1))
+        depth = self._depths()
+        edges = np.unique(np.append(np.flatnonzero(depth == 0), len(depth) - 1))
         begins, ends = edges[:-1], edges[1:]
         long = ends > begins + 1
         begins, ends = begins[long], ends[long]
-        if not len(ends):  # it then takes the falls themselves for both
-            own = pd.Series(np.where(falls == 0, np.nan, falls), index=self.times)
+        if not len(ends):  # it then takes the drawdown of each bar for both
+            own = pd.Series(np.where(depth == 0, np.nan, depth), index=self.times)
             return own, own
-        depths = [falls[begin : end + 1].max() for begin, end in zip(begins, ends, strict=True)]
+        depths = [depth[begin : end + 1].max() for begin, end in zip(begins, ends, strict=True)]
         lengths = pd.Series(self.times[ends] - self.times[begins], index=self.times[ends])
         return lengths, pd.Series(depths, index=self.times[ends])
 
     def _rounded(self, duration: Any) -> Any:
         """A mean or maximum of durations, up to a whole unit of the bars' distance."""
-        bar = self._bar()  # undefined for a single bar
+        bar = self._bar_duration()  # undefined for a single bar
         return duration.ceil(bar.resolution_string) if isinstance(duration, pd.Timedelta) and not pd.isna(bar) else duration
 
     def _drawdowns(self) -> dict[str, Any]:
-        durations, depths = self._spells()
+        durations, depths = self._drawdown_periods()
         return {
             "Avg. Drawdown [%]": -depths.mean() * 100,
             "Max. Drawdown Duration": self._rounded(durations.max()),
@@ -156,9 +158,9 @@ class Backtesting(_View):
         }
 
     def _frames(self) -> dict[str, Any]:
-        durations, _ = self._spells()
+        durations, _ = self._drawdown_periods()
         curve = pd.DataFrame(
-            {"Equity": self.equity, "DrawdownPct": self._falls(), "DrawdownDuration": durations.reindex(self.times)},
+            {"Equity": self.equity, "DrawdownPct": self._depths(), "DrawdownDuration": durations.reindex(self.times)},
             index=self.times,
         )
         t = self.trades
@@ -206,9 +208,9 @@ class Vectorbt(_View):
     def series(self) -> pd.Series[Any]:
         """The keys of ``Portfolio.stats()``, in its order."""
         with np.errstate(all="ignore"):
-            return pd.Series(self._span() | self._of_trades() | self._ratios() | self._frames(), dtype=object)
+            return pd.Series(self._summary() | self._of_trades() | self._ratios() | self._frames(), dtype=object)
 
-    def _span(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         depth, duration = self._drawdowns()
         return {
             "Start": self.times[0],
@@ -225,7 +227,7 @@ class Vectorbt(_View):
         }
 
     def _gross_exposure(self) -> Floats:
-        """|Position value| over itself plus free cash: what a short brought in counts against it twice."""
+        """|Position value| / (|position value| + free cash); free cash excludes the proceeds of a short twice."""
         value, debt = np.abs(self.units) * self.close, np.zeros(len(self.units))
         for fill in self.run.fills[self.run.fills["position_after"] < 0]:
             debt[fill["fill_bar"] - self.run.window_first :] = -fill["position_after"] * fill["price"]
@@ -238,7 +240,7 @@ class Vectorbt(_View):
         peaks = np.maximum.accumulate(equity)
         at_peak = np.flatnonzero(equity >= peaks)
         lengths = np.diff(at_peak) - 1  # from the bar after a peak to the recovery
-        if at_peak[-1] < len(equity) - 1:  # not over: counted up to and with the last bar
+        if at_peak[-1] < len(equity) - 1:  # not recovered: counted to the last bar, included
             lengths = np.append(lengths, len(equity) - 1 - at_peak[-1])
         if not (lengths > 0).any():
             return np.nan, pd.NaT

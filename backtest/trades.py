@@ -159,7 +159,7 @@ class Trades:
         return [self._assets[asset] for asset in assets]
 
     def sums(self) -> NDArray[Any]:
-        """Trades added up: all, long, short; ndarray of TRADE_SUMS, shape (3,)."""
+        """Sums over all, long and short trades; ndarray of TRADE_SUMS, shape (3,)."""
         sums, nanos = np.zeros(3, dtype=TRADE_SUMS), nanos_of(self._times)
         _backend.kernel("trades").summarise(self.records, NO_TIMES if nanos is None else nanos, sums)
         return sums
@@ -167,7 +167,7 @@ class Trades:
     def statistics(self) -> pd.DataFrame:
         """Statistics of completed trades: one row per statistic, columns All, Long, Short.
 
-        Counts of nothing are 0, means of nothing NaN.
+        Without trades counts are 0 and means NaN.
         """
         return statistics_frame(STATISTICS, statistics_of(self.sums(), months_of(nanos_of(self._times), self._first, self._last)))
 
@@ -187,11 +187,12 @@ def statistics_of(sums: NDArray[Any], months: float) -> list[tuple[float, float,
 
 def _statistics_of_side(s: Any, months: float) -> tuple[float, ...]:
     n = s.n_trades
+    # Added to a value: makes it NaN where there is no trade, or no date.
     none, undated = 0.0 if n > 0 else math.nan, 0.0 if months == months else math.nan
     mean_profit, mean_loss = ratio(s.won, s.n_winners), -ratio(s.lost, s.n_losers)
     mean, square = ratio(s.sum_return, n), ratio(s.sum_return_2, n)
     variance = square - mean * mean
-    deviation = math.sqrt(variance) if variance > ZERO_VARIANCE * square else math.nan  # else it is rounding only
+    deviation = math.sqrt(variance) if variance > ZERO_VARIANCE * square else math.nan  # a smaller one is rounding
     sample = deviation * math.sqrt(ratio(n, n - 1.0)) if n > 1 else math.nan
     values = {
         "n_trades": n,
@@ -228,7 +229,7 @@ def _statistics_of_side(s: Any, months: float) -> tuple[float, ...]:
 
 
 def ratio(numerator: float, denominator: float) -> float:
-    """A quotient as IEEE 754 has it: undefined or infinite where Python would raise."""
+    """A quotient by IEEE 754: NaN or infinite where Python would raise."""
     if denominator:
         return numerator / denominator
     return numerator * math.inf if numerator and numerator == numerator else math.nan

@@ -199,7 +199,7 @@ def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
     endings, last = market.endings, max(market.bounds(window)[1] for window in windows) - 1
     if endings is None:
         return
-    ended = endings.news(np.flatnonzero(market.marks[last]).tolist(), last, market.assets)
+    ended = endings.unusual_gaps(np.flatnonzero(market.marks[last]).tolist(), last, market.assets)
     if ended:
         warnings.warn(
             f"prices end before the last bar ({last}): {ended}; books that hold these assets then value them at their "

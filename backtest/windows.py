@@ -59,8 +59,8 @@ def numbered(window: Any, dates: Labels | None) -> slice | None:
     Raises
     ------
     InputError, DataError
-        No slice, a step, a number beside a date, what is no date, a date for bars without dates, with a zone for bars
-        without one, or outside the bars, and dates between which no bar is.
+        Not a slice, a step, a number with a date, an invalid date, a date for bars without dates, a zone for bars without
+        one, a date outside the bars, or no bar between two dates.
     """
     if window is None:
         return None
@@ -78,7 +78,7 @@ def numbered(window: Any, dates: Labels | None) -> slice | None:
 
 
 def text(window: slice | None) -> str:
-    """A window for people: ``0:500``, ``2010:2012-06``, ``None`` for all bars."""
+    """A window as text: ``0:500``, ``2010:2012-06``, ``None`` for all bars."""
     return "None" if window is None else ":".join("" if edge is None else each for edge, each in _texts(window))
 
 
@@ -142,7 +142,7 @@ def _instants(span: _Span, zone: str | None, nanos: NDArray[np.int64], edge: Any
 
 
 def _span(edge: Any) -> _Span:
-    """What a date stands for."""
+    """The nanoseconds of an edge that is a date."""
     if isinstance(edge, str):
         return _span_of_text(edge)
     is_missing = isinstance(edge, np.datetime64 | datetime.date) and edge != edge  # NaT is a datetime

@@ -170,8 +170,8 @@ def test_an_order_that_cannot_be_paid_is_listed_and_said_once(costs, execution):
     with pytest.warns(bt.NumericsWarning) as caught:
         run = run_of(bars, enter, None, enter if execution.get("sides") == "short" else None, None, costs=costs, **execution)
     assert [str(each.message) for each in caught] == [
-        "2 of 2 entries could not be paid for, or came to no unit; the first was decided at the close of bar 1 (run.orders "
-        "lists them as unaffordable)"
+        "2 of 2 entries could not be paid for, or were rounded to 0 units; the first was decided at the close of bar 1 (run."
+        "orders lists them as unaffordable)"
     ]
     orders = run.orders
     assert (run.n_unaffordable, len(run.trades)) == (2, 0)
