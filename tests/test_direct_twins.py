@@ -20,7 +20,7 @@ door = importlib.import_module("backtest.search.direct")  # the package's attrib
 
 def opened(kernel, n, *, locally_biased=True, strict=False, eps=1e-4, arrays=None):
     """A kernel's state without limits, and its arrays."""
-    arrays = arrays or door._room(n, 20_000, 60 * n)
+    arrays = arrays or door._allocate(n, 20_000, 60 * n)
     state = kernel.State(n, eps, 1 << 40, 1 << 40, locally_biased, strict, -math.inf, 0.0, -1.0, -1.0)
     state.bind(np.linspace(-1.3, 2.1, n), np.linspace(0.7, 3.3, n), **arrays)
     return state, arrays
@@ -32,7 +32,7 @@ def compiled():
 
 def lockstep(one, two, n, draw, *, locally_biased=True, strict=False, n_iterations=12, eps=1e-4):
     """Run two kernels side by side on equal scores; every array must agree to the last bit after every step."""
-    room = door._room(n, 5_000, 60 * n)  # uninitialised, so both start from copies
+    room = door._allocate(n, 5_000, 60 * n)  # uninitialised, so both start from copies
     pairs = []
     for kernel in (one, two):
         copies = {name: array.copy() for name, array in room.items()}

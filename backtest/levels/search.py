@@ -15,7 +15,7 @@ from backtest._said import shown
 from backtest.level_rows import BEST_HIGH, BEST_LOW, SCORED, TOLERANCE, TRUNCATED, LevelRows
 from backtest.levels.moves import check_bounds
 from backtest.search.direct import EPS, F_MIN_RTOL, LEN_TOL, MAX_COUNT, MAXITER, MESSAGES, VOL_TOL
-from backtest.search.evolution import SMALLEST, SPENT
+from backtest.search.evolution import MIN_POPULATION, SPENT
 from backtest.search.evolution import evolution as differential_evolution
 
 Floats = NDArray[np.float64]
@@ -108,7 +108,7 @@ def evolution(problem: LevelRows, box: Floats, budget: int, seed: int) -> dict[s
     """Differential evolution as :func:`backtest.search.evolution` does it."""
     check_width(box, "evolution")
     found = differential_evolution(
-        lambda batch: -problem.profit(batch), box.reshape(2, 2), maxfun=max(budget, SMALLEST), seed=seed
+        lambda batch: -problem.profit(batch), box.reshape(2, 2), maxfun=max(budget, MIN_POPULATION), seed=seed
     )
     message = f"evolution spent its budget of {budget} evaluations" if found.status == SPENT else found.message
     return {

@@ -1,4 +1,4 @@
-"""Results of candidates in memory: a candidate that comes again is answered, not evaluated."""
+"""In-memory cache of results, so that no candidate is evaluated twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backtest._checks import InputError, whole
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-#: What is known of keys that are not in memory, such as a store's.
+#: ``behind(keys) -> {key: value}``: a slower source, such as a store, for keys that are not in memory.
 Behind = Callable[[Sequence[bytes]], Mapping[bytes, Any]]
 
 
@@ -24,30 +24,30 @@ class Status(enum.IntEnum):
     """How an evaluation ended."""
 
     DONE = 0
-    UNDEFINED = 1  # evaluated, and the metric is not defined there
+    UNDEFINED = 1  # evaluated; the metric is undefined
     PRUNED = 2
     FAILED = 3
 
 
 class Statistics(NamedTuple):
-    """How a cache answered."""
+    """Where the answers of a cache came from."""
 
     hits: int  # from memory
     waited: int  # another thread was evaluating it
-    stored: int  # from behind
+    stored: int  # from ``behind``
     computed: int
 
 
 class TrialCache:
-    """Values by candidate, as long as the search lives.
+    """Values by candidate, for the duration of a search.
 
     Parameters
     ----------
     behind : callable, optional
-        ``behind(keys) -> {key: value}``: where values are that are not in memory.
+        ``behind(keys) -> {key: value}``: source of values that are not in memory.
     maxsize : int, optional
-        Entries in memory, the least recently used go first.  Only in front of something: an entry that had to go would come
-        back as a duplicate, so without ``behind`` the cache is unbounded.
+        Entries in memory; the least recently used is evicted.  Only with ``behind``: without it, an evicted candidate would be
+        evaluated again, so the cache is unbounded.
 
     Attributes
     ----------
@@ -57,36 +57,36 @@ class TrialCache:
     Notes
     -----
     Safe to share between threads; of threads that ask for one candidate with :meth:`answer`, one computes and the others
-    wait.  Keys are bytes, of a row of :meth:`backtest.Space.keys` (:func:`packed_rows`) or of :meth:`backtest.Space.digests`.
+    wait.  Keys are rows of :meth:`backtest.Space.grid_index` as bytes (:func:`packed_rows`) or :meth:`backtest.Space.digests`.
     """
 
     def __init__(self, behind: Behind | None = None, maxsize: int | None = None) -> None:
         if maxsize is not None and behind is None:
             raise InputError(f"maxsize must come with a store behind the cache, got {maxsize!r} alone")
         size = math.inf if maxsize is None else whole("maxsize", maxsize, low=1)
-        self._known: Cache[bytes, Any] = Cache(size) if maxsize is None else LRUCache(size)
+        self._values: Cache[bytes, Any] = Cache(size) if maxsize is None else LRUCache(size)
         self._behind, self._lock = behind, threading.Lock()
         self._in_flight: dict[bytes, threading.Event] = {}
         self.hits = self._waited = self._stored = self._computed = 0
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._values)
 
     def __contains__(self, key: object) -> bool:
         """Whether a key is in memory."""
-        return key in self._known
+        return key in self._values
 
     def statistics(self) -> Statistics:
-        """How the answers came so far."""
+        """Where the answers came from so far."""
         with self._lock:
             return Statistics(self.hits, self._waited, self._stored, self._computed)
 
     # -- by key --------------------------------------------------------------------------------------------------------
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Any]:
-        """What is known of keys, in memory or behind; each that is known is a hit."""
+        """Known values of keys, from memory or from ``behind``; those from memory are hits."""
         with self._lock:
-            found = {key: self._known[key] for key in keys if key in self._known}
+            found = {key: self._values[key] for key in keys if key in self._values}
             self.hits += len(found)
         return found | self._from_behind([key for key in dict.fromkeys(keys) if key not in found])
 
@@ -95,51 +95,51 @@ class TrialCache:
             return {}
         found = dict(self._behind(keys))
         with self._lock:
-            self._known.update(found)
+            self._values.update(found)
             self._stored += len(found)
         return found
 
     def put(self, values: Mapping[bytes, Any]) -> None:
         """Remember values that were computed."""
         with self._lock:
-            self._known.update(values)
+            self._values.update(values)
             self._computed += len(values)
 
     def answer(self, keys: Sequence[bytes], compute: Callable[[list[bytes]], Sequence[Any]]) -> list[Any]:
-        """The value of each key: known, or computed, once.
+        """The value of each key: known, or computed exactly once.
 
         Parameters
         ----------
         compute : callable
-            ``compute(keys) -> values``, of keys that nobody knows and nobody else computes.  If it fails, nothing of the
-            call is remembered, and a thread that waited computes for itself.
+            ``compute(keys) -> values``, of keys that are unknown and computed by no other thread.  If it fails, nothing is
+            cached, and a thread that waited computes them itself.
         """
         answers: dict[bytes, Any] = {}
-        left = list(dict.fromkeys(keys))
-        while left:
-            mine, others = self._claim(left, answers)
-            if mine:  # before waiting, so that no two threads wait for each other
+        pending = list(dict.fromkeys(keys))
+        while pending:
+            mine, others = self._claim(pending, answers)
+            if mine:  # before waiting, so that threads cannot deadlock
                 try:
                     answers |= self._from_behind(mine)
-                    new = [key for key in mine if key not in answers]
-                    values = dict(zip(new, compute(new), strict=True)) if new else {}
+                    unknown = [key for key in mine if key not in answers]
+                    values = dict(zip(unknown, compute(unknown), strict=True)) if unknown else {}
                     self.put(values)
                     answers |= values
                 finally:
                     self._complete(mine)
             for event in others.values():
                 event.wait()
-            left = list(others)
+            pending = list(others)
         return [answers[key] for key in keys]
 
     def _claim(self, keys: list[bytes], answers: dict[bytes, Any]) -> tuple[list[bytes], dict[bytes, threading.Event]]:
-        """Answer what is in memory; the rest is ours to compute, or in another thread's hands."""
+        """Answer what is in memory; divide the rest into keys to compute, and keys that other threads compute."""
         mine: list[bytes] = []
         others: dict[bytes, threading.Event] = {}
         with self._lock:
             for key in keys:
-                if key in self._known:
-                    answers[key] = self._known[key]
+                if key in self._values:
+                    answers[key] = self._values[key]
                     self.hits += 1
                 elif key in self._in_flight:
                     others[key] = self._in_flight[key]
@@ -157,11 +157,11 @@ class TrialCache:
     # -- by row of a batch ---------------------------------------------------------------------------------------------
 
     def missing(self, keys: Ints) -> Ints:
-        """Rows of ``keys`` that have no score yet; of equal ones the first."""
+        """Rows without a score yet; of equal rows the first."""
         with self._lock:
             first: dict[bytes, int] = {}
             for row, key in enumerate(packed_rows(keys)):
-                if key not in self._known:
+                if key not in self._values:
                     first.setdefault(key, row)
         return np.array(list(first.values()), dtype=np.int64)
 
@@ -170,14 +170,14 @@ class TrialCache:
         self.put(dict(zip(packed_rows(keys), scores.tolist(), strict=True)))
 
     def read(self, keys: Ints, new: int = 0) -> Floats:
-        """The score of each row, +inf where there is none; all that are found but ``new`` of them are hits."""
+        """The score of each row, +inf where there is none; all found count as hits, except ``new`` of them."""
         with self._lock:
-            found: list[Any] = [self._known.get(key) for key in packed_rows(keys)]
+            found: list[Any] = [self._values.get(key) for key in packed_rows(keys)]
             self.hits += sum(score is not None for score in found) - new
         return np.array([math.inf if score is None else score for score in found], dtype=np.float64)
 
 
 def packed_rows(keys: Ints) -> list[bytes]:
-    """Rows of a matrix of keys as bytes."""
+    """Rows of a matrix of grid indices as bytes, one key each."""
     raw, width = np.ascontiguousarray(keys).tobytes(), keys.shape[1] * keys.itemsize
     return [raw[at : at + width] for at in range(0, len(raw), width)]

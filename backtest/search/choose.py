@@ -1,4 +1,4 @@
-"""Which search: what ``method="auto"`` looks at, and what it says."""
+"""Choice of a search for ``method="auto"``, with its reason."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from backtest.search.direct import MAXFUN_PER_PARAM
 from backtest.search.grid import VisitOrder
 from backtest.space import Space
 
-#: A finite space is enumerated if that takes no longer, in seconds, unless a timeout says how much time there is.
+#: A finite space is enumerated if that takes at most this many seconds, unless there is a timeout.
 GRID_SECONDS = 60.0
-#: Candidates that are timed; they are spread over the space, so that few share what they compute.
-TIMED = 64
-#: But only a few if the first one alone takes that long, in seconds: nothing of it is kept.
-SLOW, FEW = 0.1, 4
-#: Up to here dividing rectangles reaches a better score per evaluation than evolution, beyond it does not.
+#: Candidates that are timed, spread over the space so that they share little work.
+N_TIMED = 64
+#: If the first one takes at least so many seconds, only so many are timed: their scores are discarded.
+SLOW_SECONDS, N_TIMED_SLOW = 0.1, 4
+#: Most varied parameters with which DIRECT reaches better scores per evaluation than evolution.
 MAX_DIRECT = 3
 
 
 def default_trials(space: Space) -> int:
-    """Distinct candidates that direct and evolution evaluate unless told: 1,000 for each parameter that varies, or all."""
+    """Default budget of distinct candidates for direct and evolution: 1,000 for each parameter that varies, or all."""
     return int(min(MAXFUN_PER_PARAM * max(1, len(space.varied)), space.size))
 
 
@@ -38,17 +38,17 @@ def choose(
     seed: int = 0,
     timeout: float | None = None,
 ) -> tuple[str, str]:
-    """The search for a space, and why.
+    """Choose a search for a space, with the reason.
 
     Parameters
     ----------
     evaluate : callable
-        ``evaluate(batch) -> scores``; timed on a few candidates if the space is finite and too large to be obvious.
+        ``evaluate(batch) -> scores``; timed on a few candidates if the size of a finite space does not decide.
     space : Space
     n_trials : int, optional
-        A grid would evaluate no more.
+        Most candidates that a grid would evaluate.
     seed : int
-        Of the candidates that are timed.
+        Chooses the candidates that are timed.
     timeout : float, optional
         Seconds a grid may take; 60 by default.
 
@@ -59,8 +59,8 @@ def choose(
 
     Notes
     -----
-    Finite spaces no larger than what the other searches would evaluate are enumerated; larger ones if 64 timed
-    candidates promise that it fits into the time.  Otherwise: ``direct`` for continuous spaces in which up to three
+    Finite spaces no larger than what the other searches would evaluate are enumerated; larger ones if it fits into the
+    time, as extrapolated from 64 timed candidates.  Otherwise: ``direct`` for continuous spaces in which up to three
     parameters vary, ``evolution`` for the rest.
     """
     called("evaluate", evaluate)
@@ -82,17 +82,17 @@ def choose(
 
 
 def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed: int) -> float:
-    """Seconds a candidate takes, measured."""
+    """Measured seconds per candidate."""
     if not space.can_enumerate:
-        return math.inf  # cannot be enumerated, so its candidates need not be timed
-    positions = VisitOrder(len(space), seed)(0, TIMED)
+        return math.inf  # a grid is impossible, so nothing needs to be timed
+    positions = VisitOrder(len(space), seed)(0, N_TIMED)
     _, batch = space.candidates(positions)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     if len(batch):
-        evaluate(batch[:1])  # what the first call ever has to load is no part of a candidate
-    n_timed = TIMED if time.perf_counter() - begun < SLOW else FEW
-    begun = time.perf_counter()
+        evaluate(batch[:1])  # warm-up: loading on the first call does not count
+    n_timed = N_TIMED if time.perf_counter() - started < SLOW_SECONDS else N_TIMED_SLOW
+    started = time.perf_counter()
     space.candidates(positions[:n_timed])
     if len(batch):
-        evaluate(batch[: max(1, len(batch) * n_timed // TIMED)])
-    return (time.perf_counter() - begun) / n_timed  # positions that ``where`` refuses take their time too
+        evaluate(batch[: max(1, len(batch) * n_timed // N_TIMED)])
+    return (time.perf_counter() - started) / n_timed  # positions that ``where`` refuses take time too

@@ -22,13 +22,13 @@ from backtest.space import Space
 Floats = NDArray[np.float64]
 
 ENGINES = ("direct", "evolution")
-#: Points that may be proposed for each trial of the budget; on stepped ranges most are repeats, at microseconds each.
+#: Most points proposed per trial of the budget; on stepped ranges most are repeats, at microseconds each.
 POINTS_PER_TRIAL = 10
-#: Evolution with a small budget has smaller generations, so that there are about this many, but none smaller than that.
+#: Evolution with a small budget has smaller populations, for about so many generations of at least so many points a parameter.
 GENERATIONS = 20
 SMALLEST_POPSIZE = 4
-#: Scores of a generation that differ by no more than this share of their mean: evolution starts afresh elsewhere.
-ALIKE = 1e-6
+#: Evolution restarts when the scores of a generation deviate by no more than this share of their mean.
+RESTART_TOLERANCE = 1e-6
 
 
 def cube(
@@ -52,18 +52,18 @@ def cube(
         (n_candidates, n_metrics) together with ``rank``.  Never called twice for one candidate, nor for one that
         ``where`` refuses; those count as +inf.
     space : Space
-        With a parameter that has more than one value.  Points of the unit cube become candidates by
+        With a parameter that has more than one value.  Points of the unit cube are mapped to candidates by
         :meth:`backtest.Space.from_unit`.
     engine : {"direct", "evolution"}
     rank : callable, optional
         ``rank(scores) -> (n_candidates,)``, to minimise.
     n_trials : int, optional
         Distinct candidates to evaluate, never more; 1,000 for each parameter that varies by default.  Fewer if the search
-        comes to rest, or proposes ten times as many points without finding new ones.
+        has proposed ten points per trial.
     keep : int
         Best candidates to keep.
     seed : int
-        Of evolution, which starts afresh when it has come to rest; DIRECT has no chance in it.
+        Of evolution, which restarts when it has converged; DIRECT is deterministic.
     timeout : float, optional
         Seconds after which no further batch starts; the first always runs.
     callback : callable, optional
@@ -101,28 +101,28 @@ def cube(
     result = trials.result
     try:
         if engine == "direct":
-            # Its tolerances end a search whose best rectangle is small; here the budget does.
+            # Without tolerances on the best rectangle: only the budget ends the search.
             direct(trials, bounds, maxfun=maxfun, maxiter=maxfun, vol_tol=0.0, len_tol=0.0, callback=trials.after_batch)
         else:
             popsize = min(POPSIZE, max(SMALLEST_POPSIZE, total // (GENERATIONS * n_varied)))
             trials.evolve(bounds, maxfun, seed, popsize)
-        rest = "" if result.nfev == total or result.status else f", {engine} proposes no more new ones"
+        reason = "" if result.nfev == total or result.status else f", {engine} proposes no more new ones"
     except KeyboardInterrupt:
         if not result.nfev:
             raise  # nothing was evaluated, so there is nothing to return
-        result.status, rest = INTERRUPTED, ""
+        result.status, reason = INTERRUPTED, ""
     if not result.nfev:
         raise SpaceError(f"where must leave a candidate that {engine} can find, got {shown(space.where)} and none")
     result.success = result.status == DONE
     result.message = (
-        f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{rest}, "
+        f"{ENDED[result.status]}: {result.nfev:,} of {total:,} candidates evaluated{reason}, "
         f"{result.hits:,} repeats answered from memory"
     )
     return trials.best.fill(result)
 
 
 class _Trials:
-    """``evaluate(points)`` of an engine: from points of the cube to scores, within a budget of distinct candidates."""
+    """Objective of an engine: maps points of the cube to scores, within a budget of distinct candidates."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class _Trials:
         self.deadline = math.inf if timeout is None else time.monotonic() + timeout
 
     def __call__(self, points: Floats) -> Floats:
-        batch = self.space.from_unit(np.clip(points, 0.0, 1.0))  # DIRECT adds thirds, and may round past an end
+        batch = self.space.from_unit(np.clip(points, 0.0, 1.0))  # DIRECT's sums of thirds may round past an end
         scores = np.full(len(batch), math.inf)
         inside = np.flatnonzero(self.space.feasible(batch))
         indices = self.space.grid_index(batch[inside])
@@ -154,21 +154,21 @@ class _Trials:
         return np.where(scores == -math.inf, LOWEST, scores)
 
     def evolve(self, bounds: Any, maxfun: int, seed: int, popsize: int) -> None:
-        """Evolution, restarted with another population whenever one converges before the budget is spent."""
+        """Evolution, restarted with a new population whenever it converges before the budget is spent."""
         seeds = np.random.SeedSequence(seed)
         while maxfun >= popsize * len(bounds):
-            ended = evolution(
+            outcome = evolution(
                 self,
                 bounds,
                 maxfun=maxfun,
                 seed=int(seeds.spawn(1)[0].generate_state(1)[0]),
                 popsize=popsize,
-                tol=ALIKE,
+                tol=RESTART_TOLERANCE,
                 callback=self.after_batch,
             )
-            if not ended.success:
+            if not outcome.success:
                 return
-            maxfun -= ended.nfev
+            maxfun -= outcome.nfev
 
     def _evaluated(self, batch: Floats) -> Floats:
         scores, objective = evaluated(self.evaluate, self.rank, batch, self.space)
@@ -177,7 +177,7 @@ class _Trials:
         return objective
 
     def after_batch(self, _: Any) -> None:
-        """After each batch of the engine: call the callback, and stop at the end of the budget or the time."""
+        """Called by the engine after each batch: call the callback, and stop at the end of the budget or the time."""
         if self.result.nfev and self.callback is not None:
             self.callback(self.best.first(self.result))
         if self.result.nfev == self.total:

@@ -1,4 +1,4 @@
-"""DIRECT over batches: the points of ``scipy.optimize.direct``, one batch an iteration."""
+"""Batched DIRECT: the points of ``scipy.optimize.direct``, one batch per iteration."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     Evaluate = Callable[[NDArray[np.float64]], ArrayLike]
     Arrays = dict[str, NDArray[Any]]
 
-#: scipy's defaults, the budget per dimension.
+#: scipy's defaults; the budget is per dimension.
 MAXFUN_PER_PARAM = 1000
 MAXITER, EPS, F_MIN_RTOL, VOL_TOL, LEN_TOL = 1000, 1e-4, 1e-4, 1e-16, 1e-6
-#: Rectangles to begin with at most; larger budgets grow when they get there.
+#: Most rectangles allocated at first; arrays grow as needed.
 FIRST_CAPACITY = 1 << 14
-#: Cuts of every side to begin with: 3 ** -40 is below one part in 10 ** 19 of the range.
+#: Cuts of every side for which size classes are allocated at first: 3 ** -40 is below one part in 10 ** 19 of the range.
 FIRST_CUTS = 40
-#: Counts have to survive as floats in a store and as C integers in a kernel.
+#: Largest count that is exact as a float64, as stores hold it.
 MAX_COUNT = 1 << 53
 
 CALLBACK_STOP = 99
@@ -78,8 +78,8 @@ def direct(
     maxiter : int
         As in scipy: the first batch, and ``maxiter - 2`` iterations after it.
     locally_biased : bool
-        True knows a rectangle by its longest side and divides one of a size (DIRECT-L); False, the original, by its
-        diagonal, and divides all that score alike: broader, better on many local minima.
+        True measures a rectangle by its longest side and divides one of each size (DIRECT-L); False, the original, by its
+        diagonal, and divides all with equal scores: more global, better on many local minima.
     f_min : float
         Score of the optimum, where it is known.
     f_min_rtol : float
@@ -102,8 +102,8 @@ def direct(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        ``x`` (n_params,): the best point, exactly as evaluated; ``x_scipy``: the same as scipy reports it, computed
-        another way and so different in last bits; ``fun``, ``nfev`` (points), ``nit`` (scipy's count: the first batch is
+        ``x`` (n_params,): the best point, exactly as evaluated; ``x_scipy``: the same as scipy reports it, which
+        rounds differently; ``fun``, ``nfev`` (points), ``nit`` (scipy's count: the first batch is
         1), ``status``, ``success`` (status 3, 4 or 5), ``message``. Status: 1 ``maxfun``, 2 ``maxiter``, 3 ``f_min``,
         4 ``vol_tol``, 5 ``len_tol``, 99 ``callback``.
 
@@ -116,8 +116,8 @@ def direct(
 
     Notes
     -----
-    Where scipy aborts for lack of room (status -4, one iteration larger than its slack; -6, more than 5,000 rectangles
-    chosen) or caps ``maxfun`` to stay below 1 GiB, this goes on. Memory is ``40 + 12 * n_params`` bytes a point, up to
+    Where scipy aborts for lack of memory (status -4, one iteration larger than its reserve; -6, more than 5,000 rectangles
+    chosen) or caps ``maxfun`` to stay below 1 GiB, this continues. Memory is ``40 + 12 * n_params`` bytes a point, up to
     three times that while the arrays grow.
 
     References
@@ -147,8 +147,8 @@ def direct(
     kernel = _backend.kernel("direct")
     state, budget = _state(kernel, n_params, options)
     ratio = low / width
-    # The last iteration may overshoot the budget; how far is not known before it is chosen.
-    arrays = _room(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
+    # The last iteration may overshoot the budget by an amount unknown until its rectangles are chosen.
+    arrays = _allocate(n_params, min(budget + 64 * n_params, FIRST_CAPACITY), FIRST_CUTS * n_params)
     state.bind(ratio, width, **arrays)
     n_new = kernel.start(state)
     while True:
@@ -186,7 +186,7 @@ def _result(
         x_scipy=centre * width + width * ratio,
         fun=state.fun,
         nfev=state.n_points,
-        nit=state.iteration + 1 if status == 2 else state.iteration,  # scipy's counter has moved on when its loop runs out
+        nit=state.iteration + 1 if status == 2 else state.iteration,  # scipy's counter is one further when its loop is exhausted
         status=status,
         success=status in (3, 4, 5),
         message=MESSAGES[status].format(**options._asdict()),
@@ -209,7 +209,7 @@ class _Options(NamedTuple):
 
 
 def _checked(given: _Options, n_params: int) -> _Options:
-    """Options that keep their rules."""
+    """Checked options, with defaults filled in."""
     maxfun = MAXFUN_PER_PARAM * n_params if given.maxfun is None else whole("maxfun", given.maxfun, low=1, high=MAX_COUNT)
     maxiter = whole("maxiter", given.maxiter, low=1, high=MAX_COUNT)
     shares: dict[str, Any] = {
@@ -225,7 +225,7 @@ def _checked(given: _Options, n_params: int) -> _Options:
 
 
 def _state(kernel: Any, n_params: int, options: _Options) -> tuple[Any, int]:
-    """The kernel's state, and how many evaluations it may do."""
+    """The kernel's state, and its budget of evaluations."""
     budget = options.maxfun - options.maxfun % 2  # scipy's 2 * (maxfun + maxfun // 2) // 3, from the size of its buffers
     state = kernel.State(
         n_params,
@@ -273,8 +273,8 @@ def box(bounds: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return low, high
 
 
-def _room(n_params: int, capacity: int, n_classes: int) -> Arrays:
-    """Arrays of ``State.bind`` for so many rectangles and size classes (the contents are the kernel's business)."""
+def _allocate(n_params: int, capacity: int, n_classes: int) -> Arrays:
+    """Arrays of ``State.bind`` for so many rectangles and size classes; the kernel defines their contents."""
     capacity, n_classes = max(capacity, 2 * n_params + 2), max(n_classes, 2 * n_params + 2)
     return {
         "centre": np.empty((capacity, n_params)),
@@ -295,14 +295,14 @@ def _room(n_params: int, capacity: int, n_classes: int) -> Arrays:
 
 
 def _grown(arrays: Arrays, n_points: int, n_new: int, deepest: int) -> Arrays:
-    """Larger arrays with the old contents; at least doubled, so that growing stays cheap."""
+    """Larger arrays with the old contents; at least doubled, so that growth is amortised."""
     n_params = len(arrays["least"])
     capacity, n_classes = len(arrays["value"]), len(arrays["head"])
     if n_points + n_new > capacity:
         capacity = max(2 * capacity, n_points + n_new)
     if deepest + n_params + 1 >= n_classes:
         n_classes = max(2 * n_classes, deepest + n_params + 2)
-    larger = _room(n_params, capacity, n_classes)
+    larger = _allocate(n_params, capacity, n_classes)
     for name, old in arrays.items():
         larger[name][: len(old)] = old
     return larger
@@ -327,7 +327,7 @@ def checked_scores(scores: Any, n_points: int) -> NDArray[np.float64]:
 def _refuse_nan(kernel: Any, state: Any, scores: NDArray[np.float64]) -> None:
     row = int(np.isnan(scores).argmax())
     batch = np.empty((len(scores), state.n_params))
-    kernel.sample(state, batch)  # again: evaluate may have written into the one it was given
+    kernel.sample(state, batch)  # again: evaluate may have overwritten its batch
     point = batch[row].tolist()
     raise ObjectiveError(
         f"scores must not be NaN, got nan at x = {point} (row {row} of batch {state.iteration}); "

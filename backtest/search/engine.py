@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 #: Samplers of Optuna by name.
 SAMPLERS = {"tpe": "TPESampler", "qmc": "QMCSampler", "cmaes": "CmaEsSampler", "gp": "GPSampler", "nsga2": "NSGAIISampler"}
-#: Packages they need that Optuna does not bring.
+#: Packages they need beyond Optuna's own dependencies.
 NEEDS = {"cmaes": "cmaes", "gp": "torch"}
 #: Pruners of Optuna by name.
 PRUNERS = {
@@ -36,9 +36,9 @@ PRUNERS = {
     "hyperband": "HyperbandPruner",
     "wilcoxon": "WilcoxonPruner",
 }
-#: Samplers that learn from a neighbour as from their own suggestion; others count on being told of their own.
+#: Samplers that learn from candidates they did not suggest; others need the outcome of each of their suggestions.
 LEARN_FROM_ANY = ("TPESampler", "GPSampler", "RandomSampler")
-#: Results that a sampler is reminded of on resume: as many of the best, and of the last.
+#: Results replayed to a sampler on resume: so many of the best, and of the latest.
 REPLAYED = 2000
 
 
@@ -70,10 +70,10 @@ class Engine:
         self._distributions = {name: distribution(each) for name, each in space.parameters.items() if each.size > 1}
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}  # steps, by ticket
-        self._lock = threading.RLock()  # workers ask whether to prune
+        self._lock = threading.RLock()  # workers call prune from their threads
 
     def ask(self) -> tuple[Floats, int]:
-        """A suggestion as a row of a batch, which may be a duplicate or break ``where``; and its ticket, Optuna's number."""
+        """A suggestion as a row of a batch, possibly a duplicate or infeasible, and its ticket: Optuna's trial number."""
         with self._lock, quiet():
             trial = self.study.ask(self._distributions)
         self._live[trial.number] = trial
@@ -86,7 +86,7 @@ class Engine:
         return self.space.canonical(row[np.newaxis])[0], trial.number
 
     def register(self, row: Floats) -> int:
-        """Register a running trial that the sampler did not suggest; its ticket."""
+        """Register a running trial that the sampler did not suggest, and return its ticket."""
         import optuna
 
         with self._lock, quiet():
@@ -98,7 +98,7 @@ class Engine:
         return trial.number
 
     def forget(self, ticket: int) -> None:
-        """Tell that a suggestion is not evaluated, as a failed trial."""
+        """Mark a suggestion that is not evaluated as failed."""
         self.tell(ticket, Status.FAILED, None)
 
     def tell(self, ticket: int, status: Status, values: Sequence[float] | None) -> None:
@@ -114,26 +114,26 @@ class Engine:
             with self._lock, quiet():
                 self.study.tell(trial, list(values) if values and status == Status.DONE else None, state)
         except RuntimeError as error:
-            # Samplers that enumerate stop their study with the last trial, which is told all the same; here they may not.
+            # Samplers that enumerate call Study.stop after the last trial, which has been recorded, outside of Study.optimize.
             if "Study.stop" not in str(error):
                 raise
 
     def prune(self, ticket: int, reports: Sequence[tuple[int, float]]) -> bool:
         """Report intermediate values, and ask whether to stop."""
-        trial, known = self._live[ticket], self._reported.setdefault(ticket, set())
+        trial, reported = self._live[ticket], self._reported.setdefault(ticket, set())
         with self._lock, quiet():
             for step, value in reports:
-                if step not in known:  # an evaluation that is tried again reports again
+                if step not in reported:  # a retried evaluation repeats its reports
                     trial.report(value, step)
-                    known.add(step)
+                    reported.add(step)
             return bool(trial.should_prune())
 
     def replay(self, finished: Sequence[Any]) -> None:
-        """Add earlier results; of many only the best and the last."""
+        """Add earlier results; of many only the best and the latest."""
         if len(finished) > 2 * REPLAYED and len(self.study.directions) == 1:
             sign = -1.0 if self.study.directions[0].name == "MAXIMIZE" else 1.0
-            rank = [sign * each.values[0] if each.values else math.inf for each in finished]
-            chosen = {*np.argsort(rank, kind="stable")[:REPLAYED].tolist(), *range(len(finished) - REPLAYED, len(finished))}
+            objective = [sign * each.values[0] if each.values else math.inf for each in finished]
+            chosen = {*np.argsort(objective, kind="stable")[:REPLAYED].tolist(), *range(len(finished) - REPLAYED, len(finished))}
             finished = [finished[place] for place in sorted(chosen)]
         with self._lock, quiet():
             self.study.add_trials([frozen(self._labels(np.array(each.row)), self._distributions, each) for each in finished])
@@ -144,7 +144,7 @@ class Engine:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's log lines on new studies and its warnings of experimental features, for a while."""
+    """Suppress Optuna's log lines on new studies and its warnings of experimental features."""
     from optuna.exceptions import ExperimentalWarning
 
     logger = logging.getLogger("optuna")
@@ -172,13 +172,13 @@ def distribution(parameter: Parameter) -> Any:
 
 
 def labels(parameter: Choice) -> list[Any]:
-    """Choices as Optuna takes them: itself, or its text where 1, 1.0 and True would be one."""
-    same = len(set(parameter.choices)) < len(parameter.choices)
-    return [repr(value) for value in parameter.choices] if same else list(parameter.choices)
+    """Choices for Optuna: the values, or their texts if some are equal (1, 1.0 and True)."""
+    has_equal = len(set(parameter.choices)) < len(parameter.choices)
+    return [repr(value) for value in parameter.choices] if has_equal else list(parameter.choices)
 
 
 def number_of(parameter: Parameter, label: Any) -> float:
-    """A batch's number for what Optuna suggested."""
+    """A batch's number for a value that Optuna suggested."""
     if isinstance(parameter, Choice):
         return float(labels(parameter).index(label))
     value = np.array([float(label)])
@@ -186,7 +186,7 @@ def number_of(parameter: Parameter, label: Any) -> float:
 
 
 def label_of(parameter: Parameter, value: float) -> Any:
-    """What Optuna is told for a batch's number."""
+    """Optuna's value for a batch's number."""
     return labels(parameter)[int(value)] if isinstance(parameter, Choice) else parameter.decode(value)
 
 
@@ -223,7 +223,7 @@ def _sampler(sampler: Any, seed: int) -> Any:
     package = NEEDS.get(sampler)
     if package is not None and importlib.util.find_spec(package) is None:
         raise BackendUnavailable(f"sampler {sampler!r} needs the package {package}, which is missing: pip install {package}")
-    # Said aloud, since they are defaults in Optuna 5 only.
+    # Explicit, since they are defaults only from Optuna 5 on.
     options = {"multivariate": True, "constant_liar": True} if sampler == "tpe" else {}
     with quiet():
         return getattr(optuna.samplers, name)(seed=int(np.random.SeedSequence(seed).generate_state(1)[0]), **options)

@@ -1,4 +1,4 @@
-"""Differential evolution over batches: scipy's, a whole generation per call of ``evaluate``."""
+"""Batched differential evolution: scipy's, one generation per call of ``evaluate``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 #: Points of a generation for each parameter, as scipy has it.
 POPSIZE = 15
-#: scipy mutates a point with four others.
-SMALLEST = 5
-#: What a search is told in place of -inf: differences of scores stay numbers, and nothing finite is as good.
+#: Smallest population: scipy mutates a point with four others.
+MIN_POPULATION = 5
+#: Passed to a search in place of -inf, so that differences of scores are not NaN.
 LOWEST = -1e300
 
-SPENT, AT_REST = 1, 0
+SPENT, CONVERGED = 1, 0
 
 
 def evolution(
@@ -57,8 +57,8 @@ def evolution(
         Points of a generation for each parameter, as in scipy; fewer where ``maxfun`` leaves no room for one generation, at
         least 5 in all.
     tol : float
-        The search is at rest when the scores of a generation have a standard deviation of no more than this share of their
-        mean; 0: when they are all alike.
+        The search has converged when the scores of a generation have a standard deviation of no more than this share of
+        their mean; 0: when they are all equal.
     callback : callable, optional
         ``callback(best)`` after every batch, with an ``OptimizeResult`` of ``x``, ``fun``, ``nfev``, ``nit``: the best so
         far.  Raising ``StopIteration`` ends the run with status 99.
@@ -68,7 +68,7 @@ def evolution(
     scipy.optimize.OptimizeResult
         ``x`` (n_params,): the best point, exactly as evaluated, the earliest of equals; ``fun``, its score; ``nfev``: points
         (scipy counts calls); ``nit``: generations, the first included; ``status``, ``success`` (status 0), ``message``.
-        Status: 0 at rest, 1 ``maxfun``, 99 ``callback``.
+        Status: 0 converged, 1 ``maxfun``, 99 ``callback``.
 
     Raises
     ------
@@ -97,17 +97,19 @@ def evolution(
     low, high = box(bounds)
     n_params = len(low)
     maxfun = (
-        MAXFUN_PER_PARAM * n_params if maxfun is None else whole("maxfun", maxfun, low=max(SMALLEST, n_params), high=MAX_COUNT)
+        MAXFUN_PER_PARAM * n_params
+        if maxfun is None
+        else whole("maxfun", maxfun, low=max(MIN_POPULATION, n_params), high=MAX_COUNT)
     )
     seed, popsize = whole("seed", seed, low=0, high=2**32 - 1), whole("popsize", popsize, low=1)
     tol = number("tol", tol, low=0.0, high=1.0)
     popsize = min(popsize, maxfun // n_params)
-    generations = maxfun // max(SMALLEST, popsize * n_params)
+    generations = maxfun // max(MIN_POPULATION, popsize * n_params)
     generation = _Generation(evaluate, low, high, maxfun, callback)
     best = generation.best
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # scipy squares LOWEST to see how far apart scores are
-            ended = differential_evolution(
+        with np.errstate(over="ignore", invalid="ignore"):  # scipy squares LOWEST for the standard deviation
+            outcome = differential_evolution(
                 generation,
                 list(zip(low.tolist(), high.tolist(), strict=True)),
                 seed=seed,
@@ -119,22 +121,22 @@ def evolution(
                 popsize=popsize,
                 maxiter=generations - 1,
             )
-        status = AT_REST if ended.success else SPENT
-    except _Carried as carried:
-        raise carried.error from carried.error.__cause__
+        status = CONVERGED if outcome.success else SPENT
+    except _WrappedError as wrapped:
+        raise wrapped.error from wrapped.error.__cause__
     except _Stopped as stopped:
         status = stopped.status
-    best.status, best.success = status, status == AT_REST
+    best.status, best.success = status, status == CONVERGED
     best.message = {
         SPENT: f"no generation fits into maxfun={maxfun} any more",
         CALLBACK_STOP: "callback raised StopIteration",
-        AT_REST: f"the scores of a generation are alike to tol={tol:g}",
+        CONVERGED: f"the scores of a generation are alike to tol={tol:g}",
     }[status]
     return best
 
 
 class _Generation:
-    """``evaluate`` as scipy calls it: a generation of points, transposed; and the best point so far."""
+    """Objective as scipy calls it, on a transposed generation of points; keeps the best point so far."""
 
     def __init__(
         self,
@@ -148,23 +150,23 @@ class _Generation:
 
         self.evaluate, self.low, self.high, self.maxfun, self.callback = evaluate, low, high, maxfun, callback
         self.best = OptimizeResult(x=low.copy(), fun=math.inf, nfev=0, nit=0)
-        self._floating_errors = np.geterr()  # the caller's, while its function runs
+        self._floating_errors = np.geterr()  # the caller's settings, restored while its function runs
 
     def __call__(self, transposed: NDArray[np.float64]) -> NDArray[np.float64]:
-        points = np.clip(transposed.T, self.low, self.high)  # scipy's scaling may leave the box by a rounding
-        if self.best.nfev + len(points) > self.maxfun:  # a first generation without a finite score is evaluated again
+        points = np.clip(transposed.T, self.low, self.high)  # scipy's scaling may round past a bound
+        if self.best.nfev + len(points) > self.maxfun:  # scipy evaluates a first generation without a finite score again
             raise _Stopped(SPENT)
         try:
             scores = self._scores(points)
         except Exception as error:
-            raise _Carried(error) from error
+            raise _WrappedError(error) from error
         if self.callback is not None:
             try:
                 self.callback(type(self.best)(self.best))
             except StopIteration:
                 raise _Stopped(CALLBACK_STOP) from None
             except Exception as error:
-                raise _Carried(error) from error
+                raise _WrappedError(error) from error
         return np.where(scores == -math.inf, LOWEST, scores)
 
     def _scores(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -184,8 +186,8 @@ class _Generation:
         return scores
 
 
-class _Carried(Exception):
-    """An exception on its way through scipy, which gives ValueError, TypeError and StopIteration meanings of its own."""
+class _WrappedError(Exception):
+    """Wraps an exception on its way through scipy, which handles ValueError, TypeError and StopIteration itself."""
 
     def __init__(self, error: Any) -> None:
         super().__init__(said(error))
@@ -193,7 +195,7 @@ class _Carried(Exception):
 
 
 class _Stopped(Exception):
-    """The end, before scipy has come to it."""
+    """Ends scipy's search early."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)

@@ -1,4 +1,4 @@
-"""Grid: every candidate of a finite space once, in compiled batches and a seeded order, keeping the best."""
+"""Grid search: every candidate of a finite space once, in batches and a seeded order, keeping the best."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Ints = NDArray[np.int64]
 #: Numbers of candidates in the space, and their rows.
 Candidates = tuple[NDArray[np.int64], Floats]
 
-#: Large enough that the cost of a call vanishes, small enough that an interruption loses little.
+#: Large enough to amortise the cost of a call, small enough that an interruption loses little.
 BATCH = 16_384
-#: How much larger a timed batch may be than the one before, and than anything.
-GROWTH, MOST = 4, 1 << 20
-#: Positions in a row that may hold no candidate where no timeout says how long to look.
+#: Most growth of a timed batch from one to the next, and its largest size.
+MAX_GROWTH, MAX_BATCH = 4, 1 << 20
+#: Most positions in a row without a candidate, if there is no timeout.
 MAX_EMPTY = 10_000_000
 
 
@@ -63,7 +63,8 @@ def grid(
     batch_size : int
         Candidates per call of ``evaluate``, at most.
     seconds : float, optional
-        Fewer of them, so that a call takes about this long: an interruption loses, and a timeout overruns, no more than that.
+        Smaller batches, so that a call takes about this long, which bounds the loss by an interruption and the overrun of a
+        timeout.
     timeout : float, optional
         Seconds after which no further batch starts.  Without one, a search ends, with a warning, when 10,000,000 positions in a
         row of a space that is too large to be counted hold no candidate.
@@ -99,11 +100,11 @@ def grid(
     total = size if n_trials is None else min(whole("n_trials", n_trials, low=1), size)
     best = TopK(keep, len(space.names))
     result = OptimizeResult(nfev=0, status=DONE, total=total)
-    begun = time.monotonic()
-    limit = SearchLimit(math.inf if timeout is None else begun + timeout)
+    started = time.monotonic()
+    limit = SearchLimit(math.inf if timeout is None else started + timeout)
     try:
-        for numbers, batch in _paced(_drawn(space, total, batch_size, seed, limit), seconds):
-            if timeout is not None and time.monotonic() - begun > timeout:
+        for numbers, batch in _timed_batches(_candidate_batches(space, total, batch_size, seed, limit), seconds):
+            if timeout is not None and time.monotonic() - started > timeout:
                 result.status = TIMED_OUT
                 break
             if not len(batch):
@@ -130,8 +131,8 @@ def grid(
     return best.fill(result)
 
 
-def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Candidates]:
-    """Batches cut so that about ``seconds`` pass until the next is asked for; the first is one candidate."""
+def _timed_batches(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Candidates]:
+    """Batches cut so that the caller takes about ``seconds`` for each; the first is one candidate."""
     if seconds is None:
         yield from batches
         return
@@ -141,29 +142,29 @@ def _paced(batches: Iterable[Candidates], seconds: float | None) -> Iterator[Can
             yield numbers, batch
         start = 0
         while start < len(batch):
-            rows, begun = slice(start, start + n_rows), time.monotonic()
+            rows, started = slice(start, start + n_rows), time.monotonic()
             yield numbers[rows], batch[rows]
             start += n_rows
-            fit = n_rows * seconds / max(time.monotonic() - begun, 1e-9)
-            n_rows = int(min(max(fit, 1.0), GROWTH * n_rows, MOST))
+            fit = n_rows * seconds / max(time.monotonic() - started, 1e-9)
+            n_rows = int(min(max(fit, 1.0), MAX_GROWTH * n_rows, MAX_BATCH))
 
 
-def _drawn(space: Space, total: int, batch_size: int, seed: int, limit: SearchLimit) -> Iterator[Candidates]:
-    """Numbers and rows of candidates, ``total`` of them if there are as many, batch by batch; none if a block holds none."""
+def _candidate_batches(space: Space, total: int, batch_size: int, seed: int, limit: SearchLimit) -> Iterator[Candidates]:
+    """Numbers and rows of up to ``total`` candidates, batch by batch; a batch may be empty."""
     left = total
     for positions in _batches(len(space), total, batch_size, seed):
         numbers, batch = space.candidates(positions)
-        numbers, batch = numbers[:left], batch[:left]  # by draw, so that the sample does not depend on how it is cut
-        nearby = np.argsort(numbers)  # neighbours side by side
+        numbers, batch = numbers[:left], batch[:left]  # before sorting, so that the sample does not depend on the batch size
+        order = np.argsort(numbers)  # neighbours together: they share work
         limit.record(len(positions), len(batch))
-        yield numbers[nearby], batch[nearby]
+        yield numbers[order], batch[order]
         left -= len(batch)
         if not left or limit.is_exhausted:
             return
 
 
 def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
-    if total < size:  # a sample; more positions than candidates may be needed where only an upper bound is known
+    if total < size:  # a sample; may need more positions than candidates if the size is an upper bound
         order = VisitOrder(size, seed)
         for start in range(0, size, batch_size):
             yield order(start, min(start + batch_size, size))
@@ -176,7 +177,7 @@ def _batches(size: int, total: int, batch_size: int, seed: int) -> Any:
 
 
 class VisitOrder:
-    """A seeded order of ``range(size)`` that is computed, not stored: a Feistel network that walks its cycles.
+    """A seeded permutation of ``range(size)``, computed without storing it: a Feistel network with cycle walking.
 
     Parameters
     ----------
@@ -194,10 +195,10 @@ class VisitOrder:
         self._keys = np.random.SeedSequence(seed).generate_state(self.ROUNDS, np.uint64)
 
     def __call__(self, start: int, stop: int) -> Ints:
-        """The ``start``-th to ``stop``-th position, of those there are; over the whole range each comes exactly once."""
+        """Positions ``start`` to ``stop`` of the permutation, up to its size."""
         positions = self._mix(np.arange(start, min(stop, self.size), dtype=np.uint64))
         outside = positions >= self.size
-        while outside.any():  # a point outside steps on along its cycle until it is inside again
+        while outside.any():  # cycle walking: apply the network until the value is inside
             positions[outside] = self._mix(positions[outside])
             outside = positions >= self.size
         return positions.astype(np.int64)
@@ -213,26 +214,26 @@ class VisitOrder:
 
 
 class SearchLimit:
-    """When to stop looking for the next candidate, where ``where`` refuses most positions.
+    """When to give up the search for the next candidate, if ``where`` refuses most positions.
 
     Parameters
     ----------
     deadline : float
-        ``time.monotonic()`` at which the search ends; with one, the number of positions does not matter.
+        ``time.monotonic()`` at which the search ends; if finite, the number of positions is not limited.
     is_stopping : callable, optional
-        Whether the search shall end for another reason, such as a signal.
+        Whether to end for another reason, such as a signal.
 
     Attributes
     ----------
     n_empty : int
-        Positions since the last candidate.
+        Positions visited since the last candidate.
     """
 
     def __init__(self, deadline: float = math.inf, is_stopping: Callable[[], bool] | None = None) -> None:
         self.deadline, self.is_stopping, self.n_empty = deadline, is_stopping, 0
 
     def record(self, n_positions: int, n_found: int) -> None:
-        """Count positions that were looked at, and those of them that held a candidate, new or known."""
+        """Count visited positions; ``n_found`` of them held a candidate, new or known."""
         self.n_empty = 0 if n_found else self.n_empty + n_positions
 
     @property
@@ -241,11 +242,11 @@ class SearchLimit:
         return self.deadline == math.inf and self.n_empty >= MAX_EMPTY
 
     def allows_more(self) -> bool:
-        """Whether to look at another block; the first one after a candidate always is."""
+        """Whether to visit another block; always true directly after a candidate."""
         return not self.n_empty or not (self.is_exhausted or self.is_time_up())
 
     def is_time_up(self) -> bool:
-        """Whether the deadline has passed, or the search shall end for another reason."""
+        """Whether the deadline has passed, or ``is_stopping``."""
         return time.monotonic() >= self.deadline or (self.is_stopping is not None and self.is_stopping())
 
     def message(self, space: Space) -> str:

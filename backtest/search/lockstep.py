@@ -1,7 +1,7 @@
-"""DIRECT over many objectives at once, each iteration of all of them in one call.
+"""DIRECT on many objectives in lock-step: one call evaluates an iteration of all of them.
 
-For objectives that are scored together, such as one launch on a GPU.  Every run visits the points of :func:`search.direct` with
-the default options and its own budget.
+For objectives that are scored together, such as in one launch on a GPU.  Every run visits the points of :func:`search.direct`
+with the default options and its own budget.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from backtest.search.direct import EPS, LEN_TOL, MAXITER, VOL_TOL, checked_score
 Floats = NDArray[np.float64]
 Wholes = NDArray[np.int64]
 
-#: Microseconds that one iteration of one run takes beside its scores, for the choice of threads.
+#: Microseconds per iteration of one run, without its scores; decides on threads.
 RUN_US = 2.0
 
 
-class Ended(NamedTuple):
-    """What each run found, one entry a run."""
+class Results(NamedTuple):
+    """Results, one entry per run."""
 
     x: Floats  # (n_runs, n_params), the best points, exactly as scored
     fun: Floats
     nfev: Wholes
-    status: Wholes  # as that of search.direct
+    status: Wholes  # as in search.direct
 
 
 def bytes_each(n_params: int, budget: int) -> int:
-    """Memory that one run takes."""
+    """Bytes of memory per run."""
     return 8 * int(_backend.kernel("lockstep").sizes(n_params, budget - budget % 2, MAXITER)[2])
 
 
-def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets: Wholes, n_threads: int = 1) -> Ended:
+def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets: Wholes, n_threads: int = 1) -> Results:
     """Minimise many objectives over one box.
 
     Parameters
@@ -52,7 +52,7 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
     budgets : int64 (n_runs,)
         ``maxfun`` of each run.
     n_threads : int
-        Threads for what is not scores.  Never changes a result.
+        Threads of the kernel; never changes a result.
     """
     kernel = _backend.kernel("lockstep")
     n_runs, n_params = len(budgets), len(box)
@@ -89,7 +89,7 @@ def lockstep(evaluate: Callable[[Floats, Wholes], Floats], box: Floats, budgets:
         run_rows(partial(kernel.update, runs, first, scores), n_runs, n_threads, RUN_US)
     out = np.empty((n_runs, n_params + 3))
     kernel.results(runs, 0, n_runs, out)
-    return Ended(
+    return Results(
         np.ascontiguousarray(out[:, :n_params]),
         out[:, n_params].copy(),
         out[:, n_params + 1].astype(np.int64),

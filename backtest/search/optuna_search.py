@@ -21,13 +21,13 @@ from backtest.space import Space
 
 Floats = NDArray[np.float64]
 
-#: Candidates per batch: an engine that sees fewer results at a time learns more from each.
+#: Candidates per batch: small, because a sampler learns only between batches.
 BATCH = 8
-#: Distinct candidates by default, for each parameter that varies; an ask costs milliseconds.
+#: Default budget for each varied parameter; a suggestion costs milliseconds.
 TRIALS_PER_PARAM = 100
 
 
-class _Told(NamedTuple):
+class _Result(NamedTuple):
     status: Status
     values: tuple[float] | None
 
@@ -61,7 +61,7 @@ def optuna_search(
     Returns
     -------
     scipy.optimize.OptimizeResult
-        As of :func:`backtest.search.cube`; ``hits`` are suggestions that were known.
+        As of :func:`backtest.search.cube`; ``hits`` counts suggestions of known candidates.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def optuna_search(
     if not space.varied:
         raise SpaceError(f"space must have a parameter with more than one value for optuna, got {space!r}")
     whole("seed", seed, low=0)
-    wanted = TRIALS_PER_PARAM * len(space.varied) if n_trials is None else whole("n_trials", n_trials, low=1)
-    total = int(min(wanted, space.size))
+    budget = TRIALS_PER_PARAM * len(space.varied) if n_trials is None else whole("n_trials", n_trials, low=1)
+    total = int(min(budget, space.size))
     deadline = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
     memory, best = TrialCache(), TopK(whole("keep", keep, low=1), len(space.names))
     engine = None if sampler == "random" else Engine(space, sampler, None, ["minimize"], seed)
@@ -116,7 +116,7 @@ def optuna_search(
 
 
 def _ended(result: Any, proposer: Proposer, space: Space) -> Any:
-    """``result`` with how the search ended."""
+    """``result`` with ``success`` and ``message``."""
     limit = proposer.limit
     result.success = result.status == DONE
     result.message = (
@@ -131,7 +131,7 @@ def _ended(result: Any, proposer: Proposer, space: Space) -> Any:
 
 def _tell(proposer: Proposer, memory: TrialCache, candidates: list[Candidate], objective: Floats) -> None:
     for candidate, value in zip(candidates, np.maximum(objective, LOWEST).tolist(), strict=True):
-        # What is undefined is known to be, and is no number that a model could learn from.
-        told = _Told(Status.UNDEFINED, None) if value == math.inf else _Told(Status.DONE, (value,))
-        proposer.complete(candidate.digest, told.status, told.values)
-        memory.put({candidate.digest: told})
+        # An undefined score is cached, but is no number that a model could learn from.
+        finished = _Result(Status.UNDEFINED, None) if value == math.inf else _Result(Status.DONE, (value,))
+        proposer.complete(candidate.digest, finished.status, finished.values)
+        memory.put({candidate.digest: finished})

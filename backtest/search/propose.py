@@ -1,4 +1,4 @@
-"""Which candidates come next: distinct, feasible, not tried before; from an engine, or from an enumeration in seeded order."""
+"""Proposes candidates: distinct, feasible and new, from an engine, by enumeration in seeded order, or at random."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from backtest.space import Choice, Continuous, Space
 Floats = NDArray[np.float64]
 logger = logging.getLogger("backtest")
 
-#: Candidates that are looked at in one go while enumerating, and at most, when few are found.
+#: Positions enumerated at once, at first and at most, when few hold candidates.
 CHUNK, LARGEST_CHUNK = 1024, 16_384
-#: Suggestions in a row that lead nowhere, before an engine that counts on its own is given a neighbour all the same.
+#: Most unusable suggestions in a row before a neighbour is taken, for engines that need the outcome of their own.
 MAX_DUPLICATES = 10
-#: Batches of random points without a feasible one, before the search says so.
+#: Most batches of random points without a feasible one.
 MAX_EMPTY_BATCHES = 1000
-#: Spread of a neighbour of a continuous value, as a share of the range, at the first radius.
+#: Standard deviation of a neighbour's continuous value at radius 1, as a share of the range.
 _SPREAD = 0.01
 
 
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
     digest: bytes
     row: Floats
-    ticket: int | None  # of the engine
+    ticket: int | None  # the engine's number for it
 
 
 class Proposer:
@@ -46,22 +46,22 @@ class Proposer:
     ----------
     space : Space
     engine : Engine or None
-        Is told of every candidate, and suggests them.
+        Suggests candidates, and is told the outcome of all.
     memory : TrialCache
-        Finished trials by digest; ``status`` and ``values`` of each are read.
+        Finished trials by digest, with ``status`` and ``values``.
     seed : int
     suggests : bool
-        False: the engine only listens, for the sake of its pruner.  Without suggestions, candidates are all those of a finite
-        space in seeded order, or random points of another.
+        False: the engine is used for its pruner only.  Candidates are then enumerated in seeded order, or random if the space
+        cannot be enumerated.
 
     Attributes
     ----------
     asks : int
-        Suggestions of the engine.
+        Number of suggestions of the engine.
     duplicates : int
-        Those that were known already.
+        Those of known candidates.
     limit : SearchLimit
-        When to stop looking for the next candidate; set for each run.
+        When to give up the search for the next candidate; set for each run.
     """
 
     def __init__(self, space: Space, engine: Engine | None, memory: TrialCache, seed: int, suggests: bool = True) -> None:
@@ -69,10 +69,10 @@ class Proposer:
         self.asks = self.duplicates = 0
         self.limit = SearchLimit()
         self.in_flight: dict[bytes, Candidate] = {}
-        self.leased_by_others: dict[bytes, Floats] = {}  # in another driver's hands
+        self.leased_by_others: dict[bytes, Floats] = {}  # reserved by another driver
         self._can_enumerate = space.can_enumerate
         self._order = VisitOrder(int(space.size), seed) if self._can_enumerate else None
-        self._position, self._rest = 0, False
+        self._position, self._enumerates_rest = 0, False
         self._buffer: deque[tuple[bytes, Floats]] = deque()
         self._rng = np.random.default_rng(np.random.SeedSequence(seed))
 
@@ -86,42 +86,44 @@ class Proposer:
         Parameters
         ----------
         left : float
-            What is left of the budget: when it covers the unseen rest of a finite space, the rest is enumerated.
+            Remaining budget: once it covers the rest of a finite space, the rest is enumerated.
         """
-        if not self._rest and self.space.is_exact and self._can_enumerate:
-            self._rest = self.space.size - len(self.memory) - len(self.in_flight) <= left
-        if not self.suggests or self._rest:
+        if not self._enumerates_rest and self.space.is_exact and self._can_enumerate:
+            self._enumerates_rest = self.space.size - len(self.memory) - len(self.in_flight) <= left
+        if not self.suggests or self._enumerates_rest:
             return self._mark_in_flight(
                 self._registered(self._next_enumerated(count) if self._can_enumerate else self._next_random(count))
             )
-        found: list[Candidate] = []
-        while len(found) < count and not self._rest:
+        candidates: list[Candidate] = []
+        while len(candidates) < count and not self._enumerates_rest:
             candidate = self._ask_engine()
-            if candidate is None:  # no neighbour is new: what is left is hard to find
-                self._rest = True
+            if candidate is None:  # no neighbour is new: few candidates remain
+                self._enumerates_rest = True
                 break
-            found += self._mark_in_flight([candidate])
-        return found or self.next(count, left)
+            candidates += self._mark_in_flight([candidate])
+        return candidates or self.next(count, left)
 
     @property
     def learns(self) -> bool:
         """Whether the next candidate depends on the results of those before."""
-        return self.suggests and not self._rest
+        return self.suggests and not self._enumerates_rest
 
     def retry_leased(self) -> list[Candidate]:
-        """Candidates that another driver had reserved, to be reserved once more."""
-        found = [Candidate(digest, row, None) for digest, row in self.leased_by_others.items()][:CHUNK]
+        """Candidates that another driver had reserved, to try to reserve them again."""
+        candidates = [Candidate(digest, row, None) for digest, row in self.leased_by_others.items()][:CHUNK]
         self.leased_by_others = {
-            digest: row for digest, row in self.leased_by_others.items() if digest not in {each.digest for each in found}
+            digest: row for digest, row in self.leased_by_others.items() if digest not in {each.digest for each in candidates}
         }
-        return self._mark_in_flight(self._registered(found))
+        return self._mark_in_flight(self._registered(candidates))
 
-    def _registered(self, found: list[Candidate]) -> list[Candidate]:
+    def _registered(self, candidates: list[Candidate]) -> list[Candidate]:
         """Candidates that the engine did not suggest, registered with it."""
-        return found if self.engine is None else [each._replace(ticket=self.engine.register(each.row)) for each in found]
+        return (
+            candidates if self.engine is None else [each._replace(ticket=self.engine.register(each.row)) for each in candidates]
+        )
 
     def replay(self, finished: Sequence[Any]) -> None:
-        """Tell the engine of results that it did not suggest."""
+        """Tell the engine results of candidates that it did not suggest."""
         if self.engine is not None and finished:
             self.engine.replay(finished)
 
@@ -129,24 +131,24 @@ class Proposer:
         """Report intermediate values, and ask whether to stop."""
         return self.engine is not None and candidate.ticket is not None and self.engine.prune(candidate.ticket, reports)
 
-    def _mark_in_flight(self, found: list[Candidate]) -> list[Candidate]:
-        self.in_flight |= {each.digest: each for each in found}
-        return found
+    def _mark_in_flight(self, candidates: list[Candidate]) -> list[Candidate]:
+        self.in_flight |= {each.digest: each for each in candidates}
+        return candidates
 
     def put_back(self, candidates: Sequence[Candidate]) -> None:
-        """Candidates that were not evaluated after all; they will be proposed again."""
+        """Return candidates that were not evaluated; they will be proposed again."""
         for each in candidates:
             self.discard(each.digest)
         self._buffer.extendleft((each.digest, each.row) for each in reversed(candidates))
 
     def complete(self, digest: bytes, status: Status, values: Sequence[float] | None) -> None:
-        """A candidate was evaluated; the engine is told."""
+        """Record that a candidate was evaluated, and tell the engine."""
         candidate = self.in_flight.pop(digest)
         if self.engine is not None and candidate.ticket is not None:
             self.engine.tell(candidate.ticket, status, values)
 
     def discard(self, digest: bytes) -> None:
-        """A candidate will not be evaluated here."""
+        """Record that a candidate will not be evaluated here."""
         candidate = self.in_flight.pop(digest)
         if self.engine is not None and candidate.ticket is not None:
             self.engine.forget(candidate.ticket)
@@ -155,8 +157,8 @@ class Proposer:
 
     def _next_enumerated(self, count: int) -> list[Candidate]:
         assert self._order is not None
-        found: list[Candidate] = []
-        while len(found) < count:
+        candidates: list[Candidate] = []
+        while len(candidates) < count:
             if not self._buffer:
                 if self._position >= self._order.size or not self.limit.allows_more():
                     break
@@ -169,28 +171,28 @@ class Proposer:
                 continue
             digest, row = self._buffer.popleft()
             if self.is_new(digest):
-                found.append(Candidate(digest, row, None))
-        return found
+                candidates.append(Candidate(digest, row, None))
+        return candidates
 
     def _next_random(self, count: int) -> list[Candidate]:
-        found: dict[bytes, Candidate] = {}
-        while self._buffer and len(found) < count:
+        candidates: dict[bytes, Candidate] = {}
+        while self._buffer and len(candidates) < count:
             digest, row = self._buffer.popleft()
             if self.is_new(digest):
-                found[digest] = Candidate(digest, row, None)
-        for attempt in range(MAX_EMPTY_BATCHES if len(found) < count else 0):
+                candidates[digest] = Candidate(digest, row, None)
+        for attempt in range(MAX_EMPTY_BATCHES if len(candidates) < count else 0):
             if attempt and self.limit.is_time_up():
-                return list(found.values())
+                return list(candidates.values())
             batch = self.space.from_unit(self._rng.uniform(size=(max(16, count), len(self.space.varied))))
             batch = batch[self.space.feasible(batch)]
             for digest, row in zip(self.space.digests(batch), batch, strict=True):
-                if len(found) < count and self.is_new(digest):
-                    found[digest] = Candidate(digest, row, None)
-            if len(found) == count:
+                if len(candidates) < count and self.is_new(digest):
+                    candidates[digest] = Candidate(digest, row, None)
+            if len(candidates) == count:
                 break
-        if not found and not len(self.memory) and not self.in_flight:
+        if not candidates and not len(self.memory) and not self.in_flight:
             raise SpaceError(f"where must leave a candidate that random points can find, got {self.space.where!r} and none")
-        return list(found.values())
+        return list(candidates.values())
 
     # -- with an engine ------------------------------------------------------------------------------------------------
 
@@ -204,33 +206,35 @@ class Proposer:
             digest = self.space.digests(row[np.newaxis])[0]
             if feasible and self.is_new(digest):
                 return Candidate(digest, row, ticket)
-            known = self.memory.get([digest]).get(digest) if feasible else None
+            cached = self.memory.get([digest]).get(digest) if feasible else None
             if feasible:
                 self.duplicates += 1
-                self._log_duplicate(ticket, known)
+                self._log_duplicate(ticket, cached)
             if self.engine.learns_from_any or attempt == MAX_DUPLICATES - 1:
                 self.engine.forget(ticket)
                 break
-            # Engines of populations count on an answer to each of their own.
-            self.engine.tell(ticket, Status.PRUNED if known is None else known.status, None if known is None else known.values)
-        found = neighbour(self.space, row, self._rng, self.is_new)
-        return None if found is None else Candidate(*found, self.engine.register(found[1]))
+            # Population-based samplers need an outcome of each of their suggestions.
+            self.engine.tell(
+                ticket, Status.PRUNED if cached is None else cached.status, None if cached is None else cached.values
+            )
+        near = neighbour(self.space, row, self._rng, self.is_new)
+        return None if near is None else Candidate(*near, self.engine.register(near[1]))
 
     @staticmethod
-    def _log_duplicate(ticket: int, known: Any) -> None:
-        if known is None:
+    def _log_duplicate(ticket: int, cached: Any) -> None:
+        if cached is None:
             logger.info("Trial %d: duplicate parameters are being evaluated", ticket)
-        elif known.values is None:
-            logger.info("Trial %d: Using cached status %s for duplicate parameters", ticket, Status(known.status).name.lower())
+        elif cached.values is None:
+            logger.info("Trial %d: Using cached status %s for duplicate parameters", ticket, Status(cached.status).name.lower())
         else:
-            values = ", ".join(f"{each:f}" for each in known.values)
+            values = ", ".join(f"{each:f}" for each in cached.values)
             logger.info("Trial %d: Using cached value %s for duplicate parameters", ticket, values)
 
 
 def neighbour(
     space: Space, row: Floats, rng: np.random.Generator, is_new: Callable[[bytes], bool]
 ) -> tuple[bytes, Floats] | None:
-    """A new, feasible candidate near a row: one parameter moved, or several, by steps that grow until there is one."""
+    """A new, feasible candidate near a row: one or several parameters are moved, by steps that grow until one is found."""
     varied = [(column, each) for column, each in enumerate(space.parameters.values()) if each.size > 1]
     largest = max((each.size for _, each in varied if each.size != math.inf), default=64)
     radius = 1
@@ -243,22 +247,22 @@ def neighbour(
             batch[moved, column] = _moved(each, batch[moved, column], radius, rng)
         batch = space.canonical(batch)
         batch = batch[space.feasible(batch)]
-        for digest, found in zip(space.digests(batch), batch, strict=True):
+        for digest, moved_row in zip(space.digests(batch), batch, strict=True):
             if is_new(digest):
-                return digest, found
+                return digest, moved_row
         radius *= 2
     return None
 
 
-def _moved(each: Any, values: Floats, radius: int, rng: np.random.Generator) -> Floats:
-    if isinstance(each, Continuous):
-        low, high = (math.log(each.low), math.log(each.high)) if each.is_log else (each.low, each.high)
+def _moved(parameter: Any, values: Floats, radius: int, rng: np.random.Generator) -> Floats:
+    if isinstance(parameter, Continuous):
+        low, high = (math.log(parameter.low), math.log(parameter.high)) if parameter.is_log else (parameter.low, parameter.high)
         spread = rng.normal(scale=_SPREAD * radius * (high - low), size=len(values))
-        moved = exp(log(values) + spread) if each.is_log else values + spread
-        return np.asarray(np.clip(moved, each.low, each.high))
-    index = each.index("neighbour", values)
-    if isinstance(each, Choice):  # no choice is nearer than another
-        return rng.integers(0, each.size, len(values)).astype(np.float64)
+        moved = exp(log(values) + spread) if parameter.is_log else values + spread
+        return np.asarray(np.clip(moved, parameter.low, parameter.high))
+    index = parameter.index("neighbour", values)
+    if isinstance(parameter, Choice):  # choices have no order
+        return rng.integers(0, parameter.size, len(values)).astype(np.float64)
     steps = rng.integers(1, radius + 1, len(values)) * rng.choice([-1, 1], len(values))
-    moved = np.clip(index + steps, 0, each.size - 1)
-    return np.asarray(each.at(moved), dtype=np.float64)
+    moved = np.clip(index + steps, 0, parameter.size - 1)
+    return np.asarray(parameter.at(moved), dtype=np.float64)

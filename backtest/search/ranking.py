@@ -1,4 +1,4 @@
-"""What searches share: scores of a batch checked, the best candidates kept, and the distribution of a metric over all of them."""
+"""Shared by searches: checks of scores, the best candidates, and the distribution of a metric over all candidates."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ Floats = NDArray[np.float64]
 DONE, INTERRUPTED, TIMED_OUT = 0, 1, 2
 #: What a search's message begins with, by status.
 ENDED = {DONE: "done", INTERRUPTED: "interrupted", TIMED_OUT: "timed out"}
-#: Bits of a float64 that a bucket does not look at: 7 of the 52 after the point are left, so buckets are 1/128 wide.
-_UNREAD_BITS = 45
-#: What :meth:`Distribution.summary` shows.
+#: Low bits of a float64 that buckets ignore: 7 of 52 bits of the fraction remain, so buckets are 1/128 wide.
+_IGNORED_BITS = 45
+#: Quantiles in :meth:`Distribution.summary`.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class Distribution:
-    """Counts, moments and quantiles of what was added.
+    """Counts, moments and quantiles of the values added.
 
-    Values fall into buckets by their sign, exponent and leading bits, so a quantile is right to 0.4 %, whatever the range,
-    and does not depend on the order or the cut of what was added; moments depend on them in their last bits.  Memory is
+    Values fall into buckets by their sign, exponent and leading bits, so a quantile is accurate to 0.4 % in any range,
+    and independent of the order and batches in which values were added; moments depend on them in their last bits.  Memory is
     bounded by the number of buckets: a few hundred for a metric, whatever the number of candidates.
 
     Attributes
@@ -65,28 +65,28 @@ class Distribution:
 
     def add(self, values: Floats) -> None:
         """Add values, float64 (n,)."""
-        known = values[~np.isnan(values)]
+        defined = values[~np.isnan(values)]
         self.n += len(values)
-        self.n_undefined += len(values) - len(known)
-        if not len(known):
+        self.n_undefined += len(values) - len(defined)
+        if not len(defined):
             return
-        self.min, self.max = np.fmin(self.min, known.min()).item(), np.fmax(self.max, known.max()).item()
-        keys, counts = np.unique(_bucket(known), return_counts=True)
+        self.min, self.max = np.fmin(self.min, defined.min()).item(), np.fmax(self.max, defined.max()).item()
+        keys, counts = np.unique(_bucket(defined), return_counts=True)
         self._buckets.update(dict(zip(keys.tolist(), counts.tolist(), strict=True)))
-        finite = known[np.isfinite(known)]
+        finite = defined[np.isfinite(defined)]
         if len(finite):
             with np.errstate(over="ignore", invalid="ignore"):  # squares of what is larger than 1e154 are infinite
                 mean = finite.mean()
                 self._merge(len(finite), float(mean), float(((finite - mean) ** 2).sum()))
 
     def _merge(self, n: int, mean: float, squares: float) -> None:
-        """Moments of two parts make those of the whole (Chan, Golub and LeVeque 1979)."""
+        """Combine the moments of two parts (Chan, Golub and LeVeque 1979)."""
         if not self._n_finite:
             self._n_finite, self.mean, self._squares = n, mean, squares
             return
-        total, apart = self._n_finite + n, mean - self.mean
-        self._squares += squares + apart * apart * (self._n_finite * n / total)
-        self.mean += apart * (n / total)
+        total, delta = self._n_finite + n, mean - self.mean
+        self._squares += squares + delta * delta * (self._n_finite * n / total)
+        self.mean += delta * (n / total)
         self._n_finite = total
 
     @property
@@ -97,10 +97,10 @@ class Distribution:
     def quantile(self, q: float) -> float:
         """The value that a share ``q`` of the defined values does not exceed, to 0.4 %."""
         number("q", q, low=0.0, high=1.0)
-        seen, wanted = 0, q * (self.n - self.n_undefined)
+        cumulative, target = 0, q * (self.n - self.n_undefined)
         for key in sorted(self._buckets):
-            seen += self._buckets[key]
-            if seen >= wanted:
+            cumulative += self._buckets[key]
+            if cumulative >= target:
                 return min(max(_middle(key), self.min), self.max)
         return math.nan
 
@@ -129,7 +129,7 @@ class Distribution:
 
 
 class Ranking:
-    """What a search over a metric minimises, and how the metric is distributed over all that it evaluated.
+    """The objective that a search over a metric minimises, and the distribution of the metric over evaluated candidates.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Ranking:
     min_trades : int
         Candidates with fewer rank last.
     column : int
-        Of the metric in the scores.
+        Column of the metric in the scores.
     n_trades : callable
         ``n_trades(scores) -> (n_candidates,)``.
     """
@@ -145,29 +145,29 @@ class Ranking:
     def __init__(self, metric: str, min_trades: int, column: int, n_trades: Callable[[Floats], Floats]) -> None:
         self.metric, self.min_trades, self.column, self.n_trades = metric, min_trades, column, n_trades
         self.distribution = Distribution()
-        self.counts: Callable[[], bool] = lambda: True  # whether the scores at hand are what was evaluated
+        self.counts: Callable[[], bool] = lambda: True  # whether the scores were evaluated, not stored
 
     def __call__(self, scores: Floats) -> Floats:
-        """To minimise, of each candidate: float64 (n_candidates,); counted."""
+        """Objective of each candidate, float64 (n_candidates,); the metric is added to the distribution."""
         if self.counts():
             self.distribution.add(np.ascontiguousarray(scores[:, self.column]))
         return self.objective(scores)
 
     def objective(self, scores: Floats) -> Floats:
-        """To minimise, of each candidate: float64 (n_candidates,)."""
+        """Objective of each candidate, float64 (n_candidates,), to minimise."""
         return objective(np.ascontiguousarray(scores[:, self.column]), self.metric, self.n_trades(scores), self.min_trades)
 
 
 def _bucket(values: Floats) -> NDArray[np.int64]:
-    """Ascending with the value; 0 is zero's."""
-    size = (np.abs(values).view(np.int64) >> _UNREAD_BITS) + 1
+    """Number of the bucket of each value, ascending with it; 0 holds zero only."""
+    size = (np.abs(values).view(np.int64) >> _IGNORED_BITS) + 1
     return np.where(values > 0, size, np.where(values < 0, -size, 0))
 
 
 def _middle(key: int) -> float:
     if key == 0:
         return 0.0
-    low, high = (np.int64((abs(key) - 1 + edge) << _UNREAD_BITS).view(np.float64).item() for edge in (0, 1))
+    low, high = (np.int64((abs(key) - 1 + edge) << _IGNORED_BITS).view(np.float64).item() for edge in (0, 1))
     if low < math.inf <= high:
         high = sys.float_info.max
     return math.copysign(low if low == math.inf else low / 2 + high / 2, key)
@@ -176,7 +176,7 @@ def _middle(key: int) -> float:
 def evaluated(
     evaluate: Callable[[Floats], Any], rank: Callable[[Floats], Floats] | None, batch: Floats, space: Space
 ) -> tuple[Floats, Floats]:
-    """Scores of a batch, and of them what to minimise, (n_candidates,).
+    """Scores of a batch, and the objective to minimise, (n_candidates,).
 
     Raises
     ------
@@ -226,7 +226,7 @@ def refuse_masked(scores: Any) -> None:
 class TopK:
     """The best candidates so far; ties go to the lower number.
 
-    What may have a place waits until there is as much of it as there are places: sorting then costs next to nothing.
+    Candidates that may be among the best are buffered until there are ``keep`` of them, which amortises sorting.
     """
 
     def __init__(self, keep: int, n_params: int) -> None:
@@ -234,29 +234,29 @@ class TopK:
         self.numbers, self.batch = np.empty(0, dtype=np.int64), np.empty((0, n_params))
         self.objective = np.empty(0)
         self.scores: Floats | None = None
-        self._waiting: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = []
+        self._buffer: list[tuple[NDArray[np.int64], Floats, Floats, Floats]] = []
         self._x, self._fun, self._number = np.empty(0), np.inf, -1
 
     def add(self, numbers: NDArray[np.int64], batch: Floats, scores: Floats, objective: Floats) -> None:
-        """Let a batch compete for a place."""
-        self._take_first(numbers, batch, objective)
-        if len(self.objective) == self.keep:  # most of a long sweep ends here
+        """Add a batch."""
+        self._update_first(numbers, batch, objective)
+        if len(self.objective) == self.keep:  # in a long sweep this removes most
             near = np.flatnonzero(objective <= self.objective[-1])
             numbers, batch, scores, objective = numbers[near], batch[near], scores[near], objective[near]
         if len(numbers):
-            self._waiting.append((numbers, batch, scores, objective))
-        if sum(len(waiting[0]) for waiting in self._waiting) >= self.keep:
+            self._buffer.append((numbers, batch, scores, objective))
+        if sum(len(part[0]) for part in self._buffer) >= self.keep:
             self._sort()
 
-    def _take_first(self, numbers: NDArray[np.int64], batch: Floats, objective: Floats) -> None:
+    def _update_first(self, numbers: NDArray[np.int64], batch: Floats, objective: Floats) -> None:
         ties = np.flatnonzero(objective == objective.min())
         first = int(ties[numbers[ties].argmin()])
         if self._number < 0 or (objective[first], numbers[first]) < (self._fun, self._number):
             self._x, self._fun, self._number = batch[first].copy(), float(objective[first]), int(numbers[first])
 
     def _sort(self) -> None:
-        parts = [(self.numbers, self.batch, self.scores, self.objective), *self._waiting]
-        self._waiting = []
+        parts = [(self.numbers, self.batch, self.scores, self.objective), *self._buffer]
+        self._buffer = []
         numbers, batch, objective = (np.concatenate([part[column] for part in parts]) for column in (0, 1, 3))
         scores = np.concatenate([part[2] for part in parts if part[2] is not None])
         chosen = np.lexsort((numbers, objective))[: self.keep]
