@@ -232,9 +232,9 @@ class Bars(Frozen):
             As in :meth:`read`.
         """
         reading = Reading(dates=dates, tz=tz, columns=columns, adjust=adjust)
-        found = prices_of(table_of(frame, columns), reading, reverses=False)
-        found.source.log()
-        return from_prices(found, symbol)
+        prices = prices_of(table_of(frame, columns), reading, reverses=False)
+        prices.source.log()
+        return from_prices(prices, symbol)
 
     def check(self) -> pd.DataFrame:
         """Find what looks like errors in the data; nothing is ever corrected.
@@ -285,8 +285,8 @@ class Bars(Frozen):
         NaN without an index or with a single bar.
         """
         if not hasattr(self, "_periods"):
-            nothing = np.empty(0, dtype=np.int64)
-            nanos = nothing if self.index is None else self.index.astype("datetime64[ns]").astype(np.int64)
+            no_times = np.empty(0, dtype=np.int64)
+            nanos = no_times if self.index is None else self.index.astype("datetime64[ns]").astype(np.int64)
             object.__setattr__(self, "_periods", infer(nanos, nanos if self.tz is None else self._local_nanos()))
         return self._periods
 
@@ -311,13 +311,13 @@ class Bars(Frozen):
         return float(nanos[1] - nanos[0]) / (NS_PER_DAY * DAYS_PER_YEAR)
 
 
-def from_prices(found: Prices, symbol: str = "") -> Bars:
+def from_prices(prices: Prices, symbol: str = "") -> Bars:
     """Bars of the prices that a reader found; errors name the file."""
-    index, tz = (None, None) if found.times is None else split(found.times)
-    with found.source.named():
-        bars = Bars(**found.columns, index=index, tz=tz, symbol=symbol)
-    if found.source.name:
-        suspects.log(bars, found.source.name)
+    index, tz = (None, None) if prices.times is None else split(prices.times)
+    with prices.source.named():
+        bars = Bars(**prices.columns, index=index, tz=tz, symbol=symbol)
+    if prices.source.name:
+        suspects.log(bars, prices.source.name)
     return bars
 
 

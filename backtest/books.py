@@ -332,8 +332,8 @@ def simulate(
     Notes
     -----
     An asset that has to trade and has no price at the open waits for its first one, and is then sized by the value at that
-    time; with ``fill="close"`` it keeps its units.  What cannot be sold pays for nothing: what others buy or sell short
-    meanwhile is cut to the money that is there.  Between events units are constant.
+    time; with ``fill="close"`` it keeps its units.  What cannot be sold frees no cash: orders of other assets are cut to
+    the cash there is meanwhile.  Between events units are constant.
     """
     rules = Rules(
         costs=costs,

@@ -144,15 +144,15 @@ class Strategy(Frozen):
 
     def custom_lines(self) -> list[CustomLine]:
         """The ``@bt.line`` functions that the strategy uses, each once."""
-        found: dict[CustomLine, None] = {}
+        functions: dict[CustomLine, None] = {}
         stack: list[Any] = [getattr(self, name) for name in (*CONDITIONS, *LEVELS, "max_bars")]
         while stack:
             node = stack.pop()
             if isinstance(node, Custom):
-                found[node.function] = None
+                functions[node.function] = None
             if isinstance(node, Node):
                 stack += node.args
-        return list(found)
+        return list(functions)
 
     @property
     def n_columns(self) -> int | None:
@@ -230,9 +230,10 @@ def _ready_signals(signals: PackedSignals, width: int, distinct: dict[PackedSign
     """Signals as a condition; where ``width`` > 1, a single column holds for all candidates."""
     if width > 1 and len(signals.words) == 1 and not signals.is_shared:
         signals = signals.with_words(signals.words[0], signals.source)
-    known = distinct.setdefault(signals, signals)
-    if known.source is None and signals.source is not None:  # keep the one with labels, so that they are checked
-        known = signals
-    if known.is_shared:
-        return ReadySignals(known)
-    return ReadySignals(known, param("column", 0) if len(known.words) == 1 else param("column"))  # a single column is the default
+    same = distinct.setdefault(signals, signals)
+    if same.source is None and signals.source is not None:  # keep the one with labels, so that they are checked
+        same = signals
+    if same.is_shared:
+        return ReadySignals(same)
+    column = param("column", 0) if len(same.words) == 1 else param("column")  # a single column is the default
+    return ReadySignals(same, column)

@@ -118,8 +118,8 @@ def stats(
     values = {name: math.nan if name in missing else value for name, value in values.items()}
     if base is None:
         missing |= dict.fromkeys(("buy_hold_return", "alpha", "beta"), "benchmark")
-    nothing = np.full(len(curve) - first + 1, math.nan)
-    values |= walk_metrics(curve[first:], nothing if base is None else base, inputs)
+    unknown = np.full(len(curve) - first + 1, math.nan)
+    values |= walk_metrics(curve[first:], unknown if base is None else base, inputs)
     warn_if_undated(periods.per_year > 0)
     series = pd.Series(curve, index=times, name="equity")
     return Stats(values, EquityRecord(series, times, periods, table), missing)
@@ -216,8 +216,8 @@ def _add_trades(
     if trades is None:
         return dict.fromkeys(NEEDED_COLUMNS, "trades")
     c = trades.columns
-    nothing = np.zeros(len(trades))
-    net, result = c.get("net_profit", c.get("return", nothing)) + 0.0, c.get("return", nothing) + 0.0
+    zeros = np.zeros(len(trades))
+    net, result = c.get("net_profit", c.get("return", zeros)) + 0.0, c.get("return", zeros) + 0.0
     exposed = np.zeros(n_bars, dtype=np.bool_)
     for table in (trades, held):
         for entry, end in () if table is None else zip(table.entry.tolist(), table.exit.tolist(), strict=True):
@@ -230,7 +230,7 @@ def _add_trades(
         ("bars_held", np.count_nonzero(exposed[first:])),
         ("traded_value", traded),
         ("costs", costs),
-        ("written_off", math.fsum(c.get("written_off", nothing).tolist())),
+        ("written_off", math.fsum(c.get("written_off", zeros).tolist())),
         ("n_trades", len(trades)),
         ("n_winners", np.count_nonzero(net > 0)),
         ("won", _in_order(net[net > 0])),
@@ -241,7 +241,7 @@ def _add_trades(
         ("sum_trade_return_2", _in_order(result * result)),
         ("best_trade", result.max(initial=-math.inf)),
         ("worst_trade", result.min(initial=math.inf)),
-        ("n_ambiguous", _in_order(c.get("ambiguous", nothing))),
+        ("n_ambiguous", _in_order(c.get("ambiguous", zeros))),
     ):
         sums[name] = value
     lacking = {name: [each for each in needed if each not in c] for name, needed in NEEDED_COLUMNS.items()}
@@ -251,10 +251,10 @@ def _add_trades(
 def _paid(table: TradeTable) -> tuple[float, float]:
     """Value that was traded and costs that were paid; a missing column counts as 0."""
     c = table.columns
-    nothing = np.zeros(len(table))
-    units = np.abs(c.get("units", nothing))
-    value = units * c.get("entry_price", nothing) + units * c.get("exit_price", nothing)
-    costs = c.get("entry_cost", nothing) + c.get("exit_cost", nothing) + c.get("borrow_cost", nothing)
+    zeros = np.zeros(len(table))
+    units = np.abs(c.get("units", zeros))
+    value = units * c.get("entry_price", zeros) + units * c.get("exit_price", zeros)
+    costs = c.get("entry_cost", zeros) + c.get("exit_cost", zeros) + c.get("borrow_cost", zeros)
     return math.fsum(value.tolist()), math.fsum(costs.tolist())
 
 

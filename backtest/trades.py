@@ -290,18 +290,18 @@ def track(
     last: int | None = None,
     assets: tuple[Any, ...] | None = None,
 ) -> Trades:
-    """Trades of a ledger that is known to be in order, traded on the bars ``first`` to ``last``.
+    """Trades of a ledger in order of execution, which is not checked, traded on the bars ``first`` to ``last``.
 
     Prices are (n_assets, n_bars), ``times`` a pandas index.
     """
-    nothing = np.empty((0, 0))
+    no_prices = np.empty((0, 0))
     last = close.shape[1] if last is None else last
     positions, trades = np.zeros(close.shape[0], dtype=POSITION), np.empty(max(len(ledger), 1), dtype=TRADE)
     n_trades = _backend.kernel("trades").track(
         ledger,
-        nothing if open is None else open,
-        nothing if high is None else high,
-        nothing if low is None else low,
+        no_prices if open is None else open,
+        no_prices if high is None else high,
+        no_prices if low is None else low,
         close,
         borrow_per_bar,
         last,
