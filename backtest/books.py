@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import _backend
 from backtest._checks import NumericsWarning, caller_level, renamed
-from backtest.batches import joined
+from backtest.book_evaluator import joined
 from backtest.costs import Costs
 from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated

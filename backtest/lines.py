@@ -15,7 +15,7 @@ from backtest._said import said, shown
 from backtest.bars import Bars
 from backtest.expr import Line, Param, Value, param, text
 from backtest.labels import check_beside
-from backtest.values import (
+from backtest.line_values import (
     MOST_BARS,
     Combinations,
     Indicator,

@@ -15,8 +15,8 @@ from backtest import _backend
 from backtest._checks import InputError
 from backtest.compute.threads import run_rows
 from backtest.expr import Combination, Comparison, Condition, Line
+from backtest.line_values import Block, Combinations, DistinctParams, LineMemo
 from backtest.ready_signals import ReadySignals
-from backtest.values import Block, Combinations, DistinctParams, LineMemo
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -176,7 +176,7 @@ class MaskMemo:
         return chosen if sum(map(len, _lines_of(chosen, block))) <= self.table.capacity else []
 
     def lazy_comparisons(self, conditions: Sequence[Comparison], block: Block) -> list[LazyComparison]:
-        """Comparisons from :meth:`lazy_conditions`, for ``candidates.LazyMasks``; valid until other masks are computed."""
+        """Comparisons from :meth:`lazy_conditions`, for ``candidate_table.LazyMasks``; valid until other masks are computed."""
         # All lines at once, so that the table is not cleared between two of them.
         self.table.operands([(params, params.keys) for params in _lines_of(conditions, block)])
         comparisons, everyone = [], np.arange(len(block))

@@ -12,10 +12,11 @@ import numpy as np
 from backtest import provenance
 from backtest._checks import SpaceError
 from backtest.bars import Bars
-from backtest.candidates import all_combinations
+from backtest.candidate_table import all_combinations
 from backtest.cells import Aggregate, Cell, Cells, Window
 from backtest.costs import Costs, Execution
 from backtest.expr import Node
+from backtest.line_values import Combinations
 from backtest.lines import Custom
 from backtest.metrics import SWEEP
 from backtest.results import Result
@@ -25,7 +26,6 @@ from backtest.signals import StrategyEvaluator
 from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Choice, Continuous, Grid, Space
 from backtest.study.memory import custom_lines
-from backtest.values import Combinations
 
 
 def optimize(

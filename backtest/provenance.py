@@ -14,7 +14,7 @@ from backtest._said import shown
 from backtest.metrics import NUMERICS_VERSION
 
 if TYPE_CHECKING:
-    from backtest.batches import BookEvaluator
+    from backtest.book_evaluator import BookEvaluator
     from backtest.cells import Cells
     from backtest.portfolio import Market
     from backtest.signals import StrategyEvaluator

@@ -14,8 +14,8 @@ from backtest._said import shown
 from backtest.compute.threads import run_rows
 from backtest.expr import Condition, Param
 from backtest.labels import Labels, check_labels, labels, labels_of_bars
+from backtest.line_values import DistinctParams
 from backtest.space import Grid
-from backtest.values import DistinctParams
 
 Ints = NDArray[np.int64]
 Words = NDArray[np.uint64]

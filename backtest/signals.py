@@ -17,17 +17,17 @@ from backtest import _backend
 from backtest._checks import DataError, InputError, each_window, instance, known_names, matrix, optional_whole
 from backtest._said import shown
 from backtest.bars import Bars
-from backtest.candidates import CandidateTable, CandidateTableBuilder
+from backtest.candidate_table import CandidateTable, CandidateTableBuilder
 from backtest.compute.threads import run_rows, scratch
 from backtest.costs import Costs, Execution, OrderCosts
 from backtest.expr import REQUIRED, Condition, Param, Value, merged_params
 from backtest.holding_tables import HoldingTables
+from backtest.line_values import Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import MaskMemo, Words
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimistic, sweep_metrics
 from backtest.periods import Periods, given
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
-from backtest.values import Combinations, LineMemo, WarmUpUnknown
 
 Floats = NDArray[np.float64]
 #: Called with rows of a batch and their sums, (1 or 2, n_rows); the memory of the sums is used again afterwards.

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from backtest import provenance
 from backtest._checks import InputError, NumericsWarning, caller_level, renamed
-from backtest.batches import BookEvaluator, joined
+from backtest.book_evaluator import BookEvaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cells, Window
 from backtest.costs import Costs

@@ -9,8 +9,8 @@ from ratio import minima
 
 import backtest as bt
 from backtest import _backend, lines, rules
+from backtest.line_values import Block, LineMemo
 from backtest.masks import MaskMemo, unpack
-from backtest.values import Block, LineMemo
 
 #: Our time over NumPy's, one thread; measured 0.02 to 0.06.
 MOST_OF_NUMPY = 0.15

@@ -20,7 +20,7 @@ import pytest
 from ratio import minima
 
 import backtest as bt
-from backtest.search.cache import packed_rows
+from backtest.search.duplicates import packed_rows
 from backtest.study.store import Row, Store
 
 GRID = {"a": range(10), "b": range(10), "c": range(10)}

@@ -8,7 +8,7 @@ from cases import random_bars
 from contract import EvaluatorContract
 
 import backtest as bt
-from backtest.batches import BookEvaluator
+from backtest.book_evaluator import BookEvaluator
 from backtest.cells import Cells
 from backtest.metrics import SWEEP
 from backtest.portfolio import Market, Rules

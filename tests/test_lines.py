@@ -10,9 +10,9 @@ import pytest
 
 import backtest as bt
 from backtest import lines
-from backtest.candidates import all_combinations
+from backtest.candidate_table import all_combinations
 from backtest.expr import Line
-from backtest.values import LineMemo, memo_key
+from backtest.line_values import LineMemo, memo_key
 
 ROOMY = 1 << 24
 nan = math.nan

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import backtest as bt
 from backtest import _backend, lines, masks, rules
 from backtest.expr import Combination, Cross
+from backtest.line_values import Block, LineMemo
 from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
 from backtest.signals import MEMO_BYTES, StrategyEvaluator
 from backtest.space import Choice, Continuous, Grid
-from backtest.values import Block, LineMemo
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1100]
 ROOMY = 1 << 22

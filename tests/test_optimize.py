@@ -13,7 +13,7 @@ import pytest
 import backtest as bt
 from backtest import lines, rules, search
 from backtest.metrics import METRICS, SWEEP
-from backtest.search.grid import VisitOrder
+from backtest.search.visit_order import VisitOrder
 from backtest.simulation import json_safe
 from backtest.space import Grid, Space
 

@@ -535,7 +535,7 @@ def test_optimize_weights_in_blocks_and_threads(monkeypatch):
     close = walks()
     common = {"close": close, "fill": "close", "costs": bt.Costs(fee_rate=0.001), "periods_per_year": 252}
     whole = bt.optimize_weights(momentum(close), SPACE, **common).table
-    monkeypatch.setattr("backtest.batches.BLOCK_BYTES", 6000)
+    monkeypatch.setattr("backtest.book_evaluator.BLOCK_BYTES", 6000)
     for n_threads in (1, 3):
         pd.testing.assert_frame_equal(bt.optimize_weights(momentum(close), SPACE, n_threads=n_threads, **common).table, whole)
 

@@ -12,7 +12,7 @@ from test_twins import both, copy_of_twin, pure_source, same_bits
 
 import backtest as bt
 from backtest import _backend, records
-from backtest.batches import evaluate_books, joined
+from backtest.book_evaluator import evaluate_books, joined
 from backtest.metrics import SUMS
 from backtest.portfolio import Market, Rules
 

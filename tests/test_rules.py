@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import lines, rules
-from backtest.candidates import all_combinations
+from backtest.candidate_table import all_combinations
 from backtest.expr import REQUIRED, And, Comparison, Cross, Not, Or
+from backtest.line_values import Block, LineMemo
 from backtest.masks import MaskMemo, n_words, unpack
 from backtest.ready_signals import ReadySignals
-from backtest.values import Block, LineMemo
 
 ROOMY = 1 << 24
 FREE = bt.Costs.zero()

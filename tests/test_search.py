@@ -12,8 +12,8 @@ from test_optimize import COSTS, CROSS, GOOG, LEVEL, SHORT
 
 import backtest as bt
 from backtest import lines, rules, search
-from backtest.search.cache import TrialCache
 from backtest.search.choose import default_trials
+from backtest.search.duplicates import TrialCache
 from backtest.space import Space
 
 nan, inf = math.nan, math.inf

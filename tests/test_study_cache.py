@@ -7,7 +7,7 @@ import time
 import pytest
 
 import backtest as bt
-from backtest.search.cache import TrialCache
+from backtest.search.duplicates import TrialCache
 
 A, B, C = b"a", b"b", b"c"
 

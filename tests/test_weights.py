@@ -106,7 +106,7 @@ def test_trades_are_counted_over_all_windows():
 
 def test_blocks_of_books_do_not_show(monkeypatch, calls):
     whole = search(window=WINDOWS)
-    monkeypatch.setattr("backtest.batches.BLOCK_BYTES", 6000)
+    monkeypatch.setattr("backtest.book_evaluator.BLOCK_BYTES", 6000)
     monkeypatch.setattr(weights, "BATCH", 4)
     before = len(calls)
     for n_threads in (1, 3):

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from backtest._checks import SpaceError, called, choice, instance, number, whole
 from backtest._said import shown
-from backtest.search.cache import TrialCache
 from backtest.search.choose import default_trials
 from backtest.search.direct import MAXFUN_PER_PARAM, direct
+from backtest.search.duplicates import TrialCache
 from backtest.search.evolution import LOWEST, POPSIZE, evolution
 from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
 from backtest.space import Space

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from backtest._checks import BackendUnavailable, InputError, choice
 from backtest._said import shown
-from backtest.search.cache import Status
+from backtest.search.duplicates import Status
 from backtest.space import Choice, Continuous, Parameter, Space
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import InputError, SpaceError, number, whole
-from backtest.search.cache import Status, TrialCache
+from backtest.search.duplicates import Status, TrialCache
 from backtest.search.engine import Engine
 from backtest.search.evolution import LOWEST
 from backtest.search.grid import SearchLimit

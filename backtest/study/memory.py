@@ -17,7 +17,7 @@ from backtest._checks import InputError, ObjectiveError, matrix
 from backtest._said import shown
 from backtest.evaluator import Evaluator
 from backtest.rules import Strategy
-from backtest.search.cache import TrialCache
+from backtest.search.duplicates import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
 from backtest.study.code import compare, fingerprints

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backtest._checks import InputError
-from backtest.search.cache import TrialCache
+from backtest.search.duplicates import TrialCache
 from backtest.space import Space
 from backtest.study.records import Finished
 from backtest.study.store import Store

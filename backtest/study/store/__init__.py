@@ -1,6 +1,6 @@
 """Results of candidates on disk; this is all that the rest of the library may use of the room."""
 
-from backtest.search.cache import Status as Status
+from backtest.search.duplicates import Status as Status
 from backtest.study.store.faults import no_object as no_object
 from backtest.study.store.faults import objects as objects
 from backtest.study.store.layout import APPLICATION_ID as APPLICATION_ID

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from backtest._checks import StoreWarning
-from backtest.search.cache import Status
+from backtest.search.duplicates import Status
 from backtest.study.store.rows import Row
 
 _STATUSES = frozenset(map(int, Status))

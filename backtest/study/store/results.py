@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from backtest._checks import StoreWarning
-from backtest.search.cache import Status
+from backtest.search.duplicates import Status
 from backtest.study.store.database import Database
 from backtest.study.store.faults import FaultyRows, context_fault, objects
 from backtest.study.store.rows import COLUMNS, Row, insertions, on_digests

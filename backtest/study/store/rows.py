@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from backtest.search.cache import Status
+from backtest.search.duplicates import Status
 
 #: Rows or digests of one call of the database.
 CHUNK = 500

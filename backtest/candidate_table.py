@@ -17,11 +17,11 @@ from backtest import _backend
 from backtest._checks import InputError, NumericsWarning, fraction, number, whole
 from backtest._said import shown
 from backtest.expr import Condition, Node, Param, Value
+from backtest.line_values import MOST_BARS, Block, Combinations, LineMemo, WarmUpUnknown
 from backtest.masks import ConditionMasks, LazyComparison, LineTable, MaskMemo, Words
 from backtest.ready_signals import ReadySignals
 from backtest.rules import CONDITIONS, LEVELS
 from backtest.space import Choice, Continuous, Grid, Parameter
-from backtest.values import MOST_BARS, Block, Combinations, LineMemo, WarmUpUnknown
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
