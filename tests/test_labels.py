@@ -362,7 +362,9 @@ def test_ledgers_compare_their_prices(name):
     assert len(bt.track_trades(LEDGER, close=TABLE, **prices)) == 1
     with pytest.raises(bt.InputError, match=f"{name} must have the index of close, got 2014-01-06 for 2014-01-01"):
         bt.track_trades(LEDGER, close=TABLE, **prices | {name: TABLE[::-1]})
-    with pytest.raises(bt.InputError, match=rf"{name} must have the columns of close, .*; {name}\[close\.columns\] has"):
+    with pytest.raises(
+        bt.InputError, match=rf"{name} must have the columns of close, .*; {name}\[close\.columns\] reorders them"
+    ):
         bt.track_trades(LEDGER, close=TABLE, **prices | {name: TABLE[["B", "A"]]})
 
 
