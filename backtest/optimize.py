@@ -142,7 +142,11 @@ def optimize(
         depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
         more_context=lambda: custom_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
         replay_factory=replay_factory,
-        how_to_replay="bt.run with result.best_params and Execution(start=result.start)",
+        how_to_replay=provenance.how_to_replay(
+            cells,
+            "bt.run(bars, strategy, result.best_params, costs=costs, execution=execution.replace(start=result.start)",
+            "costs and execution",
+        ),
         packages=("TA-Lib",),
     )
     return solve(cells, space, options, subject)

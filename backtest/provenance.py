@@ -12,6 +12,7 @@ from backtest import _backend
 from backtest._checks import InputError
 from backtest._said import shown
 from backtest.metrics import NUMERICS_VERSION
+from backtest.windows import pair
 
 if TYPE_CHECKING:
     from backtest.book_evaluator import BookEvaluator
@@ -81,6 +82,30 @@ def search(space: Space, settings: Mapping[str, Any], packages: tuple[str, ...])
         "n_candidates": space.size,
         **settings,
     }
+
+
+def how_to_replay(cells: Cells[Any], call: str, settings: str) -> str:
+    """What to type for the best candidate's replay, as text.
+
+    Parameters
+    ----------
+    cells : Cells
+    call : str
+        On one symbol in the only window, without ``window`` and the closing bracket.
+    settings : str
+        What must be as in the search.
+    """
+    window, each = cells.cells[0].window, []
+    if len(cells.evaluators) > 1:
+        call = call.replace("bars", "bars[symbol]").replace("result.start", "result.start[symbol]")
+        each.append("symbol")
+    if len(cells.given_windows) > 1 or (window is not None and each):
+        call += ", window=slice(*window)"
+        each.append("window in result.provenance['window']")
+    elif window is not None:
+        call += ", window=slice({}, {})".format(*pair(window) or ())
+    cells_to_replay = f" for each {' and '.join(each)}" if each else ""
+    return f"{call}){cells_to_replay}, with the {settings} of the search (result.provenance has them)"
 
 
 def store_context(

@@ -6,9 +6,12 @@ import ast
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from backtest._checks import InputError, file_path, known_names
 from backtest._said import said, shown
@@ -31,7 +34,10 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "is_interrupted": (bool,),
     "how_to_replay": (str,),
 }
-_REPLAY_OF_LAYOUT_1 = "bt.run with result.best_params and Execution(start=result.start); of weights, bt.simulate"
+_REPLAY_OF_LAYOUT_1 = (
+    "bt.run(bars, strategy, result.best_params, costs=costs, execution=execution.replace(start=result.start), window=window), of "
+    "weights bt.simulate, with the costs, execution and window of the search (result.provenance has them)"
+)
 _TYPE_NAMES = {dict: "an object", list: "a list", str: "text", int: "a whole number", bool: "true or false"}
 
 
@@ -79,6 +85,7 @@ class Result:
     provenance: dict[str, Any]
     how_to_replay: str
     replay: Callable[[], Simulation | dict[str, Simulation]] | None
+    _saved_summary: dict[str, float | None] | None = None  # of a loaded result
 
     def __repr__(self) -> str:
         return f"Result({self.metric} {self.best_value:.6g} at {self.best_params}; {self.search})"
@@ -94,7 +101,11 @@ class Result:
     def summary(self) -> pd.Series[float]:
         """The metric over all candidates evaluated: counts, mean, standard deviation, quantiles (to 0.4 %), extremes."""
         if self.distribution is None:
-            raise InputError("a loaded result has no distribution; its summary is in result.json")
+            if self._saved_summary is None:
+                raise InputError("a result of this file has no summary, got none in result.json")
+            import pandas as pd
+
+            return pd.Series(self._saved_summary, dtype=np.float64)
         return self.distribution.summary()
 
     def heatmap(self, x: str, y: str, metric: str | None = None, agg: str = "max") -> pd.DataFrame:
@@ -152,8 +163,8 @@ class Result:
             **numbers,
             "parameters": parameters,
             "mixed": mixed,
-            "provenance": self.provenance,
-            "summary": None if self.distribution is None else self.summary.to_dict(),
+            "provenance": _with_infinities(self.provenance),
+            "summary": None if self.distribution is None else _with_infinities(self.summary.to_dict()),
         }
         (folder / "result.json").write_text(json.dumps(json_safe(written), indent=2) + "\n", encoding="utf-8")
         return folder
@@ -209,10 +220,52 @@ def load(path: str | Path) -> Result:
         best_params=written["best_params"],
         best_value=best_value,
         distribution=None,
-        provenance=written["provenance"],
+        provenance=_provenance(written["provenance"]),
         replay=None,
+        _saved_summary=_summary(folder / "result.json", written.get("summary")),
         **{name: fields[name] for name in FIELDS},
     )
+
+
+#: How ``result.json`` writes the infinities of provenance, which JSON does not have.
+_INFINITIES = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
+def _with_infinities(value: Any) -> Any:
+    """``value`` with infinities as text."""
+    if isinstance(value, Mapping):
+        return {key: _with_infinities(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_infinities(each) for each in value]
+    return _INFINITIES.get(value, value) if isinstance(value, float) else value
+
+
+def _read_infinities(value: Any) -> Any:
+    """What :func:`_with_infinities` was given."""
+    if isinstance(value, dict):
+        return {key: _read_infinities(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_read_infinities(each) for each in value]
+    return float(value) if isinstance(value, str) and value in _INFINITIES.values() else value
+
+
+def _summary(path: Path, written: Any) -> dict[str, float | None] | None:
+    """The summary of a saved distribution, if there is one."""
+    values = _read_infinities(written)
+    if values is None:
+        return None
+    if not isinstance(values, dict) or not all(each is None or type(each) in (int, float) for each in values.values()):
+        raise _damaged(path, f"summary must be an object of numbers, got {shown(written)}")
+    return {name: None if each is None else float(each) for name, each in values.items()}
+
+
+def _provenance(written: dict[str, Any]) -> dict[str, Any]:
+    """Provenance as it was before it was written; earlier versions wrote infinities as null."""
+    known: dict[str, Any] = _read_infinities(written)
+    for holder, name in ((known.get("costs"), "maximum"), (known, "n_candidates")):
+        if isinstance(holder, dict) and name in holder and holder[name] is None:
+            holder[name] = math.inf
+    return known
 
 
 def _damaged(path: Path, why: str) -> InputError:

@@ -172,7 +172,11 @@ def _subject(
         depends_on=("data", "rules", "start", "version"),
         more_context=more_context,
         replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, benchmark),
-        how_to_replay="bt.simulate with the rule's weights at result.best_params",
+        how_to_replay=provenance.how_to_replay(
+            cells,
+            "bt.simulate(rule(result.best_params), close=close, costs=costs, **result.provenance['rules']",
+            "costs, prices and other arguments",
+        ),
     )
 
 

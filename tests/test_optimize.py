@@ -420,7 +420,7 @@ def test_saved_results_come_back(tmp_path, space, strategy):
         result.search,
         result.n_evaluated,
     )
-    assert loaded.provenance == json_safe(result.provenance)
+    assert loaded.provenance == result.provenance
     with pytest.raises(bt.InputError, match="a loaded result has no bars to replay its best candidate on"):
         _ = loaded.best
     assert pd.read_csv(tmp_path / "deep" / "folder" / "equity.csv")["equity"].tolist() == result.best.equity.tolist()

@@ -5,10 +5,13 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -122,5 +125,83 @@ def test_a_result_is_frozen(saved):
     loaded = bt.load(saved)
     with pytest.raises(dataclasses.FrozenInstanceError):
         loaded.metric = "calmar"
-    with pytest.raises(bt.InputError, match=r"no bars to replay .*; call bt\.run with result\.best_params"):
+    with pytest.raises(bt.InputError, match=r"no bars to replay .*; call bt\.run\(bars, strategy, result\.best_params, costs="):
         _ = loaded.best
+
+
+GOOG, CROSS, GRID = bt.Bars.sample("GOOG"), bt.strategies.sma_cross, {"fast": [5, 10], "slow": [20, 50]}
+
+
+def call_of(result):
+    """The code of ``how_to_replay``, which ends at its sentence."""
+    return re.split(r" for each |, with the ", result.how_to_replay)[0]
+
+
+@pytest.mark.parametrize("window", [None, slice(100, 900), slice(-500, None), slice("2006", "2008")])
+def test_how_to_replay_is_code_that_replays(tmp_path, window):
+    costs, execution = bt.Costs(fee_rate=0.001), bt.Execution(size=0.5, sides="long", start=70)
+    found = bt.optimize(GOOG, CROSS, GRID, costs=costs, execution=execution, window=window, progress=False)
+    result = bt.load(found.save(tmp_path))
+    assert "costs and execution of the search (result.provenance has them)" in result.how_to_replay
+    names = {
+        "bt": bt,
+        "bars": GOOG,
+        "strategy": CROSS,
+        "result": result,
+        "costs": bt.Costs(**result.provenance["costs"]),
+        "execution": bt.Execution(**result.provenance["execution"]),
+    }
+    assert (names["costs"], names["execution"].replace(start=70)) == (costs, execution)
+    assert eval(call_of(result), names).stats["sharpe"] == result.best_value
+    assert result.provenance == found.provenance
+
+
+@pytest.mark.parametrize("window", [None, slice(100, 900), [slice(100, 500), slice(500, 900)]])
+def test_how_to_replay_several_cells(tmp_path, window):
+    symbols = {"GOOG": GOOG, "IBM": bt.Bars.sample("IBM")}
+    found = bt.optimize(symbols, CROSS, GRID, costs=bt.Costs.zero(), window=window, progress=False)
+    result = bt.load(found.save(tmp_path))
+    windows = result.provenance["window"] if isinstance(window, list) else [result.provenance["window"]]
+    assert " for each symbol" in result.how_to_replay
+    assert ("window in result.provenance['window']" in result.how_to_replay) == (window is not None)
+    for symbol in symbols:
+        for place, each in enumerate(windows):
+            names = {"bt": bt, "bars": symbols, "strategy": CROSS, "result": result, "symbol": symbol, "window": each}
+            names |= {"costs": bt.Costs.zero(), "execution": bt.Execution()}
+            run = eval(call_of(result), names)
+            of = [cell for cell in result.provenance["cells"] if cell.startswith(symbol)][place]
+            assert run.stats["sharpe"] == result.table[f"sharpe@{of}"].iloc[0]
+
+
+def test_how_to_replay_weights(tmp_path):
+    close = pd.DataFrame({"a": GOOG.close[:300], "b": GOOG.close[300:600]})
+
+    def rule(params):
+        return np.full(close.shape, params["weight"])
+
+    found = bt.optimize_weights(
+        rule, {"weight": [0.2, 0.4]}, close=close, fill="close", rf=0.01, periods_per_year=252, window=slice(20, 200),
+        costs=bt.Costs(fee_rate=0.001), progress=False,
+    )  # fmt: skip
+    result = bt.load(found.save(tmp_path))
+    names = {"bt": bt, "rule": rule, "close": close, "result": result, "costs": bt.Costs(**result.provenance["costs"])}
+    assert eval(call_of(result), names).stats["sharpe"] == result.best_value
+
+
+def test_provenance_of_earlier_files_has_infinities(saved, tmp_path):
+    written = json.loads((saved / "result.json").read_text())
+    assert written["provenance"]["costs"]["maximum"] == "Infinity"  # JSON has no such number
+    written["provenance"]["costs"]["maximum"] = None
+    loaded = bt.load(changed(saved, tmp_path / "x", provenance=written["provenance"]))
+    assert bt.Costs(**loaded.provenance["costs"]) == bt.Costs(fee_rate=0.001)
+
+
+def test_a_summary_comes_back(saved, tmp_path):
+    loaded = bt.load(saved)
+    again = bt.optimize(
+        GOOG, CROSS, GRID | {"stop_loss": [None, 0.1]}, costs=bt.Costs(fee_rate=0.001), progress=False
+    )  # as in saved
+    pd.testing.assert_series_equal(loaded.summary, again.summary)
+    assert loaded.distribution is None
+    with pytest.raises(bt.InputError, match="a result of this file has no summary"):
+        _ = bt.load(changed(saved, tmp_path / "x", summary=None)).summary
