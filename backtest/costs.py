@@ -160,8 +160,10 @@ class _Default:
         return repr(self.value)
 
 
+_FULL_SIZE = _Default(1.0)
+
 #: Former names of fields, which are refused with the name to write.
-FORMER = {"cash": "start_cash"}
+FORMER = {"cash": "start_cash", "start_value": "start_cash"}
 
 
 @renamed(FORMER)
@@ -181,7 +183,7 @@ class Execution:
         Entries and exits of the other side are removed before anything else.
     size : float, parameter or line
         With ``size_type="equity"`` the share of equity to invest, 0 < size <= 1, costs inside; with ``"value"`` an
-        amount of currency > 0.  A line is sampled at the decision bar.
+        amount of currency > 0, which must be given.  A line is sampled at the decision bar.
     size_type : {"equity", "value"}
     start_cash : float
         Equity before the first bar, > 0.
@@ -190,7 +192,8 @@ class Execution:
     close_at_end : bool
         Close an open position at the last close, with costs.
     start : int, optional
-        First bar whose close may decide; by default the longest warm-up of the candidates.
+        First bar whose close may decide; by default the longest warm-up of the candidates.  In a window that begins later it
+        is the window's first bar.
     rf : float
         Risk-free rate per year in Sharpe and Sortino ratio.
     periods_per_year : float, optional
@@ -207,7 +210,7 @@ class Execution:
     fill: str = cast(str, _Default("next_open"))
     intrabar: str = cast(str, _Default("pessimistic"))
     sides: str = "both"
-    size: Any = 1.0
+    size: Any = _FULL_SIZE
     size_type: str = cast(str, _Default("equity"))
     start_cash: float = 100_000.0
     whole_units: bool = cast(bool, _Default(False))
@@ -219,6 +222,8 @@ class Execution:
 
     def __post_init__(self) -> None:
         choice("profile", self.profile, tuple(PROFILES))
+        if isinstance(self.size, _Default) and isinstance(self.size_type, str) and self.size_type == "value":
+            raise InputError("size must be given with size_type='value', an amount of currency, got none")
         self._apply_profile(PROFILES[self.profile].fixed)
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
@@ -297,6 +302,8 @@ class Execution:
 
     def replace(self, **changes: Any) -> Execution:
         """A copy with some fields changed."""
+        if changes.get("size_type") == "value" != self.size_type:  # a share is no amount
+            changes.setdefault("size", _FULL_SIZE)
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:

@@ -56,7 +56,9 @@ class Result:
     metric : str
         The metric that was optimised.
     start : int or dict of str to int
-        First bar whose close could decide, for every candidate; of several symbols by symbol.
+        Bar at which the warm-up of every candidate is over, or ``Execution.start``; of several symbols by symbol.  The first
+        bar whose close could decide is this one, or the window's first bar where that comes later.  Of
+        :func:`backtest.optimize_weights`, where nothing warms up: the first bar of the window, of several of the earliest.
     search : str
         Which search ran, why, and how it ended.
     n_evaluated : int

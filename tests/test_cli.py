@@ -157,7 +157,11 @@ def test_symbols_and_windows_reach_optimize(folder, data):
         window=[slice(0, 1000), slice(1000, 2148)],
     )
     pd.testing.assert_frame_equal(bt.load(folder / "o").table, best.table)
-    assert "first decision on bar 40 of AAPL for every candidate (2000-04-27)" in out
+    lines = " ".join(out.split())
+    begin, end = (str(bars["AAPL"].times()[bar].date()) for bar in (1000, 2147))
+    assert f"window 1000:2148 of AAPL: bars 1000 to 2147, {begin} to {end}" in lines
+    assert "first decision on bar 40 of AAPL in 0:1000 for every candidate (2000-04-27)" in lines
+    assert f"first decision on bar 1000 of AAPL in 1000:2148 for every candidate ({begin}); start is bar 40" in lines
     for cell in best.best:
         assert any(line.startswith(f"{cell} ") and f"{best.best[cell].stats['sharpe']:.3f}" in line for line in out.splitlines())
     assert f"min {best.best_value:.3f}" in " ".join(out.split())
@@ -166,6 +170,24 @@ def test_symbols_and_windows_reach_optimize(folder, data):
     assert "[data] must have sample or file to run one candidate, got GOOG, AAPL" in out
     (folder / "c.toml").write_text(SMALL + "window = [[0, 1000], [1000, 2148]]\n")
     assert invoke("run", "c.toml") == (2, "error: window must be one pair [first, last] to run one candidate, got 2 windows\n")
+
+
+@pytest.mark.parametrize(
+    ("window", "name", "bars"),
+    [
+        ("[500, 1500]", "500:1500", "bars 500 to 1499, 2006-08-14 to 2010-08-03"),
+        ('["2010", "none"]', "2010:", "bars 1353 to 2147, 2010-01-04 to 2013-03-01"),
+    ],
+)
+def test_windows_are_printed_with_the_first_bar_that_decides(folder, window, name, bars):
+    first, date = bars.split()[1], bars.split()[4]
+    (folder / "c.toml").write_text(f"{SMALL}window = {window}\n")
+    out = " ".join(invoke("optimize", "c.toml")[1].split())
+    assert f"window {name}: {bars}" in out
+    assert f"first decision on bar {first} for every candidate ({date}); start is bar 40" in out
+    out = " ".join(invoke("run", "c.toml")[1].split())
+    assert f"window {name}: {bars}" in out
+    assert f"first decision on bar {first} ({date})" in out
 
 
 def test_none_in_choices_is_none(folder):

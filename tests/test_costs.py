@@ -152,6 +152,17 @@ def test_execution_refuses(name, value, message):
         bt.Execution(**{name: value})
 
 
+def test_an_amount_of_currency_must_be_given():
+    message = r"^size must be given with size_type='value', an amount of currency, got none$"
+    with pytest.raises(bt.InputError, match=message):
+        bt.Execution(size_type="value")
+    with pytest.raises(bt.InputError, match=message):
+        bt.Execution().replace(size_type="value")
+    assert bt.Execution().replace(size_type="value", size=50).size == bt.Execution(size_type="value", size=50).size == 50.0
+    assert bt.Execution(size_type="value", size=1).replace(rf=0.1).size == 1.0
+    assert bt.Execution().size == bt.Execution(size_type="equity").size == 1.0
+
+
 def test_former_names_are_refused_with_the_name_to_write():
     with pytest.raises(bt.InputError, match=r"^cash is now start_cash, got cash; write start_cash = \.\.\.$"):
         bt.Execution(cash=5000.0)

@@ -210,7 +210,7 @@ def test_portfolio_in_several_windows(folder):
     (folder / "p.toml").write_text(several)
     code, out = invoke("portfolio", "p.toml", "--no-progress", "--out", "o")
     assert code == 0, out
-    for word in ("Best 2 of 2 candidates by Total return", "In each cell", "100:600", "600:900", "min"):
+    for word in ("Best 2 of 2 candidates by Total return", "In each cell", "window 600:900: bars 600 to 899, ", "min"):
         assert word in out
     table = pd.read_parquet(folder / "o" / "candidates.parquet").set_index("lookback")
     assert (table["total_return"] == table[["total_return@100:600", "total_return@600:900"]].min(axis=1)).all()

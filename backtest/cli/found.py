@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from rich.markup import escape
@@ -11,6 +12,7 @@ from backtest.cli.console import console
 from backtest.metrics import METRICS
 from backtest.periods import Periods
 from backtest.tables import metric, plain_table
+from backtest.windows import text
 
 #: Columns of the table of the best candidates, after the searched metric.
 SHOWN = {
@@ -63,6 +65,19 @@ def show_cells(result: Any) -> None:
         table.add_row(escape(cell), *(metric(key, best[f"{key}@{cell}"]) for key in shown))
     table.add_row(escape(result.provenance["aggregate"]), *(metric(key, best[key]) for key in shown), style="bold green")
     console.print(table, "", sep="\n")
+
+
+def each_window(window: Any) -> list[slice]:
+    """The windows of a configuration: none, one or several."""
+    return window if isinstance(window, list) else [] if window is None else [window]
+
+
+def show_windows(window: Any, numbered: Callable[[slice], slice | None], times: Any, of: str = "") -> None:
+    """What each window of a configuration stands for: its bars, both ends included, and their dates."""
+    for each in each_window(window):
+        first, end, _ = (numbered(each) or slice(None)).indices(len(times))
+        span = f"bars {first} to {end - 1}, {time_text(times[first])} to {time_text(times[end - 1])}" if first < end else "no bar"
+        console.print(f"window {escape(text(each))}{escape(of)}: {span}", highlight=False)
 
 
 def periods_text(periods: Periods) -> str:

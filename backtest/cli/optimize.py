@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from pathlib import Path
@@ -12,13 +13,15 @@ from rich.markup import escape
 
 import backtest
 from backtest._checks import InputError
+from backtest.cells import naming
 from backtest.cli.console import console, plain_errors
-from backtest.cli.found import parameter_text, periods_text, show_best, show_cells, time_text
+from backtest.cli.found import each_window, parameter_text, periods_text, show_best, show_cells, show_windows, time_text
 from backtest.cli.options import ConfigArgument, OutOption, ProgressOption, StoreOption, ThreadsOption, made, reads_files
 from backtest.config import optimize as config
 from backtest.periods import given
 from backtest.space import Space
 from backtest.tables import metrics, plain_table, sparkline, statistics
+from backtest.windows import text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,13 +67,7 @@ def optimize(
         rate, n_bars = result.n_evaluated / seconds, result.provenance["n_decision_bars"]
         speed = f"{rate:,.0f} candidates/s, {rate * n_bars / 1e6:,.0f} M candidate-bars/s"
         console.print(f"        {seconds:.2f} s, {speed}; {backtest.backend()}", highlight=False)
-        for symbol, bars in _by_symbol(conf.bars).items():
-            start = result.start[symbol] if isinstance(result.start, dict) else result.start
-            of = f" of {escape(symbol)}" if isinstance(result.start, dict) else ""
-            console.print(
-                f"        first decision on bar {start}{of} for every candidate ({time_text(bars.times()[start])})",
-                highlight=False,
-            )
+        _show_first(conf, result)
         console.print()
         show_best(result, top)
         if isinstance(result.best, dict):
@@ -108,6 +105,7 @@ def run(
             raise InputError(f"window must be one pair [first, last] to run one candidate, got {len(window)} windows")
         _show_data(conf)
         replayed = backtest.run(bars, conf.strategy, conf.params, costs=conf.costs, execution=conf.execution, window=window)
+        console.print(f"first decision on bar {replayed.first} ({time_text(bars.times()[replayed.first])})\n", highlight=False)
         _show_run("Candidate", replayed)
         _show_trades(replayed.trades)
         if out is not None:
@@ -140,10 +138,31 @@ def _show_data(conf: config.Config) -> None:
         )
         reasons.setdefault(periods_text(periods), []).append(symbol)
     console.print(table)
+    for symbol, bars in _by_symbol(conf.bars).items():
+        with naming(symbol) if isinstance(conf.bars, dict) else contextlib.nullcontext():
+            of = f" of {symbol}" if isinstance(conf.bars, dict) else ""
+            show_windows(conf.search.get("window"), bars.window, bars.times(), of)
     for reason, symbols in reasons.items():
         of = f" ({escape(', '.join(symbols))})" if len(reasons) > 1 else ""
         console.print(f"{reason}{of}", style="dim", highlight=False)
     console.print()
+
+
+def _show_first(conf: config.Config, result: Any) -> None:
+    """The first bar whose close can decide, of each symbol and window."""
+    windows = each_window(conf.search.get("window"))
+    for symbol, bars in _by_symbol(conf.bars).items():
+        start = result.start[symbol] if isinstance(result.start, dict) else result.start
+        of = f" of {escape(symbol)}" if isinstance(result.start, dict) else ""
+        for window in windows or [slice(None)]:
+            begin = (bars.window(window) or slice(None)).indices(len(bars))[0]
+            first = max(start, begin)
+            inside = f" in {escape(text(window))}" if len(windows) > 1 else ""
+            before = f"; start is bar {start}" if first > start else ""
+            when = time_text(bars.times()[first])
+            console.print(
+                f"        first decision on bar {first}{of}{inside} for every candidate ({when}){before}", highlight=False
+            )
 
 
 def _show_space(space: Space) -> None:

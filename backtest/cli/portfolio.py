@@ -12,10 +12,12 @@ from rich.markup import escape
 
 import backtest
 from backtest.cli.console import console, plain_errors
-from backtest.cli.found import periods_text, show_best, show_cells, time_text
+from backtest.cli.found import periods_text, show_best, show_cells, show_windows, time_text
 from backtest.cli.options import ConfigArgument, ProgressOption, StoreOption, ThreadsOption, made, reads_files
 from backtest.config import portfolio as config
+from backtest.labels import labels
 from backtest.tables import account, contributions, metrics, sparkline, statistics
+from backtest.windows import numbered
 
 
 @reads_files
@@ -50,6 +52,8 @@ def portfolio(
             f"{time_text(close.index[0])} to {time_text(close.index[-1])}, {escape(conf.source)}",
             highlight=False,
         )
+        dates = labels(close)
+        show_windows(conf.options.get("window"), lambda each: numbered(each, dates), close.index)
         begun = time.perf_counter()
         result = None
         if conf.space is not None:
