@@ -320,6 +320,9 @@ def test_bars_without_dates_warn_once(call):
     assert len(caught) == 1
 
 
-def test_a_run_is_of_one_symbol():
-    with pytest.raises(bt.InputError, match=r"bars must be a Bars, got \{"):
-        bt.run(BARS, CROSS, {"fast": 3, "slow": 9}, costs=COSTS)
+def test_a_run_of_several_symbols_is_a_run_of_each():
+    runs = bt.run(BARS, CROSS, {"fast": 3, "slow": 9}, costs=COSTS)
+    assert list(runs) == list(BARS)
+    for symbol, run in runs.items():
+        alone = bt.run(BARS[symbol], CROSS, {"fast": 3, "slow": 9}, costs=COSTS)
+        np.testing.assert_array_equal(run.equity, alone.equity)
