@@ -63,14 +63,14 @@ def optimize(
         ``bt.Costs.zero()`` says none.
     execution : Execution, optional
     metric : str
-        A ``sweep`` metric of ``bt.METRICS``; its direction is known.
+        A ``sweep`` metric of ``bt.METRICS``, which has its direction.
     method : {"auto", "grid", "direct", "evolution", "optuna"}
         ``grid`` evaluates every candidate of a finite space.  ``direct`` (DIRECT) and ``evolution`` (differential
         evolution) move through any space, continuous ranges too, and evaluate no candidate twice.  ``auto`` takes the grid
-        where the space is finite and can be enumerated in 60 s (or ``timeout``), going by the time that a few candidates
-        take; ``direct`` for a continuous space in which up to three parameters vary; ``evolution`` otherwise.
-        ``result.search`` says what was chosen, and why.  ``optuna`` asks an Optuna sampler for eight at a time, at milliseconds
-        each: for objectives that cost as much, so never chosen by itself.
+        for a finite space that can be enumerated in 60 s (or ``timeout``), as estimated by timing a few candidates; ``direct``
+        for a continuous space in which up to three parameters vary; ``evolution`` otherwise.
+        ``result.search`` says what was chosen, and why.  ``optuna`` takes batches of eight from an Optuna sampler, at
+        milliseconds a candidate, so ``auto`` never chooses it.
     n_trials : int, optional
         Distinct candidates to evaluate.  By default all (``grid``), or for each parameter that varies 1,000 (``optuna``: 100).
     min_trades : int
@@ -84,14 +84,14 @@ def optimize(
         symbol's own bars); warm-up is read before them.  Several windows are evaluated one by one, each with
         ``start_cash`` anew; of several symbols, each in each window.
     aggregate : {"median", "mean", "min"} or callable
-        Of several symbols or windows (*cells*): what becomes of a metric's values in all of them, and is searched for if it
-        is ``metric``.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once
-        for each metric, and returns (n_candidates,), NaN for undefined; ``min`` is the smallest value, also of metrics of
-        which less is better.
+        Of several symbols or windows (*cells*): how a metric's values in all of them become one, by which candidates are
+        ranked.  A metric undefined in a cell is undefined.  A callable takes an array (n_candidates, n_cells), once
+        for each metric, and returns (n_candidates,), NaN for undefined; ``min`` is the smallest value, even if less is
+        better.
     store : str, optional
-        ``"sqlite:///results.db"``: what was evaluated there on the same data with the same costs, execution, start and windows,
-        by any search, is not evaluated again.  A ``grid`` stores the blocks it has finished and the candidates it keeps; an
-        interrupted one goes on where it was.
+        ``"sqlite:///results.db"``: candidates evaluated by any search on the same data with the same costs, execution, start and
+        windows are not evaluated again.  A ``grid`` stores its finished blocks and the candidates it keeps; an interrupted one
+        resumes.
     n_threads : int, optional
         All processors this process may use by default; never changes a result.
     timeout : float, optional
@@ -104,14 +104,14 @@ def optimize(
     Returns
     -------
     Result
-        Ctrl-C ends the search and returns what is done so far, marked ``is_interrupted``.  Of several cells, the table has
+        Ctrl-C ends the search and returns the result so far, marked ``is_interrupted``.  Of several cells, the table has
         the aggregated metrics, then ``metric@cell`` of each, such as ``sharpe@GOOG``, ``sharpe@0:500`` or
         ``sharpe@GOOG[0:500]``; ``table.filter(like="sharpe@")`` is one metric in all cells.
 
     Notes
     -----
     Every candidate starts at the longest warm-up that any candidate of the space can have (``result.start``, of several
-    symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a window, which is whole.
+    symbols by symbol), so that their metrics cover the same bars.  A continuous parameter cannot be a line's window.
     """
     options = SearchOptions(metric, method, n_trials, min_trades, keep, seed, timeout, store, progress, sampler)
     space = options.checked(space)
@@ -153,7 +153,7 @@ def optimize(
 
 
 class _Values(Sequence[Any]):
-    """Values of a parameter, made when they are asked for: a fine grid has more than memory holds."""
+    """Values of a parameter, computed on access: a fine grid may not fit into memory."""
 
     def __init__(self, parameter: Grid | Choice) -> None:
         self._parameter = parameter
@@ -169,7 +169,7 @@ class _Values(Sequence[Any]):
 
 
 def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
-    """What the longest warm-up of a space has to be looked for in: every value, and both ends of continuous ranges."""
+    """Parameter values among which the longest warm-up is sought: all values, and both ends of continuous ranges."""
     values: dict[str, Sequence[Any]] = {
         name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else _Values(parameter)
         for name, parameter in space.parameters.items()
@@ -177,7 +177,7 @@ def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
     listed = all_combinations({name: [default] for name, default in evaluator.params.items()} | values)
 
     def combinations(node: Node) -> Iterable[dict[str, Any]]:
-        # A custom line takes any number; whatever else has a warm-up of its own is a window.
+        # A custom line takes any number; all other parameters with a warm-up are windows.
         for name in () if isinstance(node, Custom) else node.params:
             if name in space.continuous:
                 raise SpaceError(

@@ -1,4 +1,4 @@
-"""What a result says of how it was made: versions, data, settings and the search; and which of it scores depend on."""
+"""Provenance of a result: versions, data, settings and search; and the part of it on which scores depend."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from backtest.signals import StrategyEvaluator
     from backtest.space import Space
 
-#: Of the provenance, what scores depend on whatever the candidates are.
+#: Keys of the provenance on which scores of any kind of candidate depend.
 SHARED = ("numerics_version", "costs", "window", "cells", "aggregate", "periods_per_year")
 
 
 def evaluation(cells: Cells[Any]) -> dict[str, Any]:
-    """Versions, windows and years of any evaluation."""
+    """Numerics version, windows, cells and periods per year of any evaluation."""
     return {
         "numerics_version": NUMERICS_VERSION,
         "window": cells.window_numbers(),
@@ -56,8 +56,8 @@ def strategies(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
 
 def books(cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
     """Data, rule and settings of an evaluation of portfolio rules."""
-    each = next(iter(cells.evaluators.values()))
-    market, rule = each.market, each.rule
+    evaluator = next(iter(cells.evaluators.values()))
+    market, rule = evaluator.market, evaluator.rule
     return {
         "data": market_hash(market),
         "assets": list(map(str, market.assets)),
@@ -65,8 +65,8 @@ def books(cells: Cells[BookEvaluator], version: str | None) -> dict[str, Any]:
         "start": min(market.bounds(cell.window)[0] for cell in cells.cells),
         "rule": f"{getattr(rule, '__module__', '?')}.{getattr(rule, '__qualname__', shown(rule))}",
         "version": version,
-        "costs": each.rules.costs.to_dict(),
-        "rules": {name: value for name, value in each.rules._asdict().items() if name != "costs"},
+        "costs": evaluator.rules.costs.to_dict(),
+        "rules": {name: value for name, value in evaluator.rules._asdict().items() if name != "costs"},
     }
 
 
@@ -111,22 +111,22 @@ def how_to_replay(cells: Cells[Any], call: str, settings: str) -> str:
 def store_context(
     cells: Cells[Any], subject: Mapping[str, Any], names: tuple[str, ...], more: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that scores depend on, as plain values: what a store knows results by.
+    """All that scores depend on, as plain values: it identifies results in a store.
 
     Parameters
     ----------
     subject : mapping
         Of :func:`strategies` or :func:`books`.
     names : tuple of str
-        Which of it scores depend on, beside :data:`SHARED`.
+        Its keys on which scores depend, beside :data:`SHARED`.
     more : mapping
-        What they depend on beside the provenance.
+        What else they depend on.
     """
     if callable(cells.aggregate):
         raise InputError(f"aggregate must be a name to use a store, got {shown(cells.aggregate)}")
-    names_of_cells = [cell.durable_name for cell in cells.cells]  # dates are answered by what their bar numbers have stored
-    known = evaluation(cells) | {"cells": names_of_cells} | dict(subject)
-    return {name: known[name] for name in SHARED} | {name: known[name] for name in names} | dict(more)
+    names_of_cells = [cell.durable_name for cell in cells.cells]  # by bar numbers: windows given by dates find the same results
+    record = evaluation(cells) | {"cells": names_of_cells} | dict(subject)
+    return {name: record[name] for name in SHARED} | {name: record[name] for name in names} | dict(more)
 
 
 def market_hash(market: Market) -> str:
@@ -139,7 +139,7 @@ def market_hash(market: Market) -> str:
 
 
 def _aggregate_name(cells: Cells[Any]) -> str | None:
-    """What made one number of several cells; of a callable its name."""
+    """Name of the aggregate; None for a single cell."""
     if len(cells.cells) == 1:
         return None
     return getattr(cells.aggregate, "__qualname__", repr(cells.aggregate)) if callable(cells.aggregate) else cells.aggregate

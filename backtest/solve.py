@@ -1,4 +1,4 @@
-"""Any optimisation, whatever its candidates are: choose a search, search, store, and make a :class:`Result`."""
+"""Shared by all optimisations: choose a search, run it, store scores, and make a :class:`Result`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from backtest.study.memory import Memory, SweepMemory
 
 logger = logging.getLogger("backtest")
 
-#: Seconds that a batch of slow candidates takes at most: what an interruption may lose.
+#: Seconds per batch of slow candidates: the most that an interruption loses.
 SECONDS = 0.25
 METHODS = ("auto", "grid", "direct", "evolution", "optuna")
 
@@ -43,7 +43,7 @@ class SearchOptions(NamedTuple):
     sampler: Any = "tpe"
 
     def checked(self, given: Space | Mapping[str, Any]) -> Space:
-        """The space, if it can be searched with these options; an error that names the argument otherwise."""
+        """Check the options, and return the space; errors name the argument."""
         space = given if isinstance(given, Space) else Space(given)
         check_metrics([self.metric], "sweep")
         choice("method", self.method, METHODS)
@@ -52,7 +52,7 @@ class SearchOptions(NamedTuple):
         whole("min_trades", self.min_trades, low=0)
         optional_flag("progress", self.progress)
         for name in space.names:
-            if name in METRICS:  # a table of results has both as columns
+            if name in METRICS:  # both are columns of the table
                 raise SpaceError(f"parameter names must not be metrics, got {shown(name)}")
         if space.continuous and self.method == "grid":
             raise SpaceError(f"{', '.join(space.continuous)} must have a step for a grid search, got a continuous range")
@@ -60,24 +60,24 @@ class SearchOptions(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What candidates are evaluated on, and how one is replayed.
+    """The kind of optimisation: its provenance, what scores depend on, and how a candidate is replayed.
 
     Parameters
     ----------
     provenance : callable
-        ``provenance() -> mapping``: data, rules, costs and first decision, for the result; see :mod:`backtest.provenance`.
+        ``provenance() -> mapping``: data, rules, costs and first decision bar, for the result; see :mod:`backtest.provenance`.
     depends_on : tuple of str
-        Of that, what scores depend on.
+        Keys of the provenance on which scores depend.
     more_context : callable
-        ``more_context() -> mapping``: what scores depend on beside it, as plain values.  Only called with a store, and may
-        refuse.
+        ``more_context() -> mapping``: what else scores depend on, as plain values.  Only called with a store; may raise
+        InputError.
     replay_factory : callable
         ``replay_factory(cell, params)() -> Simulation``: a candidate replayed in a cell.  The inner function goes into the
         result, and is pickled with it.
     how_to_replay : str
-        What to call for that where a result was loaded, and has no data.
+        What to call in its place on a loaded result, which has no data.
     packages : tuple of str
-        Whose versions the provenance has too.
+        Packages whose versions the provenance includes.
     """
 
     provenance: Callable[[], Mapping[str, Any]]
@@ -89,7 +89,7 @@ class Subject(NamedTuple):
 
 
 def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subject, *, batch_size: int | None = None) -> Result:
-    """Choose a search, search, store, and make a result.
+    """Choose a search, run it, store scores, and make a result.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
     options : SearchOptions
     subject : Subject
     batch_size : int, optional
-        Candidates per batch of a ``grid`` at most, for what takes longer than a kernel: batches are cut by the clock, and a
-        store keeps every row.
+        Most candidates per batch of a ``grid``, for evaluations slower than a kernel: batches are sized by time, and a store
+        keeps every row.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), reason)
     memory = None if context is None else _memory(cells, space, options, is_sweep and method == "grid", ranking, context)
     with _Progress(method, metric, options.progress) as bar, memory or contextlib.nullcontext():
-        found = _search(method, batch_size, options.sampler)(
+        outcome = _search(method, batch_size, options.sampler)(
             cells if memory is None else memory,
             space,
             n_trials=options.n_trials,
@@ -128,10 +128,10 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
             rank=ranking,
         )
     if memory is not None:
-        found.message += f", {memory.n_stored:,} of them from the store"
-    if found.status == search.INTERRUPTED:
-        logger.warning("search interrupted: %s", found.message)
-    if found.fun == math.inf:
+        outcome.message += f", {memory.n_stored:,} of them from the store"
+    if outcome.status == search.INTERRUPTED:
+        logger.warning("search interrupted: %s", outcome.message)
+    if outcome.fun == math.inf:
         warnings.warn(
             f"no candidate has a defined {metric} with at least {min_trades} trades; the first candidate is reported",
             NumericsWarning,
@@ -143,32 +143,32 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
     settings |= {
         "method": method,
         "n_trials": options.n_trials,
-        "n_evaluated": found.nfev,
-        "is_interrupted": not found.success,
-        "search": f"{method}, {reason}; {found.message}",
+        "n_evaluated": outcome.nfev,
+        "is_interrupted": not outcome.success,
+        "search": f"{method}, {reason}; {outcome.message}",
     }
-    known = provenance.search(space, settings, subject.packages) | provenance.evaluation(cells) | dict(subject.provenance())
-    rows = space.decode_batch(found.batch)
-    params = {name: [row.get(name) for row in rows] for name in space.names}  # None where a parameter is not there
-    best_params = space.decode(found.x)
-    table = cells.table(params, found.scores)
+    record = provenance.search(space, settings, subject.packages) | provenance.evaluation(cells) | dict(subject.provenance())
+    rows = space.decode_batch(outcome.batch)
+    params = {name: [row.get(name) for row in rows] for name in space.names}  # None where a parameter is absent
+    best_params = space.decode(outcome.x)
+    table = cells.table(params, outcome.scores)
     return Result(
         table=table,
         best_params=best_params,
         best_value=float(table[metric].iloc[0]),
         metric=metric,
         distribution=ranking.distribution,
-        provenance=known,
+        provenance=record,
         how_to_replay=subject.how_to_replay,
         replay=functools.partial(_replay, {cell.name: subject.replay_factory(cell, best_params) for cell in cells.cells}),
-        **{name: known[name] for name in ("start", "search", "n_evaluated", "is_interrupted")},
+        **{name: record[name] for name in ("start", "search", "n_evaluated", "is_interrupted")},
     )
 
 
 def _replay(by_cell: Mapping[str, Callable[[], Simulation]]) -> Simulation | dict[str, Simulation]:
-    """What was replayed in the only cell, or by cell."""
-    done = {name: each() for name, each in by_cell.items()}
-    return done if len(done) > 1 else next(iter(done.values()))
+    """The replay in the only cell, or replays by cell."""
+    replays = {name: each() for name, each in by_cell.items()}
+    return replays if len(replays) > 1 else next(iter(replays.values()))
 
 
 def _context(cells: Cells[Any], subject: Subject) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def _memory(
         keep=options.keep,
         sweep={"metric": options.metric, "min_trades": options.min_trades},
     )
-    ranking.counts = lambda: not memory.is_stored  # of a stored block most scores are only known to be no better
+    ranking.should_count = lambda: not memory.is_stored  # a stored block has only its best scores
     return memory
 
 
@@ -209,7 +209,7 @@ def _count(size: float) -> str:
 
 
 class _Progress:
-    """A progress bar that a search's callback moves; by default on terminals and in notebooks only."""
+    """A progress bar, updated as a search's callback; by default on terminals and in notebooks only."""
 
     def __init__(self, method: str, metric: str, is_shown: bool | None) -> None:
         from tqdm.auto import tqdm

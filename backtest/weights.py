@@ -1,4 +1,4 @@
-"""``bt.optimize_weights``: from a rule that makes weights and a space of its parameters to the best books."""
+"""``bt.optimize_weights``: from a rule that returns weights and a space of its parameters to the best books."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from backtest.study.fingerprint import by_content, objective_name
 
 Floats = NDArray[np.float64]
 
-#: Candidates per batch of a grid, at most: a rule takes milliseconds, and what is not finished is not stored.
+#: Most candidates per batch of a grid: a rule takes milliseconds, and only finished batches are stored.
 BATCH = 256
 
 
@@ -68,13 +68,13 @@ def optimize_weights(
     progress: bool | None = None,
     sampler: Any = "tpe",
 ) -> Result:
-    """Search for the parameters whose weights make the best book.
+    """Search for the parameters of a rule whose weights make the best book.
 
     Parameters
     ----------
     rule : callable
         ``rule(params) -> weights``, shape (n_bars, n_assets), as :func:`backtest.simulate` takes them.  Weights of a bar must
-        use what was known at its close, and no more.
+        depend only on data up to its close.
     space : Space or mapping
         What may vary.
     close, open, high, low, rebalance, fill, costs, start_cash, reinvest, reserve_costs, index, benchmark, periods_per_year, rf
@@ -82,10 +82,10 @@ def optimize_weights(
     delisted, delisted_after, max_gross
         As of :func:`backtest.simulate`.
     window : slice or list of slices, optional
-        Trade inside these bars only, by their numbers or by dates; the rule may look at all of them.  Several windows are
-        traded one by one, each with ``start_cash`` anew; the rule is asked once for all of them.
+        Trade inside these bars only, by their numbers or by dates; the rule may use all bars.  Several windows are traded
+        one by one, each with ``start_cash`` anew; the rule is called once for all of them.
     metric : str
-        A ``sweep`` metric of ``bt.METRICS``; its direction is known.
+        A ``sweep`` metric of ``bt.METRICS``, which has its direction.
     method : {"auto", "grid", "direct", "evolution", "optuna"}
         As of :func:`backtest.optimize`.
     n_trials : int, optional
@@ -97,15 +97,15 @@ def optimize_weights(
     seed : int
         Order of evaluation, or the start of ``evolution``.
     aggregate : {"median", "mean", "min"} or callable
-        Of several windows: what becomes of a metric's values in all of them; as of :func:`backtest.optimize`.
+        Of several windows: how a metric's values in all of them become one; as of :func:`backtest.optimize`.
     store : str, optional
-        ``"sqlite:///results.db"``: what was evaluated there by the same rule and version on the same prices, with the same
-        costs, windows and other arguments, by any search, is not evaluated again.
+        ``"sqlite:///results.db"``: candidates evaluated by any search with the same rule and version, prices, costs, windows and
+        other arguments are not evaluated again.
     version : str, optional
         Of the rule; change it when the rule changes.  Needed with a store, which cannot know whether code still means
         the same.
     data : str or Bars, or list or dict of them, optional
-        What the rule looks at beside the prices that are traded: another one is another context of the store.
+        What the rule uses beside the traded prices; results on other data are kept apart in the store.
     n_threads : int, optional
         Of the kernel; the rule is called on one.  Never changes a result.
     timeout : float, optional
@@ -147,7 +147,7 @@ def optimize_weights(
     books = BookEvaluator(rule, space, market, rules, rebalance=rebalance, max_gross=gross_limit(max_gross), n_threads=n_threads)
     cells = Cells(market, window, aggregate, lambda _market, _share: books)
     cells.check()
-    _warn_of_ends(market, [cell.window for cell in cells.cells])
+    _warn_of_ended_prices(market, [cell.window for cell in cells.cells])
     subject = _subject(books, cells, version, base, lambda: _more_context(rule, rebalance, data))
     return solve(cells, space, options, subject, batch_size=BATCH)
 
@@ -181,7 +181,7 @@ def _subject(
 
 
 def _more_context(rule: Rule, rebalance: ArrayLike | None, data: Any) -> dict[str, Any]:
-    """What scores depend on beside prices and settings."""
+    """What scores depend on beside prices and settings, for the store."""
     mask = None if rebalance is None else hashlib.blake2b(np.asarray(rebalance).tobytes(), digest_size=16).hexdigest()
     return {
         "rule": objective_name(rule),
@@ -198,8 +198,8 @@ def _book(evaluator: BookEvaluator, params: dict[str, Any], window: slice | None
     return book
 
 
-def _warn_of_ends(market: Market, windows: Sequence[slice | None]) -> None:
-    """Say which assets candidates may hold beyond their last price."""
+def _warn_of_ended_prices(market: Market, windows: Sequence[slice | None]) -> None:
+    """Warn of assets that candidates may hold beyond their last price."""
     endings, last = market.endings, max(market.bounds(window)[1] for window in windows) - 1
     if endings is None:
         return

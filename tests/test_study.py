@@ -706,7 +706,7 @@ def test_callbacks_that_cannot_be(callbacks):
 
 
 def test_a_mirror_follows_the_run(monkeypatch):
-    monkeypatch.setattr("backtest.study.export.MIRROR", 0.0)
+    monkeypatch.setattr("backtest.study.export.MIRROR_SECONDS", 0.0)
     storage = optuna.storages.InMemoryStorage()
     seen = []
 

@@ -145,11 +145,11 @@ class Ranking:
     def __init__(self, metric: str, min_trades: int, column: int, n_trades: Callable[[Floats], Floats]) -> None:
         self.metric, self.min_trades, self.column, self.n_trades = metric, min_trades, column, n_trades
         self.distribution = Distribution()
-        self.counts: Callable[[], bool] = lambda: True  # whether the scores were evaluated, not stored
+        self.should_count: Callable[[], bool] = lambda: True  # whether the scores were evaluated, not stored
 
     def __call__(self, scores: Floats) -> Floats:
         """Objective of each candidate, float64 (n_candidates,); the metric is added to the distribution."""
-        if self.counts():
+        if self.should_count():
             self.distribution.add(np.ascontiguousarray(scores[:, self.column]))
         return self.objective(scores)
 

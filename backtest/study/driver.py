@@ -29,25 +29,25 @@ from backtest.study.trial import Outcome, Task, evaluate, evaluate_asking
 
 logger = logging.getLogger("backtest")
 
-#: Seconds of work that are worth a task of their own, and the most trials of one.
+#: Least seconds of work per task on an executor, and the most trials per task.
 SECONDS_PER_TASK, LARGEST_TASK = 0.1, 512
-#: Seconds of work between two transactions where evaluations are cheap.
+#: Seconds of work between transactions if evaluations are cheap.
 SECONDS_PER_COMMIT = 0.05
-#: Seconds that a result waits at most for others, to be stored together.
+#: Longest seconds that a result waits to be stored with others.
 LONGEST_WAIT = 0.25
-#: Seconds of an evaluation from which on its result is worth waiting for the disk.
+#: Seconds of an evaluation from which on commits wait for the disk.
 EXPENSIVE = 0.01
 
 
 class Driver:
-    """A run.
+    """One run of a study.
 
     Parameters
     ----------
     study : State
     proposer : Proposer
     target : float
-        Distinct candidates the study shall have finished.
+        Distinct candidates that the study is to have finished.
     deadline : float
         ``time.monotonic()`` after which nothing starts.
     """
@@ -62,18 +62,18 @@ class Driver:
         catch: tuple[Any, ...],
         retries: int,
         executor: Executor | None,
-        look: Callable[[list[Finished]], None],
+        on_finished: Callable[[list[Finished]], None],
     ) -> None:
         self.study, self.proposer = study, proposer
-        self.target, self.deadline, self.on_finished = target, deadline, look
+        self.target, self.deadline, self.on_finished = target, deadline, on_finished
         self.trial_timeout, self.catch, self.retries, self.executor = trial_timeout, catch, retries, executor
         self.interruptions = Interruptions()
         self.seconds = {"search": 0.0, "evaluation": 0.0, "store": 0.0}
         self.shared = SharedStore(study, proposer, self.seconds)
         self.evaluated = self.discarded = self.failures = 0
         self.is_stopped = self.is_timed_out = False
-        self._mean: float | None = None  # seconds of an evaluation
-        self._largest = 1
+        self._mean_seconds: float | None = None  # seconds of an evaluation
+        self._max_trials = 1
         self._futures: dict[Future[list[Outcome]], list[Task]] = {}
         self._candidates: dict[int, tuple[Candidate, dict[str, Any]]] = {}
         self._reruns: Counter[int] = Counter()
@@ -96,7 +96,7 @@ class Driver:
             try:
                 self.shared.release_dead_owners()
                 if self.executor is None:
-                    while candidates := self._next(self._n_trials_worth(SECONDS_PER_COMMIT)):
+                    while candidates := self._next(self._n_trials_for(SECONDS_PER_COMMIT)):
                         self._evaluate_here(candidates)
                 else:
                     self._evaluate_on_executor(self.executor)
@@ -119,7 +119,7 @@ class Driver:
         return "done" if len(self.study.trials) >= self.target else "no more candidates"
 
     def _evaluate_here(self, candidates: list[Candidate]) -> None:
-        """Evaluate in this thread; what is finished when an interruption comes is stored."""
+        """Evaluate in this thread; results finished before an interruption are stored."""
         tasks = self._tasks(candidates)
         outcomes: list[Outcome] = []
         try:
@@ -136,17 +136,17 @@ class Driver:
                 )
         finally:
             self._store_and_report(outcomes)
-        left = tasks[len(outcomes) :]  # the others took longer than the ones before promised
+        left = tasks[len(outcomes) :]  # not evaluated: the others took longer than estimated
         self.proposer.put_back([self._candidates.pop(task.number)[0] for task in left])
 
     def _evaluate_on_executor(self, executor: Executor) -> None:
         """Keep an executor busy."""
         width = int(getattr(executor, "count", None) or getattr(executor, "_max_workers", None) or default_threads())
         while True:
-            # An engine learns from each result; an enumeration may run ahead, so that no worker waits.
-            ahead = width if self.proposer.learns else width + 2
-            while len(self._futures) < ahead and (found := self._next(self._n_trials_worth(SECONDS_PER_TASK), not self._futures)):
-                self._submit(self._tasks(found))
+            # An engine learns from each result; an enumeration may queue more than there are workers, so that none waits.
+            n_queued = width if self.proposer.learns else width + 2
+            while len(self._futures) < n_queued and (new := self._next(self._n_trials_for(SECONDS_PER_TASK), not self._futures)):
+                self._submit(self._tasks(new))
             if not self._futures:
                 return
             try:
@@ -156,7 +156,7 @@ class Driver:
                 self._collect({each for each in self._futures if each.done()})
 
     def _next(self, count: int, is_idle: bool = True) -> list[Candidate]:
-        """Candidates that are ours to evaluate now; none when the run is over, or while others have the rest."""
+        """Candidates reserved for this driver; none when the run is over, or while others evaluate the rest."""
         while True:
             if self.study.wants_stop or self.interruptions.signal is not None:
                 if self.interruptions.signal is not None:
@@ -166,10 +166,10 @@ class Driver:
                 self.is_timed_out = True
                 return []
             self.shared.absorb_others(self._is_expensive)
-            begun, self._search_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + sharing.POLL_SECONDS
+            started, self._search_until = time.perf_counter(), math.inf if is_idle else time.monotonic() + sharing.POLL_SECONDS
             left = self.target - len(self.study.trials) - len(self.proposer.in_flight)
             candidates = self.proposer.next(int(min(count, left)), left) if left > 0 else []
-            self.seconds["search"] += time.perf_counter() - begun
+            self.seconds["search"] += time.perf_counter() - started
             if not candidates and left > 0 and is_idle and self._must_stop_search():
                 continue
             if not candidates and left > 0 and is_idle and self.proposer.leased_by_others:
@@ -185,20 +185,20 @@ class Driver:
 
     @property
     def _is_expensive(self) -> bool:
-        return self._mean is not None and self._mean >= EXPENSIVE
+        return self._mean_seconds is not None and self._mean_seconds >= EXPENSIVE
 
     def _must_stop_search(self) -> bool:
-        """Whether to stop looking for candidates: because of a signal, the clock, or results that wait to be stored."""
+        """Whether to interrupt the search for candidates: for a signal, the deadline, or results that wait to be stored."""
         now = time.monotonic()
         is_asked = self.interruptions.signal is not None or self.study.wants_stop
         return is_asked or now >= self.deadline or now >= self._search_until
 
-    def _n_trials_worth(self, worth: float) -> int:
-        """Trials that are worth a task, or a transaction."""
-        if self.proposer.learns or self.trial_timeout is not None or self.study.pruner is not None or self._mean is None:
+    def _n_trials_for(self, seconds: float) -> int:
+        """Number of trials that take about so many seconds."""
+        if self.proposer.learns or self.trial_timeout is not None or self.study.pruner is not None or self._mean_seconds is None:
             return 1
-        self._largest = min(LARGEST_TASK, 2 * self._largest)  # the first ones may have been cheap by chance
-        return int(min(self._largest, max(1.0, worth / max(self._mean, 1e-6))))
+        self._max_trials = min(LARGEST_TASK, 2 * self._max_trials)  # grows slowly: the first ones may have been cheap by chance
+        return int(min(self._max_trials, max(1.0, seconds / max(self._mean_seconds, 1e-6))))
 
     def _tasks(self, candidates: Sequence[Candidate]) -> list[Task]:
         params = self.study.space.decode_batch(_stacked(candidates))
@@ -216,7 +216,7 @@ class Driver:
         assert executor is not None
         arguments = (tasks, study.n_values, self.catch, self.retries)
         if isinstance(executor, Workers):
-            if self._placed is None:  # once a run: what it uses may have changed since the last one
+            if self._placed is None:  # once per run: variables that it uses may have changed since the last one
                 self._placed = executor.place(study.objective)
             asks = study.pruner is not None
             future = executor.call(
@@ -238,7 +238,7 @@ class Driver:
                 outcomes += future.result()
             except (WorkerDied, TimeoutError) as error:
                 outcomes += self._after_death(tasks, error)
-            except WorkerUnable as error:  # no trial has failed: none was begun
+            except WorkerUnable as error:  # no trial has failed: none was started
                 failure = error
             except Exception as error:
                 text = f"the executor could not evaluate: {said(error)}"
@@ -251,7 +251,7 @@ class Driver:
             raise failure
 
     def _after_death(self, tasks: list[Task], error: Exception) -> list[Outcome]:
-        """Trials whose worker is gone: each is run again, alone, once; then it has failed."""
+        """Trials whose worker died: each is run once more, alone; then it has failed."""
         outcomes = []
         for task in tasks:
             self._reruns[task.number] += 1
@@ -277,42 +277,42 @@ class Driver:
     # -- results -------------------------------------------------------------------------------------------------------
 
     def _store_and_report(self, outcomes: list[Outcome]) -> None:
-        """Store what was evaluated; then it counts, and is told to the engine and to people."""
+        """Store outcomes; then count them, tell the engine, and call ``on_finished``."""
         if not outcomes:
             return
         finished = []
         for outcome in outcomes:
             candidate, params = self._candidates.pop(outcome.number)
             finished.append(of_outcome(outcome, candidate.digest, candidate.row.tolist(), params))
-        spent = sum(outcome.seconds for outcome in outcomes)
-        self.seconds["evaluation"] += spent
-        mean = spent / len(outcomes)
-        self._mean = mean if self._mean is None else 0.5 * (self._mean + mean)
-        taken = self.shared.finish(finished, self._is_expensive)
-        begun = time.perf_counter()
+        total = sum(outcome.seconds for outcome in outcomes)
+        self.seconds["evaluation"] += total
+        mean = total / len(outcomes)
+        self._mean_seconds = mean if self._mean_seconds is None else 0.5 * (self._mean_seconds + mean)
+        accepted = self.shared.finish(finished, self._is_expensive)
+        started = time.perf_counter()
         for each in finished:
-            if each.digest in taken:
+            if each.digest in accepted:
                 self.proposer.complete(each.digest, each.status, each.values)
             else:
                 self.discarded += 1
                 logger.warning("Trial %d came after its lease was taken over, and is discarded", each.number)
                 self.proposer.leased_by_others[each.digest] = self.proposer.in_flight[each.digest].row
                 self.proposer.discard(each.digest)
-        kept = [each for each in finished if each.digest in taken]
-        self.study.remember(kept)
-        self.evaluated += len(kept)
-        self.failures += sum(each.status == Status.FAILED for each in kept)
-        self.seconds["search"] += time.perf_counter() - begun
-        self.on_finished(kept)
+        recorded = [each for each in finished if each.digest in accepted]
+        self.study.remember(recorded)
+        self.evaluated += len(recorded)
+        self.failures += sum(each.status == Status.FAILED for each in recorded)
+        self.seconds["search"] += time.perf_counter() - started
+        self.on_finished(recorded)
         for outcome in outcomes:
             if not outcome.is_caught:
                 params = next(each.params for each in finished if each.number == outcome.number)
-                if outcome.trace is None:  # it returned something that is no result
+                if outcome.trace is None:  # it returned no valid result
                     raise ObjectiveError((outcome.error or "").removeprefix("ObjectiveError: "), params)
                 raise ObjectiveError(f"objective failed at {params}: {outcome.error}\n{outcome.trace}", params)
 
     def _release_all(self) -> None:
-        """Nothing of ours stays reserved, and nothing goes on in the workers."""
+        """Release all reservations, and stop the workers."""
         for future in self._futures:
             future.cancel()
         if self._futures and isinstance(self.executor, Workers):

@@ -1,4 +1,4 @@
-"""A study's trials for others: a table, and Optuna's storages for its dashboard and plots."""
+"""Export of a study's trials: to a table, and to Optuna's storages for its dashboard and plots."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import optuna
     import pandas as pd
 
-#: Seconds between two copies of a run that goes on.
-MIRROR = 5.0
-#: How often a storage is tried to be opened, and seconds in between.
+#: Seconds between copies during a run.
+MIRROR_SECONDS = 5.0
+#: Attempts to open a storage, and seconds in between.
 ATTEMPTS, PAUSE = 5, 0.2
-#: What drivers of a study reserve while they copy, and seconds for which they are believed to.
+#: Digest that a driver reserves in the store while it copies, and seconds of that lease.
 MIRRORING, LEASE = b"mirror", 30.0
 
 
@@ -49,17 +49,17 @@ def to_frame(study: State) -> pd.DataFrame:
 
 
 class Mirror:
-    """A copy of a study in an Optuna storage that follows it."""
+    """A copy of a study in an Optuna storage, updated during a run."""
 
     def __init__(self, study: State, storage: Any, name: str | None = None) -> None:
         import optuna
 
         if not isinstance(storage, (str, optuna.storages.BaseStorage)):
             raise InputError(f"storage must be a URL such as 'sqlite:///dashboard.db' or an Optuna storage, got {shown(storage)}")
-        self._study, self._copied, self._looked, self._storage = study, 0, time.monotonic(), storage
+        self._study, self._n_copied, self._last_copy, self._storage = study, 0, time.monotonic(), storage
         with quiet():
             self._target = self._opened(storage, name or study.name)
-            self._there = self._digests()
+            self._copied_digests = self._digests()
         self._distributions = {each: distribution(parameter) for each, parameter in study.space.parameters.items()}
 
     def _opened(self, storage: Any, name: str) -> optuna.Study:
@@ -67,57 +67,57 @@ class Mirror:
         from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
         failure = ""
-        for left in reversed(range(ATTEMPTS)):
+        for n_left in reversed(range(ATTEMPTS)):
             try:
                 return optuna.create_study(
                     storage=storage, study_name=name, directions=[*self._study.directions], load_if_exists=True
                 )
             except (SQLAlchemyError, ImportError, ValueError) as error:
-                if left and isinstance(error, (IntegrityError, OperationalError)):  # two that create its tables at once
+                if n_left and isinstance(error, (IntegrityError, OperationalError)):  # two drivers create its tables at once
                     time.sleep(PAUSE)
                     continue
                 failure = said(error)
                 break
-        raise self._complaint("Optuna can open, such as 'sqlite:///dashboard.db'", failure)
+        raise self._storage_error("Optuna can open, such as 'sqlite:///dashboard.db'", failure)
 
-    def _complaint(self, rule: str, failure: str) -> InputError:
-        """To be raised not from the other error, nor while it is handled: what that says may have the password."""
+    def _storage_error(self, rule: str, failure: str) -> InputError:
+        """Raised after the original error was handled, without chaining: its text may hold the password."""
         storage = self._storage
         got = repr(url_without_password(storage)) if isinstance(storage, str) else shown(storage)
         failure = without_secret(failure, storage) if isinstance(storage, str) else failure
         return InputError(f"storage must be one that {rule}, got {got}: {failure}")
 
-    def look(self) -> None:
-        """Copy what is new if it is time; if another driver copies just now, later."""
-        if time.monotonic() - self._looked >= MIRROR:
-            self._looked = time.monotonic()
-            with self._alone(0.0) as is_alone:
-                if is_alone:
+    def copy_if_due(self) -> None:
+        """Copy new trials if it is time and no other driver is copying."""
+        if time.monotonic() - self._last_copy >= MIRROR_SECONDS:
+            self._last_copy = time.monotonic()
+            with self._exclusive(0.0) as is_held:
+                if is_held:
                     self._copy()
 
     def _digests(self) -> set[Any]:
-        """Of the trials that are there, by whichever driver of the study they were copied."""
+        """Digests of the trials in the storage, by whichever driver they were copied."""
         attrs = [each.user_attrs for each in self._target.get_trials(deepcopy=False)]
-        return {each.get("digest", each.get("key")) for each in attrs}  # key: as earlier releases named it
+        return {each.get("digest", each.get("key")) for each in attrs}  # key: its name in earlier releases
 
     @contextlib.contextmanager
-    def _alone(self, patience: float) -> Iterator[bool]:
-        """Whether no other driver of the study copies at the same time, which Optuna would store twice."""
+    def _exclusive(self, patience: float) -> Iterator[bool]:
+        """Lock against other drivers of the study, whose copies Optuna would store twice; yields whether it is held."""
         store = self._study.store
         if store is None:
             yield True
             return
         owner, until = new_owner(), time.monotonic() + patience
-        while not (mine := store.reserve(self._study.context, [MIRRORING], owner, LEASE, 1).granted) and time.monotonic() < until:
+        while not (held := store.reserve(self._study.context, [MIRRORING], owner, LEASE, 1).granted) and time.monotonic() < until:
             time.sleep(PAUSE)
         try:
-            yield bool(mine)
+            yield bool(held)
         finally:
             store.release(owner)
 
     def flush(self) -> int:
-        """Copy what is new, and say how many trials that is."""
-        with self._alone(LEASE):  # if somebody needs longer than that, better twice than not at all
+        """Copy new trials, and return their number."""
+        with self._exclusive(LEASE):  # after that, rather a duplicate than no copy
             return self._copy()
 
     def _copy(self) -> int:
@@ -128,14 +128,14 @@ class Mirror:
             return self._copied_now()
         except (SQLAlchemyError, StorageInternalError) as error:
             failure = said(error)
-        raise self._complaint("can be written", failure)
+        raise self._storage_error("can be written", failure)
 
     def _copied_now(self) -> int:
         space = self._study.space
-        if self._study.store is not None and self._copied < len(self._study.trials):
+        if self._study.store is not None and self._n_copied < len(self._study.trials):
             with quiet():
-                self._there = self._digests()
-        new = [each for each in self._study.trials[self._copied :] if each.digest.hex() not in self._there]
+                self._copied_digests = self._digests()
+        new = [each for each in self._study.trials[self._n_copied :] if each.digest.hex() not in self._copied_digests]
         ready = []
         for each in new:
             params = {
@@ -150,8 +150,8 @@ class Mirror:
             ready.append(copy)
         with quiet():
             self._target.add_trials(ready)
-        self._copied = len(self._study.trials)
-        self._there |= {each.digest.hex() for each in new}
+        self._n_copied = len(self._study.trials)
+        self._copied_digests |= {each.digest.hex() for each in new}
         return len(new)
 
 

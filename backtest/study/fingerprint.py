@@ -1,4 +1,4 @@
-"""What results are known by: an objective's name and the values that belong to it, by their content."""
+"""Identity of results in a store: an objective's name, and its data by content."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from backtest._said import shown, without_password
 
 
 def objective_name(objective: Any) -> Any:
-    """An objective's own name, the same run as a program and imported, with the values bound to it."""
+    """An objective's name, the same whether its module is run or imported, with the values bound to it."""
     if isinstance(objective, functools.partial):
         bound = [objective.args, objective.keywords]
         return [objective_name(objective.func), *(by_content("a value bound to the objective", each) for each in bound)]
     kind = objective if hasattr(objective, "__qualname__") else type(objective)
     module = kind.__module__.rpartition(".")[2]
-    if module == "__main__":  # a program's is its file's name; a notebook and python -c have none
+    if module == "__main__":  # replaced by the program's file name; a notebook and python -c have none
         module = Path(getattr(sys.modules["__main__"], "__file__", None) or "").stem
     return f"{module}.{kind.__qualname__}" if module else kind.__qualname__
 
 
 def without_passwords(value: Any) -> Any:
-    """A plain value without the passwords of URLs in it: they say nothing of what was evaluated, and change."""
+    """A plain value without the passwords of URLs in it, which may change without a change of data."""
     if isinstance(value, str):
         return without_password(value)
     if isinstance(value, (list, tuple)):
@@ -37,12 +37,12 @@ def without_passwords(value: Any) -> Any:
 
 
 def context_fingerprint(value: Any, **options: Any) -> bytes:
-    """What a context is known by."""
+    """Hash that identifies a context."""
     return hashlib.blake2b(json.dumps(value, **options).encode(), digest_size=16).digest()
 
 
 def by_content(name: str, value: Any) -> Any:
-    """A value by its content, for a fingerprint."""
+    """A value as plain content, for a fingerprint."""
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, deferred to moments when nothing is lost by them."""
+"""Ctrl-C and SIGTERM, deferred until no result can be lost."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class Stopped(BaseException):
-    """Ctrl-C or SIGTERM; nothing but the driver catches it."""
+    """Ctrl-C or SIGTERM; caught by the driver only."""
 
 
 class Interruptions:
-    """Handler of Ctrl-C and SIGTERM that defers them except while :meth:`open`."""
+    """Handler of Ctrl-C and SIGTERM that defers them except inside :meth:`open`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -22,12 +22,12 @@ class Interruptions:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Defer both signals for a while; does nothing outside the main thread, which alone receives signals."""
+        """Defer both signals in this block; no effect outside the main thread, which alone receives signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-        # A handler that is not Python's cannot be put back, and an ignored Ctrl-C stays ignored.
+        # A handler not set from Python (None) cannot be restored; an ignored signal stays ignored.
         ours = [each for each, handler in before.items() if handler is not None and handler != signal.SIG_IGN]
         for each in ours:
             signal.signal(each, self._arrived)
@@ -39,7 +39,7 @@ class Interruptions:
 
     @property
     def is_termination(self) -> bool:
-        """Whether it was SIGTERM."""
+        """Whether the signal was SIGTERM."""
         return self.signal == signal.SIGTERM
 
     def _arrived(self, number: int, _: Any) -> None:
@@ -50,7 +50,7 @@ class Interruptions:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Deliver signals for a while, one that came before at once."""
+        """Deliver signals in this block, a deferred one at once."""
         self._is_open = True
         try:
             if self.signal is not None:

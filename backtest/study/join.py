@@ -1,4 +1,4 @@
-"""Open a study that is in a store already, with the space and settings it has there."""
+"""Open a study that is already in a store, with its stored space and settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backtest.study.study import Study
 
 
 def join(url: str, name: str, objective: Any, *, version: str | None = None, seed: int | None = None) -> Study:
-    """Open a study with the space and settings it has in a store.
+    """Open a study with its stored space and settings.
 
     Parameters
     ----------
@@ -24,11 +24,12 @@ def join(url: str, name: str, objective: Any, *, version: str | None = None, see
     name : str
         Of the study.
     objective : callable
-        The same one; code is not in a store.
+        The study's; a store holds no code.
     version : str, optional
-        Where several are there under this name; the newest by default.
+        Of several with this name; the newest by default.
     seed : int, optional
-        Of this driver's sampler; the study's by default, with which drivers may suggest the same, and evaluate neighbours.
+        Of this driver's sampler; the study's by default, with which drivers may suggest the same candidates, and then evaluate
+        neighbours of them.
 
     Raises
     ------
@@ -39,32 +40,32 @@ def join(url: str, name: str, objective: Any, *, version: str | None = None, see
     """
     store = Store(url, read_only=True)
     try:
-        found = [
+        descriptions = [
             each["description"]
             for each in store.contexts()
             if each["name"] == name and "space" in each["description"] and version in (None, each["description"].get("version"))
         ]
     finally:
         store.close()
-    if not found:
+    if not descriptions:
         which = "" if version is None else f" with version {version!r}"
         raise StoreError(f"study {name!r}{which} must be in the store, got none; its own program has to be started first")
-    what = found[-1]
-    missing = [key for key in ("version", "data", "directions", "sampler", "pruner", "seed") if key not in what]
+    description = descriptions[-1]
+    missing = [key for key in ("version", "data", "directions", "sampler", "pruner", "seed") if key not in description]
     if missing:
         raise StoreError(f"study {name!r} must be in the store with all its settings, got none of {', '.join(missing)}")
     return Study(
-        Space.from_dict(what["space"]),
+        Space.from_dict(description["space"]),
         objective,
         name=name,
-        version=what["version"],
-        data=what["data"],
-        direction=what["directions"],
+        version=description["version"],
+        data=description["data"],
+        direction=description["directions"],
         store=url,
         resume="require",
-        sampler=what["sampler"] or "tpe",
-        pruner=what["pruner"],
-        seed=what["seed"] if seed is None else seed,
+        sampler=description["sampler"] or "tpe",
+        pruner=description["pruner"],
+        seed=description["seed"] if seed is None else seed,
     )
 
 
@@ -77,9 +78,9 @@ def imported(path: str) -> Any:
     if here not in sys.path and not sys.flags.safe_path:
         sys.path.insert(0, here)
     try:
-        found = importlib.import_module(module)
+        value = importlib.import_module(module)
         for part in name.split("."):
-            found = getattr(found, part)
+            value = getattr(value, part)
     except (ImportError, AttributeError) as error:
         raise InputError(f"objective must name something importable, got {path!r}: {said(error)}") from error
-    return found
+    return value

@@ -1,4 +1,4 @@
-"""A store in front of an evaluator: what any search has evaluated on the same data is answered, not evaluated."""
+"""A store in front of an evaluator: results of any earlier search on the same data are read, not evaluated again."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from backtest.study.store import Row, Store
 Floats = NDArray[np.float64]
 Evaluate = Callable[..., Any]
 
-#: Rows of scores in memory, in front of the store.
+#: Rows of scores cached in memory.
 MAX_ENTRIES = 100_000
-#: Seconds between two transactions of a sweep.
+#: Seconds between transactions of a sweep.
 FLUSH = 0.25
 
 
 class Memory:
-    """An evaluator that remembers every candidate of another.
+    """An evaluator that stores the scores of another.
 
     Parameters
     ----------
@@ -43,53 +43,52 @@ class Memory:
     space : Space
     url : str
         Of the store.
-    what : mapping
-        All that scores depend on beside the parameters; plain values.  Another one is another context.  Under ``code`` are
-        fingerprints of functions by name, which make no other context: where they differ, a warning says so.
+    depends_on : mapping
+        All that scores depend on beside the parameters, as plain values; it identifies the context.  ``code``, fingerprints of
+        functions by name, is no part of that: if they differ, a warning is raised.
     columns : sequence of str
         Names of the columns of scores.
 
     Attributes
     ----------
     n_stored : int
-        Candidates that were answered from the store.
+        Candidates whose scores were read from the store.
     """
 
-    def __init__(self, evaluate: Evaluate, space: Space, url: str, what: Mapping[str, Any], columns: Sequence[str]) -> None:
+    def __init__(self, evaluate: Evaluate, space: Space, url: str, depends_on: Mapping[str, Any], columns: Sequence[str]) -> None:
         self.evaluate, self.space, self.columns, self.n_stored = evaluate, space, list(columns), 0
         self.store = Store(url)
-        parts = {name: each for name, each in what.items() if name != "code"}
+        parts = {name: each for name, each in depends_on.items() if name != "code"}
         before, parts = context_fingerprint(["kernels", parts, self.columns], sort_keys=True), without_passwords(parts)
         fingerprint = context_fingerprint(["kernels", parts, self.columns], sort_keys=True)
         self.context = self.store.context(
             fingerprint, "optimize", {**parts, "metrics": self.columns}, None if before == fingerprint else before
         )
-        compare(self.store, self.context, "a search with a store", what.get("code", {}))
+        compare(self.store, self.context, "a search with a store", depends_on.get("code", {}))
         self._cache = TrialCache(self._from_store, MAX_ENTRIES)
 
     def _from_store(self, digests: Sequence[bytes]) -> dict[bytes, Floats]:
-        found = self._looked_up(digests)
-        self.n_stored += len(found)
-        return {digest: np.frombuffer(row.metrics or b"") for digest, row in found.items()}
+        rows = self._stored_rows(digests)
+        self.n_stored += len(rows)
+        return {digest: np.frombuffer(row.metrics or b"") for digest, row in rows.items()}
 
-    def _looked_up(self, digests: Sequence[bytes]) -> dict[bytes, Row]:
-        """What the store knows of digests; a row with too few or too many metrics is named, and left out."""
-        found, size = self.store.look_up(self.context, digests), 8 * len(self.columns)
+    def _stored_rows(self, digests: Sequence[bytes]) -> dict[bytes, Row]:
+        """Stored rows by digest; a row with a wrong number of metrics is reported, and left out."""
+        rows, size = self.store.look_up(self.context, digests), 8 * len(self.columns)
         faults = {
             digest: f"metrics of {len(row.metrics or b'')} bytes, not {size}"
-            for digest, row in found.items()
+            for digest, row in rows.items()
             if len(row.metrics or b"") != size
         }
         if not faults:
-            return found
+            return rows
         self.store.faulty.report(self.context, faults)
-        return {digest: row for digest, row in found.items() if digest not in faults}
+        return {digest: row for digest, row in rows.items() if digest not in faults}
 
     def __call__(self, batch: Floats, window: Any = None) -> Floats:
-        """Scores of a batch; only what nobody has evaluated is.
+        """Scores of a batch; only candidates without stored scores are evaluated.
 
-        Scores of a ``window`` are neither looked up nor stored: the store knows candidates by their scores on all bars of the
-        evaluator.
+        Scores in a ``window`` are neither looked up nor stored: stored scores are those on all bars of the evaluator.
         """
         batch = matrix("batch", batch, shape=(None, len(self.space.names)))
         if window is not None:
@@ -118,7 +117,7 @@ class Memory:
         return self.evaluate(batch, window)
 
     def rows(self, digests: Sequence[bytes], batch: Floats, scores: Floats) -> list[Row]:
-        """Candidates as the store keeps them."""
+        """Rows of the store for evaluated candidates."""
         now, params = time.time(), self.space.decode_batch(batch)
         return [
             Row(digest, metrics=values.tobytes(), params=json.dumps(each), finished=now)
@@ -133,10 +132,10 @@ class Memory:
 
 
 class SweepMemory(Memory):
-    """An evaluator of a sweep that remembers which blocks are finished, and the candidates worth keeping of them.
+    """An evaluator of a sweep that stores which blocks are finished, and only their best candidates.
 
     A sweep of cheap candidates is faster than any store.  Of a finished block only rows that may be among the ``keep`` best
-    are stored; the others are answered with NaN, which ranks last, as they would.
+    are stored; later the others get NaN, which ranks last, so that the same candidates are kept.
 
     Parameters
     ----------
@@ -145,7 +144,7 @@ class SweepMemory(Memory):
     keep : int
         Best candidates that the search keeps.
     sweep : mapping
-        All that the ranking depends on; plain values.
+        All that the ranking depends on, as plain values.
     """
 
     def __init__(
@@ -153,37 +152,37 @@ class SweepMemory(Memory):
         evaluate: Evaluate,
         space: Space,
         url: str,
-        what: Mapping[str, Any],
+        depends_on: Mapping[str, Any],
         columns: Sequence[str],
         *,
         rank: Callable[[Floats], Floats],
         keep: int,
         sweep: Mapping[str, Any],
     ) -> None:
-        super().__init__(evaluate, space, url, what, columns)
+        super().__init__(evaluate, space, url, depends_on, columns)
         self.rank, self.keep = rank, keep
         self._sweep = json.dumps([sweep, keep, list(space.names)], sort_keys=True).encode()
         self._finished = self.store.blocks(self.context)
-        self._best = np.empty(0)
+        self._best_objectives = np.empty(0)
         self._blocks: list[tuple[bytes, bytes, int]] = []
         self._kept: list[Row] = []
         self._flushed = time.monotonic()
         self.is_stored = False  # whether the last block came from the store
 
     def __call__(self, batch: Floats, window: Any = None) -> Floats:
-        """Scores of a block; of a finished one from the store."""
+        """Scores of a block; from the store if it is finished."""
         batch = matrix("batch", batch, shape=(None, len(self.space.names)))
         if window is not None:
             return self._in_window(batch, window)
         block = hashlib.blake2b(self._sweep + np.ascontiguousarray(batch).tobytes(), digest_size=16).digest()
-        scores = self._stored(block, batch)
+        scores = self._stored_scores(block, batch)
         self.is_stored = scores is not None
         if scores is not None:
             self.n_stored += len(batch)
-            self._may_be_kept(scores)
+            self._update_best(scores)
             return scores
         scores = self._evaluated(batch)
-        kept = np.flatnonzero(self._may_be_kept(scores))
+        kept = np.flatnonzero(self._update_best(scores))
         chosen = batch[kept]
         self._kept += self.rows(self.space.digests(chosen), chosen, scores[kept])
         self._blocks.append((block, kept.astype(np.uint32).tobytes(), len(batch)))
@@ -191,32 +190,32 @@ class SweepMemory(Memory):
             self.flush()
         return scores
 
-    def _stored(self, block: bytes, batch: Floats) -> Floats | None:
+    def _stored_scores(self, block: bytes, batch: Floats) -> Floats | None:
         places = self._finished.get(block)
-        if not isinstance(places, bytes) or len(places) % 4:  # unknown, or faulty: evaluated again, and replaced
+        if not isinstance(places, bytes) or len(places) % 4:  # unknown or faulty: evaluated again and replaced
             return None
         kept = np.frombuffer(places, dtype=np.uint32)
         if (kept >= len(batch)).any():
             return None
         digests = self.space.digests(batch[kept])
-        found = self._looked_up(digests)
-        if len(found) < len(digests):  # somebody has taken rows out of the file
+        rows = self._stored_rows(digests)
+        if len(rows) < len(digests):  # rows were deleted from the file
             return None
         scores = np.full((len(batch), len(self.columns)), math.nan)
         for row, digest in zip(kept.tolist(), digests, strict=True):
-            scores[row] = np.frombuffer(found[digest].metrics or b"")
+            scores[row] = np.frombuffer(rows[digest].metrics or b"")
         return scores
 
-    def _may_be_kept(self, scores: Floats) -> NDArray[np.bool_]:
-        """Rows that may be among the best: no worse than the ``keep``-th best so far."""
+    def _update_best(self, scores: Floats) -> NDArray[np.bool_]:
+        """Update the best objectives; rows no worse than the ``keep``-th best so far."""
         objective = self.rank(scores)
-        best = np.concatenate([self._best, objective])
-        self._best = np.sort(best)[: self.keep]
-        limit = self._best[-1] if len(self._best) == self.keep else math.inf
+        best = np.concatenate([self._best_objectives, objective])
+        self._best_objectives = np.sort(best)[: self.keep]
+        limit = self._best_objectives[-1] if len(self._best_objectives) == self.keep else math.inf
         return np.asarray(objective <= limit)
 
     def flush(self) -> None:
-        """Store what is finished."""
+        """Store finished blocks and their kept rows."""
         self.store.finish_blocks(self.context, self._blocks, self._kept)
         self._blocks, self._kept, self._flushed = [], [], time.monotonic()
 

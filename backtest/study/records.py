@@ -14,7 +14,7 @@ from backtest.space import Space
 from backtest.study.store import Row, Status, no_object, objects
 from backtest.study.trial import Outcome
 
-#: A candidate whose evaluation failed is tried again by later runs, until it has failed so often.
+#: A failed candidate is evaluated again by later runs until it has failed so many times.
 ATTEMPTS = 3
 
 
@@ -83,14 +83,14 @@ def of_rows(
 ) -> list[Finished]:
     """Stored results of a space's candidates, numbered from ``number`` on; results of other candidates are left out.
 
-    Left out too are failures that may be tried again, and rows that are no results of a study: ``report`` is told of them.
+    Failures that may be tried again are left out too, and rows that are no results of a study; ``report`` is called with those.
     """
     rows = [row for row in rows if row.params is not None and (row.status != Status.FAILED or row.attempts >= ATTEMPTS)]
     if not rows:
         return []
-    given, faults = objects([row.params for row in rows]), {}
+    all_params, faults = objects([row.params for row in rows]), {}
     extras = [extra if extra is None or _is_extra(extra) else None for extra in objects([row.extra for row in rows])]
-    for row, params, extra in zip(rows, given, extras, strict=True):
+    for row, params, extra in zip(rows, all_params, extras, strict=True):
         if params is None or extra is None:
             faults[row.digest] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
         elif row.status == Status.DONE and len(_values(row) or ()) != n_values:
@@ -99,26 +99,26 @@ def of_rows(
         if report is not None:
             report(faults)
         sound = [row.digest not in faults for row in rows]
-        rows, given, extras = _only(rows, sound), _only(given, sound), _only(extras, sound)
-    batch, inside = space.encode_batch(given)  # type: ignore[arg-type]  # without None now
+        rows, all_params, extras = _only(rows, sound), _only(all_params, sound), _only(extras, sound)
+    batch, inside = space.encode_batch(all_params)  # type: ignore[arg-type]  # without None now
     rows, extras = _only(rows, inside.tolist()), _only(extras, inside.tolist())
     batch = batch[inside]
-    found: list[Finished] = []
-    for row, digest, place, params, extra in zip(
+    trials: list[Finished] = []
+    for row, digest, coordinates, params, extra in zip(
         rows, space.digests(batch), batch.tolist(), space.decode_batch(batch), extras, strict=True
     ):
-        if digest != row.digest:  # a number of another kind: what was whole there is a float here
+        if digest != row.digest:  # of another type: a stored whole number is a float here
             continue
         assert extra is not None
         reports = tuple((step, value) for step, value in extra.get("reports", ()))
-        found.append(
+        trials.append(
             Finished(
-                number + len(found),
+                number + len(trials),
                 params,
                 _values(row),
                 Status(row.status),
                 digest,
-                tuple(place),
+                tuple(coordinates),
                 row.seconds,
                 row.finished,
                 extra.get("error"),
@@ -126,11 +126,11 @@ def of_rows(
                 extra.get("attrs"),
             )
         )
-    return found
+    return trials
 
 
-def _only(values: Sequence[Any], which: list[bool]) -> list[Any]:
-    return list(itertools.compress(values, which))
+def _only(values: Sequence[Any], selected: list[bool]) -> list[Any]:
+    return list(itertools.compress(values, selected))
 
 
 def _is_extra(extra: dict[str, Any]) -> bool:

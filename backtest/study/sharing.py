@@ -1,4 +1,4 @@
-"""A store that several drivers use at once: leases on candidates, and what the others have finished."""
+"""A store that several drivers use at once: leases on candidates, and results of other drivers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from backtest.study.store import has_died, new_owner, no_object
 
 logger = logging.getLogger("backtest")
 
-#: Seconds after which others may take over what was reserved; renewed three times as often.
+#: Seconds of a lease, after which others may take over; renewed every third of it.
 LEASE = 30.0
-#: Seconds between two looks at what other drivers did.
+#: Seconds between reads of other drivers' results.
 POLL_SECONDS = 0.5
 
 
@@ -30,9 +30,9 @@ class SharedStore:
     ----------
     study : State
     proposer : Proposer
-        Is told of candidates that others evaluate or have finished.
+        Learns which candidates others evaluate or have finished.
     seconds : dict
-        Where time spent ``store`` is added up.
+        Its ``store`` accumulates the time spent here.
     """
 
     def __init__(self, study: State, proposer: Proposer, seconds: dict[str, float]) -> None:
@@ -44,10 +44,10 @@ class SharedStore:
         """Those of the candidates that this driver may evaluate."""
         if self.store is None:
             return candidates
-        begun = time.perf_counter()
+        started = time.perf_counter()
         digests = [each.digest for each in candidates]
         reservation = self.store.reserve(self.study.context, digests, self.owner, LEASE, ATTEMPTS)
-        self.seconds["store"] += time.perf_counter() - begun
+        self.seconds["store"] += time.perf_counter() - started
         granted, leased = set(reservation.granted), set(reservation.leased_by_others)
         if len(granted) == len(candidates):
             return candidates
@@ -58,23 +58,23 @@ class SharedStore:
                 self.proposer.leased_by_others[each.digest] = each.row
         self._absorb(list(reservation.stored.values()))
         for each in candidates:
-            if each.digest in reservation.stored and each.digest not in self.study.memory:  # its parameters are another's
+            if each.digest in reservation.stored and each.digest not in self.study.memory:  # the stored row is faulty
                 self._report_faulty({each.digest: no_object("params", reservation.stored[each.digest].params)})
                 self.proposer.leased_by_others[each.digest] = each.row
         return [each for each in candidates if each.digest in granted]
 
     def finish(self, finished: list[Finished], is_expensive: bool) -> set[bytes]:
-        """Store results, and say by digest which were taken: not those whose lease another driver has taken over."""
+        """Store results, and return the digests accepted: not those whose lease another driver has taken over."""
         if self.store is None:
             return {each.digest for each in finished}
-        begun = time.perf_counter()
+        started = time.perf_counter()
         self.store.be_durable(is_expensive)
-        taken = self.store.finish(self.study.context, [to_row(each) for each in finished], self.owner)
-        self.seconds["store"] += time.perf_counter() - begun
-        return taken
+        accepted = self.store.finish(self.study.context, [to_row(each) for each in finished], self.owner)
+        self.seconds["store"] += time.perf_counter() - started
+        return accepted
 
     def release_dead_owners(self) -> None:
-        """Release what killed processes of this machine had reserved, without waiting for their leases to end."""
+        """Release reservations of killed processes of this machine before their leases end."""
         if self.store is None:
             return
         for owner in self.store.owners():
@@ -82,22 +82,22 @@ class SharedStore:
                 self.store.release(owner)
 
     def release(self) -> None:
-        """Give back everything that is reserved and not finished."""
+        """Release all reservations that are not finished."""
         if self.store is not None:
             self.store.release(self.owner)
 
     def absorb_others(self, is_expensive: bool) -> None:
-        """Take in what other drivers have finished; of cheap evaluations not more often than every POLL_SECONDS."""
+        """Read results of other drivers; at most every POLL_SECONDS if evaluations are cheap."""
         if self.store is None or (not is_expensive and time.monotonic() - self._polled < POLL_SECONDS):
             return
         self._polled = time.monotonic()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         changes = self.store.changes()
         if changes != self._changes:
             self._changes = changes
             rows, self.study.mark = self.store.read(self.study.context, self.study.mark)
             self._absorb(rows)
-        self.seconds["store"] += time.perf_counter() - begun
+        self.seconds["store"] += time.perf_counter() - started
 
     def _report_faulty(self, faults: dict[Any, str]) -> None:
         assert self.store is not None
@@ -105,16 +105,16 @@ class SharedStore:
 
     def _absorb(self, rows: list[Any]) -> None:
         new = [row for row in rows if row.digest not in self.study.memory and row.digest not in self.proposer.in_flight]
-        found = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._report_faulty)
-        self.study.numbers += len(found)
-        for each in found:
+        trials = of_rows(new, self.study.space, self.study.numbers, self.study.n_values, self._report_faulty)
+        self.study.numbers += len(trials)
+        for each in trials:
             self.proposer.leased_by_others.pop(each.digest, None)
-        self.study.remember(found)
-        self.proposer.replay(found)
+        self.study.remember(trials)
+        self.proposer.replay(trials)
 
     @contextlib.contextmanager
     def renewing(self) -> Iterator[None]:
-        """Renew leases in a thread for a while."""
+        """Renew leases in a thread during this block."""
         store = self.store
         if store is None:
             yield
@@ -125,7 +125,7 @@ class SharedStore:
             while not done.wait(LEASE / 3):
                 try:
                     store.renew(self.owner, LEASE)
-                except StoreError as error:  # if the lease is lost by that, the store refuses the result
+                except StoreError as error:  # if the lease expires, the store refuses the result
                     logger.warning("leases were not renewed: %s", error)
 
         thread = threading.Thread(target=renew, name="backtest-lease", daemon=True)

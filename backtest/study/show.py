@@ -1,4 +1,4 @@
-"""What a store holds, for people: its contexts, and their results as a table."""
+"""Contents of a store for people: its contexts, and their results as a table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from backtest.study.store import Row, Status, Store, no_object, objects
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Of a context's description, what people need not read.
+#: Keys of a context's description that are not shown.
 HIDDEN = ("metrics", "cells", "code")
-#: Letters of one value.
-LONGEST = 300
+#: Most characters of one value.
+MAX_VALUE = 300
 
 
 def overview(store: Store) -> list[dict[str, Any]]:
@@ -33,43 +33,43 @@ def overview(store: Store) -> list[dict[str, Any]]:
 
 
 def one_line(description: Mapping[str, Any]) -> str:
-    """What a context is about, in one line; what is off, and what another word says too, is left out."""
+    """A context's description in one line, without options that are off and without redundant keys."""
     first = ("objective", "strategy", "rule", "version")
     keys = [*(key for key in first if key in description), *(key for key in description if key not in (*first, *HIDDEN))]
-    said = []
+    parts = []
     for key in keys:
         value = description[key]
         text = without_password(str(value))
         if isinstance(value, dict):
-            text = without_password(", ".join(f"{name} {each}" for name, each in value.items() if _says(each)))
-        if _says(value) and text:
-            text = text if len(text) <= LONGEST else text[:LONGEST] + "..."
-            said.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
-    return ", ".join(said)
+            text = without_password(", ".join(f"{name} {each}" for name, each in value.items() if _is_set(each)))
+        if _is_set(value) and text:
+            text = text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + "..."
+            parts.append(f"{key} ({text})" if isinstance(value, dict) else f"{key} {text}")
+    return ", ".join(parts)
 
 
-def _says(value: Any) -> bool:
+def _is_set(value: Any) -> bool:
     return value not in (None, False, 0, math.inf, {}, [])
 
 
-def _sound(rows: list[Row]) -> tuple[list[Row], list[dict[str, Any]], list[dict[str, Any]], dict[bytes, str]]:
-    """Rows with their parameters and extras; and what is wrong with those that have none."""
+def _split_faulty(rows: list[Row]) -> tuple[list[Row], list[dict[str, Any]], list[dict[str, Any]], dict[bytes, str]]:
+    """Valid rows with their parameters and extras; and faults of the others by digest."""
     pairs = zip(rows, objects([row.params for row in rows]), objects([row.extra for row in rows]), strict=True)
-    good, faults = [], {}
+    valid, faults = [], {}
     for row, params, extra in pairs:
         if params is None or extra is None or not isinstance(extra.get("attrs") or {}, dict):
             faults[row.digest] = no_object("params", row.params) if params is None else no_object("extra", row.extra)
         else:
-            good.append((row, params, extra))
-    return [each[0] for each in good], [each[1] for each in good], [each[2] for each in good], faults
+            valid.append((row, params, extra))
+    return [each[0] for each in valid], [each[1] for each in valid], [each[2] for each in valid], faults
 
 
 def frame(rows: list[Row], metrics: list[str], report: Callable[[dict[Any, str]], None] | None = None) -> pd.DataFrame:
     """Results as a table: parameters, ``value``, metrics, ``status``, ``error``, ``finished``, ``seconds``, ``attempts``,
-    and what ``set_attr`` kept; ``report`` is told of rows that cannot be one."""
+    and attributes of ``set_attr``; ``report`` is called with faulty rows."""
     import pandas as pd
 
-    rows, params, extras, faults = _sound(rows)
+    rows, params, extras, faults = _split_faulty(rows)
     if faults and report is not None:
         report(faults)
     table = pd.DataFrame(params, index=range(len(rows)))
@@ -95,25 +95,25 @@ def _names(description: Mapping[str, Any]) -> list[str]:
 
 
 def export(url: str, out: str | Path, context: int | None = None) -> int:
-    """Write a context's results to a .csv or .parquet file, and say how many there are; the only context by default."""
+    """Write a context's results to a .csv or .parquet file, and return their number; the only context by default."""
     out = Path(out)
     if out.suffix not in (".csv", ".parquet"):
         raise InputError(f"OUT must end in .csv or .parquet, got {str(out)!r}")
     store = Store(url, read_only=True)
     try:
-        known = {each["id"]: each for each in store.contexts()}
-        if context is None and len(known) == 1:
-            context = next(iter(known))
-        if context is None or context not in known:
-            raise InputError(f"context must be one of {', '.join(map(str, known)) or 'none (an empty store)'}, got {context!r}")
+        stored = {each["id"]: each for each in store.contexts()}
+        if context is None and len(stored) == 1:
+            context = next(iter(stored))
+        if context is None or context not in stored:
+            raise InputError(f"context must be one of {', '.join(map(str, stored)) or 'none (an empty store)'}, got {context!r}")
         rows, _ = store.read(context)
-        table = frame(rows, _names(known[context]["description"]), functools.partial(store.faulty.report, context))
+        table = frame(rows, _names(stored[context]["description"]), functools.partial(store.faulty.report, context))
     finally:
         store.close()
     if out.suffix == ".csv":
         table.to_csv(out, index=False)
     else:
-        for name in table.columns:  # a choice of several kinds has no Parquet type
+        for name in table.columns:  # a column of several types has no Parquet type
             if table[name].dtype == object and table[name].dropna().map(type).nunique() > 1:
                 table[name] = table[name].map(repr, na_action="ignore")
         table.to_parquet(out, index=False)

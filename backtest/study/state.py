@@ -1,4 +1,4 @@
-"""State of a study: its space, objective and finished trials; shared by a run, a mirror in Optuna's storage, a progress bar."""
+"""State of a study: its space, objective and finished trials; shared by driver, mirror and progress bar."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class State:
     trials : list of Finished
         In the order in which they were finished, those from the store first.
     numbers : int
-        How many trials have a number.
+        Number of trials that have been numbered.
     mark : int
-        Row of the store up to which it was read.
+        Last row of the store that was read.
     wants_stop : bool
-        Whether no further evaluation shall start.
+        Whether to start no further evaluation.
     """
 
     def __init__(self, space: Space, objective: Objective, name: str, directions: Sequence[Any], pruner: Any, seed: int) -> None:

@@ -54,22 +54,22 @@ class Study(State):
     objective : callable
         ``objective(params, trial) -> float``, or a sequence of floats with several directions.
     name : str
-        Of the study; with ``version``, ``data``, the objective's own name and what ``functools.partial`` binds to it, it is what
-        results are known by.
+        Of the study; together with ``version``, ``data``, the objective's name and the values bound by ``functools.partial`` it
+        identifies results.
     version : str, optional
         Of the objective; change it when the objective changes.  Needed with a store, which cannot know whether code
         still means the same.
     data : str or Bars, or list or dict of them, optional
-        What the objective is evaluated on: another one is another context, whose results are not mixed with these.
+        What the objective is evaluated on; results on other data are kept apart.
     direction : {"maximize", "minimize"} or sequence of them
     store : str, optional
-        ``"sqlite:///study.db"``: results are kept there, and found there by a later run or another process.
+        ``"sqlite:///study.db"``: results are stored there, and read by a later run or another process.
     resume : {"allow", "never", "require"}
-        What to do about results in the store: go on with them if there are any, refuse them, refuse to do without.
+        Stored results: use them if there are any, refuse them, require them.
     sampler : str or Optuna sampler
         ``tpe``, ``qmc``, ``cmaes`` (package cmaes), ``gp`` (package torch), ``nsga2``, or ``random``: every candidate of a
-        finite space in seeded order, which needs no engine and costs microseconds.  A finite space whose unseen rest fits
-        the budget is enumerated whatever the sampler.
+        finite space in seeded order, which costs microseconds.  Once the rest of a finite space fits the budget, it is
+        enumerated with any sampler.
     pruner : str or Optuna pruner, optional
         ``median``, ``percentile``, ``halving``, ``hyperband``, ``wilcoxon``; what ``trial.should_prune()`` asks.
     seed : int
@@ -126,7 +126,7 @@ class Study(State):
             raise InputError("resume='require' must go with a store, got none")
         super().__init__(space, objective, name, directions, pruner, seed)
         self.version, self.sampler = version, sampler
-        self._engine_for(Space({"check": [0, 1]}))  # a sampler or pruner that cannot be is refused now
+        self._engine_for(Space({"check": [0, 1]}))  # an invalid sampler or pruner is refused now
         self.summary: Summary | None = None
         self.is_interrupted = False
         self._lock = threading.Lock()
@@ -135,7 +135,7 @@ class Study(State):
         if self.store is not None:
             self._resume(self.store, data, resume)
 
-    # -- what is known -------------------------------------------------------------------------------------------------
+    # -- the store -----------------------------------------------------------------------------------------------------
 
     def _opened(self, store: str | None) -> Store | None:
         if store is None:
@@ -149,17 +149,17 @@ class Study(State):
 
     def _resume(self, store: Store, data: Any, resume: str) -> None:
         metrics = [] if self.n_values == 1 else [f"value_{place}" for place in range(self.n_values)]
-        what = {
+        identity = {
             "objective": objective_name(self.objective),
             "version": self.version,
             "directions": self.directions,
             "data": by_content("data", data),
         }
-        before = context_fingerprint(["study", self.name, what])  # earlier releases knew it with the passwords of URLs
-        what = without_passwords(what)
-        fingerprint = context_fingerprint(["study", self.name, what])
+        former = context_fingerprint(["study", self.name, identity])  # earlier releases included the passwords of URLs
+        identity = without_passwords(identity)
+        fingerprint = context_fingerprint(["study", self.name, identity])
         same_name = [each for each in store.contexts() if each["name"] == self.name]
-        known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, before)]
+        known = [each["id"] for each in same_name if each["fingerprint"] in (fingerprint, former)]
         has_results = bool(known) and bool(store.counts(known[0]))
         if resume == "never" and has_results:
             raise StoreError(
@@ -168,31 +168,32 @@ class Study(State):
             )
         if resume == "require" and not known:
             for each in same_name:
-                there = without_passwords(each["description"])
-                other = {key: value for key, value in there.items() if key in what and value != what[key]}
-                if other:
-                    differs = "; ".join(f"{key} {value!r} there, {what[key]!r} here" for key, value in other.items())
+                stored = without_passwords(each["description"])
+                changed = {key: value for key, value in stored.items() if key in identity and value != identity[key]}
+                if changed:
+                    differs = "; ".join(f"{key} {value!r} there, {identity[key]!r} here" for key, value in changed.items())
                     raise FingerprintMismatch(f"study {self.name!r} must be the one in the store, got another one: {differs}")
             raise StoreError(f"study {shown(self.name)} must be in the store with resume='require', got none")
-        # For another driver that joins; a sampler or pruner that has no name is not in it.
-        how = {key: each if isinstance(each, str) else None for key, each in (("sampler", self.sampler), ("pruner", self.pruner))}
+        # For drivers that join; a sampler or pruner object is not stored.
+        settings = {"sampler": self.sampler, "pruner": self.pruner}
+        settings = {name: value if isinstance(value, str) else None for name, value in settings.items()}
         self.context = store.context(
             fingerprint,
             self.name,
-            what | how | {"metrics": metrics, "seed": self.seed, "space": self.space.to_dict()},
-            None if before == fingerprint else before,
+            identity | settings | {"metrics": metrics, "seed": self.seed, "space": self.space.to_dict()},
+            None if former == fingerprint else former,
         )
         compare(store, self.context, f"study {self.name!r}", fingerprints({"objective": self.objective}))
         with _no_collection():
             rows, self.mark = store.read(self.context)
-            found = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.faulty.report, self.context))
-            self.numbers = len(found)
-            self.remember(found)
-        if found:
-            logger.info("Study %s: %s results from %s", self.name, f"{len(found):,}", store.path)
+            trials = of_rows(rows, self.space, 0, self.n_values, functools.partial(store.faulty.report, self.context))
+            self.numbers = len(trials)
+            self.remember(trials)
+        if trials:
+            logger.info("Study %s: %s results from %s", self.name, f"{len(trials):,}", store.path)
 
     def proposer(self) -> Proposer:
-        """What proposes candidates; kept from run to run, so that an engine goes on where it was."""
+        """The proposer, kept between runs so that an engine continues."""
         if self._proposer is None:
             engine = None
             if not self._is_random or self.pruner is not None:
@@ -209,7 +210,7 @@ class Study(State):
     def _engine_for(self, space: Space) -> Engine | None:
         if self._is_random and self.pruner is None:
             return None
-        # What is known has moved the start of the sampler's random numbers: a resumed one must not repeat itself.
+        # The seed depends on the number of known trials: a resumed sampler must not repeat its suggestions.
         return Engine(space, self.sampler, self.pruner, self.directions, self.seed + 1_000_003 * len(self.trials))
 
     # -- a run ---------------------------------------------------------------------------------------------------------
@@ -232,24 +233,24 @@ class Study(State):
         Parameters
         ----------
         n_trials : int, optional
-            Distinct candidates that the study shall have finished, those from the store among them: a second run of the same
-            study evaluates nothing.  All of a finite space by default.
+            Distinct candidates that the study is to have finished, stored ones included: a second run of the same study
+            evaluates nothing.  All of a finite space by default.
         timeout : float, optional
-            Seconds after which no further evaluation starts; those that go on are waited for, if need be for ever: what may
+            Seconds after which no further evaluation starts; running ones are waited for without limit: an objective that may
             hang needs a ``trial_timeout``.
         trial_timeout : float, optional
             Seconds after which an evaluation is ended, and has failed; with ``executor=bt.Workers(n)`` only.
         catch : exception or tuple of them
-            Errors of the objective that the study goes on after; the trial is kept as failed.  Others end the run, after
+            Errors of the objective after which the run continues; the trial is stored as failed.  Others end the run, after
             everything is stored, with ObjectiveError.
         retries : int
             How often an evaluation that fails is tried again at once, after 0.1 s, 0.2 s and so on.
         executor : Executor, optional
-            ``bt.Workers(n)``, processes that stay, or any ``concurrent.futures`` executor; None evaluates in this thread.
+            ``bt.Workers(n)``, persistent processes, or any ``concurrent.futures`` executor; None evaluates in this thread.
         progress : bool, optional
             A progress bar; by default on terminals and in notebooks only.
         callbacks : sequence of callable
-            ``callback(study, finished)`` after each trial, when it is stored; :meth:`stop` ends the run.
+            ``callback(study, finished)`` after each trial is stored; :meth:`stop` ends the run.
         mirror : str or Optuna storage, optional
             Where to copy finished trials every few seconds, for optuna-dashboard; see :meth:`export_to_optuna`.
 
@@ -270,7 +271,7 @@ class Study(State):
             raise InputError("a study must run once at a time, got a second run while one goes on")
         try:
             target = self._target(n_trials, timeout)
-            until = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
+            deadline = math.inf if timeout is None else time.monotonic() + number("timeout", timeout, low=0.0, open_low=True)
             if trial_timeout is not None:
                 number("trial_timeout", trial_timeout, low=0.0, open_low=True)
             errors = catch if isinstance(catch, tuple) else (catch,)
@@ -282,7 +283,7 @@ class Study(State):
             optional_flag("progress", progress)
             if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
                 raise InputError(f"callbacks must be a list of functions callback(study, finished), got {shown(callbacks)}")
-            return self._run(target, until, trial_timeout, errors, retries, executor, progress, callbacks, mirror)
+            return self._run(target, deadline, trial_timeout, errors, retries, executor, progress, callbacks, mirror)
         finally:
             self._lock.release()
 
@@ -305,7 +306,7 @@ class Study(State):
     def _run(
         self,
         target: float,
-        until: float,
+        deadline: float,
         trial_timeout: float | None,
         catch: tuple[Any, ...],
         retries: int,
@@ -315,32 +316,32 @@ class Study(State):
         mirror: Any,
     ) -> Summary:
         self.is_interrupted = self.wants_stop = False
-        known, before = len(self.trials), self.proposer()
-        asks, duplicates = before.asks, before.duplicates
-        copy = None if mirror is None else Mirror(self, mirror)
+        known, proposer = len(self.trials), self.proposer()
+        asks, duplicates = proposer.asks, proposer.duplicates
+        mirrored = None if mirror is None else Mirror(self, mirror)
         with Bar(self, target, progress) as bar:
 
-            def look(finished: list[Finished]) -> None:
+            def on_finished(finished: list[Finished]) -> None:
                 bar.update(len(finished))
                 for each in finished:
                     for callback in callbacks:
                         callback(self, each)
-                if copy is not None:
-                    copy.look()
+                if mirrored is not None:
+                    mirrored.copy_if_due()
 
-            driver = Driver(self, before, target, until, trial_timeout, catch, retries, executor, look)
+            driver = Driver(self, proposer, target, deadline, trial_timeout, catch, retries, executor, on_finished)
             is_failed = True
             try:
                 driver.run()
                 is_failed = False
             finally:
-                if copy is not None:
-                    copy.flush()
+                if mirrored is not None:
+                    mirrored.flush()
                 self.summary = Summary(
                     driver.evaluated,
                     known,
-                    before.asks - asks,
-                    before.duplicates - duplicates,
+                    proposer.asks - asks,
+                    proposer.duplicates - duplicates,
                     driver.failures,
                     driver.discarded,
                     **driver.seconds,
@@ -353,15 +354,15 @@ class Study(State):
         return self.summary
 
     def stop(self) -> None:
-        """End the run after the evaluations that go on, from a callback or another thread."""
+        """End the run after the running evaluations; called from a callback or another thread."""
         self.wants_stop = True
 
     def close(self) -> None:
-        """Close the store; what was found stays."""
+        """Close the store; finished trials stay available."""
         if self.store is not None:
             self.store.close()
 
-    # -- what was found ------------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def trials_dataframe(self) -> pd.DataFrame:
         """One row a trial, by number: parameters, ``value`` (or ``value_0``, ...), ``status``, ``error``, times, attributes."""
@@ -375,7 +376,7 @@ class Study(State):
         storage : str or Optuna storage
             Such as ``"sqlite:///dashboard.db"``.
         name : str, optional
-            Of the Optuna study; this one's by default.  Trials that are there already are not copied again.
+            Of the Optuna study; this one's by default.  Trials that it has already are not copied again.
 
         Returns
         -------
@@ -387,7 +388,7 @@ class Study(State):
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's search for cycles is off: among many new objects without any, it takes as long as making them."""
+    """Disable cyclic garbage collection: among many new objects without cycles it takes as long as making them."""
     was_on = gc.isenabled()
     gc.disable()
     try:

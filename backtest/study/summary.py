@@ -11,8 +11,8 @@ from backtest.study.state import State
 class Summary(NamedTuple):
     """Summary of a run.
 
-    ``evaluated`` candidates now, ``known`` from before, ``asks`` of the engine, ``duplicates`` among them that cost nothing,
-    ``failures`` and ``discarded`` results among the evaluated, seconds of ``search``, ``evaluation`` (of all workers) and
+    Numbers of candidates ``evaluated`` in this run and ``known`` before, of suggestions (``asks``) and ``duplicates`` among them,
+    of ``failures`` and ``discarded`` results among the evaluated; seconds of ``search``, ``evaluation`` (of all workers) and
     ``store``, and how it ended.
     """
 

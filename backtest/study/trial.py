@@ -19,7 +19,7 @@ Objective = Callable[[Mapping[str, Any], "Trial"], Any]
 #: ``prune(number, reports) -> bool``: whether to stop, after the reports since the last call.
 Prune = Callable[[int, list[tuple[int, float]]], bool]
 
-#: Seconds before the first retry; doubled for each, up to a limit, and stretched at random so that retries do not meet.
+#: Seconds before the first retry, doubled for each up to a limit, with random jitter of up to the same length.
 BACKOFF, LONGEST_BACKOFF = 0.1, 10.0
 
 
@@ -33,7 +33,7 @@ class Trial:
     Attributes
     ----------
     number : int
-        Order in which the study asked for it.
+        Its number in the study.
     params : dict
         The parameters.
     """
@@ -42,26 +42,26 @@ class Trial:
         self.number, self.params = number, params
         self.reports: list[tuple[int, float]] = []
         self.attrs: dict[str, Any] = {}
-        self._entropy, self._prune, self._told = entropy, prune, 0
+        self._entropy, self._prune, self._n_sent = entropy, prune, 0
 
     @property
     def seed(self) -> int:
-        """A seed of 32 bits: of the study's seed and the candidate, so the same whenever and wherever it is evaluated."""
+        """A seed of 32 bits: from the study's seed and the candidate, so independent of when and where it is evaluated."""
         return int(np.random.SeedSequence(list(self._entropy)).generate_state(1)[0])
 
     def report(self, step: int, value: float) -> None:
-        """Report an intermediate value, such as of a window or a symbol, under a step of its own."""
+        """Report an intermediate value, such as of one window or symbol, under its own step."""
         self.reports.append((whole("step", step), number("value", value, infinite=True)))
 
     def should_prune(self) -> bool:
-        """Whether the study's pruner would stop after the values reported so far; False without a pruner."""
+        """Whether the study's pruner stops the trial, given the values reported so far; False without a pruner."""
         if self._prune is None:
             return False
-        news, self._told = self.reports[self._told :], len(self.reports)
-        return self._prune(self.number, news)
+        unsent, self._n_sent = self.reports[self._n_sent :], len(self.reports)
+        return self._prune(self.number, unsent)
 
     def set_attr(self, key: str, value: Any) -> None:
-        """Keep something with the result: text, a number, or lists and dicts of them."""
+        """Store an attribute with the result: text, a number, or lists and dicts of them."""
         if not isinstance(key, str):
             raise InputError(f"key must be text, got {shown(key)}")
         try:
@@ -90,7 +90,7 @@ class Outcome(NamedTuple):
     trace: str | None = None
     reports: tuple[tuple[int, float], ...] = ()
     attrs: dict[str, Any] | None = None
-    is_caught: bool = True  # an error that the study was told to go on after
+    is_caught: bool = True  # False: an error that ends the run
 
 
 def evaluate(
@@ -103,16 +103,16 @@ def evaluate(
     done: list[Outcome] | None = None,
     until: float = math.inf,
 ) -> list[Outcome]:
-    """Evaluate trials one by one, no further one after ``time.monotonic()`` is ``until``, or after one has failed for good.
+    """Evaluate trials one by one, until ``time.monotonic()`` reaches ``until`` or one ends the run by its error.
 
-    ``done`` holds what is finished if it is interrupted.
+    If interrupted, ``done`` holds the outcomes so far.
     """
     done = [] if done is None else done
     for task in tasks:
         for attempt in range(retries + 1):
             if attempt:
                 time.sleep(min(LONGEST_BACKOFF, BACKOFF * 2.0 ** (attempt - 1)) * (1.0 + random.random()))
-            outcome = _once(objective, task, n_values, catch, prune)
+            outcome = _evaluate_once(objective, task, n_values, catch, prune)
             if outcome.status != Status.FAILED:
                 break
         done.append(outcome)
@@ -133,22 +133,22 @@ def evaluate_asking(
     return evaluate(objective, tasks, n_values, catch, retries, channel)
 
 
-def _once(
+def _evaluate_once(
     objective: Objective, task: Task, n_values: int, catch: tuple[type[BaseException], ...], prune: Prune | None
 ) -> Outcome:
     trial = Trial(task.number, task.params, task.entropy, prune)
-    begun, has_returned = time.perf_counter(), False
+    started, has_returned = time.perf_counter(), False
     try:
         result = objective(dict(task.params), trial)
         has_returned = True
         values = checked(result, n_values, task.params)
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - started
         return Outcome(task.number, Status.DONE, values, seconds, None, None, tuple(trial.reports), trial.attrs)
     except (Exception, SystemExit) as error:  # an error of the objective is a result of its trial
-        seconds, kept = time.perf_counter() - begun, (tuple(trial.reports), trial.attrs)
-        if type(error).__name__ == "TrialPruned":  # Optuna's need not be imported
+        seconds, kept = time.perf_counter() - started, (tuple(trial.reports), trial.attrs)
+        if type(error).__name__ == "TrialPruned":  # Optuna's is recognised without importing it
             return Outcome(task.number, Status.PRUNED, None, seconds, None, None, *kept)
-        trace = None if has_returned else trace_of(error)  # where it is only says something of the objective's own
+        trace = None if has_returned else trace_of(error)  # a traceback only of the objective's own errors
         return Outcome(task.number, Status.FAILED, None, seconds, said(error), trace, *kept, isinstance(error, catch))
 
 
