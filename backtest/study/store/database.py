@@ -18,14 +18,13 @@ from backtest.study.store.migration import migrate
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-#: Measured in plain sqlite3 with a million rows there already and half a million more, digests a second with all that folds the
-#: log back: in batches of 20,000 192,000 with these pages, 172,000 with pages of 8 KiB, 161,000 of 4 KiB, 223,000 of 32 KiB; but
-#: rows in batches of 512 38,000, 47,000, 62,000 and 29,000, since each of them touches a page of the index.  A log of twice the
-#: size gains 6 %.  Where the rows themselves lie in the order of their digests (WITHOUT ROWID), which is a random one, it takes
-#: three times as long.  Cache and log are limits, which a small store does not reach.
+#: Measured in plain sqlite3: half a million rows inserted into a table of a million, in digests a second, checkpoints included,
+#: with pages of 4, 8, 16 and 32 KiB.  In batches of 20,000: 161,000, 172,000, 192,000 and 223,000; in batches of 512, in which
+#: each row touches another page of the index: 62,000, 47,000, 38,000 and 29,000.  A log of twice the size gains 6 %.  Rows in the
+#: order of their digests (WITHOUT ROWID), which is random, take three times as long.  Cache and log sizes are upper limits.
 _PAGE, _CACHE_KIB, _LOG_PAGES = 16_384, 131_072, 8192
 
-#: Connections of a parent process, kept so that the child's copy of them is never closed in its name.
+#: Connections inherited from a parent process: kept open, because closing them would release the parent's locks.
 _inherited: list[Any] = []
 
 
@@ -37,7 +36,7 @@ class Database:
     url : str
         ``sqlite:///study.db``.
     read_only : bool
-        Only look; the file has to be there.
+        Only read; the file must exist.
     """
 
     def __init__(self, url: str, read_only: bool = False) -> None:
@@ -77,7 +76,7 @@ class Database:
         return connection
 
     def _prepare(self, engine: sa.Engine) -> None:
-        """Settings of this connection, which SQLite does not keep; the tables if there are none; an earlier layout raised."""
+        """Apply settings of this connection, create missing tables, migrate an earlier layout."""
         for pragma in (
             f"busy_timeout = {BUSY_TIMEOUT * 1000:.0f}",
             f"cache_size = -{_CACHE_KIB}",
@@ -92,7 +91,7 @@ class Database:
         if self.read_only:
             if version is None:
                 raise StoreError(f"store must be a database of this library, got {str(self.path)!r}")
-            Database(self.url).close()  # which raises its layout
+            Database(self.url).close()  # migrates its layout
             return
         if version is None:
             self._run(f"PRAGMA page_size = {_PAGE}")
@@ -105,7 +104,7 @@ class Database:
                 migrate(self._run, self.path, version)
 
     def _version(self) -> int | None:
-        """Layout of the file, None of an empty one; anything that cannot be read is refused."""
+        """Layout version of the file, None if it is empty; other files are refused."""
         if not self._one("SELECT count(*) FROM sqlite_master"):
             return None
         if self._one("PRAGMA application_id") != APPLICATION_ID:
@@ -119,7 +118,7 @@ class Database:
         return int(version)
 
     def _retry_while_locked(self, statement: str) -> None:
-        """Run what SQLite refuses at once, without waiting, while another process has the file."""
+        """Run a statement that SQLite refuses immediately while another process uses the file."""
         from sqlalchemy.exc import OperationalError
 
         until = time.monotonic() + BUSY_TIMEOUT
@@ -138,7 +137,7 @@ class Database:
         with self._lock:
             if self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._closing()  # keeps the parent's, which is the parent's to close
+                self._closing()  # sets the parent's connection aside
                 self._connection = self._connect()
             with translated_errors(self.path), self._transaction() if writes else contextlib.nullcontext():
                 yield
@@ -150,7 +149,7 @@ class Database:
             yield
             self._run("COMMIT")
         except BaseException:
-            if self._driver().in_transaction:  # a full disk has ended it already
+            if self._driver().in_transaction:  # not if a full disk has ended it
                 self._run("ROLLBACK")
             raise
 
@@ -161,7 +160,7 @@ class Database:
         return self._connection.exec_driver_sql(statement, parameters)
 
     def _all(self, statement: str, parameters: Any = None) -> list[tuple[Any, ...]]:
-        """Rows as the driver's plain tuples, made in a third of the time."""
+        """Rows as the driver's plain tuples, in a third of the time of SQLAlchemy's."""
         result = self._run(statement, parameters)
         try:
             return result.cursor.fetchall()  # type: ignore[no-any-return]
@@ -177,7 +176,7 @@ class Database:
             self._closing()
 
     def be_durable(self, full: bool) -> None:
-        """Whether a commit waits for the disk (``synchronous=FULL``), for results that are dear."""
+        """Whether a commit waits for the disk (``synchronous=FULL``), for results that are expensive."""
         with self._session(writes=False):
             if full != self._is_durable:
                 self._is_durable = full

@@ -1,4 +1,4 @@
-"""Rows of a store that are not as this library writes them: a warning names them, and the other rows are served."""
+"""Rows of a store that are not as this library writes them: they are reported in a warning, and left out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from backtest.search.duplicates import Status
 from backtest.study.store.rows import Row
 
 _STATUSES = frozenset(map(int, Status))
-#: Seconds since 1970 that are times (until 2255).
+#: Largest time, in seconds since 1970 (year 2255).
 _TIMES = 9e9
-#: Rows of one message.
-NAMED = 3
+#: Most rows named in one message.
+MAX_NAMED = 3
 
 
 class FaultyRows:
@@ -26,19 +26,19 @@ class FaultyRows:
         self._digests: dict[int, set[Any]] = {}
 
     def report(self, context: int, faults: Mapping[Any, str]) -> None:
-        """Warn of rows, by their digests, that were not reported before."""
-        known = self._digests.setdefault(context, set())
+        """Warn of faulty rows, by digest, that were not reported before."""
+        reported = self._digests.setdefault(context, set())
         new = [
             f"{digest.hex() if isinstance(digest, bytes) else repr(digest)} ({fault})"
             for digest, fault in faults.items()
-            if digest not in known
+            if digest not in reported
         ]
-        known.update(faults)
+        reported.update(faults)
         if new:
-            more = f" and {len(new) - NAMED:,} more" if len(new) > NAMED else ""
+            more = f" and {len(new) - MAX_NAMED:,} more" if len(new) > MAX_NAMED else ""
             warnings.warn(
                 f"results must be as this library writes them, got in context {context} of {str(self._path)!r} the "
-                f"{'row' if len(new) == 1 else 'rows'} with digest {', '.join(new[:NAMED])}{more}; left out, and "
+                f"{'row' if len(new) == 1 else 'rows'} with digest {', '.join(new[:MAX_NAMED])}{more}; left out, and "
                 "evaluated again when asked for",
                 StoreWarning,
                 stacklevel=5,
@@ -62,20 +62,20 @@ class FaultyRows:
                 and type(attempts) is int
             ):
                 faults[digest] = _fault(row)
-        named = self._digests.get(context, ())
-        if not faults and not named:
+        reported = self._digests.get(context, ())
+        if not faults and not reported:
             return rows
         self.report(context, faults)
         return [row for row in rows if row.digest not in self._digests[context]]
 
     def replaced(self, context: int, digests: Iterable[bytes]) -> list[bytes]:
-        """Which of these are digests of faulty rows; their next results take the place."""
-        known = self._digests.get(context)
-        if not known:
+        """Those of the digests that have faulty rows, which are now replaced."""
+        reported = self._digests.get(context)
+        if not reported:
             return []
-        found = [digest for digest in digests if digest in known]
-        known.difference_update(found)
-        return found
+        faulty = [digest for digest in digests if digest in reported]
+        reported.difference_update(faulty)
+        return faulty
 
 
 def _fault(row: Row) -> str:
@@ -102,26 +102,26 @@ def _fault(row: Row) -> str:
 
 
 def objects(texts: Sequence[str | None]) -> list[dict[str, Any] | None]:
-    """JSON objects, None where a text is none; an empty one where there is no text."""
+    """Parsed JSON objects; None for a text that is no object, an empty one for no text."""
     try:
-        found = json.loads(f"[{','.join(each or '{}' for each in texts)}]")
-        if len(found) == len(texts) and all(type(each) is dict for each in found):
-            return found  # type: ignore[no-any-return]
+        parsed = json.loads(f"[{','.join(each or '{}' for each in texts)}]")
+        if len(parsed) == len(texts) and all(type(each) is dict for each in parsed):
+            return parsed  # type: ignore[no-any-return]
     except (TypeError, ValueError, RecursionError):
-        pass  # one of them is none: which, is asked of each
+        pass  # at least one is no object: parse each by itself
     return [_object(each) for each in texts]
 
 
 def _object(text: str | None) -> dict[str, Any] | None:
     try:
-        found = json.loads(text or "{}")
+        parsed = json.loads(text or "{}")
     except (TypeError, ValueError, RecursionError):
         return None
-    return found if type(found) is dict else None
+    return parsed if type(parsed) is dict else None
 
 
 def no_object(name: str, text: Any) -> str:
-    """What is wrong with a text that is no JSON object."""
+    """Description of a fault: a text that is no JSON object."""
     return f"{name} {_short(text)}"
 
 
@@ -131,7 +131,7 @@ def _short(value: Any) -> str:
 
 
 def context_fault(each: Mapping[str, Any]) -> str | None:
-    """What is wrong with a context, if anything is."""
+    """Description of a context's fault, None if it is valid."""
     if not isinstance(each["name"], str):
         return f"name {_short(each['name'])}"
     if not isinstance(each["fingerprint"], bytes):

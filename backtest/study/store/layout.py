@@ -1,4 +1,4 @@
-"""Tables of a store, and the number of their layout."""
+"""Tables of a store, and the version of their layout."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-#: Layout of the tables; raised when a reader of the old one would misread the new one.
+#: Version of the layout; increased when readers of the old one would misread the new one.
 SCHEMA_VERSION = 2
-#: Layouts that are raised to this one when a store is opened.
+#: Versions that are migrated to this one when a store is opened.
 FORMER_VERSIONS = (1,)
-#: Marks a SQLite file as one of ours ("btks").
+#: Marks a SQLite file as a store ("btks").
 APPLICATION_ID = 0x62746B73
 
 
 def tables() -> sa.MetaData:
-    """Their layout; a change of it raises the schema version."""
+    """The tables; a change of them increases the schema version."""
     import sqlalchemy as sa
 
     metadata, real = sa.MetaData(), sa.Float

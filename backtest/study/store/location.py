@@ -1,4 +1,4 @@
-"""A store's URL, checked, as a path; and SQLite's errors, in words that say what to do."""
+"""Path of a store's URL, checked; and translation of SQLite's errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from backtest._said import said, shown, url_without_password
 
 #: Seconds to wait for another process's transaction.
 BUSY_TIMEOUT = 60.0
-#: What to do, by a word of the database's own message.
+#: The rule broken, by a word of SQLite's message.
 _RULES = {
     "not a database": "must be a SQLite database of this library",
     "readonly": "must be writable",
@@ -30,7 +30,7 @@ def path_of(url: str) -> Path:
     Raises
     ------
     StoreError
-        Not such a URL, or not a path that can be; without the password if there is one.
+        Not such a URL, or an impossible path; a password is not shown.
     """
     got = repr(url_without_password(url)) if isinstance(url, str) else shown(url)
     if not isinstance(url, str) or "://" not in url:
@@ -53,19 +53,19 @@ def path_of(url: str) -> Path:
 
 
 def check(path: Path, must_exist: bool) -> None:
-    """Refuse what cannot be a store's file."""
+    """Refuse a path that cannot be a store."""
     try:
         if not path.parent.is_dir():
             raise StoreError(f"store must be in an existing folder, got {str(path)!r}")
         if path.is_dir() or (must_exist and not path.is_file()):
             raise StoreError(f"store must be {'an existing file' if must_exist else 'a file'}, got {str(path)!r}")
-    except OSError as error:  # a name that is too long, a folder that we may not look into
+    except OSError as error:  # a name that is too long, an unreadable folder
         raise StoreError(f"store must be a file we may open, got {str(path)!r}: {said(error)}") from None
 
 
 @contextlib.contextmanager
 def translated_errors(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors as StoreError, with what to do."""
+    """Raise SQLite's errors as StoreError with the rule broken."""
     import sqlite3
 
     from sqlalchemy.exc import DBAPIError

@@ -1,4 +1,4 @@
-"""A store of an earlier layout is raised to this one when it is opened, once, in one transaction."""
+"""Migration of a store of an earlier layout when it is opened, in one transaction."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _EXECUTION = frozenset(
 _PORTFOLIO = frozenset(
     ["fill", "start_value", "reinvest", "reserve_costs", "periods_per_year", "rf", "delisted", "delisted_after"]
 )
-#: What a study is known by; the rest of its description is not in its fingerprint.
+#: Keys of a study's description that make its fingerprint.
 _STUDY = ("objective", "version", "directions", "data")
 
 
 def migrate(run: Callable[..., Any], path: Path, version: int) -> None:
-    """Raise layout 1 to 2: a candidate's ``key`` is its ``digest``, and start money is ``start_cash``.
+    """Migrate layout 1 to 2: a candidate's ``key`` becomes ``digest``, and start money becomes ``start_cash``.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def migrate(run: Callable[..., Any], path: Path, version: int) -> None:
     for number, fingerprint, name, text in run("SELECT id, fingerprint, name, description FROM contexts").fetchall():
         description = objects([text])[0] if isinstance(text, str) else None
         current = None if description is None else renamed(description)
-        # A context that is not known by its description, as this library writes it, stays as it is.
+        # A context whose fingerprint does not follow from its description stays as it is.
         if description is None or current == description or _fingerprint(name, description) != fingerprint:
             continue
         run(
@@ -63,7 +63,7 @@ def migrate(run: Callable[..., Any], path: Path, version: int) -> None:
 
 
 def renamed(value: Any) -> Any:
-    """A plain value with the names of today in every execution and every portfolio's rules inside, in the same order."""
+    """A plain value with the current names in every execution and portfolio rules inside, in the same order."""
     if isinstance(value, list):
         return [renamed(each) for each in value]
     if not isinstance(value, dict):
@@ -77,7 +77,7 @@ def renamed(value: Any) -> Any:
 
 
 def _fingerprint(name: str, description: Mapping[str, Any]) -> bytes:
-    """What a context with this description is known by."""
+    """Fingerprint of a context with this description."""
     if "objective" in description:
         return context_fingerprint(["study", name, {each: description.get(each) for each in _STUDY}])
     parts = {each: value for each, value in description.items() if each not in ("metrics", "code")}

@@ -1,4 +1,4 @@
-"""Who has reserved something in a store: names that say whether their process lives."""
+"""Owners of leases in a store: names from which it follows whether their process lives."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import os
 
 
 def new_owner() -> str:
-    """A name of its own, of something in this process."""
-    return f"{_here()} {os.getpid()} {os.urandom(16).hex()}"
+    """A unique name of an owner in this process."""
+    return f"{_machine()} {os.getpid()} {os.urandom(16).hex()}"
 
 
 def has_died(owner: str) -> bool:
-    """Whether the owner's process was one of this machine, and is no more."""
-    place, _, rest = owner.rpartition(" ")[0].rpartition(" ") if isinstance(owner, str) else ("", "", "")
-    return place == _here() and rest.isdecimal() and not _lives(int(rest))  # a name that is none of ours ends with its lease
+    """Whether the owner was a process of this machine that has ended."""
+    machine, _, pid = owner.rpartition(" ")[0].rpartition(" ") if isinstance(owner, str) else ("", "", "")
+    return machine == _machine() and pid.isdecimal() and not _is_alive(int(pid))  # of other names, leases expire
 
 
 @functools.cache
-def _here() -> str:
-    """Where process numbers are our own: this machine, and this container of it."""
+def _machine() -> str:
+    """Name of the machine and its PID namespace, in which process numbers are valid."""
     import socket
 
     try:
@@ -28,8 +28,8 @@ def _here() -> str:
         return socket.gethostname()
 
 
-def _lives(pid: int) -> bool:
-    if os.name == "nt":  # signal 0 would end it there
+def _is_alive(pid: int) -> bool:
+    if os.name == "nt":  # os.kill(pid, 0) would end it there
         return True
     try:
         os.kill(pid, 0)

@@ -2,7 +2,7 @@
 
 One SQLite file.  Tables:
 
-* ``contexts``: what was evaluated on what (a fingerprint of objective and data); results of one are never another's.
+* ``contexts``: fingerprints of objective and data, by which results are kept apart.
 * ``results``: (context, digest) -> status, value, metrics, parameters, times.
 * ``leases``: (context, digest) -> who evaluates it now, and when the lease ends.
 * ``blocks``: blocks of candidates that a sweep has finished; only those rows of them that it keeps are in ``results``.
@@ -23,14 +23,14 @@ from backtest.study.store.database import Database
 from backtest.study.store.faults import FaultyRows, context_fault, objects
 from backtest.study.store.rows import COLUMNS, Row, insertions, on_digests
 
-#: Seconds from now in which any lease ends; one that ends later was given by another clock.
+#: Longest seconds until a lease ends; one that ends later was made with another clock.
 LONGEST_LEASE = 60.0
-#: Rows of a transaction that stores many.
+#: Most rows per transaction.
 BATCH = 100_000
 
 
 class Reservation(NamedTuple):
-    """What became of candidates that a driver asked for."""
+    """Outcome of a request to reserve candidates."""
 
     granted: list[bytes]
     stored: dict[bytes, Row]
@@ -43,16 +43,16 @@ class Store(Database):
     Parameters
     ----------
     url : str
-        ``sqlite:///study.db``, relative to the working folder, or ``sqlite:////srv/study.db``; made if it is not there.
+        ``sqlite:///study.db``, relative to the working folder, or ``sqlite:////srv/study.db``; created if missing.
     read_only : bool
-        Only look; the file has to be there.
+        Only read; the file must exist.
 
     Raises
     ------
     StoreError
         No such folder, not a SQLite file, another program's, read-only, no room on the disk.  What was stored before stays.
     StoreVersionError
-        Written by a release with a layout that this one cannot read; earlier layouts are raised to this one.
+        Written by a release with a layout that this one cannot read; earlier layouts are migrated.
 
     Notes
     -----
@@ -97,7 +97,7 @@ class Store(Database):
         return [dict(each) | {"description": json.loads(each["description"])} for each in found if faults[each["id"]] is None]
 
     def description(self, context: int) -> dict[str, Any]:
-        """Of a context; nothing if it has none, or a faulty one."""
+        """Description of a context; empty if it is missing or faulty."""
         with self._session(writes=False):
             return objects([self._one("SELECT description FROM contexts WHERE id = ?", (context,))])[0] or {}
 
@@ -113,13 +113,13 @@ class Store(Database):
         """Results of a context by status."""
         with self._session(writes=False):
             found = self._run("SELECT status, count(*) FROM results WHERE context = ? GROUP BY status", (context,)).all()
-        known = set(map(int, Status))  # others are named where rows are read
+        known = set(map(int, Status))  # invalid ones are reported when rows are read
         return {Status(status): count for status, count in found if status in known}
 
     # -- results -------------------------------------------------------------------------------------------------------
 
     def look_up(self, context: int, digests: Sequence[bytes]) -> dict[bytes, Row]:
-        """What is known of digests."""
+        """Stored rows by digest."""
         with self._session(writes=False):
             return self._known(context, digests)
 
@@ -134,8 +134,8 @@ class Store(Database):
             yield from self._all(statement, parameters)
 
     def read(self, context: int, after: int = 0) -> tuple[list[Row], int]:
-        """Results of a context in the order they were stored in, and a mark; ``after`` a mark, only those stored since."""
-        # After a mark the rows themselves are searched, not the index: +context is no column of it.
+        """Results of a context in the order they were stored in, and a mark; with ``after``, only those stored since."""
+        # With a mark, +context keeps SQLite from using the index: a range of ids is faster.
         where = f"{'+' if after else ''}context = ? AND id > ?"
         with self._session(writes=False):
             found = self._all(f"SELECT {COLUMNS}, id FROM results WHERE {where} ORDER BY id", (context, after))
@@ -143,11 +143,11 @@ class Store(Database):
         return rows, found[-1][-1] if found else after
 
     def add(self, context: int, rows: Iterable[Row]) -> None:
-        """Store results that nobody had to reserve; those that are there already stay.
+        """Store results without reservation; existing ones are kept.
 
         In transactions of :data:`BATCH` rows.
         """
-        ready = sorted(rows, key=operator.itemgetter(0))  # neighbours in the index side by side
+        ready = sorted(rows, key=operator.itemgetter(0))  # in the order of the index
         for start in range(0, len(ready), BATCH):
             with self._session():
                 self._insert(context, ready[start : start + BATCH])
@@ -169,70 +169,70 @@ class Store(Database):
     # -- leases --------------------------------------------------------------------------------------------------------
 
     def reserve(self, context: int, digests: Sequence[bytes], owner: str, lease: float, attempts: int) -> Reservation:
-        """Ask for digests to evaluate: each is ours now, or known, or another's.
+        """Reserve digests for evaluation: each is granted, stored already, or leased by another owner.
 
         Parameters
         ----------
         owner : str
-            Who asks; unique to a driver.
+            Unique name of the driver.
         lease : float
-            Seconds for which others believe that we work on them; :meth:`renew` in time.  One that ends later than any can
-            (another clock, or one that was set back) is believed for :data:`LONGEST_LEASE` from now on.
+            Seconds until others may take over; :meth:`renew` in time.  A stored lease that ends later than possible (another
+            clock, or one that was set back) is shortened to :data:`LONGEST_LEASE` from now on.
         attempts : int
-            A failure may be tried again until it has failed so often.
+            Most failures of a candidate, after which it is not evaluated again.
         """
         with self._session():
             now = time.time()
-            known = {
+            stored = {
                 digest: row
                 for digest, row in self._known(context, digests).items()
                 if row.status != Status.FAILED or row.attempts >= attempts
             }
-            rest = [digest for digest in dict.fromkeys(digests) if digest not in known]
+            absent = [digest for digest in dict.fromkeys(digests) if digest not in stored]
             leases = list(
-                self._by_digest("SELECT digest, until FROM leases", context, rest, " AND owner <> ? AND until >= ?", owner, now)
+                self._by_digest("SELECT digest, until FROM leases", context, absent, " AND owner <> ? AND until >= ?", owner, now)
             )
-            held, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
+            leased, latest = {row[0] for row in leases}, now + max(lease, LONGEST_LEASE)
             if any(not isinstance(until, float) or until > latest for _, until in leases):
                 self._run("UPDATE leases SET until = ? WHERE until > ?", (latest, latest))
-            mine = [digest for digest in rest if digest not in held]
-            if mine:
+            granted = [digest for digest in absent if digest not in leased]
+            if granted:
                 self._run(
                     "INSERT OR REPLACE INTO leases (context, digest, owner, until) VALUES (?, ?, ?, ?)",
-                    [(context, bytearray(digest), owner, now + lease) for digest in sorted(mine)],
+                    [(context, bytearray(digest), owner, now + lease) for digest in sorted(granted)],
                 )
-        return Reservation(mine, known, [digest for digest in rest if digest in held])
+        return Reservation(granted, stored, [digest for digest in absent if digest in leased])
 
     def renew(self, owner: str, lease: float) -> None:
-        """Be believed for another while."""
+        """Extend the leases of an owner."""
         with self._session():
             self._run("UPDATE leases SET until = ? WHERE owner = ?", (time.time() + lease, owner))
 
     def owners(self) -> list[str]:
-        """Who has reserved something."""
+        """Names of all owners of leases."""
         with self._session(writes=False):
             return [owner for (owner,) in self._run("SELECT DISTINCT owner FROM leases")]
 
     def release(self, owner: str) -> None:
-        """Give back everything that is reserved and not finished."""
+        """Release all leases of an owner."""
         with self._session():
             self._run("DELETE FROM leases WHERE owner = ?", (owner,))
 
     def finish(self, context: int, rows: Sequence[Row], owner: str) -> set[bytes]:
-        """Store results of reserved digests, and give the digests back.
+        """Store results of reserved digests, and release their leases.
 
         Returns
         -------
         set of bytes
-            Keys of the results that were taken.  One that came after its lease was taken over is not: it is discarded.
+            Digests of the results that were accepted.  One that came after its lease was taken over is discarded.
         """
         with self._session():
             digests = [row.digest for row in rows]
-            mine = {row[0] for row in self._by_digest("SELECT digest FROM leases", context, digests, " AND owner = ?", owner)}
-            self._insert(context, (row for row in rows if row.digest in mine))
-            for statement, parameters in on_digests("DELETE FROM leases", context, mine):
+            accepted = {row[0] for row in self._by_digest("SELECT digest FROM leases", context, digests, " AND owner = ?", owner)}
+            self._insert(context, (row for row in rows if row.digest in accepted))
+            for statement, parameters in on_digests("DELETE FROM leases", context, accepted):
                 self._run(statement, parameters)
-        return mine
+        return accepted
 
     # -- sweeps --------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""One stored result, and the statements that store many and find many by their digests."""
+"""One stored result, and statements that store and select many by digest."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from backtest.search.duplicates import Status
 
-#: Rows or digests of one call of the database.
+#: Rows or digests per statement.
 CHUNK = 500
 
 
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     params: str | None = None  # JSON
     extra: str | None = None  # JSON: error, reported steps, attributes
     finished: float = 0.0  # seconds since 1970
-    seconds: float | None = None  # it took
+    seconds: float | None = None  # of evaluation
     attempts: int = 1
 
 
@@ -33,13 +33,13 @@ COLUMNS = ", ".join(Row._fields)
 def insertions(context: int, rows: Iterable[Row]) -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """Statements that store rows, each with the parameters of many.
 
-    A column of nothing is left out, and bytes are bound as ``bytearray``: sqlite3 looks for an adapter of every None and every
-    ``bytes`` that it is given, which takes 0.3 us a value, as long as the database takes for the row.
+    Columns of None only are left out, and bytes are bound as ``bytearray``: sqlite3 looks up an adapter for every None and every
+    ``bytes``, which takes 0.3 us a value, as long as inserting the row.
     """
-    waiting = iter(rows)
-    while some := list(itertools.islice(waiting, CHUNK)):
+    remaining = iter(rows)
+    while chunk := list(itertools.islice(remaining, CHUNK)):
         fields, columns = [], []
-        for name, column in zip(Row._fields, zip(*some, strict=True), strict=True):
+        for name, column in zip(Row._fields, zip(*chunk, strict=True), strict=True):
             if column[0] is not None or column.count(None) < len(column):
                 fields.append(name)
                 columns.append(tuple(map(_bound, column)) if name in ("digest", "metrics") else column)
@@ -52,7 +52,7 @@ def _bound(value: bytes | None) -> bytearray | None:
 
 @functools.cache
 def _upsert(fields: tuple[str, ...]) -> str:
-    """Store these fields, the others as NULL; a result stays as it is, but a failure may be followed by another attempt."""
+    """Statement that stores these fields, the others as NULL; only failed results are overwritten."""
     return (
         f"INSERT INTO results (context, {', '.join(fields)}) VALUES ({', '.join('?' * (len(fields) + 1))}) "
         "ON CONFLICT (context, digest) DO UPDATE SET "
@@ -62,10 +62,9 @@ def _upsert(fields: tuple[str, ...]) -> str:
 
 
 def on_digests(
-    what: str, context: int, digests: Iterable[bytes], more: str = "", *values: Any
+    statement: str, context: int, digests: Iterable[bytes], clause: str = "", *values: Any
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Statements on a context's digests, each with its parameters: neighbours in the index together, so that its pages are read
-    once."""
-    waiting = iter(sorted(digests))
-    while some := tuple(map(bytearray, itertools.islice(waiting, CHUNK))):
-        yield f"{what} WHERE context = ? AND digest IN ({', '.join('?' * len(some))}){more}", (context, *some, *values)
+    """Statements on a context's digests, each with its parameters; sorted, so that each page of the index is read once."""
+    remaining = iter(sorted(digests))
+    while chunk := tuple(map(bytearray, itertools.islice(remaining, CHUNK))):
+        yield (f"{statement} WHERE context = ? AND digest IN ({', '.join('?' * len(chunk))}){clause}", (context, *chunk, *values))
