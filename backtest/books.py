@@ -86,7 +86,11 @@ class Book(Simulation):
 
     @functools.cached_property
     def fills(self) -> NDArray[Any]:
-        """Every executed order, in order of execution: ndarray of ``records.FILL``."""
+        """Every executed order, in order of execution: ndarray of ``backtest.records.FILL``.
+
+        ``reason`` and ``moment`` are places in ``backtest.records.REASONS`` and ``MOMENTS`` (reason 0 opens or adds to a
+        position), ``asset`` in ``book.market.assets`` (0 in a run); ``orders`` is the same as a table, decoded.
+        """
         fills = np.empty(int(self.sums["n_fills"][0]), dtype=FILL)
         if len(fills):
             scratch = [np.empty_like(each) for each in (self.sums, self._trade_sums, self._account, self._waiting, self._held)]

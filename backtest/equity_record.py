@@ -60,6 +60,35 @@ NUMBERS = (
 )
 
 
+#: Columns of other engines' tables of trades, by the name that is read here.
+RENAMED = {
+    "backtesting.py": {
+        "EntryTime": "entry_time",
+        "ExitTime": "exit_time",
+        "PnL": "net_profit",
+        "ReturnPct": "return",
+        "Size": "units",
+        "EntryPrice": "entry_price",
+        "ExitPrice": "exit_price",
+    },
+    "vectorbt": {
+        "Entry Timestamp": "entry_time",
+        "Exit Timestamp": "exit_time",
+        "PnL": "net_profit",
+        "Return": "return",
+        "Size": "units",
+        "Avg Entry Price": "entry_price",
+        "Avg Exit Price": "exit_price",
+        "Entry Fees": "entry_cost",
+        "Exit Fees": "exit_cost",
+        "Direction": "side",
+    },
+}
+
+
+SIDES = ("long", "short", "Long", "Short")
+
+
 class TradeTable(NamedTuple):
     """Trades of another engine, checked."""
 
@@ -126,7 +155,7 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
     needed = ("entry_time", "units", "entry_price", "entry_cost") if is_open else ("entry_time", "exit_time")
     for each in needed:
         if each not in table:
-            raise InputError(f"{name} must have a column {shown(each)}, got {', '.join(map(str, table.columns)) or 'none'}")
+            raise _lacks(name, repr(each), table)
     columns = {
         each: vector(
             f"{name} column {each!r}", table[each].astype(np.int64) if table[each].dtype == bool else table[each], finite=False
@@ -142,7 +171,7 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
     if is_open:
         return TradeTable(columns, entry, np.full(len(entry), len(times), dtype=np.int64), None)
     if "net_profit" not in columns and "return" not in columns:
-        raise InputError(f"{name} must have a column 'net_profit' or 'return', got {', '.join(map(str, table.columns))}")
+        raise _lacks(name, "'net_profit' or 'return'", table)
     end = _bars_at(table["exit_time"], times, f"{name} column 'exit_time'")
     if (end < entry).any():
         row = int((end < entry).argmax())
@@ -151,8 +180,15 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
         )
     side = None
     if "side" in table:
-        is_long = [choice(f"{name} column 'side'", each, ("long", "short")) == "long" for each in table["side"]]
+        is_long = [choice(f"{name} column 'side'", each, SIDES) in ("long", "Long") for each in table["side"]]
         side = np.where(np.array(is_long, dtype=np.bool_), 1, -1)
+        # Units without a sign are sizes: then nothing contradicts.
+        if "units" in columns and (columns["units"] < 0).any() and (np.sign(columns["units"]) * side < 0).any():
+            row = int((np.sign(columns["units"]) * side < 0).argmax())
+            raise InputError(
+                f"{name} column 'units' must be > 0 for a long and < 0 for a short where some are negative, got "
+                f"{columns['units'][row]:g} with side {table['side'].iloc[row]!r} (row {row})"
+            )
     elif "units" in columns:
         side = np.where(columns["units"] > 0, 1, -1)
     order = np.argsort(end, kind="stable")
@@ -161,9 +197,20 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
     )
 
 
+def _lacks(name: str, needed: str, table: pd.DataFrame) -> InputError:
+    """The error of a column that is not there; of another engine's table it has the ``rename`` to type."""
+    message = f"{name} must have a column {needed}, got {', '.join(map(str, table.columns)) or 'none'}"
+    tool = max(RENAMED, key=lambda each: len(RENAMED[each].keys() & set(table.columns)))
+    known = {old: new for old, new in RENAMED[tool].items() if old in table}
+    if any(new.endswith("_time") for new in known.values()):
+        message += f"; {name}.rename(columns={known}) has it"
+    return InputError(message)
+
+
 def _bars_at(values: pd.Series[Any], times: Any, name: str) -> Ints:
     import pandas as pd
 
+    _check_zone(values, times, name)
     try:
         labels = pd.DatetimeIndex(values) if isinstance(times, pd.DatetimeIndex) else pd.Index(values)
         bars = times.get_indexer(labels)
@@ -173,3 +220,16 @@ def _bars_at(values: pd.Series[Any], times: Any, name: str) -> Ints:
         row = int((bars < 0).argmax())
         raise InputError(f"{name} must hold times in the index of equity, got {shown(values.iloc[row])} (row {row})")
     return np.asarray(bars, dtype=np.int64)
+
+
+def _check_zone(values: pd.Series[Any], times: Any, name: str) -> None:
+    """Refuse times with a zone beside times without."""
+    import pandas as pd
+
+    mine, of = getattr(getattr(values, "dt", None), "tz", None), getattr(times, "tz", None)
+    if not isinstance(times, pd.DatetimeIndex) or not len(values) or values.dtype.kind != "M" or (mine is None) == (of is None):
+        return
+    column = name.replace(" column ", "[") + "]"
+    if mine is None:
+        raise InputError(f"{name} must have the zone of equity, {of}, got times without a zone; {column}.dt.tz_localize('{of}')")
+    raise InputError(f"{name} must have no zone, as equity has none, got times in {mine}; {column}.dt.tz_localize(None) drops it")

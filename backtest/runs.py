@@ -94,7 +94,11 @@ class Run(Simulation):
 
     @property
     def fills(self) -> NDArray[Any]:
-        """Every executed order, in order of execution: ndarray of ``records.FILL``."""
+        """Every executed order, in order of execution: ndarray of ``backtest.records.FILL``.
+
+        ``reason`` and ``moment`` are places in ``backtest.records.REASONS`` and ``MOMENTS`` (reason 0 opens or adds to a
+        position), ``asset`` in ``book.market.assets`` (0 in a run); ``orders`` is the same as a table, decoded.
+        """
         return self._fills
 
     @functools.cached_property
@@ -136,8 +140,8 @@ class Run(Simulation):
         return 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Parameters and numbers as plain data for JSON: what is undefined or infinite is None, times are text."""
-        return {"params": json_safe(self.params)} | super().to_dict()
+        """Symbol, parameters and numbers as plain data for JSON: what is undefined or infinite is None, times are text."""
+        return {"symbol": self.bars.symbol or None, "params": json_safe(self.params)} | super().to_dict()
 
     def _all_times(self) -> pd.Index[Any]:
         times: pd.Index[Any] = self.bars.times()
@@ -165,8 +169,9 @@ class Run(Simulation):
         return Unexecuted(np.array(bars, dtype=np.int64), np.zeros(len(bars), dtype=np.int64), np.array(sides), reason, status)
 
     def _subject(self) -> str:
-        params = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
-        return f"{self.strategy.name}: {params}" if params else self.strategy.name
+        values = ", ".join(f"{name}={value!r}" for name, value in self.params.items())
+        strategy = f"{self.strategy.name} on {self.bars.symbol}" if self.bars.symbol else self.strategy.name
+        return f"{strategy}: {values}" if values else strategy
 
 
 @overload

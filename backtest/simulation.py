@@ -84,7 +84,11 @@ class Simulation(abc.ABC):
     @property
     @abc.abstractmethod
     def fills(self) -> NDArray[Any]:
-        """Every executed order, in order of execution: ndarray of ``records.FILL``."""
+        """Every executed order, in order of execution: ndarray of ``backtest.records.FILL``.
+
+        ``reason`` and ``moment`` are places in ``backtest.records.REASONS`` and ``MOMENTS`` (reason 0 opens or adds to a
+        position), ``asset`` in ``book.market.assets`` (0 in a run); ``orders`` is the same as a table, decoded.
+        """
 
     @property
     @abc.abstractmethod
@@ -241,7 +245,7 @@ class Simulation(abc.ABC):
         gained = float(self.sums["end_equity"][0]) / self.start_cash - 1
         return (
             f"{type(self).__name__}({self._subject()}; {self.last - self.first:,} bars, total return {gained:.2%}, "
-            f"{int(self.sums['n_fills'][0]):,} orders, {int(self.sums['n_trades'][0]):,} trades)"
+            f"{int(self.sums['n_fills'][0]):,} fills, {int(self.sums['n_trades'][0]):,} trades)"
         )
 
     def __rich__(self) -> Any:

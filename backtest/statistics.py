@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from backtest._checks import InputError, money, number, vector
+from backtest._checks import InputError, NumericsWarning, caller_level, money, number, vector
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.equity_record import EquityRecord, TradeTable, trades_of
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from backtest.stats_series import Stats
 
 Floats = NDArray[np.float64]
+
+#: Difference between equity and the profits of trades that is rounding (of cents, say), as a share of the account.
+EXPLAINED = 1e-4
 
 #: Metrics of trades, and the columns each needs besides the times of entry and exit.
 NEEDED_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -87,8 +91,13 @@ def stats(
 
     Notes
     -----
-    Sums of returns are rounded once, those of a :class:`backtest.Run` as they are added up, so metrics of the same equity agree
-    to about 1e-12; those of single bars and of trades agree to the last bit.
+    The numbers of a :class:`backtest.Run` need its start, its open positions and prices from before its first bar::
+
+        bt.stats(run.equity, run.trades, open_positions=run.open_positions, start_cash=run.start_cash, rf=run.execution.rf,
+                 benchmark=pd.Series(bars.close, index=bars.times()), periods_per_year=run.periods.per_year)
+
+    Sums of returns are rounded once, those of a run as they are added up, so metrics agree to about 1e-12; those of single bars
+    and of trades agree to the last bit.
     """
     import pandas as pd
 
@@ -113,6 +122,8 @@ def stats(
     if held is not None and table is None:
         raise InputError("trades must be given with open_positions, got None")
     sums = _sums_of_returns(curve[first:], start, rf / periods.per_year if periods.per_year > 0 else 0.0)
+    if table is not None and held is None and start_cash is not None:
+        _warn_if_open(table, start, float(curve[-1]))
     missing = _add_trades(sums, table, held, first, len(curve))
     values = dict(zip(SWEEP, sweep_metrics(SWEEP, sums, inputs)[0], strict=True))
     values = {name: math.nan if name in missing else value for name, value in values.items()}
@@ -125,10 +136,29 @@ def stats(
     return Stats(values, EquityRecord(series, times, periods, table), missing)
 
 
+def _warn_if_open(trades: TradeTable, start_cash: float, end_equity: float) -> None:
+    """Warn if completed trades do not explain the last equity: positions are then probably open."""
+    c = trades.columns
+    if "net_profit" not in c:
+        return
+    explained = start_cash + math.fsum(c["net_profit"].tolist())
+    forgiven = math.fsum(c["written_off"].tolist()) if "written_off" in c else 0.0
+    if min(abs(end_equity - explained), abs(end_equity - explained - forgiven)) > EXPLAINED * max(start_cash, end_equity):
+        warnings.warn(
+            f"equity ends at {end_equity:g}, start_cash and the net_profit of trades come to {explained:g}: exposure, turnover, "
+            "costs_paid and breakeven_cost lack what is still open, which open_positions= adds (or net_profit is before costs)",
+            NumericsWarning,
+            stacklevel=caller_level(),
+        )
+
+
 def _curve(equity: Any) -> tuple[Floats, Any, Any]:
     """Equity, the labels of its bars, and these as a DatetimeIndex if they are dates."""
     import pandas as pd
 
+    if isinstance(equity, pd.DataFrame):
+        first = shown(equity.columns[0]) if len(equity.columns) else "'equity'"
+        raise InputError(f"equity must be a Series, got a DataFrame of {len(equity.columns)} columns; equity[{first}] is one")
     curve = vector("equity", equity)
     if not len(curve):
         raise InputError("equity must have a value, got none")

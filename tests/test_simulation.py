@@ -235,6 +235,29 @@ def test_consoles_and_notebooks(simulation):
     assert repr(simulation).startswith(f"{type(simulation).__name__}(")
     assert "\n" not in repr(simulation)
     assert str(simulation) == repr(simulation)
+    assert f"{len(simulation.fills):,} fills, {len(simulation.trades):,} trades)" in repr(simulation)
+
+
+def test_a_run_names_its_symbol():
+    bars = bt.Bars.sample("GOOG")
+    run = bt.run(bars, bt.strategies.sma_cross, {"fast": 10, "slow": 30}, costs=COSTS)
+    assert repr(run).startswith("Run(sma_cross on GOOG: fast=10, slow=30; ")
+    assert run.to_dict()["symbol"] == "GOOG"
+    unnamed = bt.Bars(open=bars.open, high=bars.high, low=bars.low, close=bars.close, index=bars.index)
+    run = bt.run(unnamed, bt.strategies.sma_cross, {"fast": 10, "slow": 30}, costs=COSTS)
+    assert repr(run).startswith("Run(sma_cross: fast=10, slow=30; ")
+    assert run.to_dict()["symbol"] is None
+
+
+def test_codes_of_fills_are_decoded_as_said(simulation):
+    from backtest.records import MOMENTS, REASONS
+
+    filled = simulation.orders.query("status == 'filled'")
+    assert [MOMENTS[code] for code in simulation.fills["moment"]] == filled["moment"].tolist()
+    closing = (simulation.fills["position_before"] != 0) & (simulation.fills["reason"] > 0)
+    assert [REASONS[code] for code in simulation.fills["reason"][closing]] == filled["reason"][closing].tolist()
+    if isinstance(simulation, bt.Book):
+        assert [simulation.market.assets[code] for code in simulation.fills["asset"]] == filled["asset"].tolist()
 
 
 def test_names_are_escaped():

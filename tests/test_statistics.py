@@ -1,6 +1,7 @@
 """``bt.stats``: the numbers of a run from its equity and trades alone, and by hand."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -187,6 +188,59 @@ def test_refused(kwargs, message):
         bt.stats(kwargs.pop("equity"), **kwargs)
 
 
+BACKTESTING = {"EntryTime": DAYS[:1], "ExitTime": DAYS[2:3], "PnL": [10.0], "Size": [3], "Tag": [None]}
+VECTORBT = {"Entry Timestamp": DAYS[:1], "Exit Timestamp": DAYS[2:3], "PnL": [10.0], "Size": [3.0], "Direction": ["Short"]}
+
+
+@pytest.mark.parametrize("table", [BACKTESTING, VECTORBT])
+def test_tables_of_other_tools_get_the_rename_to_type(table):
+    equity, trades = pd.Series(np.linspace(100.0, 110.0, 6), index=DAYS), pd.DataFrame(table)
+    with pytest.raises(bt.InputError, match=r"trades must have a column 'entry_time', got .*; trades\.rename\(columns=") as error:
+        bt.stats(equity, trades)
+    found = bt.stats(equity, eval(re.search(r"trades\.rename\(columns=.*?\)", str(error.value))[0], {"trades": trades}))
+    assert found["n_trades"] == 1
+    assert found.trade_statistics().loc["net_profit", "Short" if "Direction" in table else "Long"] == 10.0
+
+
+def test_the_zone_of_trades_is_named():
+    equity = pd.Series(np.linspace(100.0, 110.0, 6), index=DAYS)
+    aware = {"entry_time": DAYS[:1].tz_localize("UTC"), "exit_time": DAYS[2:3].tz_localize("UTC"), "return": [0.1]}
+    message = (
+        r"'entry_time' must have no zone, as equity has none, got times in UTC; trades\['entry_time'\]\.dt\.tz_localize\(None\)"
+    )
+    with pytest.raises(bt.InputError, match=message):
+        bt.stats(equity, aware)
+    with pytest.raises(
+        bt.InputError, match=r"must have the zone of equity, UTC, .*; trades\['entry_time'\]\.dt\.tz_localize\('UTC'\)"
+    ):
+        bt.stats(equity.tz_localize("UTC"), TRADES)
+
+
+def test_a_table_of_equity_names_its_column():
+    frame = pd.DataFrame({"Equity": np.linspace(100.0, 110.0, 6)}, index=DAYS)
+    with pytest.raises(bt.InputError, match=r"equity must be a Series, got a DataFrame of 1 columns; equity\['Equity'\] is one"):
+        bt.stats(frame)
+
+
+def test_a_side_against_the_sign_of_units_is_refused():
+    equity = pd.Series(np.linspace(100.0, 110.0, 6), index=DAYS)
+    with pytest.raises(bt.InputError, match=r"'units' must be > 0 for a long .* got -3 with side 'long' \(row 0\)"):
+        bt.stats(equity, TRADES | {"side": ["long"], "units": [-3.0]})
+    for units in (3.0, -3.0):
+        assert bt.stats(equity, TRADES | {"side": ["short"], "units": [units]})["n_trades"] == 1
+
+
+def test_open_positions_that_were_not_given_are_missed():
+    run = bt.run(BARS, bt.strategies.sma_cross, {"fast": 10, "slow": 30}, costs=bt.Costs(fee_rate=0.001))
+    assert len(run.open_positions) == 1
+    with pytest.warns(bt.NumericsWarning, match=r"exposure, turnover, costs_paid and breakeven_cost lack what is still open"):
+        bt.stats(run.equity, run.trades, start_cash=run.start_cash)
+    closed = a_run(close_at_end=True)
+    assert bt.stats(closed.equity, closed.trades, start_cash=closed.start_cash)["costs_paid"] == pytest.approx(
+        closed.stats["costs_paid"]
+    )
+
+
 def test_other_tools_are_not_defined():
     with pytest.raises(bt.InputError, match=r"to_vectorbt must be asked .* of a Run, .* got those of EquityRecord"):
         bt.stats(CLOSE).to_vectorbt()
@@ -198,3 +252,37 @@ def test_the_name_is_the_function():
     assert callable(bt.stats)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("backtest.stats")
+
+
+TEXTS = {
+    "ISO": [f"{day:%Y-%m-%d}" for day in DAYS],
+    "compact": [f"{day:%Y%m%d}" for day in DAYS],
+    "dates": [day.date() for day in DAYS],
+    "periods": pd.PeriodIndex(DAYS, freq="D"),
+    "categories": pd.CategoricalIndex([f"{day:%Y-%m-%d}" for day in DAYS]),
+}
+
+
+@pytest.mark.parametrize("index", TEXTS.values(), ids=TEXTS)
+def test_texts_and_dates_are_times(index):
+    equity = [100.0, 110.0, 99.0, 99.0, 108.9, 108.9]
+    dated = bt.stats(pd.Series(equity, index=DAYS), TRADES)
+    pd.testing.assert_series_equal(bt.stats(pd.Series(equity, index=index), TRADES), dated)
+    assert dated["cagr"] == pytest.approx(1.089 ** (365.25 / 7) - 1)
+
+    def book(labels):
+        close = pd.DataFrame({"A": equity}, index=labels)
+        return bt.simulate(close * 0 + 0.5, close=close, fill="close", costs=bt.Costs.zero())
+
+    assert book(index).times.equals(book(DAYS).times)
+    pd.testing.assert_series_equal(book(index).stats, book(DAYS).stats)
+
+
+def test_texts_that_could_be_times_are_no_silent_row_numbers():
+    equity = pd.Series([100.0, 110.0, 99.0], index=["2024-01-01", "2024-01-02", "soon"])
+    with pytest.raises(bt.DataError, match=r"pandas\.to_datetime\(index, format=\.\.\.\) makes dates of them"):
+        bt.stats(equity)
+    with pytest.raises(bt.DataError, match=r"pandas\.to_datetime\(index, format=\.\.\.\) makes dates of them"):
+        bt.simulate(equity.to_frame() * 0, close=equity.to_frame(), fill="close", costs=bt.Costs.zero())
+    words = bt.stats(equity.set_axis(["a", "b", "c"]), periods_per_year=252)
+    assert math.isnan(words["cagr"])

@@ -23,6 +23,8 @@ YEARS = (1678, 2261)
 MISSING = frozenset({"", "nan", "nat", "null", "none", "na", "n/a", "#n/a", "<na>", "-"})
 _SECONDS_PER_DAY = 86_400
 _NUMBER = r"[+-]?(?:0|[1-9]\d*)(?:\.\d*)?"
+#: Part of a text that is meant as a time, read or not.
+_LIKE_A_DATE = r"\d{4}|\d[-/.: ]\d|\d[-/. ][A-Za-z]{3}|[A-Za-z]{3}[-/. ]\d"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?(?: ?(?:Z|[+-]\d{2}:?\d{2}))?"
 
 
@@ -117,13 +119,35 @@ def times_asked(name: str, values: Any) -> pd.DatetimeIndex:
 
 
 def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
-    """Row labels of a frame that are dates, or numbers that are times; None for any others."""
+    """Row labels of a frame that are times (dates, texts, periods, numbers); None for any others.
+
+    Raises
+    ------
+    DataError
+        They look like times and cannot be read; the message says what makes dates of them.
+    """
     import pandas as pd
 
     if isinstance(labels, pd.DatetimeIndex):
         return labels
+    if isinstance(labels, pd.PeriodIndex):
+        return labels.to_timestamp()
+    if isinstance(labels, pd.CategoricalIndex):
+        labels = pd.Index(labels.to_numpy())
+    kind = None if isinstance(labels, pd.MultiIndex) or not len(labels) else pd.api.types.infer_dtype(labels)
+    if kind in ("date", "datetime", "datetime64", "string"):
+        try:
+            return _logged(labels)
+        except DataError as error:
+            if kind == "string" and not re.search(_LIKE_A_DATE, str(labels[0])):
+                return None  # words
+            raise DataError(f"{error}; pandas.to_datetime(index, format=...) makes dates of them") from None
     if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miufc":
         return None
+    return _logged(labels)
+
+
+def _logged(labels: Any) -> pd.DatetimeIndex | None:
     source = Source()
     found = times_of_labels(labels, Reading(), source)
     source.log()
