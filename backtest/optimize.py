@@ -145,7 +145,7 @@ def optimize(
         how_to_replay=provenance.how_to_replay(
             cells,
             "bt.run(bars, strategy, result.best_params, costs=costs, execution=execution.replace(start=result.start)",
-            "costs and execution",
+            "costs and execution of the search (result.provenance has them)",
         ),
         packages=("TA-Lib",),
     )

@@ -105,7 +105,7 @@ def how_to_replay(cells: Cells[Any], call: str, settings: str) -> str:
     elif window is not None:
         call += ", window=slice({}, {})".format(*pair(window) or ())
     cells_to_replay = f" for each {' and '.join(each)}" if each else ""
-    return f"{call}){cells_to_replay}, with the {settings} of the search (result.provenance has them)"
+    return f"{call}){cells_to_replay}, with the {settings}"
 
 
 def store_context(

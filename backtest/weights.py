@@ -175,7 +175,7 @@ def _subject(
         how_to_replay=provenance.how_to_replay(
             cells,
             "bt.simulate(rule(result.best_params), close=close, costs=costs, **result.provenance['rules']",
-            "costs, prices and other arguments",
+            "costs of the search (result.provenance has them), its prices, rebalance and max_gross",
         ),
     )
 

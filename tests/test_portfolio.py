@@ -524,7 +524,7 @@ def test_optimize_weights_in_a_window_saves_and_loads(tmp_path):
     assert len(result.best.equity) == 70
     loaded = bt.load(result.save(tmp_path / "found"))
     pd.testing.assert_frame_equal(loaded.table, result.table)
-    with pytest.raises(bt.InputError, match=r"call bt\.simulate with the rule's weights"):
+    with pytest.raises(bt.InputError, match=r"call bt\.simulate\(rule\(result\.best_params\), close=close, costs="):
         _ = loaded.best
     assert len(pd.read_csv(tmp_path / "found" / "trades.csv")) == len(result.best.trades)
     assert pd.read_csv(tmp_path / "found" / "equity.csv")["equity"].iloc[-1] == result.best.equity.iloc[-1]

@@ -134,7 +134,9 @@ def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
         return labels.to_timestamp()
     if isinstance(labels, pd.CategoricalIndex):
         labels = pd.Index(labels.to_numpy())
-    kind = None if isinstance(labels, pd.MultiIndex) or not len(labels) else pd.api.types.infer_dtype(labels)
+    if isinstance(labels, pd.MultiIndex) or not hasattr(labels, "dtype"):
+        return None
+    kind = pd.api.types.infer_dtype(labels) if len(labels) and labels.dtype.kind not in "iuf" else "numbers"
     if kind in ("date", "datetime", "datetime64", "string"):
         try:
             return _logged(labels)
@@ -142,7 +144,7 @@ def times_of_rows(labels: Any) -> pd.DatetimeIndex | None:
             if kind == "string" and not re.search(_LIKE_A_DATE, str(labels[0])):
                 return None  # words
             raise DataError(f"{error}; pandas.to_datetime(index, format=...) makes dates of them") from None
-    if isinstance(labels, pd.MultiIndex) or getattr(getattr(labels, "dtype", None), "kind", "?") not in "Miufc":
+    if getattr(labels.dtype, "kind", "?") not in "Miufc":
         return None
     return _logged(labels)
 
