@@ -19,7 +19,7 @@ from backtest._said import shown
 from backtest.labels import Labels
 
 _DATE = re.compile(r"\d{4}(?:-\d\d(?:-\d\d(?:[ T]\d\d(?::\d\d(?::\d\d(?:\.\d{1,9})?)?)?)?)?)?")
-_OFFSET = re.compile(r"(?<=\d\d) ?(?:Z|([+-])(\d\d):?(\d\d))$")
+_OFFSET = re.compile(r"(?<=\d\d) ?(?:Z|([+-])([01]\d|2[0-3]):?([0-5]\d))$")
 _EXAMPLES = '"2012", "2012-06", "2012-06-30" or "2012-06-30 15:30"'
 _SECOND = 10**9
 #: More than the clocks of any zone differ from UTC.

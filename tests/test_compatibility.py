@@ -21,6 +21,7 @@ from backtest import cli
 from backtest.config import levels as levels_config
 from backtest.config import optimize as optimize_config
 from backtest.config import portfolio as portfolio_config
+from backtest.study.fingerprint import context_fingerprint
 from backtest.study.store import APPLICATION_ID, SCHEMA_VERSION, Store
 
 BEFORE = Path(__file__).parent / "fixtures" / "before"
@@ -165,13 +166,42 @@ def test_many_processes_open_it_at_once(path):
 
 
 def test_an_interruption_leaves_the_layout_as_it_was(path, monkeypatch):
-    monkeypatch.setattr("backtest.study.store.migration.context_fingerprint", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("backtest.study.store.migration.content_hash", lambda *_, **__: 1 / 0)
     before = path.read_bytes()
     with pytest.raises(ZeroDivisionError):
         Store(f"sqlite:///{path}")
     monkeypatch.undo()
     assert path.read_bytes() == before
     Store(f"sqlite:///{path}").close()
+
+
+def test_data_written_down_with_former_names_is_the_same_data():
+    former = bt.Execution(start_cash=5.0).to_dict()
+    former = {("cash" if name == "start_cash" else name): value for name, value in former.items()}
+    literal = {"a": [1, {**former, "size_type": "cash"}], "b": (2.0, None)}
+    current = {"a": [1, bt.Execution(start_cash=5.0).to_dict() | {"size_type": "value"}], "b": (2.0, None)}
+    assert context_fingerprint(literal) == context_fingerprint(current)
+    assert context_fingerprint({"cash": 5.0}) != context_fingerprint({"start_cash": 5.0})  # anything else is the user's own
+
+
+def test_a_damaged_context_is_named_and_keeps_its_results(path, caplog):
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE contexts SET description = 'xxx' WHERE id = 2")
+    connection.close()
+    before = rows(path)
+    with caplog.at_level("WARNING", logger="backtest"):
+        Store(f"sqlite:///{path}").close()
+    assert "the description of context 2 is damaged" in caplog.text
+    assert rows(path)[1] == before[1]
+
+
+def test_a_store_that_can_only_be_read_says_what_to_do(path, monkeypatch):
+    def refuse(*_):
+        raise bt.StoreError("attempt to write a readonly database")
+
+    monkeypatch.setattr("backtest.study.store.database.migrate", refuse)
+    with pytest.raises(bt.StoreError, match=r"store must be of layout 2 to be read, got 1 .* copy it to where"):
+        Store(f"sqlite:///{path}", read_only=True).contexts()
 
 
 # -- results and configurations ----------------------------------------------------------------------------------------

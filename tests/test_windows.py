@@ -174,6 +174,8 @@ def test_aware_dates_are_converted_to_the_bars_zone():
         (slice("2012-13", None), "got '2012-13'"),
         (slice("2012-02-30", None), "got '2012-02-30'"),
         (slice("2012-06+02:00", None), "got '2012-06+02:00'"),
+        (slice("2012-06-01 10:00+25:00", None), "got '2012-06-01 10:00+25:00'"),
+        (slice("2012-06-01 10:00+01:60", None), "got '2012-06-01 10:00+01:60'"),
         (slice("", None), "got ''"),
         (slice("100", None), "got '100'; 100 without quotes is a bar number"),
         (slice("20120630", None), "got '20120630'"),

@@ -14,6 +14,27 @@ from typing import Any
 from backtest._checks import InputError
 from backtest._said import shown, without_password
 
+#: Fields of ``Execution`` and of the rules of a portfolio in layout 1: a table with exactly these names is one of them.
+_EXECUTION = frozenset(
+    [
+        "fill",
+        "intrabar",
+        "sides",
+        "size",
+        "size_type",
+        "cash",
+        "whole_units",
+        "close_at_end",
+        "start",
+        "rf",
+        "periods_per_year",
+        "profile",
+    ]
+)
+_PORTFOLIO = frozenset(
+    ["fill", "start_value", "reinvest", "reserve_costs", "periods_per_year", "rf", "delisted", "delisted_after"]
+)
+
 
 def objective_name(objective: Any) -> Any:
     """An objective's name, the same whether its module is run or imported, with the values bound to it."""
@@ -36,8 +57,27 @@ def without_passwords(value: Any) -> Any:
     return {key: without_passwords(each) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
+def renamed(value: Any) -> Any:
+    """A plain value with the names of today in every execution and every portfolio's rules inside, in the same order."""
+    if isinstance(value, (list, tuple)):
+        return [renamed(each) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    if value.keys() == _EXECUTION:
+        size_type = "value" if value["size_type"] == "cash" else value["size_type"]
+        return {("start_cash" if name == "cash" else name): each for name, each in {**value, "size_type": size_type}.items()}
+    if value.keys() == _PORTFOLIO:
+        return {("start_cash" if name == "start_value" else name): each for name, each in value.items()}
+    return {name: renamed(each) for name, each in value.items()}
+
+
 def context_fingerprint(value: Any, **options: Any) -> bytes:
-    """Hash that identifies a context."""
+    """Hash that identifies a context; data that a user wrote down with the former names is the same data."""
+    return content_hash(renamed(value), **options)
+
+
+def content_hash(value: Any, **options: Any) -> bytes:
+    """Hash of a plain value."""
     return hashlib.blake2b(json.dumps(value, **options).encode(), digest_size=16).digest()
 
 

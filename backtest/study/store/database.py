@@ -91,7 +91,13 @@ class Database:
         if self.read_only:
             if version is None:
                 raise StoreError(f"store must be a database of this library, got {str(self.path)!r}")
-            Database(self.url).close()  # migrates its layout
+            try:
+                Database(self.url).close()  # migrates its layout
+            except StoreError as error:
+                raise StoreError(
+                    f"store must be of layout {SCHEMA_VERSION} to be read, got {version} in {str(self.path)!r}, which cannot "
+                    f"be migrated ({error}); copy it to where it can be written"
+                ) from error
             return
         if version is None:
             self._run(f"PRAGMA page_size = {_PAGE}")
