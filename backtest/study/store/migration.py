@@ -35,7 +35,7 @@ def migrate(run: Callable[..., Any], path: Path, version: int) -> None:
             continue
         if description is None or _fingerprint(name, description) != fingerprint:
             logger.warning(
-                "store %s: the description of context %d is damaged, so its fingerprint cannot be migrated; its results are kept, "
+                "store %s: the description of context %d is damaged, so it cannot be migrated; its results are kept, "
                 "and a search evaluates its candidates again",
                 path,
                 number,
