@@ -441,7 +441,7 @@ def test_what_is_no_result_is_refused(tmp_path):
     with pytest.raises(bt.InputError, match="path must be a folder, got the file"):
         optimize().save(tmp_path / "file")
     (tmp_path / "result.json").write_text('{"schema_version": 99}')
-    with pytest.raises(bt.InputError, match="schema_version must be 1, got 99"):
+    with pytest.raises(bt.InputError, match="schema_version must be from 1 to 2, got 99"):
         bt.load(tmp_path)
 
 
