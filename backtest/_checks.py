@@ -263,7 +263,7 @@ def refuse_former(given: Iterable[str], former: Mapping[str, str], section: str 
     for name in given:
         if name in former:
             what = f"{name} of [{section}]" if section else name
-            raise InputError(f"{what} is now {former[name]}, got {name}; write {former[name]} = ...")
+            raise InputError(f"{what} is now {former[name]}")
 
 
 def renamed(former: Mapping[str, str]) -> Callable[[T], T]:

@@ -18,7 +18,7 @@ from backtest.files.tables import PRICES, Prices, prices_of, read_prices, table_
 from backtest.files.times import split
 from backtest.labels import check_alike, check_beside, labels_of_bars
 from backtest.periods import DAYS_PER_YEAR, NS_PER_DAY, Periods, infer
-from backtest.windows import numbered
+from backtest.windows import hint_of_years, numbered, slice_instead
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,12 +109,12 @@ class Bars(Frozen):
     def __getitem__(self, window: Any) -> Bars:
         """Bars of a window, ``bars[100:200]`` or ``bars["2010":"2012-06"]``; see :meth:`window`."""
         if not isinstance(window, slice):
-            example = "bars[5:6] is one bar" if isinstance(window, (int, np.integer)) else 'bars["2012-06":"2012-06"] is a month'
-            raise InputError(f"bars must be sliced, got [{shown(window)}]; {example}")
+            raise InputError(f"bars must be sliced, got {slice_instead(window)}")
         rows = self.window(window) or slice(None)
         first, last, _ = rows.indices(len(self))
         if first >= last:
-            raise DataError(f"bars must hold at least one row, got bars {first} to {last} of {len(self)}")
+            hint = "" if self.index is None else hint_of_years(window)
+            raise DataError(f"bars must hold at least one row, got bars {first} to {last} of {len(self)}{hint}")
         part = object.__new__(type(self))
         for name in (*PRICES, "volume", "index"):
             column = getattr(self, name)

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from backtest import _backend
 from backtest._checks import NumericsWarning, caller_level, renamed
 from backtest.book_evaluator import joined
-from backtest.costs import Costs
+from backtest.costs import FORMER, Costs
 from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
-from backtest.portfolio import FORMER, MAX_GROSS, Market, Rules, Targets, gross_limit
+from backtest.portfolio import MAX_GROSS, Market, Rules, Targets, gross_limit
 from backtest.records import FILL, TRADE_SUMS
 from backtest.simulation import Simulation, Unexecuted
 from backtest.trades import STATISTICS, Trades, months_of, statistics_frame, statistics_of, track

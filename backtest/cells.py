@@ -14,7 +14,7 @@ from backtest._said import shown
 from backtest.evaluator import Evaluator
 from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
-from backtest.windows import is_dated, pair, text
+from backtest.windows import is_dated, no_slice, pair, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -271,6 +271,8 @@ def _listed(window: Any) -> list[slice | None]:
         return [window]
     if not window:
         raise InputError("window must hold at least one slice of bars, got none")
+    if not any(each is None or isinstance(each, slice) for each in window):  # a pair of dates, most likely
+        raise no_slice(window)
     return list(window)
 
 

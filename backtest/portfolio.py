@@ -36,6 +36,7 @@ from backtest.labels import check_labels, labels, labels_of_index
 from backtest.metrics import MetricInputs
 from backtest.periods import Periods, given
 from backtest.trades import NO_TIMES, nanos_of
+from backtest.windows import hint_of_years
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 #: Target weights of the bars that decide, and the numbers of these bars.
 Events = tuple[Floats, NDArray[np.int64]]
-#: Former names of arguments, which are refused with the name to write.
-FORMER = {"start_value": "start_cash"}
 #: A user's function from parameters to target weights.
 Rule = Callable[[Mapping[str, Any]], Any]
 
@@ -297,7 +296,8 @@ class Market:
         """First bar, and one past the last."""
         first, last, _ = (self.window(window) or slice(None)).indices(self.n_bars)
         if first >= last:
-            raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}")
+            hint = "" if self.times is None else hint_of_years(window)
+            raise DataError(f"window must leave a bar to trade, got bars {first} to {last} of {self.n_bars}{hint}")
         return first, last
 
     def metric_inputs(self, rules: Rules, window: slice | None = None) -> MetricInputs:

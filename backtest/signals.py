@@ -28,6 +28,7 @@ from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, optimisti
 from backtest.periods import Periods, given
 from backtest.rules import CONDITIONS, LEVELS, Strategy
 from backtest.space import Parameter
+from backtest.windows import hint_of_years
 
 Floats = NDArray[np.float64]
 #: Called with rows of a batch and their sums, (1 or 2, n_rows); the memory of the sums is used again afterwards.
@@ -207,6 +208,7 @@ class StrategyEvaluator:
             raise DataError(
                 f"window must leave a bar to trade: bars {begin} to {last} of {n_bars}, and a warm-up of "
                 f"{self.fixed_start} bars before the first decision, leave none"
+                + ("" if self.bars.index is None else hint_of_years(window))
             )
         return first, last
 

@@ -16,8 +16,8 @@ from backtest._checks import InputError, NumericsWarning, caller_level, renamed
 from backtest.book_evaluator import BookEvaluator, joined
 from backtest.books import Book
 from backtest.cells import Aggregate, Cells, Window
-from backtest.costs import Costs
-from backtest.portfolio import FORMER, MAX_GROSS, Market, Rule, Rules, gross_limit
+from backtest.costs import FORMER, Costs
+from backtest.portfolio import MAX_GROSS, Market, Rule, Rules, gross_limit
 from backtest.results import Result
 from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Space

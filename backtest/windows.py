@@ -64,17 +64,49 @@ def numbered(window: Any, dates: Labels | None) -> slice | None:
     """
     if window is None:
         return None
+    if isinstance(window, (list, tuple)) and any(isinstance(each, slice) for each in window):
+        raise InputError(
+            f"window must be one slice of bars here, got {len(window)} in a {type(window).__name__}; several windows belong to "
+            "evaluate, optimize and optimize_weights"
+        )
     if not isinstance(window, slice) or not (window.step is None or (_is_number(window.step) and window.step == 1)):
-        raise InputError(f"window must be a slice of bars without a step, got {shown(window)}")
+        raise no_slice(window)
     edges = window.start, window.stop
     if not is_dated(window):
         return slice(*(None if edge is None else whole("edge of window", edge) for edge in edges))
     spans = [None if edge is None or _is_number(edge) else _span(edge) for edge in edges]
     if any(_is_number(edge) for edge in edges):
-        raise InputError(f"window must be two bar numbers or two dates, got {shown(window)}")
+        raise InputError(f"window must be two bar numbers or two dates, got {_both(window)}")
     if dates is None or dates.nanos is None:
-        raise InputError(f"window must be a slice of bar numbers for bars without dates, got {shown(window)}")
+        raise InputError(f"window must be bar numbers for bars without dates, got {_both(window)}")
     return _between(spans, dates, dates.nanos, window)
+
+
+def no_slice(window: Any) -> InputError:
+    """The error for what is no window, with two that are."""
+    return InputError(
+        'window must be a slice of bars without a step, such as slice("2010", "2012-06") or slice(500, 1500), got '
+        f"{shown(window)}"
+    )
+
+
+def slice_instead(key: Any) -> str:
+    """A bar number or a date in brackets, and the slice to write in its place."""
+    if _is_number(key):
+        return f"[{key}]; bars[{key}:{key + 1 or ''}] is one bar"
+    try:
+        _span(key)
+    except InputError:
+        return f'[{shown(key)}]; bars["2012-06":"2012-06"] is a month'
+    return f"[{_shown(key)}]; bars[{_shown(key)}:{_shown(key)}] holds its bars"
+
+
+def hint_of_years(window: slice | None) -> str:
+    """What to write where the bar numbers of a window that leaves no bar look like years."""
+    edges = [] if window is None else [edge for edge in (window.start, window.stop) if edge is not None]
+    if not edges or not all(_is_number(edge) and 1900 <= edge <= 2100 for edge in edges):
+        return ""
+    return f'; whole numbers are bar numbers, the year is text: "{edges[0]}"'
 
 
 def text(window: slice | None) -> str:
@@ -92,6 +124,15 @@ def _texts(window: slice) -> Iterator[tuple[Any, str]]:
         yield edge, str(edge).removesuffix(" 00:00:00")
 
 
+def _shown(edge: Any) -> str:
+    """An edge as one writes it in Python and in TOML."""
+    return f'"{shown(edge)[1:-1]}"' if isinstance(edge, str) else shown(edge)
+
+
+def _both(window: slice) -> str:
+    return " to ".join("none" if edge is None else _shown(edge) for edge in (window.start, window.stop))
+
+
 def _is_number(edge: Any) -> bool:
     return isinstance(edge, (int, np.integer)) and not isinstance(edge, (bool, np.bool_, np.timedelta64))
 
@@ -99,7 +140,7 @@ def _is_number(edge: Any) -> bool:
 def _between(spans: list[_Span | None], dates: Labels, nanos: NDArray[np.int64], window: slice) -> slice:
     """The bars from one date to another."""
     if (nanos[1:] <= nanos[:-1]).any():
-        raise InputError(f"window must be a slice of bar numbers for bars that are not sorted by date, got {shown(window)}")
+        raise InputError(f"window must be bar numbers for bars that are not sorted by date, got {_both(window)}")
     numbers: list[int | None] = []
     for span, edge, side in zip(spans, (window.start, window.stop), ("left", "right"), strict=True):
         if span is None:
@@ -109,14 +150,14 @@ def _between(spans: list[_Span | None], dates: Labels, nanos: NDArray[np.int64],
         if last < nanos[0] or first > nanos[-1]:
             verb, end = ("begin", "first") if side == "left" else ("end", "last")
             raise DataError(
-                f"window must {verb} within the bars, {dates.text(0)} to {dates.text(len(nanos) - 1)}, got {shown(edge)}; "
-                f"None {verb}s with the {end} bar"
+                f"window must {verb} within the bars, {dates.text(0)} to {dates.text(len(nanos) - 1)}, got {_shown(edge)}; "
+                f'None ("none" in TOML) {verb}s with the {end} bar'
             )
         instant = min(max(first if side == "left" else last, int(nanos[0])), int(nanos[-1]))
         numbers.append(int(nanos.searchsorted(instant, side=side)))  # type: ignore[call-overload]
     start, stop = numbers
     if (start or 0) >= (len(nanos) if stop is None else stop):
-        raise DataError(f"window must hold at least one bar, got none from {shown(window.start)} to {shown(window.stop)}")
+        raise DataError(f"window must hold at least one bar, got none from {_both(window)}")
     return slice(start, stop)
 
 
@@ -128,7 +169,7 @@ def _instants(span: _Span, zone: str | None, nanos: NDArray[np.int64], edge: Any
     import pandas as pd
 
     if span.is_utc and zone is None:
-        raise InputError(f"window must be dates without a zone for bars without one, got {shown(edge)}")
+        raise InputError(f"window must be dates without a zone for bars without one, got {_shown(edge)}")
     if span.is_utc or zone is None:
         return span.first, span.last
     low, high = int(nanos[0]) - _TWO_DAYS, int(nanos[-1]) + _TWO_DAYS  # beyond, the zone does not matter
@@ -173,7 +214,7 @@ def _span_of_text(edge: str) -> _Span:
         span = _span_of_unit(np.datetime64(written))
     except ValueError:  # 2012-13, or no date at all
         hint = f"; {given} without quotes is a bar number" if given.isdecimal() else ""
-        raise InputError(f"window must hold dates such as {_EXAMPLES}, got {shown(edge)}{hint}") from None
+        raise InputError(f"window must hold dates such as {_EXAMPLES}, got {_shown(edge)}{hint}") from None
     if offset is None:
         return span
     sign, hours, minutes = offset.groups(default="0")

@@ -187,7 +187,7 @@ class EvaluatorContract:
     def test_dates_are_as_good_as_bar_numbers(self, evaluate):
         if self.dates is None:
             if self.has_windows:
-                with pytest.raises(bt.InputError, match="window must be a slice of bar numbers for bars without dates"):
+                with pytest.raises(bt.InputError, match="window must be bar numbers for bars without dates"):
                     evaluate(self.batch(), slice("2000", None))
             return
         same_bits(evaluate(self.batch(), self.dates), evaluate(self.batch(), self.window))

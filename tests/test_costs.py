@@ -164,8 +164,10 @@ def test_an_amount_of_currency_must_be_given():
 
 
 def test_former_names_are_refused_with_the_name_to_write():
-    with pytest.raises(bt.InputError, match=r"^cash is now start_cash, got cash; write start_cash = \.\.\.$"):
+    with pytest.raises(bt.InputError, match=r"^cash is now start_cash$"):
         bt.Execution(cash=5000.0)
+    with pytest.raises(bt.InputError, match=r"^start_value is now start_cash$"):
+        bt.Execution(start_value=5000.0)
     with pytest.raises(bt.InputError, match="cash is now start_cash"):
         bt.Execution().replace(cash=5000.0)
     with pytest.raises(bt.InputError, match=r"^size_type must be one of 'equity', 'value', got 'cash', which is now 'value'$"):

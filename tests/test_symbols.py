@@ -292,7 +292,7 @@ UNDATED = bt.Bars(open=[1.0] * 50, high=[1.0] * 50, low=[1.0] * 50, close=[1.0] 
         ({"bars": {"A": 5}}, "A: bars must be a Bars, got 5"),
         ({"window": []}, "window must hold at least one slice of bars, got none"),
         ({"window": [slice(0, 9), slice(0, 9)]}, "window must hold each slice of bars once, got 0:9 twice"),
-        ({"window": [slice(0, 200), 5]}, "window must be a slice of bars without a step, got 5"),
+        ({"window": [slice(0, 200), 5]}, "window must be a slice of bars without a step"),
         ({"window": [slice(0, 200), slice(450, 480)]}, "GOOG: window must leave a bar to trade"),
         ({"aggregate": "meann"}, r"aggregate must be one of 'median', 'mean', 'min', got 'meann'; did you mean 'mean'\?"),
         ({"aggregate": 5}, "aggregate must be one of 'median', 'mean', 'min', got 5"),

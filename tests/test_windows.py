@@ -158,11 +158,11 @@ def test_aware_dates_are_converted_to_the_bars_zone():
 @pytest.mark.parametrize(
     ("window", "message"),
     [
-        (5, "window must be a slice of bars without a step, got 5"),
-        ("2010", "window must be a slice of bars without a step, got '2010'"),
-        (slice("2010", "2012", 2), "window must be a slice of bars without a step, got slice('2010', '2012', 2)"),
-        (slice(100, "2012-06"), "window must be two bar numbers or two dates, got slice(100, '2012-06', None)"),
-        (slice("2012-06", 100), "window must be two bar numbers or two dates, got slice('2012-06', 100, None)"),
+        (5, 'such as slice("2010", "2012-06") or slice(500, 1500), got 5'),
+        ("2010", "or slice(500, 1500), got '2010'"),
+        (slice("2010", "2012", 2), "or slice(500, 1500), got slice('2010', '2012', 2)"),
+        (slice(100, "2012-06"), 'window must be two bar numbers or two dates, got 100 to "2012-06"'),
+        (slice("2012-06", 100), 'window must be two bar numbers or two dates, got "2012-06" to 100'),
         (slice(1.5, None), "window must be a slice of bars by their numbers or dates, got 1.5"),
         (slice(True, 5), "window must be a slice of bars by their numbers or dates, got True"),
         (slice(pd.NaT, None), "window must be a slice of bars by their numbers or dates, got NaT"),
@@ -170,32 +170,32 @@ def test_aware_dates_are_converted_to_the_bars_zone():
         (slice(datetime.time(9, 30), None), "window must be a slice of bars by their numbers or dates, got datetime.time(9, 30)"),
         (slice(2**63, None), "edge of window must be a whole number of 64 bits, got 9223372036854775808"),
         (slice("June 2012", None), 'window must hold dates such as "2012", "2012-06", "2012-06-30" or "2012-06-30 15:30", got'),
-        (slice("30.06.2012", None), "got '30.06.2012'"),
-        (slice("2012-13", None), "got '2012-13'"),
-        (slice("2012-02-30", None), "got '2012-02-30'"),
-        (slice("2012-06+02:00", None), "got '2012-06+02:00'"),
-        (slice("2012-06-01 10:00+25:00", None), "got '2012-06-01 10:00+25:00'"),
-        (slice("2012-06-01 10:00+01:60", None), "got '2012-06-01 10:00+01:60'"),
-        (slice("", None), "got ''"),
-        (slice("100", None), "got '100'; 100 without quotes is a bar number"),
-        (slice("20120630", None), "got '20120630'"),
+        (slice("30.06.2012", None), 'got "30.06.2012"'),
+        (slice("2012-13", None), 'got "2012-13"'),
+        (slice("2012-02-30", None), 'got "2012-02-30"'),
+        (slice("2012-06+02:00", None), 'got "2012-06+02:00"'),
+        (slice("2012-06-01 10:00+25:00", None), 'got "2012-06-01 10:00+25:00"'),
+        (slice("2012-06-01 10:00+01:60", None), 'got "2012-06-01 10:00+01:60"'),
+        (slice("", None), 'got ""'),
+        (slice("100", None), 'got "100"; 100 without quotes is a bar number'),
+        (slice("20120630", None), 'got "20120630"'),
         (
             slice("2003", "2012"),
-            "window must begin within the bars, 2004-08-19 to 2013-03-01, got '2003'; None begins with the first",
+            'must begin within the bars, 2004-08-19 to 2013-03-01, got "2003"; None ("none" in TOML) begins with the first',
         ),
-        (slice("2014", None), "window must begin within the bars, 2004-08-19 to 2013-03-01, got '2014'"),
+        (slice("2014", None), 'window must begin within the bars, 2004-08-19 to 2013-03-01, got "2014"'),
         (
             slice(None, "2013-03-02"),
-            "window must end within the bars, 2004-08-19 to 2013-03-01, got '2013-03-02'; None ends with",
+            'window must end within the bars, 2004-08-19 to 2013-03-01, got "2013-03-02"; None ("none" in TOML) ends with',
         ),
-        (slice(None, "2003-01-01"), "window must end within the bars, 2004-08-19 to 2013-03-01, got '2003-01-01'"),
-        (slice("0001", None), "window must begin within the bars, 2004-08-19 to 2013-03-01, got '0001'"),
+        (slice(None, "2003-01-01"), 'window must end within the bars, 2004-08-19 to 2013-03-01, got "2003-01-01"'),
+        (slice("0001", None), 'window must begin within the bars, 2004-08-19 to 2013-03-01, got "0001"'),
         (slice(None, "9999-12-31 23:59:59.999999999"), "window must end within the bars"),
         (slice(None, datetime.datetime.max), "window must end within the bars"),
         (slice(datetime.date.min, None), "window must begin within the bars"),
-        (slice("2012-06-02", "2012-06-03"), "window must hold at least one bar, got none from '2012-06-02' to '2012-06-03'"),
-        (slice("2012-06", "2010"), "window must hold at least one bar, got none from '2012-06' to '2010'"),
-        (slice(None, "2012-06-30 00:00Z"), "window must be dates without a zone for bars without one, got '2012-06-30 00:00Z'"),
+        (slice("2012-06-02", "2012-06-03"), 'window must hold at least one bar, got none from "2012-06-02" to "2012-06-03"'),
+        (slice("2012-06", "2010"), 'window must hold at least one bar, got none from "2012-06" to "2010"'),
+        (slice(None, "2012-06-30 00:00Z"), 'window must be dates without a zone for bars without one, got "2012-06-30 00:00Z"'),
         (slice(pd.Timestamp("2012", tz="UTC"), None), "window must be dates without a zone for bars without one, got Timestamp("),
     ],
 )
@@ -209,9 +209,7 @@ def test_what_is_no_window_is_refused(window, message):
 def test_bars_without_dates_have_windows_of_numbers_only():
     bars = bt.Bars(open=GOOG.open, high=GOOG.high, low=GOOG.low, close=GOOG.close)
     assert bars.window(slice(5, 9)) == slice(5, 9)
-    with pytest.raises(
-        bt.InputError, match=r"^window must be a slice of bar numbers for bars without dates, got slice\('2010', "
-    ):
+    with pytest.raises(bt.InputError, match=r'^window must be bar numbers for bars without dates, got "2010" to none$'):
         bars.window(slice("2010", None))
 
 
@@ -248,12 +246,15 @@ def test_a_slice_of_bars_is_bars_in_every_way():
     ("key", "message"),
     [
         (5, "bars must be sliced, got [5]; bars[5:6] is one bar"),
-        (np.int64(-1), "bars must be sliced, got [np.int64(-1)]; bars[5:6] is one bar"),
-        ("2012-06", 'bars must be sliced, got [\'2012-06\']; bars["2012-06":"2012-06"] is a month'),
-        (slice(0, 100, 2), "window must be a slice of bars without a step, got slice(0, 100, 2)"),
+        (np.int64(-1), "bars must be sliced, got [-1]; bars[-1:] is one bar"),
+        (3, "bars must be sliced, got [3]; bars[3:4] is one bar"),
+        ("2010", 'bars must be sliced, got ["2010"]; bars["2010":"2010"] holds its bars'),
+        ("close", 'bars must be sliced, got [\'close\']; bars["2012-06":"2012-06"] is a month'),
+        (slice(2100, 2010), 'got bars 2100 to 2010 of 2148; whole numbers are bar numbers, the year is text: "2100"'),
+        (slice(0, 100, 2), "or slice(500, 1500), got slice(0, 100, 2)"),
         (slice(9, 5), "bars must hold at least one row, got bars 9 to 5 of 2148"),
         (slice(5000, None), "bars must hold at least one row, got bars 2148 to 2148 of 2148"),
-        (slice("2003", None), "window must begin within the bars, 2004-08-19 to 2013-03-01, got '2003'"),
+        (slice("2003", None), 'window must begin within the bars, 2004-08-19 to 2013-03-01, got "2003"'),
     ],
 )
 def test_what_is_no_slice_of_bars_is_refused(key, message):
@@ -307,7 +308,7 @@ def test_cells_are_named_by_dates_and_resolved_on_each_symbols_bars():
     for name, run in result.best.items():
         symbol, _, window = name.partition("[")
         assert run.equity.index[0] == bars[symbol].times()[bars[symbol].window(DATES if window.startswith("2010") else LATER)][0]
-    with pytest.raises(bt.DataError, match=r"^GOOG: window must begin within the bars, 2004-08-19 to 2013-03-01, got '2001'"):
+    with pytest.raises(bt.DataError, match=r'^GOOG: window must begin within the bars, 2004-08-19 to 2013-03-01, got "2001"'):
         optimize(bars, slice("2001", "2012"))
 
 
@@ -349,7 +350,43 @@ def test_books_take_dates(tmp_path):
         assert result.provenance["window_dates"] is not None
         assert result.provenance["start"] == rows.start
     assert list(result.best) == ["2010:2011-06", "2011-07:"]
-    with pytest.raises(bt.DataError, match=r"window must end within the bars, 2000-03-01 to 2013-03-01, got '2014'"):
+    with pytest.raises(bt.DataError, match=r'window must end within the bars, 2000-03-01 to 2013-03-01, got "2014"'):
         bt.simulate(weights, window=slice(None, "2014"), **common)
     with pytest.raises(bt.InputError, match="for bars without dates"):
         bt.simulate(weights.to_numpy(), window=DATES, **common | {"close": close.to_numpy()}, periods_per_year=252)
+
+
+@pytest.mark.parametrize("window", [("2010", "2012-06"), ["2010", "2012"], [[1, 2]], (1, 2)])
+def test_a_pair_is_no_window_and_the_error_shows_one(window):
+    message = re.escape(f'such as slice("2010", "2012-06") or slice(500, 1500), got {window!r}')
+    for call in (lambda: optimize(window=window), lambda: bt.run(GOOG, CROSS, PARAMS, costs=COSTS, window=window)):
+        with pytest.raises(bt.InputError, match=message):
+            call()
+
+
+def test_one_run_has_one_window():
+    message = r"^window must be one slice of bars here, got 2 in a list; several windows belong to evaluate, optimize and"
+    with pytest.raises(bt.InputError, match=message):
+        bt.run(GOOG, CROSS, PARAMS, costs=COSTS, window=[DATES, LATER])
+    with pytest.raises(bt.InputError, match=message):
+        bt.simulate(closes() * 0 + 0.5, close=closes(), fill="close", costs=COSTS, window=[DATES, LATER])
+
+
+def test_numbers_that_look_like_years_are_bar_numbers_and_an_empty_window_says_so():
+    assert len(GOOG[2010:2012]) == 2
+    hint = r'; whole numbers are bar numbers, the year is text: "2010"$'
+    short = GOOG[:1500]
+    with pytest.raises(bt.DataError, match=hint):
+        bt.run(short, CROSS, PARAMS, costs=COSTS, window=slice(2010, 2012))
+    close = short.to_frame()[["Close"]]
+    with pytest.raises(bt.DataError, match=hint):
+        bt.simulate(close * 0 + 1, close=close, fill="close", costs=COSTS, window=slice(2010, None))
+    for window in (slice(1500, 1501), slice(2010, 3000)):
+        with pytest.raises(bt.DataError, match=r"leave none$"):
+            bt.run(short, CROSS, PARAMS, costs=COSTS, window=window)
+
+
+def test_start_is_where_the_warm_up_is_over_and_a_window_begins_after_it():
+    result = optimize(window=DATES)
+    assert (result.start, result.best.first) == (optimize(window=None).start, NUMBERS.start)
+    assert result.start < NUMBERS.start

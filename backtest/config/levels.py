@@ -54,7 +54,7 @@ class Config:
 
 def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Config:
     """Read a TOML file; None is the embedded example.  What is told stands above the keys of ``[data]``."""
-    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told, "levels")
     files, forecast = tables.get("symbols", {}), tables.get("forecast", {})
     rules, search = dict(tables.get("levels", {})), dict(tables.get("search", {}))
     data = tables.get("data", {})

@@ -55,6 +55,7 @@ fee_rate = 0.001                # 0.1 % of the traded value
 
 [search]
 metric = "sharpe"
+# window = ["2010", "2012-06"]    # bars to trade; "none" is an open end; bar numbers: [500, 1500]; or a list of such pairs
 """
 
 

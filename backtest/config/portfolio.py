@@ -13,9 +13,10 @@ from backtest._said import shown
 from backtest.allocation import EVERY, calendar, inverse_volatility
 from backtest.books import Book, simulate
 from backtest.config import sections
+from backtest.costs import FORMER
 from backtest.files.reading import KEYS
 from backtest.files.tables import read_wide
-from backtest.portfolio import FORMER, Rule
+from backtest.portfolio import Rule
 from backtest.results import Result
 from backtest.space import NONE, Space
 from backtest.weights import optimize_weights
@@ -64,7 +65,8 @@ start_cash = 100000.0
 # delisted = "write_off"         # where prices end while others go on: worth 0; "keep" (default) values at the last price
 # delisted_after = 5             # bars without a price after which an asset is written off
 # max_gross = 10.0               # weights of an event that add up to more are refused
-window = [251, 3270]            # the same for every look-back; dates: ["2001", "2010-06"]; or several: [[251, 900], [900, 3270]]
+# Bars to trade, the same for every look-back; dates: ["2001", "2010-06"], "none" is an open end; or a list of such pairs
+window = [251, 3270]
 
 [search]
 metric = "sharpe"
@@ -128,7 +130,7 @@ def read(path: str | Path | None, told: Mapping[str, Any] | None = None) -> Conf
     InputError
         No such file, no TOML, an unknown section or key, a value that breaks a rule.
     """
-    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told)
+    tables, folder = sections.read_tables(path, EXAMPLE, SECTIONS, told, "portfolio")
     data, rule, search = tables.get("data", {}), tables.get("rule", {}), dict(tables.get("search", {}))
     options = dict(tables.get("portfolio", {}))
     refuse_former(options, FORMER, "portfolio")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib
+import json
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backtest._checks import InputError, file_path, known_names, refuse_former
-from backtest._said import said, shown
+from backtest._said import SHOWN, said, shown
 from backtest.bars import Bars, from_prices
 from backtest.costs import Costs
 from backtest.files.reading import KEYS, Reading
@@ -21,11 +22,11 @@ from backtest.space import NONE
 
 
 def read_tables(
-    path: str | Path | None, example: str, sections: Iterable[str], told: Mapping[str, Any] | None = None
+    path: str | Path | None, example: str, sections: Iterable[str], told: Mapping[str, Any] | None = None, window: str = "search"
 ) -> tuple[dict[str, Any], Path]:
     """A file's tables, each a known section, and its folder; None is the example.
 
-    What is told (how to read files) stands above the section ``[data]``.
+    What is told (how to read files) stands above the section ``[data]``; ``window`` is the section of that key.
 
     Raises
     ------
@@ -33,7 +34,7 @@ def read_tables(
         No such file, no TOML, an unknown section, a value outside of any.
     """
     if path is None:
-        return _checked(tomllib.loads(example), sections, told), Path.cwd()
+        return _checked(tomllib.loads(example), sections, told, window), Path.cwd()
     path = file_path("CONFIG", path)
     if not path.is_file():
         raise InputError(f"CONFIG must be an existing TOML file, got {str(path)!r}")
@@ -43,14 +44,18 @@ def read_tables(
         raise InputError(f"CONFIG must be TOML, got {str(path)!r}, which is not UTF-8: {error}; save it as UTF-8") from None
     except (tomllib.TOMLDecodeError, OSError, RecursionError) as error:
         raise InputError(f"CONFIG must be TOML, got {str(path)!r}: {error}") from None
-    return _checked(tables, sections, told), path.parent
+    return _checked(tables, sections, told, window), path.parent
 
 
-def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str, Any] | None) -> dict[str, Any]:
+def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str, Any] | None, window: str) -> dict[str, Any]:
+    if "window" in tables:
+        raise InputError(f"window must stand in [{window}], got it outside of its section")
     known_names("section", tables, sections)
     for name, table in tables.items():
         if not isinstance(table, Mapping):
             raise InputError(f"section {name!r} must be a table [{name}], got {shown(table)}")
+        if "window" in table and name not in (window, "space", "params", "symbols"):  # whose keys are names of the user's
+            raise InputError(f"window must stand in [{window}], got it in [{name}]")
     if not told:
         return tables
     data = dict(tables.get("data", {}))
@@ -116,9 +121,13 @@ def _edges(value: Any) -> list[Any]:
     if (
         not isinstance(value, list)
         or len(value) != 2
-        or not all(type(edge) is int or isinstance(edge, str | datetime.date) for edge in value)
+        or not all(type(edge) is int or (isinstance(edge, str | datetime.date) and edge != "") for edge in value)
     ):
-        raise InputError(f"window must be two bars or two dates [first, last], or a list of such pairs, got {value!r}")
+        written = json.dumps(value, default=str, ensure_ascii=False)
+        raise InputError(
+            'window must be two bars or two dates [first, last], such as [500, 1500] or ["2010", "none"], where "none" is an '
+            f"open end, or a list of such pairs, got {written if len(written) <= SHOWN else written[:SHOWN] + '...'}"
+        )
     return [None if edge == NONE else edge for edge in value]
 
 
