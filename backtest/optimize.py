@@ -142,7 +142,7 @@ def optimize(
         depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
         more_context=lambda: custom_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
         replay_factory=replay_factory,
-        how_to_replay=provenance.how_to_replay(
+        how_to_replay=lambda: provenance.how_to_replay(
             cells,
             "bt.run(bars, strategy, result.best_params, costs=costs, execution=execution.replace(start=result.start)",
             "costs and execution of the search (result.provenance has them)",

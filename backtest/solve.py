@@ -74,8 +74,8 @@ class Subject(NamedTuple):
     replay_factory : callable
         ``replay_factory(cell, params)() -> Simulation``: a candidate replayed in a cell.  The inner function goes into the
         result, and is pickled with it.
-    how_to_replay : str
-        What to call in its place on a loaded result, which has no data.
+    how_to_replay : callable
+        ``how_to_replay() -> str``: what to call in its place on a loaded result, which has no data.
     packages : tuple of str
         Packages whose versions the provenance includes.
     """
@@ -84,7 +84,7 @@ class Subject(NamedTuple):
     depends_on: tuple[str, ...]
     more_context: Callable[[], Mapping[str, Any]]
     replay_factory: Callable[[Cell, dict[str, Any]], Callable[[], Simulation]]
-    how_to_replay: str
+    how_to_replay: Callable[[], str]
     packages: tuple[str, ...] = ()
 
 
@@ -159,7 +159,7 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
         metric=metric,
         distribution=ranking.distribution,
         provenance=record,
-        how_to_replay=subject.how_to_replay,
+        how_to_replay=subject.how_to_replay(),
         replay=functools.partial(_replay, {cell.name: subject.replay_factory(cell, best_params) for cell in cells.cells}),
         **{name: record[name] for name in ("start", "search", "n_evaluated", "is_interrupted")},
     )

@@ -172,7 +172,7 @@ def _subject(
         depends_on=("data", "rules", "start", "version"),
         more_context=more_context,
         replay_factory=lambda cell, params: functools.partial(_book, books, params, cell.window, benchmark),
-        how_to_replay=provenance.how_to_replay(
+        how_to_replay=lambda: provenance.how_to_replay(
             cells,
             "bt.simulate(rule(result.best_params), close=close, costs=costs, **result.provenance['rules']",
             "costs of the search (result.provenance has them), its prices, rebalance and max_gross",
