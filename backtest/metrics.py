@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 #: Part of every result's identity: raised whenever a result changes, even in its last bit.
 NUMERICS_VERSION = 4
 
-#: Names of the sums that a kernel computes for each candidate; the struct ``Sums`` of ext/_records.pxd has these fields.
+#: Names of the sums a kernel leaves behind for each candidate; the struct ``Sums`` of ext/_sums.pxd has these fields.
 SUM_NAMES = (
     *("n_returns", "end_equity", "sum_return", "sum_return_2", "sum_return_3", "sum_return_4"),
     *("sum_gain", "sum_loss", "sum_downside_2", "max_drawdown", "bars_held", "traded_value", "costs", "written_off"),

@@ -5,9 +5,10 @@ from libc.stdint cimport int64_t
 
 from _costs cimport CostRule, order_cost
 from _orders cimport LEAST_ORDER, PortfolioAccount, SharedSettings, fill_price, has_untradable, limit_to_cash, target_scale
-from _records cimport BUST, CLOSE, DELISTED, NONE, OPEN, REVERSE, SIGNAL, Fill, Sums
+from _records cimport BUST, CLOSE, DELISTED, NONE, OPEN, REVERSE, SIGNAL, Fill
+from _sums cimport Sums
 from _trades cimport (DUST, LANES, LOST, MOST_NET, N_KEPT, N_TRADES, N_WINNERS, NET, NS_PER_DAY, RETURN, RETURN_2, WON, Totals,
-                      added, larger, most, smaller)
+                      larger, largest_of, smaller, total_of)
 
 cdef extern from *:
     """
@@ -31,16 +32,16 @@ cdef extern from *:
                         const double *seen_price, double *units, double *entry_price, double *entry_cost,
                         double *borrow_cost, double *mfe, double *mae, double *entry_bar, double *units_before, double *net,
                         double *result, double *paid, double *best, double *worst, double *held_bars) nogil
-    void completed_keep_some(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *result,
-                             double (*kept)[N_KEPT][LANES], double *extremes) nogil
-    void completed_keep_more(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *paid,
-                             const double *best, const double *worst, const double *held_bars, const double *days,
-                             double (*kept)[N_KEPT][LANES]) nogil
+    void completed_add(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *result,
+                       double (*kept)[N_KEPT][LANES], double *extremes) nogil
+    void completed_add_details(Py_ssize_t n_lanes, const double *units_before, const double *net, const double *paid,
+                               const double *best, const double *worst, const double *held_bars, const double *days,
+                               double (*kept)[N_KEPT][LANES]) nogil
     void completed_streaks(Py_ssize_t n_lanes, const double *units_before, const double *net, double *kinds,
                            double (*streaks)[4]) nogil
 
 cdef enum:
-    VALUED_BARS = 64  # at most so many bars are valued at once; between them no order can fill
+    VALUED_BARS = 64  # most bars that are valued at once; no order fills between them
     N_ARRAYS = 20
 
 cdef inline void rebalance(PortfolioAccount *book, const SharedSettings *settings, int64_t bar, int64_t moment) noexcept nogil:
@@ -54,7 +55,7 @@ cdef inline void rebalance(PortfolioAccount *book, const SharedSettings *setting
     cdef double value = book.cash + positions_value_quoted(book.n_assets, book.units, quotes, book.quotes_end, marks,
                                                            book.marks_end)
     if not value > 0.0:
-        return  # nothing is left to size orders by; the close decides whether this is a bust
+        return  # no value to size orders by; the close decides whether this is a bust
     base = value if settings.reinvest else settings.start_cash
     scales = settings.reserve_costs and not has_untradable(book, bar)
     sizing = order_sizing(
@@ -101,17 +102,17 @@ cdef inline void execute(PortfolioAccount *book, int64_t bar, int64_t moment, in
     book.cash = positions_pay(book.n_assets, book.orders, book.prices, book.costs, book.cash, book.traded, book.paid_costs,
                               &n_orders)
     for asset in range(book.n_assets):
-        book.seen_price[asset] = seen[asset]  # an open came before the order that it fills
+        book.seen_price[asset] = seen[asset]  # the position before the order was held at this open
     positions_fill(book.n_lanes, <double>bar, book.orders, book.prices, book.costs, book.seen_price, book.units,
                    book.entry_price, book.entry_cost, book.borrow_cost, book.mfe, book.mae, book.entry_bar, book.units_before,
                    book.net, book.result, book.paid, book.best, book.worst, book.held_bars)
     if times != NULL and book.tracks_positions:
         for asset in range(book.n_assets):
             book.days[asset] = <double>(times[bar] - times[bar - <int64_t>book.held_bars[asset]]) / NS_PER_DAY
-    completed_keep_some(book.n_lanes, book.units_before, book.net, book.result, book.totals.kept, book.extremes)
+    completed_add(book.n_lanes, book.units_before, book.net, book.result, book.totals.kept, book.extremes)
     if book.tracks_positions:
-        completed_keep_more(book.n_lanes, book.units_before, book.net, book.paid, book.best, book.worst, book.held_bars,
-                            NULL if times == NULL else book.days, book.totals.kept)
+        completed_add_details(book.n_lanes, book.units_before, book.net, book.paid, book.best, book.worst, book.held_bars,
+                              NULL if times == NULL else book.days, book.totals.kept)
         completed_streaks(book.n_lanes, book.units_before, book.net, book.orders, <double (*)[4]>&book.totals.streaks[0])
     for asset in range(book.n_assets):
         n_held += book.units[asset] != 0.0
@@ -147,17 +148,17 @@ cdef inline void write_trade_sums(PortfolioAccount *book) noexcept nogil:
     cdef Sums *sums = &book.sums
     cdef const Totals *totals = &book.totals
     cdef Py_ssize_t lane
-    sums.n_trades, sums.n_winners = added(totals, 0, N_TRADES), added(totals, 0, N_WINNERS)
-    sums.won, sums.lost, sums.net_profit = added(totals, 0, WON), added(totals, 0, LOST), added(totals, 0, NET)
-    sums.sum_trade_return, sums.sum_trade_return_2 = added(totals, 0, RETURN), added(totals, 0, RETURN_2)
-    sums.largest_profit = most(totals, 0, MOST_NET)
+    sums.n_trades, sums.n_winners = total_of(totals, 0, N_TRADES), total_of(totals, 0, N_WINNERS)
+    sums.won, sums.lost, sums.net_profit = total_of(totals, 0, WON), total_of(totals, 0, LOST), total_of(totals, 0, NET)
+    sums.sum_trade_return, sums.sum_trade_return_2 = total_of(totals, 0, RETURN), total_of(totals, 0, RETURN_2)
+    sums.largest_profit = largest_of(totals, 0, MOST_NET)
     for lane in range(LANES):
         sums.best_trade = larger(sums.best_trade, book.extremes[lane])
         sums.worst_trade = smaller(sums.worst_trade, book.extremes[LANES + lane])
 
 
 cdef inline void track_until(PortfolioAccount *book, int64_t bar) noexcept nogil:
-    # What positions see of the bars up to this one: their extremes, if they are known, and their closes.
+    # Update excursions with the bars before this one: high and low, if known, and closes.
     cdef Py_ssize_t row = book.tracked_until * book.n_assets, n_bars = bar - book.tracked_until
     if not book.tracks_positions or n_bars <= 0:
         return
@@ -188,7 +189,7 @@ cdef inline void bust(PortfolioAccount *book, const SharedSettings *settings, in
     cdef double order
     cdef int side = 0
     book.decision_bar = bar
-    if book.n_held:  # otherwise costs alone were too much, after the last position had been closed
+    if book.n_held:  # else the costs of closing the last position were too much
         for asset in range(book.n_assets):
             order = 0.0 if book.units[asset] == 0.0 else -book.units[asset]
             book.orders[asset] = order
@@ -197,7 +198,7 @@ cdef inline void bust(PortfolioAccount *book, const SharedSettings *settings, in
         execute(book, bar, CLOSE, BUST, 0.0)
     for asset in range(book.n_assets):
         book.waiting[asset] = NAN
-        if book.units_before[asset] != 0.0:  # the last trade is that of the last column
+        if book.units_before[asset] != 0.0:  # trades of one moment are in column order
             side = 0 if book.units_before[asset] > 0.0 else 1
     book.decision_bar = -1
     book.totals.written_off[side] += 0.0 - book.cash
@@ -233,7 +234,7 @@ cdef inline void mark(PortfolioAccount *book, const SharedSettings *settings, do
 
 cdef inline int64_t unchanged_until(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar,
                                     Py_ssize_t event) noexcept nogil:
-    # One past the last bar at whose close the units are those of this one: where nothing waits, up to the next event's.
+    # End of the bars at whose closes units are unchanged: if nothing waits, up to and including the next event's.
     cdef int64_t end = bar + 1
     if book.decision_bar < 0:
         end = book.event_bars[event] + 1 if event < book.n_events else settings.last

@@ -1,8 +1,8 @@
 /* Bits of comparisons and of bytes, 64 a word; the same bits at every instruction set level.
  *
- * Lines are compared by whole numbers of 32 bits that grow with their values (see masks): two of them that differ say what the
- * values say, and equal ones leave it open.  A tile is 512 bars, 32 vectors of 16: place 16 i + j is bar 32 j + i.  A step of 0 is
- * a number, given as 16 copies.
+ * Lines are compared by 32-bit integers that are monotone in their values (see masks): if two differ, the values differ the same
+ * way; if they are equal, the values decide.  A tile is 512 bars, 32 vectors of 16: place 16 i + j is bar 32 j + i.  A step of 0
+ * means a constant, given as 16 copies.
  */
 
 #ifndef BACKTEST_BITS_H
@@ -21,7 +21,7 @@
 #include <emmintrin.h>
 #endif
 
-/* The upper half of a double's bits, flipped so that they count up with its value; -0.0 is 0.0. */
+/* The upper half of a double's bits as an integer that is monotone in its value; -0.0 is 0.0. */
 static inline int32_t backtest_coarse(double value) {
     uint64_t bits;
     value += 0.0;
@@ -30,7 +30,7 @@ static inline int32_t backtest_coarse(double value) {
     return (int32_t) (upper & 0x80000000u ? upper ^ 0x7fffffffu : upper);
 }
 
-/* A tile of up to 512 values; what is behind them is 0. */
+/* A tile of up to 512 values, filled up with 0. */
 static inline void backtest_spread(const double *values, int n_bars, int32_t *tile) {
     int32_t in_order[BACKTEST_TILE];
     for (int bar = 0; bar < n_bars; bar++) in_order[bar] = backtest_coarse(values[bar]);
@@ -39,10 +39,10 @@ static inline void backtest_spread(const double *values, int n_bars, int32_t *ti
         for (int j = 0; j < 16; j++) tile[16 * i + j] = in_order[32 * j + i];
 }
 
-/* Where a tile of one line is greater or less than one of another, and where that is open: 8 words of bits each.  Is any open?
- * Only the first 4 words need to be right where no more are asked for. */
+/* Bits where a tile of line a is greater than, less than or equal to that of line b, 8 words each; returns whether any are
+ * equal.  With n_words <= 4 only the first 4 words are computed. */
 static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, int n_words,
-                                 uint64_t *greater, uint64_t *less, uint64_t *open) {
+                                 uint64_t *greater, uint64_t *less, uint64_t *equal) {
 #if defined(__AVX2__) /* x86 is little-endian: two lanes of 32 bars are a word */
     /* Eight lanes also with AVX-512: a comparison into a mask register takes twice the time of one into a vector. */
 #if defined(__AVX512VL__)
@@ -79,9 +79,9 @@ static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32
     }
     _mm256_storeu_si256((__m256i *) greater, up);
     _mm256_storeu_si256((__m256i *) (greater + 4), up_high);
-    _mm256_storeu_si256((__m256i *) open, same);
-    _mm256_storeu_si256((__m256i *) (open + 4), same_high);
-    /* Out of registers: one wide load of what two stores have just written would wait for them. */
+    _mm256_storeu_si256((__m256i *) equal, same);
+    _mm256_storeu_si256((__m256i *) (equal + 4), same_high);
+    /* From registers: a wide load right after two narrower stores to the same place stalls. */
     const __m256i ones = _mm256_set1_epi32(-1);
     _mm256_storeu_si256((__m256i *) less, _mm256_andnot_si256(_mm256_or_si256(up, same), ones));
     _mm256_storeu_si256((__m256i *) (less + 4), _mm256_andnot_si256(_mm256_or_si256(up_high, same_high), ones));
@@ -98,26 +98,26 @@ static inline int backtest_order(const int32_t *a, ptrdiff_t step_a, const int32
             bit = _mm_add_epi32(bit, bit);
         }
         _mm_storeu_si128((__m128i *) (greater + j / 2), up);
-        _mm_storeu_si128((__m128i *) (open + j / 2), same);
+        _mm_storeu_si128((__m128i *) (equal + j / 2), same);
     }
 #else
-    uint32_t above[16], equal[16];
-    for (int j = 0; j < 16; j++) above[j] = equal[j] = 0;
+    uint32_t above[16], same[16];
+    for (int j = 0; j < 16; j++) above[j] = same[j] = 0;
     for (int i = 0; i < 32; i++)
         for (int j = 0; j < 16; j++) {
             above[j] |= (uint32_t) (a[i * step_a + j] > b[i * step_b + j]) << i;
-            equal[j] |= (uint32_t) (a[i * step_a + j] == b[i * step_b + j]) << i;
+            same[j] |= (uint32_t) (a[i * step_a + j] == b[i * step_b + j]) << i;
         }
     for (int word = 0; word < 8; word++) {
         greater[word] = above[2 * word] | (uint64_t) above[2 * word + 1] << 32;
-        open[word] = equal[2 * word] | (uint64_t) equal[2 * word + 1] << 32;
+        equal[word] = same[2 * word] | (uint64_t) same[2 * word + 1] << 32;
     }
 #endif
 #if !defined(__AVX2__)
     uint64_t any = 0;
     for (int word = 0; word < 8; word++) {
-        less[word] = ~(greater[word] | open[word]);
-        any |= open[word];
+        less[word] = ~(greater[word] | equal[word]);
+        any |= equal[word];
     }
     return any != 0;
 #endif
@@ -134,10 +134,10 @@ static inline int backtest_lowest(uint64_t bits) {
 #endif
 }
 
-/* Where 8 words of truth begin to be true; ``before[0]`` is the word in front of them, ``before[1]`` the first of them. */
+/* Rising edges of 8 words, the first of which is ``before[1]``; ``before[0]`` is the word before them. */
 static inline void backtest_edges(const uint64_t *before, uint64_t *edges) {
 #if defined(__AVX2__)
-    /* Words move up by one inside registers: reading across what was just stored would wait for the stores. */
+    /* Words move up by one inside registers: a load across recent stores stalls. */
     __m256i low = _mm256_loadu_si256((const __m256i *) (before + 1)), high = _mm256_loadu_si256((const __m256i *) (before + 5));
     __m256i low_before = _mm256_permute4x64_epi64(low, 0x93), high_before = _mm256_permute4x64_epi64(high, 0x93);
     high_before = _mm256_blend_epi32(high_before, low_before, 0x03);
@@ -175,18 +175,18 @@ static inline uint64_t backtest_bits_of_bytes(const uint8_t *bytes) {
 #endif
 }
 
-#define BACKTEST_COLUMNS 512 /* a few neighbouring lines of the cache a row */
+#define BACKTEST_COLUMNS 512 /* 8 neighbouring cache lines of a row */
 
-/* One word of each of up to 512 columns of bytes, from up to 64 rows: 8 rows become a byte a column, 8 of those a word. */
+/* Packs up to 64 rows of up to 512 columns of bytes into a word per column: 8 rows into a byte, 8 of these into the word. */
 static inline void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words) {
-    static const uint8_t none[BACKTEST_COLUMNS]; /* behind the last row */
+    static const uint8_t none[BACKTEST_COLUMNS]; /* for rows after the last */
     uint8_t rows8[BACKTEST_COLUMNS];
     memset(words, 0, (size_t) n_columns * sizeof(uint64_t));
     for (int first = 0; first < n_rows; first += 8) {
         const uint8_t *from[8];
         for (int row = 0; row < 8; row++) from[row] = first + row < n_rows ? bytes + (first + row) * step : none;
         const uint8_t *a = from[0], *b = from[1], *c = from[2], *d = from[3], *e = from[4], *f = from[5], *g = from[6], *h = from[7];
-#define BACKTEST_ONE(value) ((value) < 1 ? (value) : 1) /* a minimum, which every level has for bytes */
+#define BACKTEST_ONE(value) ((value) < 1 ? (value) : 1) /* a minimum: every instruction set level has it for bytes */
         for (int j = 0; j < n_columns; j++)
             rows8[j] = (uint8_t) (BACKTEST_ONE(a[j]) | BACKTEST_ONE(b[j]) << 1 | BACKTEST_ONE(c[j]) << 2 | BACKTEST_ONE(d[j]) << 3 |
                                   BACKTEST_ONE(e[j]) << 4 | BACKTEST_ONE(f[j]) << 5 | BACKTEST_ONE(g[j]) << 6 |

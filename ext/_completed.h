@@ -1,12 +1,12 @@
-/* Completed trades of a portfolio: what those of one moment add to sums, extremes and streaks of long and of short ones.
+/* Completed trades of a portfolio: sums, extremes and streaks of long and of short trades.
 
-   Assets are lanes; a trade of nobody has 0 in every number.  Two thirds of all trades win, so nothing branches on it. */
+   Assets are lanes; where no trade is completed every number is 0.  No branches on profit, which cannot be predicted. */
 #ifndef BACKTEST_COMPLETED_H
 #define BACKTEST_COMPLETED_H
 
 #include "_lanes.h"
 
-/* A number of long and of short trades; and which lanes hold trades of either. */
+/* A value per lane for long and for short trades; and the lanes that hold trades of either. */
 typedef struct { lanes of[2]; } sides;
 typedef struct { lane_mask of[2]; } trades_of;
 
@@ -46,9 +46,9 @@ LANES_INLINE sides sides_least(sides to, trades_of is, lanes x)
     return to;
 }
 
-/* Adds the completed trades of a rebalancing to what a search wants to know of them; of their results the largest and the
-   smallest (``extremes``).  Here and below one loop for each handful of numbers that registers hold. */
-static LANES_NOINLINE void completed_keep_some(
+/* Adds the completed trades of one moment to the sums that every run needs, and updates the largest and smallest return of a
+   trade (``extremes``).  Here and below one loop per group of sums that fits into registers. */
+static LANES_NOINLINE void completed_add(
     ptrdiff_t n_lanes, const double *LANES_RESTRICT units_before, const double *LANES_RESTRICT net,
     const double *LANES_RESTRICT result, double (*LANES_RESTRICT kept)[KEPT][N_LANES],
     double *LANES_RESTRICT extremes)
@@ -80,8 +80,8 @@ static LANES_NOINLINE void completed_keep_some(
     lanes_to(extremes, best), lanes_to(extremes + N_LANES, worst);
 }
 
-/* The rest; ``days`` may be NULL. */
-static LANES_NOINLINE void completed_keep_more(
+/* The other sums, which only a recorded run needs; ``days`` may be NULL. */
+static LANES_NOINLINE void completed_add_details(
     ptrdiff_t n_lanes, const double *LANES_RESTRICT units_before, const double *LANES_RESTRICT net,
     const double *LANES_RESTRICT paid, const double *LANES_RESTRICT best, const double *LANES_RESTRICT worst,
     const double *LANES_RESTRICT held_bars, const double *LANES_RESTRICT days,
@@ -107,24 +107,25 @@ static LANES_NOINLINE void completed_keep_more(
     sides_to(kept, KEPT_MFE, mfe), sides_to(kept, KEPT_MAE, mae), sides_to(kept, KEPT_LEAST_NET, least);
     sides_to(kept, KEPT_MOST_BARS, longest), sides_to(kept, KEPT_LEAST_BARS, shortest);
     if (days) {
-        sides lasted = sides_at(kept, KEPT_DAYS), latest = sides_at(kept, KEPT_MOST_DAYS);
-        sides soonest = sides_at(kept, KEPT_LEAST_DAYS);
+        sides days_held = sides_at(kept, KEPT_DAYS), most_days = sides_at(kept, KEPT_MOST_DAYS);
+        sides least_days = sides_at(kept, KEPT_LEAST_DAYS);
         for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
             const trades_of is = trades_at(units_before + group);
             const lanes each = lanes_at(days + group);
-            lasted = sides_plus(lasted, is, each);
-            latest = sides_most(latest, is, each);
-            soonest = sides_least(soonest, is, each);
+            days_held = sides_plus(days_held, is, each);
+            most_days = sides_most(most_days, is, each);
+            least_days = sides_least(least_days, is, each);
         }
-        sides_to(kept, KEPT_DAYS, lasted), sides_to(kept, KEPT_MOST_DAYS, latest), sides_to(kept, KEPT_LEAST_DAYS, soonest);
+        sides_to(kept, KEPT_DAYS, days_held), sides_to(kept, KEPT_MOST_DAYS, most_days);
+        sides_to(kept, KEPT_LEAST_DAYS, least_days);
     }
 }
 
-/* The counters of streaks. */
+/* Counters of streaks: of all, long and short trades the winners and the losers in a row; the last two stay 0. */
 enum { STREAK_COUNTERS = 8 };
 #if defined(LANES_VECTORS)
 typedef int32_t counters __attribute__((vector_size(32)));
-LANES_INLINE counters counters_on(counters now, counters more, counters go_on) { return (now + more) & go_on; }
+LANES_INLINE counters counters_next(counters now, counters adds, counters keeps) { return (now + adds) & keeps; }
 LANES_INLINE counters counters_most(counters one, counters other)
 {
 #if defined(__AVX2__)
@@ -136,9 +137,9 @@ LANES_INLINE counters counters_most(counters one, counters other)
 }
 #else
 typedef struct { int32_t of[STREAK_COUNTERS]; } counters;
-LANES_INLINE counters counters_on(counters now, counters more, counters go_on)
+LANES_INLINE counters counters_next(counters now, counters adds, counters keeps)
 {
-    for (int each = 0; each < STREAK_COUNTERS; each++) now.of[each] = (now.of[each] + more.of[each]) & go_on.of[each];
+    for (int each = 0; each < STREAK_COUNTERS; each++) now.of[each] = (now.of[each] + adds.of[each]) & keeps.of[each];
     return now;
 }
 LANES_INLINE counters counters_most(counters one, counters other)
@@ -155,12 +156,12 @@ LANES_INLINE counters counters_at(const int32_t *values)
     return x;
 }
 
-/* Winners and losers in a row, in column order: streaks of all, long and short trades: winning, losing, the longest of each.
-   Six counters move together, by what a trade is (``kinds``, room for them: 0 none, else 1 + 3 (short) + 0 lost, 1 won, 2 neither): what is added, and
-   which go on. */
-static const int32_t STREAK_MORE[7][STREAK_COUNTERS] = {
+/* Updates ``streaks`` (rows all, long, short; current winning and losing, longest winning and losing) in column order.
+   What is added to the counters, and which of them are not reset, depends on the kind of a trade: 0 none, 1 lost, 2 won,
+   3 neither, and 3 more if it is short.  ``kinds`` is scratch. */
+static const int32_t STREAK_ADDS[7][STREAK_COUNTERS] = {
     {0}, {0, 1, 0, 1}, {1, 0, 1, 0}, {0}, {0, 1, 0, 0, 0, 1}, {1, 0, 0, 0, 1, 0}, {0}};
-static const int32_t STREAK_GO_ON[7][STREAK_COUNTERS] = {
+static const int32_t STREAK_KEEPS[7][STREAK_COUNTERS] = {
     {-1, -1, -1, -1, -1, -1}, {0, -1, 0, -1, -1, -1}, {-1, 0, -1, 0, -1, -1}, {0, 0, 0, 0, -1, -1},
     {0, -1, -1, -1, 0, -1}, {-1, 0, -1, -1, -1, 0}, {0, 0, -1, -1, 0, 0}};
 
@@ -169,13 +170,13 @@ static LANES_NOINLINE void completed_streaks(ptrdiff_t n_lanes, const double *LA
                                                  double (*LANES_RESTRICT streaks)[4])
 {
     const lanes none = lanes_all(0.0), one = lanes_all(1.0), two = lanes_all(2.0), three = lanes_all(3.0);
-    int32_t begun[STREAK_COUNTERS] = {0}, reached[STREAK_COUNTERS] = {0};
+    int32_t current[STREAK_COUNTERS] = {0}, record[STREAK_COUNTERS] = {0};
     for (int row = 0; row < 3; row++)
         for (int which = 0; which < 2; which++) {
-            begun[2 * row + which] = (int32_t)streaks[row][which];
-            reached[2 * row + which] = (int32_t)streaks[row][2 + which];
+            current[2 * row + which] = (int32_t)streaks[row][which];
+            record[2 * row + which] = (int32_t)streaks[row][2 + which];
         }
-    counters now = counters_at(begun), longest = counters_at(reached);
+    counters now = counters_at(current), longest = counters_at(record);
     for (ptrdiff_t group = 0; group < n_lanes; group += N_LANES) {
         const lanes units = lanes_at(units_before + group), profit = lanes_at(net + group);
         lanes kind = lanes_select(lanes_above(profit, none), two, lanes_select(lanes_above(none, profit), one, three));
@@ -184,15 +185,15 @@ static LANES_NOINLINE void completed_streaks(ptrdiff_t n_lanes, const double *LA
     }
     for (ptrdiff_t asset = 0; asset < n_lanes; asset++) {
         const int kind = (int)kinds[asset];
-        now = counters_on(now, counters_at(STREAK_MORE[kind]), counters_at(STREAK_GO_ON[kind]));
+        now = counters_next(now, counters_at(STREAK_ADDS[kind]), counters_at(STREAK_KEEPS[kind]));
         longest = counters_most(longest, now);
     }
-    memcpy(begun, &now, sizeof begun);
-    memcpy(reached, &longest, sizeof reached);
+    memcpy(current, &now, sizeof current);
+    memcpy(record, &longest, sizeof record);
     for (int row = 0; row < 3; row++)
         for (int which = 0; which < 2; which++) {
-            streaks[row][which] = (double)begun[2 * row + which];
-            streaks[row][2 + which] = (double)reached[2 * row + which];
+            streaks[row][which] = (double)current[2 * row + which];
+            streaks[row][2 + which] = (double)record[2 * row + which];
         }
 }
 

@@ -1,4 +1,4 @@
-# Costs of one order and the size that fits inside them; the twin is backtest/_pure/_costs.py.
+# Cost of an order, and the largest size that a budget pays for; the twin is backtest/_pure/_costs.py.
 
 from libc.math cimport INFINITY, floor
 
@@ -23,7 +23,7 @@ cdef inline double order_cost(const CostRule *costs, double units, double price)
 cdef inline double affordable_units(const CostRule *costs, double budget, double price, bint whole_units) noexcept nogil:
     cdef double units = (budget - costs.fixed) / (price * (1.0 + costs.fee_rate) + costs.per_unit)
     cdef double bound
-    if costs.minimum > 0.0:  # without one it binds nothing, and divisions take time
+    if costs.minimum > 0.0:  # else it does not bind, and divisions are slow
         bound = (budget - costs.minimum) / price
         units = bound if bound < units else units
     if costs.maximum < INFINITY:

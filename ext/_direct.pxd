@@ -1,4 +1,4 @@
-# DIRECT, one iteration at a time, for any kernel; backtest/_pure/direct.py is the specification and tells what each does.
+# DIRECT, one iteration at a time, for any kernel; backtest/_pure/direct.py is the specification and documents each function.
 #
 # A kernel with a compiled objective runs the whole search without the GIL, one problem a thread:
 #
@@ -18,7 +18,7 @@
 # Tolerances of 0 are passed as -1 ("never").  All memory is the caller's, allocated before the GIL is released: `work` of
 # direct_work(n_params, capacity, n_classes) doubles, `points` of capacity * n_params, `scores` of capacity.  With capacity =
 # direct_capacity(...) and n_classes = direct_n_classes(...) the locally biased variant always fits.  The original variant
-# divides all that score alike, on a plateau everything there is: no bound is of use.  It may return DIRECT_FULL, with
+# divides all rectangles of equal score, on a plateau all of them: no useful bound exists.  It may return DIRECT_FULL, with
 # nothing lost: take larger buffers, direct_rebind(&d, work, capacity, n_classes), direct_run again.  After DIRECT_NAN too
 # direct_run may be called again; it repeats the batch.
 #
@@ -78,7 +78,7 @@ cdef inline Py_ssize_t direct_select(Direct *d) noexcept nogil:
         if d.head[size_class] >= 0:
             d.chosen[n_heads] = size_class
             n_heads += 1
-    # From the smallest class up; a dropped class no longer speaks, so the order matters.
+    # From the smallest class up; a dropped class is not compared with any more, so the order matters.
     for index in range(n_heads - 1, -1, -1):
         if not direct_is_potentially_optimal(d, n_heads, index):
             d.chosen[index] = -1
@@ -122,7 +122,7 @@ cdef inline bint direct_is_potentially_optimal(const Direct *d, Py_ssize_t n_hea
                 high = slope
     if high > low:  # above the lower hull
         return not d.strict
-    # Infinite scores make this NaN in places, and NaN keeps.
+    # Infinite scores can make this NaN: such a rectangle is kept.
     return not score - low * size > d.fun - d.eps * fabs(d.fun)
 
 

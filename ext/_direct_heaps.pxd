@@ -6,8 +6,8 @@ from _direct_state cimport Direct
 
 
 cdef inline void direct_insert_pair(Direct *d, Py_ssize_t size_class, Py_ssize_t plus, Py_ssize_t minus) noexcept nogil:
-    # Sorted lists would be: insert each behind its equals, plus first unless minus is better.  But where plus becomes the
-    # front of its class and minus equals the old front, the pair goes in as one piece: minus lands before its equals.
+    # The order of sorted lists: each is inserted after its equals, plus first unless minus is better.  But if plus becomes the
+    # front of its class and minus equals the old front, the pair is inserted together: minus comes before its equals.
     cdef double front
     if d.value[minus] < d.value[plus]:
         direct_push(d, size_class, minus, direct_later_rank(d))

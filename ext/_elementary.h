@@ -1,5 +1,5 @@
-/* Logarithm as a pair of doubles, and exponential, of basic operations; the twin, and what each step is for, is
-   backtest/_pure/elementary.py.  Straight lines without a branch, so that a compiler may take several numbers at a time. */
+/* Logarithm as a pair of doubles, and exponential, from basic operations; the twin, which explains the steps, is
+   backtest/_pure/elementary.py.  Free of branches, so that compilers vectorise it. */
 #ifndef BACKTEST_ELEMENTARY_H
 #define BACKTEST_ELEMENTARY_H
 
@@ -8,10 +8,10 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Entries of the tables, and numbers that are taken together. */
+/* Entries of the tables, and numbers per block. */
 enum { ELEMENTARY_LOGS = 128, ELEMENTARY_POWERS = 64, ELEMENTARY_BLOCK = 256 };
 
-/* Added and taken away, they round to a multiple of 2^-24 (numbers below 1), and to a whole number. */
+/* Adding and then subtracting them rounds to a multiple of 2^-24 (numbers below 1), and to an integer. */
 #define TO_UPPER (1.5 * 268435456.0)
 #define TO_WHOLE (1.5 * 4503599627370496.0)
 /* Splits a double into halves whose products are exact. */
@@ -19,10 +19,10 @@ enum { ELEMENTARY_LOGS = 128, ELEMENTARY_POWERS = 64, ELEMENTARY_BLOCK = 256 };
 /* Beyond these x ** y is 0, 1 or infinite, whatever x is, and e ** x 0 or infinite. */
 #define MOST_Y 1180591620717411303424.0
 #define MOST_X 800.0
-/* ELEMENTARY_POWERS / log 2; which multiple of the step is taken need not be the nearest. */
+/* ELEMENTARY_POWERS / log 2; the multiple of the step that it selects need not be the nearest. */
 #define STEPS 92.33248261689366
 
-/* A number as its nearest double and the rest. */
+/* A number as its nearest double and the remainder. */
 typedef struct { double upper, lower; } elementary_pair;
 
 typedef struct {
@@ -73,7 +73,7 @@ static inline elementary_pair elementary_log(double x, const elementary_tables *
     return result;
 }
 
-/* What the product of a and b lost (Dekker). */
+/* Rounding error of the product of a and b (Dekker). */
 static inline double elementary_lost(double a, double b, double product)
 {
     const double large_a = SPLIT * a, large_b = SPLIT * b;
@@ -82,7 +82,7 @@ static inline double elementary_lost(double a, double b, double product)
     return ((a_upper * b_upper - product) + a_upper * b_lower + a_lower * b_upper) + a_lower * b_lower;
 }
 
-/* exp(x + rest), rest far below x; of NaN it is anything. */
+/* exp(x + rest), rest far below x; unspecified for NaN. */
 static inline double elementary_exp(double x, double rest, const elementary_tables *tables)
 {
     const int is_inside = (x > -MOST_X) & (x < MOST_X);
@@ -94,11 +94,11 @@ static inline double elementary_exp(double x, double rest, const elementary_tabl
     const int step = (int)k, index = step & (ELEMENTARY_POWERS - 1), n = step >> 6, half = n >> 1;
     const double upper = tables->power_uppers[index];
     const double value = upper + (tables->power_lowers[index] + upper * series);
-    /* In two steps, of which the first is exact: 2^n itself may be none. */
+    /* In two steps, the first of them exact: 2^n itself may not be a double. */
     return value * elementary_power_of_two(half) * elementary_power_of_two(n - half);
 }
 
-/* |x| ** y where |x| is finite and not 0 and y a number, anything elsewhere; y advances by ``step``. */
+/* |x| ** y where |x| is finite and not 0 and y not NaN, unspecified elsewhere; y advances by ``step``. */
 static inline void elementary_powers(const double *__restrict x, const double *__restrict y, ptrdiff_t step, ptrdiff_t n,
                                      const elementary_tables *given, double *__restrict out)
 {

@@ -6,10 +6,10 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _holding_tables cimport (CHUNK, LANES, MOMENTS, MOMENTS_WIDTH, CloseRange, Moments, add_between, add_lanes, add_moments,
                               add_powers, add_shortfall, close_range, first_touch, moments_of, read_moments, worst_fall)
-from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL, Sums
+from _records cimport BUST, CLOSE, NONE, OPEN, REVERSE, SIGNAL
 from _signal_account cimport (SharedSettings, SignalAccount, check_levels, close_position, conditions_of, decide, end_of_data,
                               fill_decision, mark, open_position, record)
-from _sums cimport DRAWDOWN_ROUNDING, update_drawdown
+from _sums cimport DRAWDOWN_ROUNDING, Sums, update_drawdown
 
 cdef extern from *:
     """
@@ -255,7 +255,7 @@ cdef inline int64_t next_touch(const SignalAccount *account, const SharedSetting
 
 cdef inline double trail_base(const SignalAccount *account, const SharedSettings *settings, double level_base,
                               int64_t bar) noexcept nogil:
-    """The price that the trail is a distance from, after ``bar``: the best close (or extreme) since the entry."""
+    """The price that the trail is measured from, after ``bar``: the best close (or extreme) since the entry."""
     cdef double quote = account.close[bar]
     if account.units > 0.0:
         quote = account.high[bar] if settings.trail_from_extremes else quote

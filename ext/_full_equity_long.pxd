@@ -1,14 +1,13 @@
 # Candidates that are either flat or long with all of their equity, on signals alone: by far the most frequent kind.
-# They take the loop of all candidates with signals only, with the account in a local record and as constants what is the same
-# for all of them: the compiler keeps that account in registers and drops the branches that cannot be taken.
+# They run replay_signals_only on a local copy of the account, with their common settings as constants: the compiler keeps the
+# account in registers and drops the branches that cannot be taken.
 
 from libc.math cimport INFINITY, NAN
 
 from _costs cimport CostRule
 from _events cimport has_signals_only, replay_signals_only
-from _records cimport Sums
 from _signal_account cimport SharedSettings, SignalAccount
-from _sums cimport start_sums
+from _sums cimport Sums, start_sums
 
 
 cdef inline bint has_simple_costs(const SharedSettings *settings) noexcept nogil:

@@ -50,7 +50,7 @@ cdef inline CloseRange range_of_close(double close) noexcept nogil:
 
 
 cdef inline CloseRange joined_ranges(CloseRange left, CloseRange right) noexcept nogil:
-    """Lowest close, highest close and worst fall of two adjacent tables."""
+    """Lowest close, highest close and worst fall of two adjacent spans."""
     cdef CloseRange span
     cdef double fall = right.low / left.high
     span.low = right.low if right.low < left.low else left.low
@@ -67,7 +67,7 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
     cdef double total[8]
     cdef double compensation[8]
     cdef double before, after, part, term
-    cdef Moments nothing, return_powers
+    cdef Moments nothing, powers
     cdef int64_t bar
     cdef int column
     for column in range(8):
@@ -75,9 +75,9 @@ cdef inline void measure_moments(const double *close, int64_t n_bars, double rf_
         moments[column] = moments[8 + column] = 0.0
     nothing = moments_of(terms)
     for bar in range(1, n_bars):
-        return_powers = nothing
-        add_powers(&return_powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
-        read_moments(&return_powers, terms)
+        powers = nothing
+        add_powers(&powers, (close[bar] - close[bar - 1]) / close[bar - 1], rf_per_bar)
+        read_moments(&powers, terms)
         for column in range(8):
             term, before = terms[column], total[column]
             after = before + term  # Knuth's two-sum: after + lost is exactly before + term
@@ -134,7 +134,7 @@ cdef inline int64_t middle_row(int64_t left, int64_t right) noexcept nogil:
 
 
 cdef inline CloseRange close_range(const HoldingTables *tables, const double *close, int64_t begin, int64_t end) noexcept nogil:
-    """Lowest and highest close of bars ``begin`` to ``end``, both included; the fall is that of :func:`fall_of`, or 1."""
+    """Lowest and highest close of bars ``begin`` to ``end``, both included; not the fall (:func:`worst_fall`)."""
     cdef int64_t first = begin >> SEGMENT_BITS, last = end >> SEGMENT_BITS
     cdef int64_t bar, row
     cdef CloseRange span

@@ -1,7 +1,7 @@
-/* Eight numbers at a time, and what is done with them.
+/* Arithmetic on eight numbers at a time.
 
-   Compilers keep vectors in registers, arrays often in memory; one that knows no vectors (or is asked not to use them, with
-   BACKTEST_PLAIN_LANES) computes the same bits with arrays. */
+   Compilers keep vectors in registers, arrays often in memory; without vector extensions, or with BACKTEST_PLAIN_LANES,
+   arrays give the same bits. */
 #ifndef BACKTEST_LANES_H
 #define BACKTEST_LANES_H
 
@@ -29,7 +29,7 @@
 #define LANES_INLINE static inline __attribute__((always_inline))
 #endif
 
-/* Eight lanes are as many vectors as it takes: compilers do poorly with vectors that are wider than the processor's. */
+/* Eight lanes are one or more vectors of the processor's width: compilers handle wider vectors poorly. */
 #if defined(LANES_VECTORS)
 #if defined(__AVX512F__)
 #define LANES_BYTES 64
@@ -103,7 +103,7 @@ LANES_INLINE lanes lanes_where(lane_mask which, lanes x)
     return x;
 }
 
-/* The larger or smaller of a number and what units_before reached before, which stays where the number is none. */
+/* The larger or smaller of a number and the extreme so far, which stays where the number is NaN. */
 LANES_INLINE lanes lanes_larger(lanes x, lanes most)
 {
 #if defined(LANES_VECTORS) && defined(__AVX512F__)
@@ -147,14 +147,14 @@ LANES_INLINE double lanes_sum(lanes x)
     for (int lane = 1; lane < N_LANES; lane++) total += each[lane];
     return total;
 }
-/* The first ``n`` of a group, and zeros. */
+/* The first ``n`` values of a group, then zeros. */
 static LANES_NOINLINE void lanes_copy(double *to, const double *values, ptrdiff_t n)
 {
     memset(to, 0, N_LANES * sizeof(double));
     memcpy(to, values, (size_t)n * sizeof(double));
 }
-/* The last group of a row of prices.  Beyond its last asset lies the next row: numbers that nobody has units of, but that can be
-   read in one go; beyond the last row (``end``) lies nothing. */
+/* The last group of a row of prices.  It may be read whole, into the next row, since lanes beyond the last asset have no
+   units; not beyond ``end``, where prices end. */
 LANES_INLINE lanes lanes_of_rest(const double *values, ptrdiff_t n, const double *end)
 {
     double each[N_LANES];

@@ -10,20 +10,20 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    static inline double backtest_value(int64_t key) {
-        int64_t bits = key >= 0 ? key : INT64_MIN - key;
+    static inline double backtest_value(int64_t ordinal) {
+        int64_t bits = ordinal >= 0 ? ordinal : INT64_MIN - ordinal;
         double value;
         memcpy(&value, &bits, sizeof value);
         return value;
     }
-    static inline int64_t backtest_key(double value) {
+    static inline int64_t backtest_ordinal(double value) {
         int64_t bits;
         memcpy(&bits, &value, sizeof bits);
         return bits >= 0 ? bits : INT64_MIN - bits;
     }
     """
-    double value_of "backtest_value"(int64_t key) noexcept nogil
-    int64_t key_of "backtest_key"(double value) noexcept nogil
+    double value_of "backtest_value"(int64_t ordinal) noexcept nogil
+    int64_t ordinal_of "backtest_ordinal"(double value) noexcept nogil
 
 cdef enum:
     EVENTS_PER_ROW = 5
@@ -87,12 +87,12 @@ cdef inline void thresholds(const double *rows, Py_ssize_t n_rows, int level, co
         block += n_lanes
 
 
-cdef inline Py_ssize_t grid_of(const int64_t *keys, Py_ssize_t n_keys, int64_t lowest, int64_t highest, int64_t *grid,
+cdef inline Py_ssize_t grid_of(const int64_t *ordinals, Py_ssize_t n_ordinals, int64_t lowest, int64_t highest, int64_t *grid,
                                int64_t *spare) noexcept nogil:
     cdef Py_ssize_t index, n = 0, n_distinct = 1
-    for index in range(n_keys):
-        grid[n] = keys[index]
-        n += lowest <= keys[index] <= highest
+    for index in range(n_ordinals):
+        grid[n] = ordinals[index]
+        n += lowest <= ordinals[index] <= highest
     grid[n] = lowest
     grid[n + 1] = highest
     n += 2
@@ -107,9 +107,9 @@ cdef inline Py_ssize_t grid_of(const int64_t *keys, Py_ssize_t n_keys, int64_t l
     return n_distinct
 
 
-cdef inline void _sort(int64_t *keys, Py_ssize_t n, int64_t *spare) noexcept nogil:
+cdef inline void _sort(int64_t *ordinals, Py_ssize_t n, int64_t *spare) noexcept nogil:
     """Merge sort from the bottom up: it calls nothing for a comparison and does not branch on one."""
-    cdef int64_t *source = keys
+    cdef int64_t *source = ordinals
     cdef int64_t *target = spare
     cdef Py_ssize_t run = 1, left, place
     while run < n:
@@ -119,9 +119,9 @@ cdef inline void _sort(int64_t *keys, Py_ssize_t n, int64_t *spare) noexcept nog
             left += 2 * run
         source, target = target, source
         run *= 2
-    if source != keys:
+    if source != ordinals:
         for place in range(n):
-            keys[place] = source[place]
+            ordinals[place] = source[place]
 
 
 cdef inline void _merge(const int64_t *source, int64_t *target, Py_ssize_t left, Py_ssize_t middle,
@@ -142,14 +142,14 @@ cdef inline void _merge(const int64_t *source, int64_t *target, Py_ssize_t left,
         right, place = right + 1, place + 1
 
 
-cdef inline Py_ssize_t keys_below(const int64_t *keys, Py_ssize_t n, int64_t limit) noexcept nogil:
-    cdef const int64_t *base = keys
+cdef inline Py_ssize_t ordinals_below(const int64_t *ordinals, Py_ssize_t n, int64_t limit) noexcept nogil:
+    cdef const int64_t *base = ordinals
     cdef Py_ssize_t half
     while n > 1:
         half = n >> 1
         base = base + half if base[half - 1] < limit else base
         n -= half
-    return (base - keys) + (n == 1 and base[0] < limit)
+    return (base - ordinals) + (n == 1 and base[0] < limit)
 
 
 cdef inline Py_ssize_t _values_below(const double *values, Py_ssize_t n, double limit) noexcept nogil:

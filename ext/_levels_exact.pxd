@@ -7,7 +7,7 @@ from libc.stdlib cimport qsort
 
 from _levels cimport (BEST_HIGH, BEST_LOW, BEST_PROFIT, OPTIMISTIC_LEVEL, PESSIMISTIC_LEVEL, SCORED, TOLERANCE, TRUNCATED,
                       profit_of)
-from _levels_events cimport EVENTS_PER_ROW, Event, events_of, grid_of, key_of, keys_below, thresholds, value_of
+from _levels_events cimport EVENTS_PER_ROW, Event, events_of, grid_of, ordinal_of, ordinals_below, thresholds, value_of
 
 cdef enum:
     CHUNK = 8  # lanes of the sweep's inner loops
@@ -50,7 +50,7 @@ cdef inline void exact_optimum(const double *rows, Py_ssize_t n_rows, Py_ssize_t
     cdef Py_ssize_t index, n_high, n_low, n_events, column, shift
     cdef double size
     for index in range(4):
-        limits[index] = key_of(bounds[index])
+        limits[index] = ordinal_of(bounds[index])
     thresholds(rows, n_rows, PESSIMISTIC_LEVEL if pessimistic else OPTIMISTIC_LEVEL, limits, top, bottom)
     n_high = grid_of(top, n_rows, limits[0], limits[1], highs, spare)
     n_low = grid_of(bottom, n_rows, limits[2], limits[3], lows, spare)
@@ -59,8 +59,8 @@ cdef inline void exact_optimum(const double *rows, Py_ssize_t n_rows, Py_ssize_t
     for index in range(n_low):
         low[index] = value_of(lows[index])
     for index in range(n_rows):
-        top[index] = keys_below(highs, n_high, top[index] + 1)
-        bottom[index] = keys_below(lows, n_low, bottom[index])
+        top[index] = ordinals_below(highs, n_high, top[index] + 1)
+        bottom[index] = ordinals_below(lows, n_low, bottom[index])
     n_events = events_of(rows, n_rows, fee_rate, high, n_high, low, n_low, top, bottom, first, spare, events, &size)
     cells.rows = <Cell *> scored
     cells.n = 0
@@ -102,14 +102,14 @@ cdef inline void sweep(const int64_t *first, const Event *events, const double *
     cdef double peak = 0.0, base_then = 0.0, per_h_then = 0.0, line_then = 0.0
     cdef Py_ssize_t round_up = (1 << shift) - 1, width = (n_high - column + round_up) >> shift
     cdef Py_ssize_t n_chunks, step, index, lane, chunk, end, start, place
-    # Columns from h_end (l_end) on do not depend on h (l).  No event ends behind h_end: each comes with one in h of equal end.
+    # Columns from h_end (l_end) on do not depend on h (l).  No event ends after h_end: each comes with one in h of equal end.
     cdef Py_ssize_t h_end = 0, l_end = 0
     cdef Py_ssize_t slots[WIDTH]  # where the cell of the plateau that begins at a column is kept
     cdef Cell cell
     cdef bint is_touched, is_quiet, is_stale = False
     width = WIDTH if width > WIDTH else width
     n_chunks = (width + CHUNK - 1) // CHUNK
-    for lane in range(n_chunks * CHUNK):  # no event ends at the last column: repeats of it fill registers and change no maximum
+    for lane in range(n_chunks * CHUNK):  # repeat the last column, at which no event ends: the maximum is unchanged
         h[lane] = high[column + ((lane if lane < width else width - 1) << shift)]
         sums[lane] = 0.0
         slopes[lane] = 0.0

@@ -35,7 +35,7 @@ static inline void backtest_add_moments(backtest_moments *moments, const backtes
 static inline void backtest_add_powers(backtest_moments *moments, double result, double rf_per_bar) {
     __m256d r = _mm256_set1_pd(result), square = _mm256_mul_pd(r, r), one = _mm256_set1_pd(1.0);
     __m256d left = _mm256_blend_pd(r, square, 0xc), right = _mm256_blend_pd(_mm256_blend_pd(one, r, 0x6), square, 0x8);
-    /* x, then 0.5 (|x| + x), of: the return, its negative, and what it falls short of the riskless one. */
+    /* x, then 0.5 (|x| + x), of: the return, its negative, and its shortfall below the riskless return. */
     __m256d signed_r = _mm256_xor_pd(r, _mm256_set_pd(0.0, -0.0, -0.0, 0.0));
     __m256d x = _mm256_add_pd(_mm256_blend_pd(signed_r, _mm256_setzero_pd(), 0x8), _mm256_set_pd(0.0, rf_per_bar, 0.0, 0.0));
     __m256d part = _mm256_mul_pd(_mm256_set1_pd(0.5), _mm256_add_pd(_mm256_andnot_pd(_mm256_set1_pd(-0.0), x), x));

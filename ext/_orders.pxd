@@ -1,23 +1,24 @@
-# The account of one portfolio run, and how its orders are sized: by targets, and by what cash pays for.
+# The account of one portfolio run, and how its orders are sized: by targets and by available cash.
 # The twin is backtest/_pure/_orders.py.
 
 from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t
 
 from _costs cimport CostRule, order_cost
-from _records cimport Fill, Sums
+from _records cimport Fill
+from _sums cimport Sums
 from _trades cimport DUST, LANES, Totals
 
 cdef extern from *:
     """
     #define BACKTEST_LEAST_ORDER 1e-12
     """
-    const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # an order counts if its value is more than this share of what sizes it
+    const double LEAST_ORDER "BACKTEST_LEAST_ORDER"  # smaller orders, as a share of what targets are fractions of, are dropped
 
 cdef enum:
-    HALVINGS = 60  # of what orders are multiplied by so that cash is left: down to neighbouring floats
+    HALVINGS = 60  # bisection steps for the factor of orders that cash pays for: down to neighbouring floats
 
-cdef struct SharedSettings:  # what the books share
+cdef struct SharedSettings:  # the same for all books of a batch
     CostRule costs
     int64_t first
     int64_t last
@@ -29,7 +30,7 @@ cdef struct SharedSettings:  # what the books share
     bint reserve_costs
 
 
-cdef struct PortfolioAccount:  # the account of one book while its bars pass
+cdef struct PortfolioAccount:  # the account of one book
     Py_ssize_t n_assets
     const double *quotes       # (n_bars, n_assets), as marks, high and low
     const double *marks
@@ -42,14 +43,14 @@ cdef struct PortfolioAccount:  # the account of one book while its bars pass
     const double *targets      # (n_events, n_assets)
     const int64_t *event_bars
     Py_ssize_t n_events
-    const double *last_targets  # those of the last event
-    const int64_t *end_bars    # (n_ends,); from here on an asset is worth nothing: ascending, and its column
+    const double *last_targets  # of the last event
+    const int64_t *end_bars    # (n_ends,), ascending: from this bar on the asset of end_assets is worth 0
     const int64_t *end_assets
     Py_ssize_t n_ends
     Py_ssize_t next_end        # the next of them
     Fill *ledger               # NULL: not recorded
-    bint tracks_positions      # best and worst unrealised profit of positions between their fills
-    int64_t tracked_until      # they are known up to the bar before this one
+    bint tracks_positions      # whether excursions between fills are tracked
+    int64_t tracked_until      # first bar whose prices they do not include
     double cash
     # Lanes: one number an asset, and room for whole groups of LANES; beyond the assets they are 0.
     Py_ssize_t n_lanes
@@ -64,8 +65,8 @@ cdef struct PortfolioAccount:  # the account of one book while its bars pass
     double *orders             # of one rebalancing; 0: none
     double *prices
     double *costs
-    double *seen_price         # the last price before the order fills
-    double *units_before       # of assets that complete a trade, else 0; then of these trades:
+    double *seen_price         # the open at which an order fills; entry_price at the close
+    double *units_before       # of assets that complete a trade, else 0; as the next, of the trade:
     double *net
     double *result
     double *paid
@@ -100,7 +101,7 @@ cdef inline double order_of(const PortfolioAccount *book, Py_ssize_t asset, doub
 cdef inline double rounded_order(double before, double order, double base, double quote) noexcept nogil:
     cdef double after = before + order
     if fabs(after) <= DUST * (fabs(order) if fabs(order) > fabs(before) else fabs(before)):
-        order = -before  # a rounding error is no position
+        order = -before  # do not leave a rounding error open
     return order if fabs(order) * quote > LEAST_ORDER * base else 0.0
 
 
@@ -147,7 +148,7 @@ cdef inline double cash_after(const PortfolioAccount *book, const SharedSettings
 
 
 cdef inline bint has_untradable(const PortfolioAccount *book, int64_t bar) noexcept nogil:
-    # Something is held that has to trade and cannot: its value is in what sizes orders, and pays for none.
+    # A held asset waits and has no price: its value counts in sizing orders, but cannot pay for any.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef Py_ssize_t asset
     for asset in range(book.n_assets):
@@ -157,7 +158,7 @@ cdef inline bint has_untradable(const PortfolioAccount *book, int64_t bar) noexc
 
 
 cdef inline void limit_to_cash(PortfolioAccount *book, const SharedSettings *settings, int64_t bar, double base) noexcept nogil:
-    # Cut what orders buy, or sell short, to what can be paid for; what was cut waits on.
+    # Scale purchases and short sales down to what cash pays for; assets whose orders were cut go on waiting.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double total = 0.0, low = 0.0, high = 1.0
     cdef double least, middle, order
@@ -188,7 +189,7 @@ cdef inline void limit_to_cash(PortfolioAccount *book, const SharedSettings *set
 
 cdef inline double part_of_order(const PortfolioAccount *book, Py_ssize_t asset, double order, double factor, double base,
                                  double quote) noexcept nogil:
-    # An order of which what it buys or sells short is multiplied; sales of what is held are not.
+    # An order whose purchase or short sale is multiplied; a sale of units held is not.
     cdef double before = book.units[asset]
     cdef double after = before + order
     if order < 0.0 and before > 0.0:
@@ -198,7 +199,7 @@ cdef inline double part_of_order(const PortfolioAccount *book, Py_ssize_t asset,
 
 cdef inline double cash_after_parts(const PortfolioAccount *book, const SharedSettings *settings, int64_t bar, double base,
                                     double factor) noexcept nogil:
-    # Cash after such parts of orders and their costs.
+    # Cash after these parts of the orders and their costs.
     cdef const double *quotes = &book.quotes[bar * book.n_assets]
     cdef double cash = book.cash
     cdef double order, price

@@ -1,15 +1,14 @@
-/* Positions of a portfolio: what bars make of them, and the orders of one moment.
+/* Positions of a portfolio: their value and excursions over bars, and the orders of one moment.
 
-   Assets are lanes: nothing crosses them but the sums, which are kept in parts, by column, and added up in that order at the end.
-   Nothing branches on what nobody can predict (a half of all orders buys).  The arithmetic of a position is that of _trades.pxd,
-   in the same order; a test holds the two against each other bit for bit.  Arrays have room for whole groups of lanes; an asset
-   that is not there has no units, and no order. */
+   Assets are lanes, independent but for sums: these are kept per lane and added up in order at the end.  No branches on what
+   cannot be predicted (half of all orders buy).  The arithmetic of a position is that of _trades.pxd, in the same order; a
+   test compares the two bit for bit.  Arrays have room for whole groups of lanes; beyond the assets units and orders are 0. */
 #ifndef BACKTEST_POSITIONS_H
 #define BACKTEST_POSITIONS_H
 
 #include "_lanes.h"
 
-/* Value of all positions, and the same regardless of sign, at the prices of each bar; ``end`` is where prices end. */
+/* Value of all positions, and the sum of their absolute values, at the prices of each bar; ``end`` is where prices end. */
 static LANES_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_bars, const double *LANES_RESTRICT units,
                                                const double *LANES_RESTRICT prices, const double *end,
                                                double *LANES_RESTRICT values, double *LANES_RESTRICT gross)
@@ -32,7 +31,7 @@ static LANES_NOINLINE void positions_value(ptrdiff_t n_assets, ptrdiff_t n_bars,
     }
 }
 
-/* What the weights of an event add up to, regardless of sign. */
+/* Sum of the absolute weights of an event. */
 static LANES_NOINLINE double weights_gross(ptrdiff_t n_assets, const double *LANES_RESTRICT weights)
 {
     const ptrdiff_t full = lanes_full(n_assets);
@@ -50,7 +49,7 @@ LANES_INLINE lane_mask lanes_are_prices(lanes quote)
 {
     return lane_mask_and(lanes_above(quote, lanes_all(0.0)), lanes_above(lanes_all(INFINITY), quote));
 }
-/* Value at quotes; at the last valid price where there is none. */
+/* Value at quotes; at the last valid price (mark) where there is no quote. */
 LANES_INLINE lanes lanes_quoted(lanes units, lanes quote, lanes mark)
 {
     return lanes_times(units, lanes_select(lanes_are_prices(quote), quote, mark));
@@ -79,7 +78,7 @@ LANES_INLINE excursion excursion_with(excursion seen, lanes held, lanes entry, l
     return seen;
 }
 
-/* What positions see of the prices of some bars: their best and worst unrealised profit. */
+/* Updates the best and worst unrealised profit of positions with the prices of some bars. */
 static LANES_NOINLINE void positions_track(ptrdiff_t n_assets, ptrdiff_t n_bars, const double *LANES_RESTRICT units,
                                              const double *LANES_RESTRICT entry_price,
                                              const double *LANES_RESTRICT prices, const double *end,
@@ -88,7 +87,7 @@ static LANES_NOINLINE void positions_track(ptrdiff_t n_assets, ptrdiff_t n_bars,
     for (ptrdiff_t group = 0; group < n_assets; group += N_LANES) {
         const lanes held = lanes_at(units + group), entry = lanes_at(entry_price + group);
         const ptrdiff_t room = end - (prices + group) - N_LANES;
-        const ptrdiff_t n_whole = room < 0 ? 0 : room / n_assets + 1; /* bars whose group can be read in one go */
+        const ptrdiff_t n_whole = room < 0 ? 0 : room / n_assets + 1; /* bars whose group can be read whole */
         const ptrdiff_t whole = n_whole < n_bars ? n_whole : n_bars;
         excursion seen = {lanes_at(mfe + group), lanes_at(mae + group)};
         for (ptrdiff_t bar = 0; bar < whole; bar++)
@@ -100,7 +99,7 @@ static LANES_NOINLINE void positions_track(ptrdiff_t n_assets, ptrdiff_t n_bars,
     }
 }
 
-/* Asks for prices before they are needed: of the opens only those after events are looked at, which no processor foresees. */
+/* Prefetches prices: opens are read only after events, which no hardware prefetcher anticipates. */
 LANES_INLINE void positions_prefetch(ptrdiff_t n_assets, const double *prices)
 {
 #if defined(__GNUC__)
@@ -108,15 +107,15 @@ LANES_INLINE void positions_prefetch(ptrdiff_t n_assets, const double *prices)
 #endif
 }
 
-/* What orders are sized by, and what they cost. */
+/* How orders are sized, and their costs. */
 typedef struct {
     double base, scale;  /* of the targets */
     double least;        /* value of an order that counts */
-    double dust;         /* share of what units_before traded or held that is a rounding error */
+    double dust;         /* a remainder below this share of what was traded or held is rounding */
     double slippage, fixed, per_unit, fee_rate, minimum, maximum;
 } order_sizing;
 
-/* Orders of assets that wait and have a price; a wait ends with the price.  Returns whether any still waits. */
+/* Orders of the waiting assets that have a price: these stop waiting.  Returns whether any asset still waits. */
 static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_sizing *sizing,
                                                const double *LANES_RESTRICT quotes, const double *end,
                                                const double *LANES_RESTRICT units, double *LANES_RESTRICT waiting,
@@ -137,7 +136,7 @@ static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_sizin
         lanes order = lanes_minus(lanes_over(lanes_times(lanes_times(target, scale), base), quote), before);
         const lanes after = lanes_plus(before, order);
         const lanes larger = lanes_select(lanes_above(lanes_size(order), lanes_size(before)), lanes_size(order), lanes_size(before));
-        /* A rounding error is no position. */
+        /* An order that would leave a rounding error closes the position. */
         order = lanes_select(lanes_at_most(lanes_size(after), lanes_times(dust, larger)), lanes_minus(none, before), order);
         /* NaN compares false: what does not wait, or has no price, has no order. */
         const lanes size = lanes_size(order);
@@ -149,7 +148,7 @@ static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_sizin
         lanes_to(orders + group, lanes_where(counts, order));
         lanes_to(prices + group, lanes_where(counts, price));
         lanes_to(costs + group, lanes_where(counts, cost));
-        /* Without a price an asset waits on, if it is held or wanted. */
+        /* Without a price an asset goes on waiting if it is held or its target is not 0. */
         const lane_mask wanted = lanes_above(lanes_plus(lanes_size(target), lanes_size(before)), none);
         lanes_to(waiting + group, lanes_select(is_price, never, lanes_select(wanted, target, never)));
         still = lanes_plus(still, lanes_select(is_price, none, lanes_where(wanted, one)));
@@ -157,7 +156,7 @@ static LANES_NOINLINE int positions_orders(ptrdiff_t n_assets, const order_sizin
     return lanes_sum(still) > 0.0;
 }
 
-/* Cash after orders, in column order; adds to what units_before ``traded`` and ``paid``, and to the count of orders. */
+/* Cash after orders, in column order; adds to ``traded``, to ``paid`` and to the count of orders. */
 static LANES_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *LANES_RESTRICT orders,
                                                const double *LANES_RESTRICT prices, const double *LANES_RESTRICT costs,
                                                double cash, double *LANES_RESTRICT traded, double *LANES_RESTRICT paid,
@@ -178,11 +177,11 @@ static LANES_NOINLINE double positions_pay(ptrdiff_t n_assets, const double *LAN
     return cash;
 }
 
-/* Not inlined: gcc forgets there that twenty arrays do not overlap, and gives up.
+/* Not inlined: when it inlines, gcc loses that the twenty arrays do not overlap, and does not vectorise.
 
-   What the orders make of positions, and of the trades that they complete:
-   units_before        units before, of assets that complete a trade; 0 of the others
-   net, result, paid, best, worst, held: of the trade; 0 of the others. */
+   Applies orders to positions, and describes the trades that they complete; 0 for assets that complete none:
+   units_before        units before the order
+   net, result, paid, best, worst, held_bars   of the trade */
 static LANES_NOINLINE void positions_fill(
     ptrdiff_t n_lanes, double bar, const double *LANES_RESTRICT orders, const double *LANES_RESTRICT prices,
     const double *LANES_RESTRICT costs, const double *LANES_RESTRICT seen, double *LANES_RESTRICT units,
@@ -198,35 +197,35 @@ static LANES_NOINLINE void positions_fill(
         const double after = held + order;
         const double along = held > 0.0 ? order : -order;   /* > 0 adds to the position, < 0 closes some of it */
         const double beyond = held > 0.0 ? after : -after;  /* < 0: through zero */
-        /* The price at which the order came about was seen by the position before. */
+        /* The position before the order is still marked at the open at which the order fills. */
         const double seen_profit = held * (seen[asset] - entry);
         const double up = seen_profit > most ? seen_profit : most, down = seen_profit < least ? seen_profit : least;
-        /* One division for three cases, since divisions are what this costs: the share of an order through zero that closes,
-           the price of what units_before added to, the share of a position that is closed. */
-        const double above_line = beyond < 0.0 ? held : along > 0.0 ? held * entry + order * price : -order;
-        const double below_line = beyond < 0.0 ? -order : along > 0.0 ? after : held;
-        const double quotient = above_line / below_line;
+        /* One division for three cases, since divisions dominate the cost: the share of an order through zero that closes,
+           the average price after an addition, the share of a position that is closed. */
+        const double numerator = beyond < 0.0 ? held : along > 0.0 ? held * entry + order * price : -order;
+        const double denominator = beyond < 0.0 ? -order : along > 0.0 ? after : held;
+        const double quotient = numerator / denominator;
         /* The trade. */
         const double closed = beyond > 0.0 ? -order : held;
         const double share = beyond < 0.0 ? 1.0 : quotient;
         const double exit_cost = beyond < 0.0 ? cost * quotient : cost;
         const double of_entry = share * entered, of_borrow = share * borrowed;
         const double gross = closed * (price - entry);
-        const double left = gross - of_entry - exit_cost - of_borrow;
+        const double profit = gross - of_entry - exit_cost - of_borrow;
         double above = share * up, below = share * down;
         above = gross > above ? gross : above;
         below = gross < below ? gross : below;
         double closes = along < 0.0 ? 1.0 : 0.0;
         closes = held != 0.0 ? closes : 0.0;
         units_before[asset] = closes > 0.0 ? held : 0.0;
-        net[asset] = closes > 0.0 ? left + 0.0 : 0.0;
-        result[asset] = closes > 0.0 ? left / (fabs(closed) * entry) + 0.0 : 0.0;
+        net[asset] = closes > 0.0 ? profit + 0.0 : 0.0;
+        result[asset] = closes > 0.0 ? profit / (fabs(closed) * entry) + 0.0 : 0.0;
         paid[asset] = closes > 0.0 ? of_entry + exit_cost + of_borrow : 0.0;
         best[asset] = closes > 0.0 ? above : 0.0;
         worst[asset] = closes > 0.0 ? below : 0.0;
         held_bars[asset] = closes > 0.0 ? bar - since : 0.0;
         /* The position. */
-        const double rest = 1.0 - share; /* what the trade did not take */
+        const double rest = 1.0 - share; /* what stays open */
         double starts = beyond < 0.0 ? 1.0 : 0.0;
         starts = held != 0.0 ? starts : 1.0;
         const double price_now = starts > 0.0 ? price : along > 0.0 ? quotient : entry;

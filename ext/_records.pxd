@@ -1,11 +1,10 @@
-# Records that kernels share.  Every field is 8 bytes, so layout and packing agree everywhere with the NumPy dtypes
-# of the same names: FILL, TRADE and POSITION in backtest/trades.py, SUMS in backtest/metrics.py.  The tests compare
-# names and order.
+# Records that kernels share; Sums is in _sums.pxd.  Every field is 8 bytes, so layout and packing agree everywhere with the NumPy
+# dtypes of the same names in backtest/records.py.  The tests compare names and order.
 
 from libc.stdint cimport int64_t
 
 cdef struct Fill:  # one executed order
-    int64_t decision_bar  # its close decided
+    int64_t decision_bar  # bar at whose close it was decided
     int64_t fill_bar
     int64_t moment        # of the fill inside its bar: OPEN, INSIDE, CLOSE
     int64_t asset
@@ -17,13 +16,13 @@ cdef struct Fill:  # one executed order
     double cash_after
     double position_before
     double position_after
-    int64_t reason        # REASONS; why a closing fill closed
-    int64_t ambiguous     # 1: stop and target touched in one bar, nobody knows which came first
+    int64_t reason        # of a closing fill; index of REASONS
+    int64_t ambiguous     # 1: stop and target touched in one bar, in unknown order
     double stop           # levels of an opening fill, NaN if off
     double target
     double trail          # level of the trail at a closing fill, NaN if off
     double equity         # before an opening fill
-    double written_off    # negative equity that a bust left behind
+    double written_off    # negative equity written off at a bust
 
 cdef struct Trade:  # one completed (part of a) position
     int64_t asset
@@ -52,12 +51,12 @@ cdef struct Trade:  # one completed (part of a) position
     double equity         # at entry
     double written_off
 
-cdef struct Position:  # one open position, as the trades kernel follows it
+cdef struct Position:  # one open position of the trades kernel
     int64_t side          # 0: none
     int64_t decision_bar
     int64_t entry_bar
-    int64_t bar           # lived through up to this bar
-    int64_t moment        # and this moment of it
+    int64_t bar           # prices are accounted for up to this bar
+    int64_t moment        # and up to this moment of it
     double units
     double price          # average entry price
     double entry_cost
@@ -68,35 +67,7 @@ cdef struct Position:  # one open position, as the trades kernel follows it
     double target
     double equity
 
-cdef struct Sums:  # what one candidate leaves behind; metrics are made from these
-    double n_returns
-    double end_equity
-    double sum_return
-    double sum_return_2
-    double sum_return_3
-    double sum_return_4
-    double sum_gain
-    double sum_loss
-    double sum_downside_2
-    double max_drawdown
-    double bars_held
-    double traded_value
-    double costs
-    double written_off
-    double n_fills
-    double n_trades
-    double n_winners
-    double won
-    double lost
-    double net_profit
-    double largest_profit
-    double sum_trade_return
-    double sum_trade_return_2
-    double best_trade
-    double worst_trade
-    double n_ambiguous
-
-cdef struct TradeSums:  # the trades of one side, added up
+cdef struct TradeSums:  # of the trades of one side
     double n_trades
     double n_winners
     double n_losers
@@ -122,7 +93,7 @@ cdef struct TradeSums:  # the trades of one side, added up
     double max_days_held
 
 cdef enum:
-    # Moments of a bar.  START is before its open: a position carried over.
+    # Moments of a bar.  START is before its open: held since an earlier bar.
     START = -1
     OPEN = 0
     INSIDE = 1

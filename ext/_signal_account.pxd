@@ -6,8 +6,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from _costs cimport CostRule, affordable_units, order_cost
 from _holding_tables cimport HoldingTables, Moments, add_powers
-from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill, Sums
-from _sums cimport add_trade_to_sums, update_drawdown
+from _records cimport CLOSE, END, INSIDE, NONE, OPEN, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL, Fill
+from _sums cimport Sums, add_trade_to_sums, update_drawdown
 
 cdef enum:
     N_CONDITIONS = 4  # enter long, exit long, enter short, exit short
@@ -42,7 +42,7 @@ cdef struct SignalAccount:
     const double *low
     const double *close
     const uint64_t *conditions[N_CONDITIONS]  # 64 bars a word
-    bint has_longs                # candidates of one side alone take a shorter way
+    bint has_longs                # candidates of one side only take a faster path
     bint has_shorts
     const HoldingTables *tables
     const double *lines[N_NUMBERS]  # stop, target, trail, size; NULL: the value
@@ -62,7 +62,7 @@ cdef struct SignalAccount:
     double stop
     double target
     double trail
-    double level_base             # price that levels are fractions of; the trail moves it on to the best price since
+    double level_base             # price that levels are fractions of; a trail moves it to the best price since entry
     bint has_levels
     int64_t entry_bar
     int64_t closes_held
@@ -76,7 +76,7 @@ cdef struct SignalAccount:
     double last_equity
     double peak
     Moments moments               # in the order of Sums, of which they are part
-    Sums *sums                    # the caller's row, written in place: copying fresh stores stalls
+    Sums *sums                    # the caller's row, written in place: copying values just stored stalls
 
 
 cdef inline void conditions_of(const SignalAccount *account, int64_t word, uint64_t *result) noexcept nogil:
@@ -171,12 +171,12 @@ cdef inline double trail_level(const SignalAccount *account) noexcept nogil:
 
 
 cdef inline double level_or_nan(double level) noexcept nogil:
-    """A level for a record; one that is off is the canonical NaN, whatever its sign became in arithmetic."""
+    """A level for a record; one that is off is the canonical NaN, whatever its sign bit."""
     return level if level == level else NAN
 
 
 cdef inline double clip_to_bar(double level, double low, double high) noexcept nogil:
-    """A touched level inside its bar's range: rounding may put it just beyond the price that touched it."""
+    """A touched level inside its bar's range: rounding may put it just outside."""
     if level < low:
         return low
     return high if level > high else level

@@ -1,20 +1,47 @@
-# The sums that a candidate or a book leaves behind (struct Sums): their start, and what one completed trade adds to them.
-# The twin is backtest/_pure/_sums.py.
+# The sums of a candidate or a book, from which metrics are computed: their initial values, and what a completed
+# trade adds to them.  The twin is backtest/_pure/_sums.py.
 
 from libc.math cimport INFINITY, fabs
 
-from _records cimport Sums
-
 cdef extern from *:
     """
-    /* Slack of the comparison that saves a drawdown's division: more than its rounding can be. */
+    /* Slack of the test that avoids the division of a drawdown: more than its rounding error. */
     #define DRAWDOWN_ROUNDING 1e-15
     """
     const double DRAWDOWN_ROUNDING
 
 
+cdef struct Sums:  # of one candidate or book; SUMS in backtest/metrics.py has the same fields
+    double n_returns
+    double end_equity
+    double sum_return
+    double sum_return_2
+    double sum_return_3
+    double sum_return_4
+    double sum_gain
+    double sum_loss
+    double sum_downside_2
+    double max_drawdown
+    double bars_held
+    double traded_value
+    double costs
+    double written_off
+    double n_fills
+    double n_trades
+    double n_winners
+    double won
+    double lost
+    double net_profit
+    double largest_profit
+    double sum_trade_return
+    double sum_trade_return_2
+    double best_trade
+    double worst_trade
+    double n_ambiguous
+
+
 cdef inline void start_sums(Sums *sums, double n_returns) noexcept nogil:
-    """Sums of nothing: 0, and extremes that any trade replaces."""
+    """Initial sums: 0, and infinite extremes that any trade replaces."""
     sums[0] = Sums(
         n_returns=n_returns, end_equity=0.0, sum_return=0.0, sum_return_2=0.0, sum_return_3=0.0, sum_return_4=0.0, sum_gain=0.0,
         sum_loss=0.0, sum_downside_2=0.0, max_drawdown=0.0, bars_held=0.0, traded_value=0.0, costs=0.0, written_off=0.0,
@@ -40,7 +67,7 @@ cdef inline void add_trade_to_sums(Sums *sums, double net, double result) noexce
 
 
 cdef inline void update_drawdown(Sums *sums, double equity, double peak) noexcept nogil:
-    """Lower the maximum drawdown to equity / peak - 1 if that is a new low; only where it may be one is it divided."""
+    """Lower the maximum drawdown to equity / peak - 1 if that is a new low; divides only where it may be."""
     cdef double fall
     if equity < (sums.max_drawdown + 1.0 + DRAWDOWN_ROUNDING) * peak:
         fall = equity / peak - 1.0

@@ -1,4 +1,4 @@
-# From fills to positions and completed trades, and the totals of trades: shared by the trades and portfolio kernels.
+# From fills to positions and completed trades, and sums of trades: shared by the trades and portfolio kernels.
 # The twin is in backtest/_pure/trades.py.
 
 from libc.math cimport INFINITY, fabs
@@ -12,7 +12,7 @@ cdef extern from *:
     #define BACKTEST_NS_PER_DAY 86400000000000.0
     """
     const double NS_PER_DAY "BACKTEST_NS_PER_DAY"
-    const double DUST "BACKTEST_DUST"  # a remainder below this share of what was traded is rounding, not a position
+    const double DUST "BACKTEST_DUST"  # a remainder below this share of what was traded is rounding
 
 cdef struct Prices:  # of one asset; NULL: not known
     const double *open
@@ -52,7 +52,7 @@ cdef extern from "_layout.h":
         LEAST_DAYS "KEPT_LEAST_DAYS"
         N_KEPT "KEPT"
 
-cdef struct Totals:  # trades added up: long, short; all of them are the sum of both
+cdef struct Totals:  # sums of long and of short trades; those of all trades are computed from both
     const int64_t *times             # of the bars, in nanoseconds; NULL: not known
     double kept[2][N_KEPT][LANES]
     double n_ambiguous[2]
@@ -91,7 +91,7 @@ cdef inline void add_streak(Streaks *streaks, double net) noexcept nogil:
 
 
 cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
-    # Without branches on profit, which cannot be predicted; adding 0 changes nothing.
+    # Without branches on profit, which cannot be predicted; adding 0 changes no sum.
     cdef int row = 0 if trade.side > 0 else 1
     cdef int lane = <int>(trade.asset % LANES)
     cdef double *kept = &totals.kept[row][0][lane]
@@ -125,35 +125,35 @@ cdef inline void add_trade(Totals *totals, const Trade *trade) noexcept nogil:
     add_streak(&totals.streaks[1 + row], net)
 
 
-cdef inline double added(const Totals *totals, int row, int which) noexcept nogil:
+cdef inline double total_of(const Totals *totals, int row, int which) noexcept nogil:
     # Rows are all, long, short here and below.
     cdef double total = 0.0
     cdef int lane
     if row == 0:
-        return added(totals, 1, which) + added(totals, 2, which)
+        return total_of(totals, 1, which) + total_of(totals, 2, which)
     for lane in range(LANES):
         total += totals.kept[row - 1][which][lane]
     return total
 
 
-cdef inline double most(const Totals *totals, int row, int which) noexcept nogil:
-    cdef double furthest = -INFINITY
+cdef inline double largest_of(const Totals *totals, int row, int which) noexcept nogil:
+    cdef double extreme = -INFINITY
     cdef int lane
     if row == 0:
-        return larger(most(totals, 1, which), most(totals, 2, which))
+        return larger(largest_of(totals, 1, which), largest_of(totals, 2, which))
     for lane in range(LANES):
-        furthest = larger(furthest, totals.kept[row - 1][which][lane])
-    return furthest
+        extreme = larger(extreme, totals.kept[row - 1][which][lane])
+    return extreme
 
 
-cdef inline double least(const Totals *totals, int row, int which) noexcept nogil:
-    cdef double furthest = INFINITY
+cdef inline double smallest_of(const Totals *totals, int row, int which) noexcept nogil:
+    cdef double extreme = INFINITY
     cdef int lane
     if row == 0:
-        return smaller(least(totals, 1, which), least(totals, 2, which))
+        return smaller(smallest_of(totals, 1, which), smallest_of(totals, 2, which))
     for lane in range(LANES):
-        furthest = smaller(furthest, totals.kept[row - 1][which][lane])
-    return furthest
+        extreme = smaller(extreme, totals.kept[row - 1][which][lane])
+    return extreme
 
 
 cdef inline double of_side(const double *sides, int row) noexcept nogil:
@@ -164,24 +164,24 @@ cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept no
     cdef int row
     for row in range(3):
         sums[row] = TradeSums(
-            n_trades=added(totals, row, N_TRADES), n_winners=added(totals, row, N_WINNERS),
-            n_losers=added(totals, row, N_LOSERS), costs=added(totals, row, COSTS), net_profit=added(totals, row, NET),
-            won=added(totals, row, WON), lost=added(totals, row, LOST), largest_profit=most(totals, row, MOST_NET),
-            largest_loss=least(totals, row, LEAST_NET), sum_return=added(totals, row, RETURN),
-            sum_return_2=added(totals, row, RETURN_2), sum_mfe=added(totals, row, MFE), sum_mae=added(totals, row, MAE),
-            sum_bars_held=added(totals, row, BARS_HELD), min_bars_held=least(totals, row, LEAST_BARS),
-            max_bars_held=most(totals, row, MOST_BARS), longest_winning_streak=totals.streaks[row].longest_winning,
+            n_trades=total_of(totals, row, N_TRADES), n_winners=total_of(totals, row, N_WINNERS),
+            n_losers=total_of(totals, row, N_LOSERS), costs=total_of(totals, row, COSTS), net_profit=total_of(totals, row, NET),
+            won=total_of(totals, row, WON), lost=total_of(totals, row, LOST), largest_profit=largest_of(totals, row, MOST_NET),
+            largest_loss=smallest_of(totals, row, LEAST_NET), sum_return=total_of(totals, row, RETURN),
+            sum_return_2=total_of(totals, row, RETURN_2), sum_mfe=total_of(totals, row, MFE), sum_mae=total_of(totals, row, MAE),
+            sum_bars_held=total_of(totals, row, BARS_HELD), min_bars_held=smallest_of(totals, row, LEAST_BARS),
+            max_bars_held=largest_of(totals, row, MOST_BARS), longest_winning_streak=totals.streaks[row].longest_winning,
             longest_losing_streak=totals.streaks[row].longest_losing, n_ambiguous=of_side(totals.n_ambiguous, row),
-            written_off=of_side(totals.written_off, row), sum_days_held=added(totals, row, DAYS_HELD),
-            min_days_held=least(totals, row, LEAST_DAYS), max_days_held=most(totals, row, MOST_DAYS))
-        if sums[row].n_trades == 0.0:  # extremes of nothing
+            written_off=of_side(totals.written_off, row), sum_days_held=total_of(totals, row, DAYS_HELD),
+            min_days_held=smallest_of(totals, row, LEAST_DAYS), max_days_held=largest_of(totals, row, MOST_DAYS))
+        if sums[row].n_trades == 0.0:  # no trades, no extremes
             sums[row].largest_profit = sums[row].largest_loss = 0.0
             sums[row].min_bars_held = sums[row].max_bars_held = 0.0
         if sums[row].n_trades == 0.0 or totals.times == NULL:
             sums[row].min_days_held = sums[row].max_days_held = 0.0
 
 
-cdef inline void see(Position *position, double price) noexcept nogil:
+cdef inline void update_excursions(Position *position, double price) noexcept nogil:
     cdef double profit = position.units * (price - position.price)
     if profit > position.mfe:
         position.mfe = profit
@@ -189,28 +189,28 @@ cdef inline void see(Position *position, double price) noexcept nogil:
         position.mae = profit
 
 
-cdef inline void pass_close(Position *position, const Prices *prices) noexcept nogil:
+cdef inline void finish_bar(Position *position, const Prices *prices) noexcept nogil:
     cdef int64_t bar = position.bar
     cdef double price
     if position.moment <= OPEN and prices.high != NULL:
-        see(position, prices.high[bar])
-        see(position, prices.low[bar])
+        update_excursions(position, prices.high[bar])
+        update_excursions(position, prices.low[bar])
     if position.moment < CLOSE:
         price = prices.close[bar]
-        see(position, price)
+        update_excursions(position, price)
         if position.units < 0.0 and prices.borrow_per_bar != 0.0:
             position.borrow_cost += -position.units * price * prices.borrow_per_bar
 
 
 cdef inline void advance(Position *position, const Prices *prices, int64_t bar, int64_t moment) noexcept nogil:
     while position.bar < bar:
-        pass_close(position, prices)
+        finish_bar(position, prices)
         position.bar += 1
         position.moment = START
     if moment == CLOSE:
-        pass_close(position, prices)
+        finish_bar(position, prices)
     elif position.moment == START and prices.open != NULL:
-        see(position, prices.open[bar])
+        update_excursions(position, prices.open[bar])
     if moment > position.moment:
         position.moment = moment
 
@@ -242,7 +242,7 @@ cdef inline Py_ssize_t apply_fill(Position *position, const Fill *fill, const Pr
     elif rest == 0.0:
         position.side = 0
     else:
-        share = 1.0 - closed / held  # what the trade did not take
+        share = 1.0 - closed / held  # what stays open
         position.units = rest
         position.entry_cost *= share
         position.borrow_cost *= share

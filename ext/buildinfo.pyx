@@ -1,8 +1,9 @@
-"""What the compiled kernels were built from, and by what."""
+"""Sources and compiler that the kernels were built with."""
 
 from libc.string cimport memset
 
-from _records cimport Fill, Position, Sums, Trade, TradeSums
+from _records cimport Fill, Position, Trade, TradeSums
+from _sums cimport Sums
 
 cdef extern from *:
     """
@@ -40,7 +41,7 @@ CPU_LEVEL = backtest_cpu_level()
 
 
 def record_fields():
-    """Names of the fields of every record that kernels share, as compiled; the tests hold the NumPy dtypes against them."""
+    """Names of the fields of every record that kernels share, as compiled; tests compare them with the NumPy dtypes."""
     cdef Fill fill
     cdef Trade trade
     cdef Position position

@@ -1,11 +1,11 @@
-"""Elementary functions of ``+ - * /`` and numbers taken apart bit by bit: the same bits on every processor.
+"""Elementary functions from ``+ - * /`` and bit operations: the same bits on every processor.
 
-A logarithm is a pair of doubles, good to 2^-64 of its size, since an exponent multiplies its error: with x = 2^e m, 1/2 <= m < 1,
-and c from a table, close to 1 / m and so short that m c is exact in two halves,
+A logarithm is a pair of doubles, with a relative error of 2^-64, since an exponent multiplies the error: with x = 2^e m,
+1/2 <= m < 1, and c from a table, close to 1 / m and so short that m c is exact in two halves,
 
     log x = e log 2 - log c + log(1 + r),    r = m c - 1,    |r| < 2^-7,
 
-where the sums of what is large are exact and the rest is a short series.  An exponential is 2^n 2^(j/64) exp(r) (P. T. P. Tang,
+where the sums of the large terms are exact and the rest is a short series.  An exponential is 2^n 2^(j/64) exp(r) (P. T. P. Tang,
 Table-driven implementation of the exponential function, of the logarithm function, in IEEE floating-point arithmetic, ACM TOMS
 15, 1989, and 16, 1990).  ``tables`` is a record, see ``elementary.Tables``.
 """
@@ -13,10 +13,10 @@ Table-driven implementation of the exponential function, of the logarithm functi
 from libc.math cimport INFINITY, NAN, fabs, floor
 
 cdef extern from "_elementary.h" nogil:
-    ctypedef struct Pair "elementary_pair":  # a number as its nearest double and the rest
+    ctypedef struct Pair "elementary_pair":  # a number as its nearest double and the remainder
         double upper
         double lower
-    ctypedef struct Look "elementary_tables":
+    ctypedef struct Pointers "elementary_tables":
         const double *factors
         const double *log_uppers
         const double *log_lowers
@@ -26,9 +26,10 @@ cdef extern from "_elementary.h" nogil:
         double log2_lower
         double step_upper
         double step_lower
-    Pair log_pair "elementary_log"(double x, const Look *look)
-    double exp_of "elementary_exp"(double x, double rest, const Look *look)
-    void powers "elementary_powers"(const double *x, const double *y, ptrdiff_t step, ptrdiff_t n, const Look *look, double *out)
+    Pair log_pair "elementary_log"(double x, const Pointers *tables)
+    double exp_of "elementary_exp"(double x, double rest, const Pointers *tables)
+    void powers "elementary_powers"(const double *x, const double *y, ptrdiff_t step, ptrdiff_t n, const Pointers *tables,
+                                    double *out)
 
 
 def power(const double[::1] x, const double[::1] y, tables, double[::1] out):
@@ -43,15 +44,15 @@ def power(const double[::1] x, const double[::1] y, tables, double[::1] out):
     out : ndarray of float64, shape (n,)
         Output.
     """
-    cdef Lookup of = Lookup(tables)
+    cdef Tables typed = Tables(tables)
     cdef Py_ssize_t row, step = y.shape[0] > 1
     if not x.shape[0]:
         return
     with nogil:
-        powers(&x[0], &y[0], step, x.shape[0], &of.look, &out[0])
+        powers(&x[0], &y[0], step, x.shape[0], &typed.pointers, &out[0])
         for row in range(x.shape[0]):
             if not (x[row] > 0.0 and x[row] < INFINITY and y[row * step] == y[row * step]):
-                out[row] = beyond(x[row], y[row * step], out[row])
+                out[row] = special_power(x[row], y[row * step], out[row])
 
 
 def exp(const double[::1] x, tables, double[::1] out):
@@ -65,11 +66,11 @@ def exp(const double[::1] x, tables, double[::1] out):
     out : ndarray of float64, shape (n,)
         Output.
     """
-    cdef Lookup of = Lookup(tables)
+    cdef Tables typed = Tables(tables)
     cdef Py_ssize_t row
     with nogil:
         for row in range(x.shape[0]):
-            out[row] = exp_of(x[row], 0.0, &of.look) if x[row] == x[row] else NAN
+            out[row] = exp_of(x[row], 0.0, &typed.pointers) if x[row] == x[row] else NAN
 
 
 def log(const double[::1] x, tables, double[::1] out):
@@ -83,14 +84,14 @@ def log(const double[::1] x, tables, double[::1] out):
     out : ndarray of float64, shape (n,)
         Output.
     """
-    cdef Lookup of = Lookup(tables)
+    cdef Tables typed = Tables(tables)
     cdef Py_ssize_t row
     with nogil:
         for row in range(x.shape[0]):
             if x[row] > 0.0 and x[row] < INFINITY:
-                out[row] = log_pair(x[row], &of.look).upper
+                out[row] = log_pair(x[row], &typed.pointers).upper
             else:
-                out[row] = log_beyond(x[row])
+                out[row] = special_log(x[row])
 
 
 def log1p(const double[::1] x, tables, double[::1] out):
@@ -104,7 +105,7 @@ def log1p(const double[::1] x, tables, double[::1] out):
     out : ndarray of float64, shape (n,)
         Output.
     """
-    cdef Lookup of = Lookup(tables)
+    cdef Tables typed = Tables(tables)
     cdef Pair pair
     cdef Py_ssize_t row
     cdef double total, part, lost
@@ -112,31 +113,32 @@ def log1p(const double[::1] x, tables, double[::1] out):
         for row in range(x.shape[0]):
             total = 1.0 + x[row]
             if not (total > 0.0 and total < INFINITY):
-                out[row] = log_beyond(total)
+                out[row] = special_log(total)
                 continue
             part = total - 1.0
             lost = (1.0 - (total - part)) + (x[row] - part)  # total + lost is exactly 1 + x
-            pair = log_pair(total, &of.look)
+            pair = log_pair(total, &typed.pointers)
             out[row] = x[row] if total == 1.0 else pair.upper + (pair.lower + lost / total)  # -0.0 stays
 
 
-cdef class Lookup:
-    """The tables, typed."""
+cdef class Tables:
+    """Typed views of the tables."""
 
     cdef const double[::1] factors, log_uppers, log_lowers, power_uppers, power_lowers
-    cdef Look look
+    cdef Pointers pointers
 
     def __cinit__(self, tables):
         self.factors, self.log_uppers, self.log_lowers = tables.factors, tables.log_uppers, tables.log_lowers
         self.power_uppers, self.power_lowers = tables.power_uppers, tables.power_lowers
-        self.look.factors, self.look.log_uppers, self.look.log_lowers = &self.factors[0], &self.log_uppers[0], &self.log_lowers[0]
-        self.look.power_uppers, self.look.power_lowers = &self.power_uppers[0], &self.power_lowers[0]
-        self.look.log2_upper, self.look.log2_lower = tables.log2_upper, tables.log2_lower
-        self.look.step_upper, self.look.step_lower = tables.step_upper, tables.step_lower
+        self.pointers.factors = &self.factors[0]
+        self.pointers.log_uppers, self.pointers.log_lowers = &self.log_uppers[0], &self.log_lowers[0]
+        self.pointers.power_uppers, self.pointers.power_lowers = &self.power_uppers[0], &self.power_lowers[0]
+        self.pointers.log2_upper, self.pointers.log2_lower = tables.log2_upper, tables.log2_lower
+        self.pointers.step_upper, self.pointers.step_lower = tables.step_upper, tables.step_lower
 
 
-cdef inline double beyond(double x, double y, double result) noexcept nogil:
-    """x ** y where x is no finite number above 0 or y no number; ``result`` is |x| ** y where that is one."""
+cdef inline double special_power(double x, double y, double result) noexcept nogil:
+    """x ** y where x is not both finite and > 0, or y is NaN; ``result`` is |x| ** y if defined."""
     cdef bint is_number = x != 0.0 and fabs(x) < INFINITY
     cdef bint is_negative, is_whole
     if y == 0.0 or x == 1.0:
@@ -156,8 +158,8 @@ cdef inline double beyond(double x, double y, double result) noexcept nogil:
     return result
 
 
-cdef inline double log_beyond(double x) noexcept nogil:
-    """Logarithm of what is no finite number above 0."""
+cdef inline double special_log(double x) noexcept nogil:
+    """Logarithm where x is not both finite and > 0."""
     if x == 0.0:
         return -INFINITY
     return INFINITY if x > 0.0 else NAN

@@ -1,8 +1,8 @@
-"""DIRECT, locally biased, over many problems at once: every call takes all of them one iteration on.
+"""DIRECT, locally biased, on many problems at once: every call advances all of them by one iteration.
 
-For objectives that are dear to call and cheap to enlarge, such as one launch on a GPU: the points of one iteration of all
-problems are one batch.  Each problem's run is that of the kernel ``direct``, bit for bit, whatever its neighbours do; one that
-has ended adds nothing to the batches that follow.
+For objectives with a high cost per call and a low cost per point, such as a launch on a GPU: the points of one iteration of
+all problems are one batch.  Each problem's run is that of the kernel ``direct``, bit for bit, independent of the others; one
+that has ended adds no points to later batches.
 """
 
 from libc.math cimport INFINITY
@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from _direct cimport direct_point, direct_sample, direct_select, direct_start, direct_update
 from _direct_state cimport Direct, direct_bind, direct_capacity, direct_init, direct_n_classes, direct_work
 
-#: Runs, status: still going on.
+#: Status of a run that has not ended.
 RUNNING = 0
 
 
@@ -22,7 +22,7 @@ cdef struct Run:
 
 
 cdef class Runs:
-    """Runs over one box, in memory of the caller's.
+    """Runs over one search space, in the caller's memory.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ cdef class Runs:
     eps, max_iter, vol_tol, len_tol : float, int, float, float
         As in the State of the kernel ``direct``.
     budgets : int64 (n_runs,)
-        Of each run, none above what :func:`sizes` was asked for.
+        Budget of each run, at most that given to :func:`sizes`.
     work : float64 (n_runs, n_work)
-        Of :func:`sizes`; its contents mean nothing.
+        Memory of the runs, of the size that :func:`sizes` gives; need not be initialised.
     counts : int64 (n_runs,)
         Filled: points that each run has in the next batch; 0 for one that has ended.
     """
@@ -70,7 +70,7 @@ cdef class Runs:
 
 
 def sizes(Py_ssize_t n_params, Py_ssize_t budget, Py_ssize_t max_iter):
-    """Rectangles, size classes, and float64 of memory that no run of this budget exceeds."""
+    """Upper bounds for any run of this budget: rectangles, size classes, and float64 of memory."""
     cdef Py_ssize_t most = n_params * (max_iter + 2) * (max_iter + 2)
     cdef Py_ssize_t capacity, n_classes
     # An iteration adds one size class at most, and divides one rectangle a class into 2 * n_params more at most.
@@ -87,7 +87,7 @@ def sample(Runs runs not None, const int64_t[::1] first, double[:, ::1] points, 
     first : int64 (n_runs,)
         Row of each run's first point.
     points : float64 (n_points, n_params)
-        Filled, where it is theirs.
+        Rows of these runs are filled.
     start, stop : int
         Runs to work on.
     """
@@ -121,14 +121,14 @@ def update(Runs runs not None, const int64_t[::1] first, const double[::1] score
 
 
 def results(Runs runs not None, Py_ssize_t start, Py_ssize_t stop, double[:, ::1] out) -> None:
-    """Where runs ``start`` to ``stop`` stand.
+    """State of runs ``start`` to ``stop``.
 
     Parameters
     ----------
     start, stop : int
         Runs to work on.
     out : float64 (n_runs, n_params + 3)
-        Filled, where it is theirs: best point, its score, points scored, status of the kernel ``direct`` (0: not ended).
+        Rows of these runs are filled: best point, its score, points scored, status of the kernel ``direct`` (0: not ended).
     """
     cdef Py_ssize_t run, n_params = runs.n_params
     cdef Direct *d

@@ -2,15 +2,14 @@
 
 Bit ``t % 64`` of word ``t // 64`` is the condition at the close of bar ``t``; bits of the warm-up and from ``n_bars`` on are 0.
 
-Lines come twice.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are whole numbers
-that never fall where a value rises: the upper halves of its bits, flipped below zero so that they count up, with -0.0 as 0.0.
-Where they differ, they say what the values say, in half the memory and without a second comparison for ``<``; where they do
-not, the values decide.  They lie in tiles of 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so
-that comparing vector ``i`` gives bit ``i`` of 16 half words, whatever the width of a register, and no bit has to be moved.  The
-plain loops here need them not.
+Lines are passed in two forms.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are
+integers monotone in the values: the upper halves of their bits, flipped below zero, with -0.0 as 0.0.  Where two differ, the
+values differ the same way, which takes half the memory and no second comparison for ``<``; where they are equal, the values
+decide.  Tiles have 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so that comparing vector
+``i`` gives bit ``i`` of 16 half words at any width of registers.  The pure Python twin does not use ``coarse``.
 
 ``pairs`` is a record of arrays (n_pairs,), see ``masks.Pairs``: ``left`` and ``right``, rows of ``lines`` or -1;
-``left_values`` and ``right_values``, the numbers of those without a row; ``warm``, the bars to clear.
+``left_values`` and ``right_values``, the constants of those without a row; ``warm``, the bars to clear.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
@@ -21,24 +20,24 @@ cdef extern from "_bits.h" nogil:
     int32_t backtest_coarse(double value)
     void backtest_spread(const double *values, int n_bars, int32_t *tile)
     bint backtest_order(const int32_t *a, ptrdiff_t step_a, const int32_t *b, ptrdiff_t step_b, int n_words, uint64_t *greater,
-                        uint64_t *less, uint64_t *open)
+                        uint64_t *less, uint64_t *equal)
     int backtest_lowest(uint64_t bits)
     void backtest_edges(const uint64_t *before, uint64_t *edges)
     uint64_t backtest_bits_of_bytes(const uint8_t *bytes)
     void backtest_words_of_columns(const uint8_t *bytes, ptrdiff_t step, int n_rows, int n_columns, uint64_t *words)
 
-#: Sizes that the door, or the other twin, has to know.
+#: Sizes that the callers and both twins must agree on.
 LAYOUT = {"TILE": TILE}
 
-cdef enum:  # range() has to see its step as a number, so 8, 512 and 2048 stand there
+cdef enum:  # as a step of range() they have to be literals: 8, 512 and 2048
     WORDS = 8    # of a tile
-    VECTOR = 16  # whole numbers
-    AT_ONCE = 2048  # pairs that pass through one tile before the next
-    COLUMNS = 512  # packed side by side
+    VECTOR = 16  # integers
+    AT_ONCE = 2048  # pairs compared on one tile before the next
+    COLUMNS = 512  # packed at a time
 
 
 def spread(const double[::1] values, Py_ssize_t row, int32_t[:, :, ::1] coarse):
-    """Lay a line's coarse values out in tiles; behind the last bar they are 0.
+    """Lay a line's coarse values out in tiles; after the last bar they are 0.
 
     Parameters
     ----------
@@ -68,7 +67,7 @@ def compare(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, 
     masks : ndarray of uint64, shape (n_pairs, n_words)
         Output.
     """
-    cdef Sides sides = Sides(lines, coarse, pairs)
+    cdef Operands operands = Operands(lines, coarse, pairs)
     cdef Py_ssize_t n_words = masks.shape[1], row, first, begin, end
     cdef uint64_t greater[WORDS]
     cdef uint64_t less[WORDS]
@@ -76,17 +75,17 @@ def compare(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, 
     with nogil:
         for begin in range(start, stop, 2048):
             end = min(begin + AT_ONCE, stop)
-            # Tile by tile, so that the lines' parts stay in a near cache for many pairs.
+            # Tile by tile, so that the lines' tiles stay in the cache for many pairs.
             for first in range(0, n_words, 8):
                 for row in range(begin, end):
-                    set_pair(&pair, sides, row, first)
-                    order(&pair, first, min(first + WORDS, n_words), sides.warm[row], n_bars, not is_strict, greater, less)
-                    write_words(&masks[row, 0], greater, first, n_words, sides.warm[row], n_bars)
+                    set_pair(&pair, operands, row, first)
+                    order(&pair, first, min(first + WORDS, n_words), operands.warm[row], n_bars, not is_strict, greater, less)
+                    write_words(&masks[row, 0], greater, first, n_words, operands.warm[row], n_bars)
 
 
 def crosses(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, Py_ssize_t n_bars, Py_ssize_t start,
             Py_ssize_t stop, uint64_t[:, ::1] above, uint64_t[:, ::1] below):
-    """Bits of ``left`` crossing above ``right`` and of its mirror, for pairs ``start <= row < stop``; never on bar 0.
+    """Bits of ``left`` crossing above ``right`` and crossing below it, for pairs ``start <= row < stop``; never on bar 0.
 
     Parameters
     ----------
@@ -94,9 +93,9 @@ def crosses(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, 
         See the module.
     n_bars, start, stop : int
     above, below : ndarray of uint64, shape (n_pairs, n_words)
-        Output; one without rows is not wanted.
+        Output; not computed if it has no rows.
     """
-    cdef Sides sides = Sides(lines, coarse, pairs)
+    cdef Operands operands = Operands(lines, coarse, pairs)
     cdef bint has_above = above.shape[0] > 0, has_below = below.shape[0] > 0
     cdef Py_ssize_t n_words = max(above.shape[1], below.shape[1]), row, first, begin, end
     cdef uint64_t greater[WORDS + 1]  # the first is the word before
@@ -108,21 +107,21 @@ def crosses(const double[:, ::1] lines, const int32_t[:, :, ::1] coarse, pairs, 
             end = min(begin + AT_ONCE, stop)
             for first in range(0, n_words, 8):
                 for row in range(begin, end):
-                    set_pair(&pair, sides, row, first)
+                    set_pair(&pair, operands, row, first)
                     # The bar before the first that may cross counts too.
-                    order(&pair, first, min(first + WORDS, n_words), sides.warm[row] - 1, n_bars, False, greater + 1, less + 1)
-                    # Bar 0 has no bar before it: as if both had been true.
+                    order(&pair, first, min(first + WORDS, n_words), operands.warm[row] - 1, n_bars, False, greater + 1, less + 1)
+                    # Bar 0 has no bar before it: true there means no crossing.
                     greater[0] = <uint64_t> (was[row - begin] & 1 if first else 1) << 63
                     less[0] = <uint64_t> (was[row - begin] >> 1 if first else 1) << 63
                     was[row - begin] = <uint8_t> (greater[WORDS] >> 63 | less[WORDS] >> 63 << 1)
                     if has_above:
-                        write_edges(&above[row, 0], greater, first, n_words, sides.warm[row], n_bars)
+                        write_edges(&above[row, 0], greater, first, n_words, operands.warm[row], n_bars)
                     if has_below:
-                        write_edges(&below[row, 0], less, first, n_words, sides.warm[row], n_bars)
+                        write_edges(&below[row, 0], less, first, n_words, operands.warm[row], n_bars)
 
 
 def trim(uint64_t[:, ::1] masks, const int64_t[::1] warm, Py_ssize_t n_bars, Py_ssize_t start, Py_ssize_t stop):
-    """Clear the warm-up, and what is behind the last bar, of masks ``start <= row < stop``.
+    """Clear the warm-up, and the bits after the last bar, of masks ``start <= row < stop``.
 
     Parameters
     ----------
@@ -136,11 +135,11 @@ def trim(uint64_t[:, ::1] masks, const int64_t[::1] warm, Py_ssize_t n_bars, Py_
     with nogil:
         for row in range(start, stop):
             for word in range(masks.shape[1]):
-                masks[row, word] &= kept(word, warm[row], n_bars)
+                masks[row, word] &= valid_bits(word, warm[row], n_bars)
 
 
 def pack_rows(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t stop, uint64_t[:, ::1] masks):
-    """Bits of signals that lie bar after bar, for candidates ``start <= row < stop``.
+    """Bits of signals stored candidate by candidate, for candidates ``start <= row < stop``.
 
     Parameters
     ----------
@@ -164,7 +163,7 @@ def pack_rows(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t stop, 
 
 
 def pack_columns(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t stop, uint64_t[:, ::1] masks):
-    """Bits of signals that lie candidate after candidate, for candidates ``start <= column < stop``.
+    """Bits of signals stored bar by bar, for candidates ``start <= column < stop``.
 
     Parameters
     ----------
@@ -176,7 +175,7 @@ def pack_columns(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t sto
     """
     cdef Py_ssize_t n_bars = signals.shape[0], n_candidates = signals.shape[1], n_words = masks.shape[1], first, word, end
     cdef Py_ssize_t column, part
-    cdef uint64_t words[WORDS][COLUMNS]  # a line of the cache of each candidate is written at once
+    cdef uint64_t words[WORDS][COLUMNS]  # a cache line of each candidate is written at once
     cdef int n_columns
     with nogil:
         for first in range(start, stop, 512):
@@ -191,8 +190,8 @@ def pack_columns(const uint8_t[:, ::1] signals, Py_ssize_t start, Py_ssize_t sto
                         masks[first + column, part] = words[part - word][column]
 
 
-cdef class Sides:
-    """The arguments, typed."""
+cdef class Operands:
+    """Typed views of the arguments."""
 
     cdef const double[:, ::1] lines
     cdef const int32_t[:, :, ::1] coarse
@@ -204,35 +203,35 @@ cdef class Sides:
         self.left_values, self.right_values = pairs.left_values, pairs.right_values
 
 
-cdef struct Side:  # one side of a comparison in a tile
+cdef struct Operand:  # one side of a comparison in a tile
     const int32_t *coarse
     const double *values
-    ptrdiff_t coarse_step    # 0: a number
+    ptrdiff_t coarse_step    # 0: a constant
     ptrdiff_t step
     double number
     int32_t numbers[VECTOR]
 
 
 cdef struct Pair:
-    Side left
-    Side right
+    Operand left
+    Operand right
 
 
-cdef inline void set_pair(Pair *pair, Sides sides, Py_ssize_t row, Py_ssize_t first) noexcept nogil:
-    set_side(&pair.left, sides, sides.left[row], sides.left_values[row], first)
-    set_side(&pair.right, sides, sides.right[row], sides.right_values[row], first)
+cdef inline void set_pair(Pair *pair, Operands operands, Py_ssize_t row, Py_ssize_t first) noexcept nogil:
+    set_operand(&pair.left, operands, operands.left[row], operands.left_values[row], first)
+    set_operand(&pair.right, operands, operands.right[row], operands.right_values[row], first)
 
 
-cdef inline void set_side(Side *side, Sides sides, int64_t line, double number, Py_ssize_t first) noexcept nogil:
+cdef inline void set_operand(Operand *operand, Operands operands, int64_t line, double number, Py_ssize_t first) noexcept nogil:
     cdef int lane
     if line >= 0:
-        side.coarse, side.values = &sides.coarse[first // WORDS, line, 0], &sides.lines[line, 0]
-        side.coarse_step, side.step = VECTOR, 1
+        operand.coarse, operand.values = &operands.coarse[first // WORDS, line, 0], &operands.lines[line, 0]
+        operand.coarse_step, operand.step = VECTOR, 1
         return
-    side.number = number
+    operand.number = number
     for lane in range(VECTOR):
-        side.numbers[lane] = backtest_coarse(number)
-    side.coarse, side.values, side.coarse_step, side.step = side.numbers, &side.number, 0, 0
+        operand.numbers[lane] = backtest_coarse(number)
+    operand.coarse, operand.values, operand.coarse_step, operand.step = operand.numbers, &operand.number, 0, 0
 
 
 cdef inline void order(Pair *pair, Py_ssize_t first, Py_ssize_t stop, int64_t warm, Py_ssize_t n_bars, bint with_equal,
@@ -250,7 +249,7 @@ cdef inline void order(Pair *pair, Py_ssize_t first, Py_ssize_t stop, int64_t wa
         undecided = equal[word - first]
         if not undecided:
             continue
-        undecided &= kept(word, warm, n_bars)
+        undecided &= valid_bits(word, warm, n_bars)
         while undecided:
             place = backtest_lowest(undecided)
             undecided &= undecided - 1
@@ -278,11 +277,11 @@ cdef inline void write_words(uint64_t *mask, const uint64_t *bits, Py_ssize_t fi
         memcpy(mask + first, bits, WORDS * sizeof(uint64_t))
         return
     for word in range(first, min(first + WORDS, n_words)):
-        mask[word] = bits[word - first] & kept(word, warm, n_bars)
+        mask[word] = bits[word - first] & valid_bits(word, warm, n_bars)
 
 
-cdef inline uint64_t kept(Py_ssize_t word, int64_t warm, Py_ssize_t n_bars) noexcept nogil:
-    """Bits of a word that are neither warm-up nor behind the last bar."""
+cdef inline uint64_t valid_bits(Py_ssize_t word, int64_t warm, Py_ssize_t n_bars) noexcept nogil:
+    """Bits of a word that are neither warm-up nor after the last bar."""
     cdef uint64_t bits = ~<uint64_t> 0
     cdef int64_t low = warm - 64 * word, high = n_bars - 64 * word
     if low > 0:

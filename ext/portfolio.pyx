@@ -1,13 +1,13 @@
-"""Portfolio: books of target weights, one at a time through their bars, assets in column order.
+"""Portfolio: replay books of target weights, one at a time, assets in column order.
 
-The order of events on a bar, once and for all:
+The order of events on a bar:
 
 1. positions in assets whose prices have ended, if they are written off, are closed at 0;
-2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
+2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a quote;
 3. at the close, borrowed units are paid for and the book is valued;
 4. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
-   here, nothing goes on waiting, and the book is valued again;
-5. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
+   here, none waits any longer, and the book is valued again;
+5. a value <= 0 is a bust: all positions are closed, and trading ends.
 
 Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``targets`` (``portfolio.Targets``) and
 ``settings`` (``portfolio.Settings``).
@@ -19,15 +19,15 @@ from libc.stdlib cimport free, malloc
 
 from _account cimport N_ARRAYS, replay_bars
 from _orders cimport PortfolioAccount, SharedSettings
-from _records cimport Fill, Sums, TradeSums
-from _sums cimport start_sums
+from _records cimport Fill, TradeSums
+from _sums cimport Sums, start_sums
 from _trades cimport LANES, start_totals, write_totals
 
 cdef extern from "_positions.h":
     double weights_gross(Py_ssize_t n_assets, const double *weights) nogil
 
 cdef enum:
-    CACHE_LINE = 64  # bytes of a line of the cache: lanes that begin there are read at once
+    CACHE_LINE = 64  # bytes; lanes that begin there are read at once
 
 
 def evaluate(prices, targets, settings, Py_ssize_t start, Py_ssize_t stop, Sums[::1] sums):
@@ -64,9 +64,9 @@ def replay(prices, targets, settings, Py_ssize_t row, Sums[::1] sums, TradeSums[
     sums : ndarray of SUMS, shape (1,)
         Output, as of ``evaluate``.
     trade_sums : ndarray of TRADE_SUMS, shape (3,)
-        Output: completed trades added up, rows all, long, short, excursions included.
+        Output: sums of completed trades, rows all, long, short, excursions included.
     account : ndarray of float64, shape (3, last - first)
-        Output: value, cash and value of all positions regardless of sign, at each close.
+        Output: value, cash and gross value of positions, at each close.
     waiting : ndarray of float64, shape (n_assets,)
         Output: targets that still waited for a price when the bars ended; NaN of assets that did not.
     units : ndarray of float64, shape (n_assets,)
@@ -113,7 +113,7 @@ def are_prices(const double[:, ::1] values, double least, double most):
 
 
 def find_events(const double[:, ::1] weights, int64_t[::1] bars, double max_gross):
-    """Rows that decide: those that are finite throughout; the others are NaN throughout.
+    """Rows that are events: all weights finite.  All weights of any other row have to be NaN.
 
     Parameters
     ----------
@@ -121,12 +121,12 @@ def find_events(const double[:, ::1] weights, int64_t[::1] bars, double max_gros
     bars : ndarray of int64, shape (n_bars,)
         Output: the rows, ascending.
     max_gross : float
-        What the weights of an event should add up to at most, regardless of sign.
+        Limit of the sum of absolute weights of an event.
 
     Returns
     -------
     n_events, row, heavy : int
-        How many there are; the first row that is neither, or -1; the first event whose weights add up to more, or -1.
+        Number of events; the first row that is neither, or -1; the first event above ``max_gross``, or -1.
     """
     cdef Py_ssize_t row, asset, n_assets = weights.shape[1], n_events = 0, wrong = -1, heavy = -1
     cdef int64_t n_missing, n_finite
@@ -150,7 +150,7 @@ def find_events(const double[:, ::1] weights, int64_t[::1] bars, double max_gros
 
 
 cdef class Data:
-    """The arguments, typed, and room for one book."""
+    """Typed views of the arguments, and the account of one book."""
 
     cdef const double[:, ::1] quotes, marks, high, low, weights
     cdef const int64_t[::1] bars, first_event, times, end_bars, end_assets

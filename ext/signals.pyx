@@ -22,11 +22,11 @@ from _events cimport finish_sums, has_signals_only, replay_bars, replay_signals_
 from _full_equity_long cimport has_simple_costs, is_full_equity_long, replay_full_equity_long
 from _holding_tables cimport (LANES, MOMENTS, MOMENTS_WIDTH, RANGE_WIDTH, SEGMENT, CloseRange, HoldingTables, measure_moments,
                               measure_ranges, moments_of)
-from _records cimport NONE, Fill, Sums
+from _records cimport NONE, Fill
 from _signal_account cimport N_CONDITIONS, N_NUMBERS, SharedSettings, SignalAccount
-from _sums cimport start_sums
+from _sums cimport Sums, start_sums
 
-#: Sizes that a caller, or the other twin, has to know.
+#: Sizes that the callers and both twins must agree on.
 LAYOUT = {
     "segment_bars": SEGMENT, "lanes": LANES, "moments": MOMENTS, "moments_width": MOMENTS_WIDTH, "range_width": RANGE_WIDTH,
     "conditions": N_CONDITIONS, "numbers": N_NUMBERS, "sums": sizeof(Sums) // sizeof(double),

@@ -1,11 +1,11 @@
 """Trades: fills replayed into completed trades and open positions, and their sums.
 
 Per asset: 0 to x opens; same sign and larger averages the entry price; same sign and smaller completes a trade for the
-closed part; through zero completes one and opens another.  Between fills a position lives through the bars it holds:
-best and worst unrealised profit, and the cost of borrowing.
+closed part; through zero completes one and opens another.  Bars between fills update a position's best and
+worst unrealised profit and its cost of borrowing.
 
 Prices are (n_assets, n_bars), so that one asset's bars lie side by side.  ``open``, ``high`` and ``low`` may be empty,
-shape (0, 0): then closes alone tell what a position went through.
+shape (0, 0): then only closes count.
 """
 
 from libc.stdint cimport int64_t
@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t
 from _records cimport CLOSE, Fill, Position, Trade, TradeSums
 from _trades cimport LANES, N_KEPT, Prices, Totals, add_trade, advance, apply_fill, start_totals, write_totals
 
-#: Sizes that the other twin has to know.
+#: Sizes that both twins must agree on.
 LAYOUT = {"LANES": LANES, "N_KEPT": N_KEPT}
 
 
@@ -30,7 +30,7 @@ def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1
     borrow_per_bar : float
         Cost of a short per bar, as a share of its value at the close.
     last : int
-        Bars from here on do not count; open positions live up to the close before.
+        Bars from here on do not count; open positions are followed up to the close before.
     positions : ndarray of POSITION, shape (n_assets,)
         Zeros; on return the open positions.
     trades : ndarray of TRADE, shape (n_fills,)
@@ -59,7 +59,7 @@ def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1
 
 
 def summarise(const Trade[::1] trades, const int64_t[::1] times, TradeSums[::1] sums):
-    """Add trades up: all, long, short.
+    """Sums of trades: all, long, short.
 
     Parameters
     ----------

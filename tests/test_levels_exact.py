@@ -120,7 +120,7 @@ def test_nothing_to_gain_stays_where_it_is(backend):
 
 def whole_grid(problem, box):
     """Every cell's corner, from the pure twin's thresholds, scored by the kernel; and the best of them in tie order."""
-    limits = events.key_of(np.array(box, dtype=np.float64).ravel() + 0.0)
+    limits = events.ordinal_of(np.array(box, dtype=np.float64).ravel() + 0.0)
     level = pure.PESSIMISTIC_LEVEL if problem.intrabar == "pessimistic" else pure.OPTIMISTIC_LEVEL
     top, bottom = events.thresholds(problem._rows, level, limits)
     highs, lows = events.value_of(events.grid(top, *limits[:2])), events.value_of(events.grid(bottom, *limits[2:]))

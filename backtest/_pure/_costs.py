@@ -1,4 +1,4 @@
-"""Costs of one order and the size that fits inside them; shared by the twins as ``ext/_costs.pxd`` is by the kernels.
+"""Cost of an order, and the largest size that a budget pays for; shared by the twins as ``ext/_costs.pxd`` is by the kernels.
 
 ``costs`` is any record with ``fee_rate, fixed, per_unit, minimum, maximum``.
 """

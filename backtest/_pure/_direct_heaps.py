@@ -11,8 +11,8 @@ from backtest._pure._direct_state import State
 
 
 def insert_pair(state: State, size_class: int, plus: int, minus: int) -> None:
-    # Sorted lists would be: insert each behind its equals, plus first unless minus is better.  But where plus becomes the
-    # front of its class and minus equals the old front, the pair goes in as one piece: minus lands before its equals.
+    # The order of sorted lists: each is inserted after its equals, plus first unless minus is better.  But if plus becomes the
+    # front of its class and minus equals the old front, the pair is inserted together: minus comes before its equals.
     if state.value[minus] < state.value[plus]:
         push(state, size_class, minus, later_rank(state))
         push(state, size_class, plus, later_rank(state))

@@ -72,7 +72,7 @@ class State:
         order: NDArray[np.intp],
         side: NDArray[np.intp],
     ) -> None:
-        """Work on these arrays from now on; whoever binds larger ones has copied the old contents.
+        """Work on these arrays from now on; copy the old contents before binding larger ones.
 
         Parameters
         ----------

@@ -131,7 +131,7 @@ def next_touch(account: SignalAccount, begin: int, end: int) -> int:
 
 
 def trail_base(account: SignalAccount, level_base: float, bar: int) -> float:
-    """The price that the trail is a distance from, after ``bar``: the best close (or extreme) since the entry."""
+    """The price that the trail is measured from, after ``bar``: the best close (or extreme) since the entry."""
     bars = account.bars
     if account.units > 0.0:
         return max(level_base, float(bars.high[bar] if account.settings.trail_from_extremes else bars.close[bar]))

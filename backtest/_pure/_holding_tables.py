@@ -129,7 +129,7 @@ def first_touch(low: Floats, high: Floats, begin: int, end: int, floor: float, c
 
 
 def lane_sums(returns: Floats, rf_per_bar: float) -> list[float]:
-    """Moments of a span's returns, in the order of :func:`powers`."""
+    """Moments of a span's returns, in the order of :func:`return_powers`."""
     square, excess = returns * returns, returns - rf_per_bar
     terms = np.zeros((MOMENTS, -(-len(returns) // LANES) * LANES))
     terms[:, : len(returns)] = (

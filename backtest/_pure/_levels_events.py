@@ -14,14 +14,14 @@ EVENTS_PER_ROW = 5
 _LOWEST = np.iinfo(np.int64).min
 
 
-def key_of(values: Floats) -> Ints:
+def ordinal_of(values: Floats) -> Ints:
     """Whole numbers in the order of the doubles; both zeros are 0 and -x is the negative of x."""
     bits = values.view(np.int64)
     return np.where(bits >= 0, bits, _LOWEST - bits)
 
 
-def value_of(keys: Ints) -> Floats:
-    return np.where(keys >= 0, keys, _LOWEST - keys).view(np.float64)
+def value_of(ordinals: Ints) -> Floats:
+    return np.where(ordinals >= 0, ordinals, _LOWEST - ordinals).view(np.float64)
 
 
 def thresholds(rows: Floats, level: int, limits: Ints) -> tuple[Ints, Ints]:
@@ -44,10 +44,10 @@ def thresholds(rows: Floats, level: int, limits: Ints) -> tuple[Ints, Ints]:
     return np.where(is_long, exit_ - 1, -entry), np.where(is_long, entry, 1 - exit_)
 
 
-def grid(keys: Ints, lowest: int, highest: int) -> Ints:
+def grid(ordinals: Ints, lowest: int, highest: int) -> Ints:
     """Candidates of one axis: thresholds within bounds, the bounds, and 0."""
-    keys = np.concatenate([keys, np.array([lowest, highest, 0])])
-    return np.unique(keys[(keys >= lowest) & (keys <= highest)])
+    ordinals = np.concatenate([ordinals, np.array([lowest, highest, 0])])
+    return np.unique(ordinals[(ordinals >= lowest) & (ordinals <= highest)])
 
 
 def events_of(

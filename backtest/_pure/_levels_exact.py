@@ -26,7 +26,7 @@ def sweep(first: Ints, events: list[Event], high: Floats, low: Floats, column: i
     base = per_h = per_l = 0.0
     peak = base_then = per_h_then = line_then = 0.0
     starts = first.tolist()
-    # Columns from h_end (l_end) on do not depend on h (l).  No event ends behind h_end: each comes with one in h of equal end.
+    # Columns from h_end (l_end) on do not depend on h (l).  No event ends after h_end: each comes with one in h of equal end.
     h_end = l_end = 0
     is_stale, kept_rows = False, [-1] * width  # row in ``cells`` of the plateau that begins at a column; -1: none
     for step, l in enumerate(low.tolist()):  # noqa: E741 - the offset's name

@@ -1,4 +1,4 @@
-"""How the orders of a portfolio run are sized: by targets, and by what cash pays for; the twin of ``ext/_orders.pxd``."""
+"""How the orders of a portfolio run are sized: by targets and by available cash; the twin of ``ext/_orders.pxd``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ OPEN, CLOSE = 0, 2
 NAN = float("nan")
 INF = float("inf")
 
-#: An order counts if its value is more than this share of what sizes it.
+#: Smaller orders, as a share of what targets are fractions of, are dropped.
 LEAST_ORDER = 1e-12
-#: Halvings of what orders are multiplied by so that cash is left: down to neighbouring floats.
+#: Bisection steps for the factor of orders that cash pays for: down to neighbouring floats.
 HALVINGS = 60
 
 
 def is_price(quote: float) -> bool:
-    """Whether there is one: finite and > 0."""
+    """Whether a quote is a price: finite and > 0."""
     return 0.0 < quote < INF
 
 
@@ -46,7 +46,7 @@ class Orders:
     last_targets: list[float]  # targets of the last event
 
     def value_at(self, prices: list[float]) -> tuple[float, float]:
-        """Value of the positions, and the same regardless of sign."""
+        """Value of the positions, and the sum of their absolute values."""
         positions, gross = [0.0] * LANES, [0.0] * LANES
         for asset in self.assets:
             value = self.units[asset] * prices[asset]
@@ -68,16 +68,16 @@ class Orders:
         """An order, rounded to what closes the position where it leaves a rounding error; 0 if it is too small to count."""
         after = before + order
         if abs(after) <= DUST * (abs(order) if abs(order) > abs(before) else abs(before)):
-            order = -before  # a rounding error is no position
+            order = -before  # do not leave a rounding error open
         return order if abs(order) * quote > LEAST_ORDER * base else 0.0
 
     def fill_price(self, order: float, quote: float) -> float:
-        """What an order pays: the quote and slippage."""
+        """Price of an order: the quote and slippage."""
         slippage: float = self.settings.slippage
         return quote * (1.0 + slippage) if order > 0.0 else quote * (1.0 - slippage)
 
     def target_scale(self, bar: int, base: float) -> float:
-        """Share of the targets that leaves room for their costs: cash does not sink below 0, or below what they ask for."""
+        """Share of the targets that leaves room for their costs: cash does not fall below 0, or below what targets imply."""
         cash = self.cash
         for asset in self.assets:
             quote = self.market.quotes[bar][asset]
@@ -108,7 +108,7 @@ class Orders:
         return cash
 
     def has_untradable(self, bar: int) -> bool:
-        """Whether something is held that has to trade and cannot: its value is in what sizes orders, and pays for none."""
+        """Whether a held asset waits and has no price: its value counts in sizing orders, but cannot pay for any."""
         quotes = self.market.quotes[bar]
         return any(
             self.waiting[asset] == self.waiting[asset] and self.units[asset] != 0.0 and not is_price(quotes[asset])
@@ -116,9 +116,9 @@ class Orders:
         )
 
     def limit_to_cash(self, orders: list[float], bar: int, base: float) -> None:
-        """Cut what orders buy, or sell short, to what can be paid for: cash does not sink below 0, or what weights ask for.
+        """Scale purchases and short sales down to what cash pays for: cash does not fall below 0, or below what targets imply.
 
-        What was cut waits on.
+        Assets whose orders were cut go on waiting.
         """
         total = 0.0
         for target in self.last_targets:
@@ -142,7 +142,7 @@ class Orders:
                 self.waiting[asset] = self.last_targets[asset]
 
     def part_of_order(self, asset: int, order: float, factor: float, base: float, quote: float) -> float:
-        """An order of which what it buys or sells short is multiplied; sales of what is held are not."""
+        """An order whose purchase or short sale is multiplied; a sale of units held is not."""
         before = self.units[asset]
         after = before + order
         if order < 0.0 < before:
@@ -150,7 +150,7 @@ class Orders:
         return self.rounded_order(before, factor * order, base, quote)
 
     def cash_after_parts(self, orders: list[float], bar: int, base: float, factor: float) -> float:
-        """Cash after such parts of orders and their costs."""
+        """Cash after these parts of the orders and their costs."""
         cash = self.cash
         for asset in self.assets:
             if orders[asset] != 0.0:

@@ -41,7 +41,7 @@ class SignalAccount:
         # The open position.
         self.entry_price = self.entry_value = self.entry_cost = self.borrow_cost = 0.0
         self.stop = self.target = self.trail = NAN  # levels, and the trailing fraction
-        self.level_base = 0.0  # price that levels are fractions of; the trail moves it on to the best price since
+        self.level_base = 0.0  # price that levels are fractions of; a trail moves it to the best price since entry
         self.entry_bar = self.closes_held = 0
         # What the last close decided.
         self.exit_reason, self.entry_side, self.decision_bar = NONE, 0, -1
@@ -241,12 +241,12 @@ class SignalAccount:
 
 
 def level_or_nan(level: float) -> float:
-    """A level for a record; one that is off is the canonical NaN, whatever its sign became in arithmetic."""
+    """A level for a record; one that is off is the canonical NaN, whatever its sign bit."""
     return level if level == level else NAN
 
 
 def clip_to_bar(level: float, low: float, high: float) -> float:
-    """A touched level inside its bar's range: rounding may put it just beyond the price that touched it."""
+    """A touched level inside its bar's range: rounding may put it just outside."""
     if level < low:
         return low
     return high if level > high else level

@@ -1,6 +1,6 @@
-"""The sums that a candidate or a book leaves behind, and what one return or one completed trade adds to them.
+"""The sums of a candidate or a book, from which metrics are computed; what a return or a completed trade adds to them.
 
-The twin of ``ext/_sums.pxd``; the names are those of ``SUMS``, which is the struct ``Sums`` of ``ext/_records.pxd``.
+The twin of ``ext/_sums.pxd``; the names are those of ``SUMS`` and of the struct ``Sums``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOMENT_SUMS = ("sum_return", "sum_return_2", "sum_return_3", "sum_return_4", "su
 
 
 class CandidateSums:
-    """Sums of nothing: 0, and extremes that any trade replaces."""
+    """Initial sums: 0, and infinite extremes that any trade replaces."""
 
     def __init__(self, n_returns: int) -> None:
         self.n_returns = float(n_returns)

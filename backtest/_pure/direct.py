@@ -2,16 +2,16 @@
 
 A. *A rectangle* is a row: its centre in the unit cube, how often each side was cut into three (``exponent``), and the
    score of its centre.  Only longest sides are cut, so the exponents of a row differ by at most one and their sum, the
-   *depth*, says everything about its shape: the longest sides are those with exponent ``depth // n_params``.
+   *depth*, determines its shape: the longest sides are those with exponent ``depth // n_params``.
 B. *A size class* holds the rectangles of one size.  Its number is their depth, or for the locally biased variant, which
-   knows a rectangle only by its longest side, ``depth // n_params``.  Class 0 is the largest.
+   measures a rectangle by its longest side, ``depth // n_params``.  Class 0 is the largest.
 C. *Nothing evaluated inside an iteration influences what else is evaluated in it*, so an iteration is one batch.
 D. *A class is a pairing heap* over (score, rank): ``head`` per size class, ``child`` and ``sibling`` per rectangle.  The
-   algorithm only ever takes rectangles from the front of a class, and inserts behind equals; a rising rank says that
-   without walking a list.  One exception is described at ``_insert_pair``; a falling rank serves it.
-E. *Rectangles chosen together leave their classes one by one*, each right before its children are inserted.  Whoever
-   is chosen is taken from the heap at once, but stays visible as the front of its class (``waiting``, a list linked by
-   ``sibling``) until its turn.
+   algorithm only takes rectangles from the front of a class, and inserts after those of equal score, which a rising
+   rank expresses.  One exception, at ``insert_pair``, takes a falling rank.
+E. *Rectangles chosen together leave their classes one by one*, each right before its children are inserted.  A chosen
+   rectangle is taken from the heap at once, but counts as the front of its class (``waiting``, a list linked by
+   ``sibling``) until it is divided.
 F. Floating point order matters everywhere: a child's centre is the parent's plus, then minus, a third of the side,
    never recomputed from integers; sizes come from a running product of 3.0.
 
@@ -65,7 +65,7 @@ def start(state: State) -> int:
 def select(state: State) -> int:
     """Choose the rectangles to divide: those that may hold the minimum for some Lipschitz constant.
 
-    Heads of the size classes, largest first; the original variant adds the members that score like their head.
+    Heads of the size classes, largest first; the original variant adds members whose score equals their head's.
     At least one is always chosen: the head of the largest class, or one that scores no worse.
 
     Returns
@@ -78,7 +78,7 @@ def select(state: State) -> int:
         if state.head[size_class] >= 0:
             state.chosen[n_heads] = size_class
             n_heads += 1
-    # From the smallest class up; a dropped class no longer speaks, so the order matters.
+    # From the smallest class up; a dropped class is not compared with any more, so the order matters.
     for index in range(n_heads - 1, -1, -1):
         if not _is_potentially_optimal(state, n_heads, index):
             state.chosen[index] = -1
@@ -187,7 +187,7 @@ def _is_potentially_optimal(state: State, n_heads: int, index: int) -> bool:
                 high = slope
     if high > low:  # above the lower hull
         return not state.strict
-    # Infinite scores make this NaN in places, and NaN keeps.
+    # Infinite scores can make this NaN: such a rectangle is kept.
     return not score - low * size > state.fun - state.eps * abs(state.fun)
 
 

@@ -1,11 +1,11 @@
-"""Elementary functions of ``+ - * /`` and numbers taken apart bit by bit: the same bits on every processor.
+"""Elementary functions from ``+ - * /`` and bit operations: the same bits on every processor.
 
-A logarithm is a pair of doubles, good to 2^-64 of its size, since an exponent multiplies its error: with x = 2^e m, 1/2 <= m < 1,
-and c from a table, close to 1 / m and so short that m c is exact in two halves,
+A logarithm is a pair of doubles, with a relative error of 2^-64, since an exponent multiplies the error: with x = 2^e m,
+1/2 <= m < 1, and c from a table, close to 1 / m and so short that m c is exact in two halves,
 
     log x = e log 2 - log c + log(1 + r),    r = m c - 1,    |r| < 2^-7,
 
-where the sums of what is large are exact and the rest is a short series.  An exponential is 2^n 2^(j/64) exp(r) (P. T. P. Tang,
+where the sums of the large terms are exact and the rest is a short series.  An exponential is 2^n 2^(j/64) exp(r) (P. T. P. Tang,
 Table-driven implementation of the exponential function, of the logarithm function, in IEEE floating-point arithmetic, ACM TOMS
 15, 1989, and 16, 1990).  ``tables`` is a record, see ``elementary.Tables``.
 """
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LOGS, POWERS = 128, 64
-#: Added and taken away, they round to a multiple of 2^-24 (numbers below 1), and to a whole number.
+#: Adding and then subtracting them rounds to a multiple of 2^-24 (numbers below 1), and to an integer.
 TO_UPPER, TO_WHOLE = 1.5 * 2.0**28, 1.5 * 2.0**52
 #: Splits a double into halves whose products are exact.
 SPLIT = 2.0**27 + 1.0
 #: Beyond these x ** y is 0, 1 or infinite, whatever x is, and e ** x 0 or infinite.
 MOST_Y, MOST_X = 2.0**70, 800.0
-#: POWERS / log 2; which multiple of the step is taken need not be the nearest.
+#: POWERS / log 2; the multiple of the step that it selects need not be the nearest.
 STEPS = 92.33248261689366
 
 
@@ -87,7 +87,7 @@ def log(x: Floats, tables: Any, out: Floats) -> None:
     """
     with np.errstate(all="ignore"):
         is_number = (x > 0.0) & (x < np.inf)
-        out[...] = np.where(is_number, _log_pair(np.where(is_number, x, 1.0), tables)[0], _log_beyond(x))
+        out[...] = np.where(is_number, _log_pair(np.where(is_number, x, 1.0), tables)[0], _special_log(x))
 
 
 def log1p(x: Floats, tables: Any, out: Floats) -> None:
@@ -109,16 +109,16 @@ def log1p(x: Floats, tables: Any, out: Floats) -> None:
         lost = (1.0 - (total - part)) + (given - part)  # total + lost is exactly 1 + x
         upper, lower = _log_pair(total, tables)
         found = np.where(total == 1.0, given, upper + (lower + lost / total))  # -0.0 stays
-        out[...] = np.where(is_number, found, _log_beyond(1.0 + x))
+        out[...] = np.where(is_number, found, _special_log(1.0 + x))
 
 
-def _log_beyond(x: Floats) -> Floats:
-    """Logarithm of what is no finite number above 0."""
+def _special_log(x: Floats) -> Floats:
+    """Logarithm where x is not both finite and > 0."""
     return np.where(x == 0.0, -np.inf, np.where(x > 0.0, np.inf, np.nan))
 
 
 def _log_pair(x: Floats, tables: Any) -> tuple[Floats, Floats]:
-    """log x, as its nearest double and the rest."""
+    """log x, as its nearest double and the remainder."""
     m, exponent = np.frexp(x)
     e = exponent.astype(np.float64)
     index = ((m - 0.5) * (2.0 * LOGS)).astype(np.int64)
@@ -143,7 +143,7 @@ def _log_pair(x: Floats, tables: Any) -> tuple[Floats, Floats]:
 
 
 def _product_error(a: Floats, b: Floats, product: Floats) -> Floats:
-    """What the product of a and b lost (Dekker)."""
+    """Rounding error of the product of a and b (Dekker)."""
     large = SPLIT * a
     a_upper = large - (large - a)
     a_lower = a - a_upper
@@ -154,7 +154,7 @@ def _product_error(a: Floats, b: Floats, product: Floats) -> Floats:
 
 
 def _exp_of(x: Floats, rest: Floats, tables: Any) -> Floats:
-    """exp(x + rest), rest far below x; of NaN it is anything."""
+    """exp(x + rest), rest far below x; unspecified for NaN."""
     is_inside = (x > -MOST_X) & (x < MOST_X)
     rest = np.where(is_inside, rest, 0.0)
     x = np.where(is_inside, x, np.where(x > 0.0, MOST_X, -MOST_X))
@@ -165,5 +165,5 @@ def _exp_of(x: Floats, rest: Floats, tables: Any) -> Floats:
     index, n = step & (POWERS - 1), step >> 6
     upper = tables.power_uppers[index]
     value = upper + (tables.power_lowers[index] + upper * series)
-    half = n >> 1  # in two steps, of which the first is exact: 2^n itself may be none
+    half = n >> 1  # in two steps, the first of them exact: 2^n itself may not be a double
     return np.asarray(value * np.ldexp(1.0, half) * np.ldexp(1.0, n - half))

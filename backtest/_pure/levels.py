@@ -8,7 +8,7 @@ mirrored prices, ``entry = -high_pred - h`` and ``exit = -low_pred - l``, and a 
     exit  = clamp(exit_pred + exit_offset, 0, cap)          counts if exit <= exit_level, else the exit is the close
     profit of a filled row = weight * ((exit - entry) - fee_rate)
 
-Lanes are candidates: nothing crosses them and each is summed in bar order, so every width of registers gives the same bits.
+Lanes are candidates: each is independent and summed in bar order, so every width of registers gives the same bits.
 A long takes (entry_offset, exit_offset) = (l, h), floor -1 and cap 10; a short takes (-h, -l), floor -10 and cap 1.
 
 The exact optimum:
@@ -23,8 +23,8 @@ The exact optimum:
     h-candidates gain ``base + per_h * h + per_l * l``.  A row has at most five, its clamps included.
 (d) The sweep takes WIDTH h-candidates at a time through all l-candidates.  An event that covers all of them, nearly
     every one, changes three numbers; only one that ends among them touches the columns.  The columns' sums are formed
-    only where an upper bound, exact at the last time they were formed, reaches the best known.  A first pass over
-    every 2^shift-th column makes that best known.
+    only where an upper bound, exact at the last time they were formed, reaches the best cell so far.  A first pass over
+    every 2^shift-th column finds a good one early.
 (e) Running sums round differently from the kernel.  With N events and S the sum of their largest absolute values, a
     running sum is within E = (N + 32) (eps / 2) S of the truth, the kernel's too, so no cell below best - 4 E can be
     the kernel's best: cells within B = 4 E are scored again by the kernel, which decides.
@@ -53,7 +53,7 @@ from backtest._pure._levels import (
     prices,
     sides_of,
 )
-from backtest._pure._levels_events import EVENTS_PER_ROW, events_of, grid, key_of, thresholds, value_of
+from backtest._pure._levels_events import EVENTS_PER_ROW, events_of, grid, ordinal_of, thresholds, value_of
 from backtest._pure._levels_exact import MAX_CELLS, WIDTH, Cells, ranked, sweep
 
 #: Columns of a replayed row, and what its exit kind means.
@@ -61,7 +61,7 @@ ENTRY, EXIT, EXIT_KIND, FILLED, AMBIGUOUS, PROFIT = range(6)
 NONE, AT_CLOSE, AT_LIMIT = range(3)
 #: Columns of the exact optimum's answer.
 BEST_HIGH, BEST_LOW, BEST_PROFIT, TOLERANCE, TRUNCATED, SCORED = range(6)
-#: Columns and sizes that the door, or the other twin, has to know.
+#: Columns and sizes that the callers and both twins must agree on.
 LAYOUT = {
     "ENTRY_PRED": ENTRY_PRED,
     "EXIT_PRED": EXIT_PRED,
@@ -129,7 +129,7 @@ def profit(
 
 
 def report(rows: Floats, split: int, fee_rate: float, high: float, low: float, out: Floats) -> None:
-    """What a point earns by each intrabar rule, what no offsets at all earn, and how often it fills.
+    """Profit of a point by each intrabar rule, that of no offsets, and how often the point fills.
 
     Parameters
     ----------
@@ -203,11 +203,11 @@ def exact(
     bounds
         (4,): lowest and highest h, lowest and highest l.
     floats, ints
-        Scratch of :func:`scratch_sizes`; its contents mean nothing.
+        Scratch of :func:`scratch_sizes`; need not be initialised.
     out
         (6,): h, l, profit there, tolerance B, 1 if more than 1,024 cells were within it, cells scored by :func:`profit`.
     """
-    limits = key_of(bounds)
+    limits = ordinal_of(bounds)
     top, bottom = thresholds(rows, PESSIMISTIC_LEVEL if pessimistic else OPTIMISTIC_LEVEL, limits)
     highs, lows = grid(top, limits[0], limits[1]), grid(bottom, limits[2], limits[3])
     high, low = value_of(highs), value_of(lows)
@@ -261,7 +261,7 @@ def direct(
     eps, budget, max_iter, vol_tol, len_tol
         As in the State of the kernel ``direct``.
     scratch
-        Of :func:`direct_scratch_size`; its contents mean nothing.
+        Of :func:`direct_scratch_size`; need not be initialised.
     out
         (5,): h, l, profit there, points scored, status of the kernel ``direct``.
     """

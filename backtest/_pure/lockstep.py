@@ -1,8 +1,8 @@
-"""DIRECT, locally biased, over many problems at once: every call takes all of them one iteration on.
+"""DIRECT, locally biased, on many problems at once: every call advances all of them by one iteration.
 
-For objectives that are dear to call and cheap to enlarge, such as one launch on a GPU: the points of one iteration of all
-problems are one batch.  Each problem's run is that of the kernel ``direct``, bit for bit, whatever its neighbours do; one that
-has ended adds nothing to the batches that follow.
+For objectives with a high cost per call and a low cost per point, such as a launch on a GPU: the points of one iteration of
+all problems are one batch.  Each problem's run is that of the kernel ``direct``, bit for bit, independent of the others; one
+that has ended adds no points to later batches.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from backtest._pure import direct
 
-#: Runs, status: still going on.
+#: Status of a run that has not ended.
 RUNNING = 0
 
 
 class Runs:
-    """Runs over one box, in memory of the caller's.
+    """Runs over one search space, in the caller's memory.
 
     Parameters
     ----------
@@ -29,9 +29,9 @@ class Runs:
     eps, max_iter, vol_tol, len_tol : float, int, float, float
         As in the State of the kernel ``direct``.
     budgets : int64 (n_runs,)
-        Of each run, none above what :func:`sizes` was asked for.
+        Budget of each run, at most that given to :func:`sizes`.
     work : float64 (n_runs, n_work)
-        Of :func:`sizes`; its contents mean nothing.
+        Memory of the runs, of the size that :func:`sizes` gives; need not be initialised.
     counts : int64 (n_runs,)
         Filled: points that each run has in the next batch; 0 for one that has ended.
     """
@@ -62,7 +62,7 @@ class Runs:
 
 
 def sizes(n_params: int, budget: int, max_iter: int) -> tuple[int, int, int]:
-    """Rectangles, size classes, and float64 of memory that no run of this budget exceeds."""
+    """Upper bounds for any run of this budget: rectangles, size classes, and float64 of memory."""
     # An iteration adds one size class at most, and divides one rectangle a class into 2 * n_params more at most.
     budget = min(budget, n_params * (max_iter + 2) * (max_iter + 2))
     n_classes = min(budget // (2 * n_params) + 2, max_iter + 1)
@@ -82,7 +82,7 @@ def sample(runs: Runs, first: NDArray[np.int64], points: NDArray[np.float64], st
     first : int64 (n_runs,)
         Row of each run's first point.
     points : float64 (n_points, n_params)
-        Filled, where it is theirs.
+        Rows of these runs are filled.
     start, stop : int
         Runs to work on.
     """
@@ -112,14 +112,14 @@ def update(runs: Runs, first: NDArray[np.int64], scores: NDArray[np.float64], st
 
 
 def results(runs: Runs, start: int, stop: int, out: NDArray[np.float64]) -> None:
-    """Where runs ``start`` to ``stop`` stand.
+    """State of runs ``start`` to ``stop``.
 
     Parameters
     ----------
     start, stop : int
         Runs to work on.
     out : float64 (n_runs, n_params + 3)
-        Filled, where it is theirs: best point, its score, points scored, status of the kernel ``direct`` (0: not ended).
+        Rows of these runs are filled: best point, its score, points scored, status of the kernel ``direct`` (0: not ended).
     """
     n_params = len(runs.width)
     for run in range(start, stop):

@@ -2,15 +2,14 @@
 
 Bit ``t % 64`` of word ``t // 64`` is the condition at the close of bar ``t``; bits of the warm-up and from ``n_bars`` on are 0.
 
-Lines come twice.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are whole numbers
-that never fall where a value rises: the upper halves of its bits, flipped below zero so that they count up, with -0.0 as 0.0.
-Where they differ, they say what the values say, in half the memory and without a second comparison for ``<``; where they do
-not, the values decide.  They lie in tiles of 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so
-that comparing vector ``i`` gives bit ``i`` of 16 half words, whatever the width of a register, and no bit has to be moved.  The
-plain loops here need them not.
+Lines are passed in two forms.  ``lines`` are their values, (n_lines, n_bars).  ``coarse``, int32 (n_tiles, n_lines, 512), are
+integers monotone in the values: the upper halves of their bits, flipped below zero, with -0.0 as 0.0.  Where two differ, the
+values differ the same way, which takes half the memory and no second comparison for ``<``; where they are equal, the values
+decide.  Tiles have 512 bars, 32 vectors of 16: place ``16 i + j`` of a tile is its bar ``32 j + i``, so that comparing vector
+``i`` gives bit ``i`` of 16 half words at any width of registers.  The pure Python twin does not use ``coarse``.
 
 ``pairs`` is a record of arrays (n_pairs,), see ``masks.Pairs``: ``left`` and ``right``, rows of ``lines`` or -1;
-``left_values`` and ``right_values``, the numbers of those without a row; ``warm``, the bars to clear.
+``left_values`` and ``right_values``, the constants of those without a row; ``warm``, the bars to clear.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any
 
 #: Bars that are compared together.
 TILE = 512
-#: Sizes that the door, or the other twin, has to know.
+#: Sizes that the callers and both twins must agree on.
 LAYOUT = {"TILE": TILE}
 
 
 def spread(values: Any, row: int, coarse: Any) -> None:
-    """Lay a line's coarse values out in tiles; behind the last bar they are 0.
+    """Lay a line's coarse values out in tiles; after the last bar they are 0.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def spread(values: Any, row: int, coarse: Any) -> None:
         for i in range(32):
             for j in range(16):
                 bar = TILE * tile + 32 * j + i
-                coarse[tile, row, 16 * i + j] = _upper(float(values[bar])) if bar < n_bars else 0
+                coarse[tile, row, 16 * i + j] = _coarse(float(values[bar])) if bar < n_bars else 0
 
 
 def compare(lines: Any, coarse: Any, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Any) -> None:
@@ -57,7 +56,7 @@ def compare(lines: Any, coarse: Any, pairs: Any, is_strict: bool, n_bars: int, s
         Output.
     """
     for row in range(start, stop):
-        a, b = _sides(lines, pairs, n_bars, row)
+        a, b = _operands(lines, pairs, n_bars, row)
         if is_strict:
             _write(masks[row], [x > y for x, y in zip(a, b, strict=True)], pairs.warm[row])
         else:
@@ -65,7 +64,7 @@ def compare(lines: Any, coarse: Any, pairs: Any, is_strict: bool, n_bars: int, s
 
 
 def crosses(lines: Any, coarse: Any, pairs: Any, n_bars: int, start: int, stop: int, above: Any, below: Any) -> None:
-    """Bits of ``left`` crossing above ``right`` and of its mirror, for pairs ``start <= row < stop``; never on bar 0.
+    """Bits of ``left`` crossing above ``right`` and crossing below it, for pairs ``start <= row < stop``; never on bar 0.
 
     Parameters
     ----------
@@ -73,10 +72,10 @@ def crosses(lines: Any, coarse: Any, pairs: Any, n_bars: int, start: int, stop: 
         See the module.
     n_bars, start, stop : int
     above, below : ndarray of uint64, shape (n_pairs, n_words)
-        Output; one without rows is not wanted.
+        Output; not computed if it has no rows.
     """
     for row in range(start, stop):
-        a, b = _sides(lines, pairs, n_bars, row)
+        a, b = _operands(lines, pairs, n_bars, row)
         if len(above):
             _write(above[row], _edges([x > y for x, y in zip(a, b, strict=True)]), pairs.warm[row])
         if len(below):
@@ -84,7 +83,7 @@ def crosses(lines: Any, coarse: Any, pairs: Any, n_bars: int, start: int, stop: 
 
 
 def trim(masks: Any, warm: Any, n_bars: int, start: int, stop: int) -> None:
-    """Clear the warm-up, and what is behind the last bar, of masks ``start <= row < stop``.
+    """Clear the warm-up, and the bits after the last bar, of masks ``start <= row < stop``.
 
     Parameters
     ----------
@@ -96,12 +95,12 @@ def trim(masks: Any, warm: Any, n_bars: int, start: int, stop: int) -> None:
     """
     for row in range(start, stop):
         for word in range(masks.shape[1]):
-            kept = sum(1 << bar for bar in range(64) if warm[row] <= 64 * word + bar < n_bars)
-            masks[row, word] = int(masks[row, word]) & kept
+            valid_bits = sum(1 << bar for bar in range(64) if warm[row] <= 64 * word + bar < n_bars)
+            masks[row, word] = int(masks[row, word]) & valid_bits
 
 
 def pack_rows(signals: Any, start: int, stop: int, masks: Any) -> None:
-    """Bits of signals that lie bar after bar, for candidates ``start <= row < stop``.
+    """Bits of signals stored candidate by candidate, for candidates ``start <= row < stop``.
 
     Parameters
     ----------
@@ -116,7 +115,7 @@ def pack_rows(signals: Any, start: int, stop: int, masks: Any) -> None:
 
 
 def pack_columns(signals: Any, start: int, stop: int, masks: Any) -> None:
-    """Bits of signals that lie candidate after candidate, for candidates ``start <= column < stop``.
+    """Bits of signals stored bar by bar, for candidates ``start <= column < stop``.
 
     Parameters
     ----------
@@ -130,19 +129,19 @@ def pack_columns(signals: Any, start: int, stop: int, masks: Any) -> None:
         _write(masks[column], [value != 0 for value in signals[:, column].tolist()], 0)
 
 
-def _upper(value: float) -> int:
+def _coarse(value: float) -> int:
     bits: int = struct.unpack("<q", struct.pack("<d", value + 0.0))[0]
     return (bits if bits >= 0 else bits ^ 0x7FFF_FFFF_FFFF_FFFF) >> 32
 
 
-def _sides(lines: Any, pairs: Any, n_bars: int, row: int) -> tuple[list[float], list[float]]:
-    sides = []
+def _operands(lines: Any, pairs: Any, n_bars: int, row: int) -> tuple[list[float], list[float]]:
+    operands = []
     for line, value in ((pairs.left[row], pairs.left_values[row]), (pairs.right[row], pairs.right_values[row])):
         if line >= 0:
-            sides.append(lines[line].tolist())
+            operands.append(lines[line].tolist())
         else:
-            sides.append([float(value)] * n_bars)
-    return sides[0], sides[1]
+            operands.append([float(value)] * n_bars)
+    return operands[0], operands[1]
 
 
 def _edges(truth: list[bool]) -> list[bool]:

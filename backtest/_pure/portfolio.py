@@ -1,13 +1,13 @@
-"""Portfolio: books of target weights, one at a time through their bars, assets in column order.
+"""Portfolio: replay books of target weights, one at a time, assets in column order.
 
-The order of events on a bar, once and for all:
+The order of events on a bar:
 
 1. positions in assets whose prices have ended, if they are written off, are closed at 0;
-2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a price of their own;
+2. at the open, assets that wait since an earlier close are traded (``fill="next_open"``): those with a quote;
 3. at the close, borrowed units are paid for and the book is valued;
 4. an event at this close makes every asset wait for its new target; with ``fill="close"`` those with a price trade right
-   here, nothing goes on waiting, and the book is valued again;
-5. a value of nothing or less is a bust: everything is closed, nothing is traded any more.
+   here, none waits any longer, and the book is valued again;
+5. a value <= 0 is a bust: all positions are closed, and trading ends.
 
 Arguments are records with attributes: ``prices`` (see ``portfolio.Prices``), ``targets`` (``portfolio.Targets``) and
 ``settings`` (``portfolio.Settings``).
@@ -21,7 +21,7 @@ from typing import Any
 from backtest._pure._costs import order_cost
 from backtest._pure._orders import CLOSE, NAN, OPEN, Market, Orders, is_price
 from backtest._pure._sums import CandidateSums
-from backtest._pure.trades import LANES, _apply, _in_order, _see, _Totals
+from backtest._pure.trades import LANES, _apply, _in_order, _Totals, _update_excursions
 
 NONE, SIGNAL, REVERSE, BUST, DELISTED = 0, 1, 2, 8, 9
 
@@ -68,9 +68,9 @@ def replay(
     sums : ndarray of SUMS, shape (1,)
         Output, as of ``evaluate``.
     trade_sums : ndarray of TRADE_SUMS, shape (3,)
-        Output: completed trades added up, rows all, long, short, excursions included.
+        Output: sums of completed trades, rows all, long, short, excursions included.
     account : ndarray of float64, shape (3, last - first)
-        Output: value, cash and value of all positions regardless of sign, at each close.
+        Output: value, cash and gross value of positions, at each close.
     waiting : ndarray of float64, shape (n_assets,)
         Output: targets that still waited for a price when the bars ended; NaN of assets that did not.
     units : ndarray of float64, shape (n_assets,)
@@ -105,7 +105,7 @@ def are_prices(values: Any, least: float, most: float) -> bool:
 
 
 def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, int]:
-    """Rows that decide: those that are finite throughout; the others are NaN throughout.
+    """Rows that are events: all weights finite.  All weights of any other row have to be NaN.
 
     Parameters
     ----------
@@ -113,12 +113,12 @@ def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, in
     bars : ndarray of int64, shape (n_bars,)
         Output: the rows, ascending.
     max_gross : float
-        What the weights of an event should add up to at most, regardless of sign.
+        Limit of the sum of absolute weights of an event.
 
     Returns
     -------
     n_events, row, heavy : int
-        How many there are; the first row that is neither, or -1; the first event whose weights add up to more, or -1.
+        Number of events; the first row that is neither, or -1; the first event above ``max_gross``, or -1.
     """
     n_events, heavy = 0, -1
     for row, values in enumerate(weights.tolist()):
@@ -136,7 +136,7 @@ def find_events(weights: Any, bars: Any, max_gross: float) -> tuple[int, int, in
 
 
 class PortfolioAccount(Orders):
-    """The account of one book while its bars pass."""
+    """The account of one book."""
 
     def __init__(self, market: Market, targets: Any, settings: Any, row: int) -> None:
         self.market, self.settings = market, settings
@@ -144,7 +144,7 @@ class PortfolioAccount(Orders):
         self.targets, self.event_bars = targets.weights[first:last], targets.bars[first:last].tolist()
         self.n_assets = targets.weights.shape[1]
         self.assets = range(self.n_assets)
-        self.tracks_positions = False  # what positions live through between their fills
+        self.tracks_positions = False  # whether excursions between fills are tracked
         self.ledger: Any = None
         self.cash = float(settings.start_cash)
         self.units = [0.0] * self.n_assets
@@ -167,7 +167,7 @@ class PortfolioAccount(Orders):
         prices, quotes = self.fill_prices(bar, moment), self.market.quotes[bar]
         value = self.cash + self.value_at(prices)[0]
         if not value > 0.0:
-            return  # nothing is left to size orders by; the close decides whether this is a bust
+            return  # no value to size orders by; the close decides whether this is a bust
         base = value if self.settings.reinvest else float(self.settings.start_cash)
         has_untradable = self.has_untradable(bar)
         scale = self.target_scale(bar, base) if self.settings.reserve_costs and not has_untradable else 1.0
@@ -237,7 +237,7 @@ class PortfolioAccount(Orders):
                 self.ledger[self.n_fills][name] = each
         self.n_fills += 1
         if self.tracks_positions and moment == OPEN and position["side"] != 0:
-            _see(position, self.market.quotes[bar][asset])  # the open came before the order
+            _update_excursions(position, self.market.quotes[bar][asset])  # the open came before the order
         trade: list[dict[str, Any]] = [{}]
         if _apply(position, fill, ((), (), (), ()), trade, 0):
             self.complete(trade[0])
@@ -256,8 +256,8 @@ class PortfolioAccount(Orders):
             if position["side"] != 0:
                 if self.market.extremes:
                     for each in self.market.extremes[bar]:
-                        _see(position, each[asset])
-                _see(position, marks[asset])
+                        _update_excursions(position, each[asset])
+                _update_excursions(position, marks[asset])
 
     def borrow(self, bar: int) -> None:
         """Shorts pay for a close they are held into."""

@@ -24,7 +24,7 @@ from backtest._pure._holding_tables import LANES, MOMENTS, MOMENTS_WIDTH, RANGE_
 from backtest._pure._signal_account import N_CONDITIONS, N_NUMBERS, SignalAccount
 from backtest._pure._sums import CandidateSums
 
-#: Sizes that a caller, or the other twin, has to know.
+#: Sizes that the callers and both twins must agree on.
 LAYOUT = {
     "segment_bars": SEGMENT,
     "lanes": LANES,

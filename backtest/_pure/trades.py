@@ -1,11 +1,11 @@
 """Trades: fills replayed into completed trades and open positions, and their sums.
 
 Per asset: 0 to x opens; same sign and larger averages the entry price; same sign and smaller completes a trade for the
-closed part; through zero completes one and opens another.  Between fills a position lives through the bars it holds:
-best and worst unrealised profit, and the cost of borrowing.
+closed part; through zero completes one and opens another.  Bars between fills update a position's best and
+worst unrealised profit and its cost of borrowing.
 
 Prices are (n_assets, n_bars), so that one asset's bars lie side by side.  ``open``, ``high`` and ``low`` may be empty,
-shape (0, 0): then closes alone tell what a position went through.
+shape (0, 0): then only closes count.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 
 START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 
-#: A remainder of less than this share of what was traded is a rounding error, not a position.
+#: A remainder below this share of what was traded is rounding.
 DUST = 1e-12
 NS_PER_DAY = 86_400_000_000_000.0
 INF = float("inf")
-#: Partial sums of fractions by column modulo LANES, so that the compiled twin adds several at a time; added up in this order.
+#: Fractions are summed by column modulo LANES, several at a time in the compiled twin; the lanes are added up in order.
 LANES = 8
 IN_LANES = ("costs", "net_profit", "won", "lost", "sum_return", "sum_return_2", "sum_mfe", "sum_mae", "sum_days_held")
 COUNTS = ("n_trades", "n_winners", "n_losers", "sum_bars_held", "n_ambiguous", "written_off")
 LARGEST, SMALLEST = ("largest_profit", "max_bars_held", "max_days_held"), ("largest_loss", "min_bars_held", "min_days_held")
-#: Sizes that the other twin has to know; ``n_ambiguous`` and ``written_off`` are not in lanes there.
+#: Sizes that both twins must agree on; ``n_ambiguous`` and ``written_off`` are not in lanes there.
 LAYOUT = {"LANES": LANES, "N_KEPT": len({*IN_LANES, *COUNTS, *LARGEST, *SMALLEST} - {"n_ambiguous", "written_off"})}
 
 
@@ -41,7 +41,7 @@ def track(
     borrow_per_bar : float
         Cost of a short per bar, as a share of its value at the close.
     last : int
-        Bars from here on do not count; open positions live up to the close before.
+        Bars from here on do not count; open positions are followed up to the close before.
     positions : ndarray of POSITION, shape (n_assets,)
         Zeros; on return the open positions.
     trades : ndarray of TRADE, shape (n_fills,)
@@ -68,7 +68,7 @@ def track(
 
 
 def summarise(trades: Any, times: Any, sums: Any) -> None:
-    """Add trades up: all, long, short.
+    """Sums of trades: all, long, short.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def summarise(trades: Any, times: Any, sums: Any) -> None:
 
 
 def _in_order(lanes: list[float]) -> float:
-    """Lanes added up, one after the other: ``sum`` of newer Pythons keeps what rounding loses."""
+    """Lanes added up, one after the other: ``sum`` of newer Pythons compensates rounding."""
     total = 0.0
     for lane in lanes:
         total += lane
@@ -109,7 +109,7 @@ class _Streaks:
 
 
 class _Side:
-    """The trades of one side, added up; fractions in lanes."""
+    """Sums of the trades of one side; fractions in lanes."""
 
     def __init__(self, times: list[int]) -> None:
         self.times = times
@@ -153,7 +153,7 @@ class _Side:
 
 
 class _Totals:
-    """Trades added up: long, short; all of them are the sum of both."""
+    """Sums of long and of short trades; those of all trades are computed from both."""
 
     def __init__(self, times: list[int]) -> None:
         self.long, self.short = _Side(times), _Side(times)
@@ -185,8 +185,8 @@ class _Totals:
             row["longest_winning_streak"], row["longest_losing_streak"] = streaks.longest_winning, streaks.longest_losing
 
 
-def _see(position: Any, price: float) -> None:
-    """Unrealised profit at a price the position lived through; NaN prices are no prices."""
+def _update_excursions(position: Any, price: float) -> None:
+    """Update the position's best and worst unrealised profit with a price; NaN changes nothing."""
     profit = position["units"] * (price - position["price"])
     if profit > position["mfe"]:
         position["mfe"] = profit
@@ -194,36 +194,36 @@ def _see(position: Any, price: float) -> None:
         position["mae"] = profit
 
 
-def _pass_close(position: Any, prices: Any, asset: int, borrow_per_bar: float) -> None:
-    """Live through what is left of the position's bar, its close included."""
+def _finish_bar(position: Any, prices: Any, asset: int, borrow_per_bar: float) -> None:
+    """Account for the rest of the position's bar: extremes, close, borrowing."""
     _, high, low, close = prices
     bar, moment = int(position["bar"]), position["moment"]
     if moment <= OPEN and len(high):
-        _see(position, float(high[asset, bar]))
-        _see(position, float(low[asset, bar]))
+        _update_excursions(position, float(high[asset, bar]))
+        _update_excursions(position, float(low[asset, bar]))
     if moment < CLOSE:
         price = float(close[asset, bar])
-        _see(position, price)
+        _update_excursions(position, price)
         if position["units"] < 0.0 and borrow_per_bar != 0.0:
             position["borrow_cost"] += -position["units"] * price * borrow_per_bar
 
 
 def _advance(position: Any, prices: Any, asset: int, borrow_per_bar: float, bar: int, moment: int) -> None:
-    """Live up to a moment of a bar."""
+    """Account for prices and borrowing up to a moment of a bar."""
     while position["bar"] < bar:
-        _pass_close(position, prices, asset, borrow_per_bar)
+        _finish_bar(position, prices, asset, borrow_per_bar)
         position["bar"] += 1
         position["moment"] = START
     if moment == CLOSE:
-        _pass_close(position, prices, asset, borrow_per_bar)
+        _finish_bar(position, prices, asset, borrow_per_bar)
     elif position["moment"] == START and len(prices[0]):
-        _see(position, float(prices[0][asset, bar]))
+        _update_excursions(position, float(prices[0][asset, bar]))
     if moment > position["moment"]:
         position["moment"] = moment
 
 
 def _apply(position: Any, fill: Any, prices: Any, trades: Any, n_trades: int) -> int:
-    """One fill on a position that has lived up to it; returns the number of trades so far."""
+    """Apply a fill to a position advanced up to it; return the number of trades so far."""
     units, price, cost = float(fill["units"]), float(fill["price"]), float(fill["cost"])
     held = float(position["units"]) if position["side"] != 0 else 0.0
     if held == 0.0:
@@ -247,7 +247,7 @@ def _apply(position: Any, fill: Any, prices: Any, trades: Any, n_trades: int) ->
     elif rest == 0.0:
         position["side"] = 0
     else:
-        share = 1.0 - closed / held  # what the trade did not take
+        share = 1.0 - closed / held  # what stays open
         position["units"] = rest
         for name in ("entry_cost", "borrow_cost", "mfe", "mae"):
             position[name] *= share
