@@ -152,6 +152,9 @@ def trades_of(given_trades: Any, times: Any, name: str) -> TradeTable:
         table = given_trades if isinstance(given_trades, pd.DataFrame) else pd.DataFrame(dict(given_trades))
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name} must be a DataFrame or a mapping of columns, got {type(given_trades).__name__}") from error
+    repeated = table.columns[table.columns.duplicated()]
+    if len(repeated):
+        raise InputError(f"{name} must have each column once, got {shown(repeated[0])} twice")
     needed = ("entry_time", "units", "entry_price", "entry_cost") if is_open else ("entry_time", "exit_time")
     for each in needed:
         if each not in table:

@@ -286,3 +286,10 @@ def test_texts_that_could_be_times_are_no_silent_row_numbers():
         bt.simulate(equity.to_frame() * 0, close=equity.to_frame(), fill="close", costs=bt.Costs.zero())
     words = bt.stats(equity.set_axis(["a", "b", "c"]), periods_per_year=252)
     assert math.isnan(words["cagr"])
+
+
+def test_a_column_that_comes_twice_is_refused():
+    equity, table = pd.Series(np.linspace(100.0, 110.0, 6), index=DAYS), pd.DataFrame(TRADES)
+    for each in table.columns:
+        with pytest.raises(bt.InputError, match=f"trades must have each column once, got '{each}' twice"):
+            bt.stats(equity, pd.concat([table, table[[each]]], axis=1))
