@@ -5,7 +5,7 @@
 from libc.math cimport INFINITY, NAN
 
 from _costs cimport CostRule
-from _events cimport has_signals_only, replay_signals_only
+from _bar_events cimport has_signals_only, replay_signals_only
 from _signal_account cimport SharedSettings, SignalAccount
 from _sums cimport Sums, start_sums
 

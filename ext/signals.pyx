@@ -18,7 +18,7 @@ Arguments are records with attributes: ``bars`` (open, high, low, close: float64
 from libc.math cimport NAN
 from libc.stdint cimport int64_t, uint64_t
 
-from _events cimport finish_sums, has_signals_only, replay_bars, replay_signals_only
+from _bar_events cimport finish_sums, has_signals_only, replay_bars, replay_signals_only
 from _full_equity_long cimport has_simple_costs, is_full_equity_long, replay_full_equity_long
 from _holding_tables cimport (LANES, MOMENTS, MOMENTS_WIDTH, RANGE_WIDTH, SEGMENT, CloseRange, HoldingTables, measure_moments,
                               measure_ranges, moments_of)

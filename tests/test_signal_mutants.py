@@ -16,7 +16,7 @@ from backtest import _backend, holding_tables
 
 pytestmark = [pytest.mark.compiled, pytest.mark.filterwarnings(UNPAID)]
 #: Modules of the twin, imported ones first.
-PARTS = ["_costs", "_holding_tables", "_sums", "_signal_account", "_events", "signals"]
+PARTS = ["_costs", "_holding_tables", "_sums", "_signal_account", "_bar_events", "signals"]
 CASES = list(corpus())
 
 
@@ -57,12 +57,12 @@ def test_twins_agree_on_every_case(expected, monkeypatch):
 @pytest.mark.parametrize(
     ("part", "text", "mutant"),
     [
-        ("_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 1e-12"),
-        ("_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 2e-14"),
-        ("_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 5e-15"),
-        ("_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 1e-16"),
-        ("_events", "end - begin >= LANES", "end - begin > LANES"),
-        ("_events", "end - begin >= LANES", "end - begin + 1 >= LANES"),
+        ("_bar_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 1e-12"),
+        ("_bar_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 2e-14"),
+        ("_bar_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 5e-15"),
+        ("_bar_events", "CASH_TOLERANCE = 1e-14", "CASH_TOLERANCE = 1e-16"),
+        ("_bar_events", "end - begin >= LANES", "end - begin > LANES"),
+        ("_bar_events", "end - begin >= LANES", "end - begin + 1 >= LANES"),
         ("_holding_tables", "LANES = 8", "LANES = 4"),
         ("_holding_tables", "result if result > 0.0 else 0.0,\n", "result if result > 0.01 else 0.0,\n"),
         ("_holding_tables", "if excess < 0.0 else 0.0,\n    )", "if excess < -0.01 else 0.0,\n    )"),

@@ -198,7 +198,7 @@ def test_trades_of_any_ledger_agree_to_the_last_bit(seed, with_extremes):
 
 
 #: What a twin is made of, below first.
-PARTS = {"signals": ["_signal_account", "_events", "signals"], "trades": ["trades"], "portfolio": ["_orders", "portfolio"]}
+PARTS = {"signals": ["_signal_account", "_bar_events", "signals"], "trades": ["trades"], "portfolio": ["_orders", "portfolio"]}
 
 
 def pure_source(part):
@@ -226,9 +226,13 @@ def copy_of_twin(name, part, source, monkeypatch):
         ),
         ("_signal_account", "self.level_base * (1.0 + stop)", "self.level_base * (1.0 - stop)"),
         ("_signal_account", "self.closes_held >= self.max_bars", "self.closes_held > self.max_bars"),
-        ("_events", "end = next_touch(account, bar + 1, end) - 1", "end = min(next_touch(account, bar + 1, end), end)"),
-        ("_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
-        ("_events", "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]", "moments[end, :MOMENTS] - moments[begin, :MOMENTS]"),
+        ("_bar_events", "end = next_touch(account, bar + 1, end) - 1", "end = min(next_touch(account, bar + 1, end), end)"),
+        ("_bar_events", "decision - 1 if settings.fills_at_close", "decision if settings.fills_at_close"),
+        (
+            "_bar_events",
+            "moments[end, :MOMENTS] - moments[begin - 1, :MOMENTS]",
+            "moments[end, :MOMENTS] - moments[begin, :MOMENTS]",
+        ),
         ("trades", "gross - entry_cost - exit_cost - borrow_cost", "gross - entry_cost + exit_cost - borrow_cost"),
         ("trades", "cost * (held / -units)", "cost * (held / units)"),
         ("trades", "elif net < 0.0:", "elif net <= 0.0:"),

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backtest._pure._events import replay_bars
+from backtest._pure._bar_events import replay_bars
 from backtest._pure._holding_tables import LANES, MOMENTS, MOMENTS_WIDTH, RANGE_WIDTH, SEGMENT, measure_moments, measure_ranges
 from backtest._pure._signal_account import N_CONDITIONS, N_NUMBERS, SignalAccount
 from backtest._pure._sums import CandidateSums

@@ -1,5 +1,5 @@
 # The event loop of one candidate: what happens on a bar, and the jump to the next bar on which anything can happen.
-# The twin is backtest/_pure/_events.py.
+# The twin is backtest/_pure/_bar_events.py.
 
 from libc.math cimport fabs
 from libc.stdint cimport int64_t, uint64_t

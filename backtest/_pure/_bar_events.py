@@ -1,6 +1,6 @@
 """The event loop of one candidate: what happens on a bar, and the jump to the next bar on which anything can happen.
 
-The twin of ``ext/_events.pxd``.
+The twin of ``ext/_bar_events.pxd``.
 """
 
 from __future__ import annotations
