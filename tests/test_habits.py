@@ -59,3 +59,9 @@ def test_slow_tests_run_when_asked_for():
 def test_this_is_slow(request):
     """It only stands for slow tests."""
     assert request.node.get_closest_marker("slow")
+
+
+def test_every_package_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "backtest").rglob("*.py")}
+    assert {".".join(folder.parts) for folder in folders} <= set(listed)
