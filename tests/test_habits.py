@@ -43,7 +43,7 @@ def test_hooks_have_the_versions_of_the_extra():
 
 
 def collected(*arguments):
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-P", "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return {line for line in done.stdout.splitlines() if "::" in line}
 
