@@ -129,7 +129,7 @@ def test_many_rows_are_cut_among_programs(way, monkeypatch):
     monkeypatch.setattr(fused, "PROGRAMS", 8)
     monkeypatch.setattr(fused, "LEAST_ROWS", 210)
     cut = way.problems(problems)
-    cut._placed = cut._placed._replace(multiprocessors=2)
+    cut._rows = cut._rows._replace(multiprocessors=2)
     for got in (whole, cut.profit(points)):
         for row, problem in zip(got, problems, strict=True):
             assert (np.abs(row - problem.profit(points)) <= 1e-12 * size_of_terms(problem, points)).all()
