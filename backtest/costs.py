@@ -222,9 +222,10 @@ class Execution:
 
     def __post_init__(self) -> None:
         choice("profile", self.profile, tuple(PROFILES))
-        if isinstance(self.size, _Default) and isinstance(self.size_type, str) and self.size_type == "value":
-            raise InputError("size must be given with size_type='value', an amount of currency, got none")
+        has_no_size = isinstance(self.size, _Default)
         self._apply_profile(PROFILES[self.profile].fixed)
+        if has_no_size and isinstance(self.size_type, str) and self.size_type == "value":
+            raise InputError("size must be given with size_type='value', an amount of currency, got none")
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
         choice("sides", self.sides, ("both", "long", "short"))

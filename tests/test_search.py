@@ -559,7 +559,7 @@ def test_continuous_results_come_back_from_a_folder(tmp_path):
     loaded = bt.load(tmp_path)
     pd.testing.assert_frame_equal(loaded.table, result.table)
     assert loaded.best_params == result.best_params
-    assert loaded.provenance["n_candidates"] is None
+    assert loaded.provenance["n_candidates"] == math.inf
 
 
 def test_a_grid_of_a_billion_is_cut_lazily_and_stopped_by_the_clock():
