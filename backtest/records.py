@@ -3,7 +3,7 @@
 import numpy as np
 
 #: Why a fill closed a position, by code.
-REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted")
+REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted", "liquidation")
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
 #: Status of an order.  ``unfilled``: no bar or price to fill at; ``unaffordable``: too little cash, or rounded to 0 units.
