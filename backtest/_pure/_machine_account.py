@@ -113,7 +113,8 @@ class MachineAccount:
 
     def slipped(self, quote: float, side: int) -> float:
         """What a market order pays: a buy (``side`` 1) more than the quote, a sale less."""
-        return quote * (1.0 + self.settings.slippage) if side > 0 else quote * (1.0 - self.settings.slippage)
+        slippage = float(self.settings.slippage)
+        return quote * (1.0 + slippage) if side > 0 else quote * (1.0 - slippage)
 
     def add(self, order: Order, units: float, price: float, moment: int) -> None:
         """Open a position with ``units`` > 0 at ``price``, slippage included, or add to it; set the order's levels."""

@@ -96,7 +96,7 @@ ACTION = np.dtype([(name, np.int32) for name in (*_PLAIN, *_FLAGS, *OPERANDS)])
 #: How an order ended, by code.
 ORDER_STATUSES = ("open", "filled", "expired", "replaced", "cancelled", "unaffordable")
 #: Why an order was cancelled, by code.
-CANCEL_REASONS = ("asked", "its position ended", "nothing to reduce", "bust")
+CANCEL_REASONS = ("asked", "its position ended", "nothing to reduce", "bust", "a level closed a position on this bar")
 #: One order; the struct Order of the kernel.  Every field is 8 bytes.
 ORDER = np.dtype(
     [
