@@ -168,6 +168,21 @@ class TestLevels:
         )
         assert run.trades.iloc[0][["entry_bar", "exit_bar", "exit_price"]].tolist() == [1, 1, 102]
 
+    @pytest.mark.parametrize("intrabar", ["pessimistic", "optimistic"])
+    @pytest.mark.parametrize("level", ["stop_loss", "trailing_stop"])
+    def test_a_stop_beyond_the_open_of_the_entry_bar_comes_before_the_target(self, intrabar, level):
+        """Slippage carried the entry so far that the stop lies beyond the open, where the bar begins: nothing is in doubt."""
+        costs, levels = bt.Costs(fee_rate=0, slippage=0.02), {level: 0.005, "take_profit": 0.03}
+        for entries, price, reached in (([0], 98, (100, 120, 99, 110)), ((), 102, (100, 101, 80, 90))):
+            run = replay(
+                flat(QUIET, reached, QUIET), entries, (), () if entries else [0], levels=levels, costs=costs, intrabar=intrabar
+            )
+            trade = run.trades.iloc[0]
+            assert trade[["exit_bar", "exit_price", "ambiguous"]].tolist() == [1, price, False]
+            assert trade.exit_reason == level.split("_")[0].replace("trailing", "trail")
+            assert run.orders.iloc[1][["moment", "fill_bar"]].tolist() == ["open", 1]
+            assert not trade.excursion_uncertain
+
     def test_a_position_opened_at_the_close_is_tested_from_the_next_bar(self):
         bars = flat(QUIET, (100, 100, 80, 100), (100, 100, 94, 100))
         run = replay(bars, [1], levels={"stop_loss": 0.05}, fill="close")
