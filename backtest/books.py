@@ -18,8 +18,8 @@ from backtest.endings import listed, never_weighted
 from backtest.metrics import SUMS, SWEEP, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.portfolio import MAX_GROSS, Market, Rules, Targets, gross_limit
-from backtest.records import FILL, TRADE_SUMS
-from backtest.simulation import Simulation, Unexecuted
+from backtest.records import FILL, TRADE_SUMS, Unexecuted
+from backtest.simulation import Simulation
 from backtest.trades import STATISTICS, Trades, months_of, statistics_frame, statistics_of, track
 
 if TYPE_CHECKING:

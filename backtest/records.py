@@ -1,6 +1,9 @@
 """Records that kernels read and write: NumPy dtypes of the C structs of the same fields in ``ext/_records.pxd``."""
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.typing import NDArray
 
 #: Why a fill closed a position, by code.
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted", "liquidation")
@@ -114,3 +117,13 @@ TRADE_SUMS = np.dtype(
         )
     ]
 )
+
+
+class Unexecuted(NamedTuple):
+    """Orders that were decided and never executed, an entry per order."""
+
+    decision_bar: NDArray[np.int64]
+    asset: NDArray[np.int64]
+    side: NDArray[np.generic]  # > 0: buy
+    reason: list[str]
+    status: list[str]

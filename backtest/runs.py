@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest import _backend
 from backtest._checks import InputError, NumericsWarning, as_array, caller_level, instance, items
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window, checked_symbols, naming
 from backtest.costs import Costs, Execution
-from backtest.metrics import SUMS, SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
+from backtest.metrics import SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
-from backtest.records import FILL, REASONS
+from backtest.records import Unexecuted
 from backtest.rules import Strategy
 from backtest.signals import StrategyEvaluator
-from backtest.simulation import Simulation, Unexecuted, json_safe
+from backtest.simulation import Simulation, json_safe
 from backtest.space import Choice, Grid, Parameter
 from backtest.trades import Trades, track
 
@@ -62,26 +61,24 @@ class Run(Simulation):
         self.first, self.last, self._borrow_per_bar = settings.first, settings.last, settings.borrow_per_bar
         self.window_first = (window or slice(None)).indices(len(self.bars))[0]
         batch = row[None, :]
-        candidates, tables = evaluator.candidate_table(batch, settings), evaluator.holding_tables(settings)
-        self.sums, kernel = np.zeros(1, dtype=SUMS), _backend.kernel("signals")
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
-        kernel.evaluate(self.bars, tables, candidates, settings, 0, 1, self.sums)  # counts the fills
-        self._fills = np.zeros(int(self.sums["n_fills"][0]), dtype=FILL)
-        self._equity, self._units = np.empty(self.last - self.first), np.empty(self.last - self.first)
-        self._unaffordable = np.zeros(self.last - self.first, dtype=np.int64)
-        _, unfilled_exit, self._unfilled_side = kernel.replay(
-            self.bars, tables, candidates, settings, 0, self.sums, self._fills, self._equity, self._units, self._unaffordable
-        )
-        self.n_unaffordable = int(np.count_nonzero(self._unaffordable))
-        self._unfilled_reason = REASONS[unfilled_exit]
+        self._replay, self.engine = evaluator.replayed(batch, settings), evaluator.engine
+        self.sums, self._equity, self._units = self._replay.sums, self._replay.equity, self._replay.units
+        self.n_unaffordable = self._replay.unexecuted.status.count("unaffordable")
         self._warn_if_unaffordable()
 
     def _warn_if_unaffordable(self) -> None:
         if self.n_unaffordable:
-            bar = self.first + int(np.flatnonzero(self._unaffordable)[0])
-            n_entries = self.n_unaffordable + int(np.count_nonzero(self._fills["position_before"] == 0))
+            unexecuted = self._replay.unexecuted
+            bar = unexecuted.decision_bar[unexecuted.status.index("unaffordable")]
+            entries = "entries" if self._replay.orders is None else "orders"
+            n_entries = (
+                self.n_unaffordable + int(np.count_nonzero(self.fills["position_before"] == 0))
+                if self._replay.orders is None
+                else len(self._replay.orders)
+            )
             warnings.warn(
-                f"{self.n_unaffordable:,} of {n_entries:,} entries could not be paid for, or were rounded to 0 units; the "
+                f"{self.n_unaffordable:,} of {n_entries:,} {entries} could not be paid for, or were rounded to 0 units; the "
                 f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
                 NumericsWarning,
                 stacklevel=caller_level(),
@@ -99,13 +96,13 @@ class Run(Simulation):
         ``reason`` and ``moment`` are places in ``backtest.records.REASONS`` and ``MOMENTS`` (reason 0 opens or adds to a
         position), ``asset`` in ``book.market.assets`` (0 in a run); ``orders`` is the same as a table, decoded.
         """
-        return self._fills
+        return self._replay.fills
 
     @functools.cached_property
     def tracked(self) -> Trades:
         """Completed trades and open positions, as records."""
         return track(
-            self._fills,
+            self.fills,
             times=self.bars.times(),
             borrow_per_bar=self._borrow_per_bar,
             first=self.first,
@@ -157,16 +154,7 @@ class Run(Simulation):
         return None
 
     def _unexecuted(self) -> Unexecuted:
-        entries = np.flatnonzero(self._unaffordable)
-        bars, sides = (self.first + entries).tolist(), self._unaffordable[entries].tolist()
-        reason, status = ["entry"] * len(bars), ["unaffordable"] * len(bars)
-        for why, side in ((self._unfilled_reason, -np.sign(self._units[-1])), ("entry", self._unfilled_side)):
-            if why and side:
-                bars.append(self.last - 1)
-                sides.append(side)
-                reason.append(why)
-                status.append("unfilled")
-        return Unexecuted(np.array(bars, dtype=np.int64), np.zeros(len(bars), dtype=np.int64), np.array(sides), reason, status)
+        return self._replay.unexecuted
 
     def _subject(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.params.items())

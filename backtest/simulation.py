@@ -6,14 +6,14 @@ import abc
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backtest.metrics import SUMS
 from backtest.periods import Periods
-from backtest.records import FILL, MOMENTS, REASONS
+from backtest.records import FILL, MOMENTS, REASONS, Unexecuted
 from backtest.tables import ACCOUNT_STATISTICS, html_of_simulation, of_simulation
 from backtest.trades import Trades, plain_numbers
 
@@ -23,16 +23,6 @@ if TYPE_CHECKING:
     from backtest.stats_series import Stats
 
 Floats = NDArray[np.float64]
-
-
-class Unexecuted(NamedTuple):
-    """Orders that were decided and never executed, an entry per order."""
-
-    decision_bar: NDArray[np.int64]
-    asset: NDArray[np.int64]
-    side: NDArray[Any]  # > 0: buy
-    reason: list[str]
-    status: list[str]
 
 
 class Simulation(abc.ABC):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import enumeration, search
-from backtest.search.visit_order import VisitOrder
+from backtest.enumeration import VisitOrder
 from backtest.space import Space
 
 SUM = "p0 + p1 + p2 + p3 + p4 + p5"

@@ -20,7 +20,10 @@ LAYERS = [
     ["config", "weights", "optimize", "solve", "provenance", "results", "strategies"],
     ["levels", "gpu", "level_rows"],
     ["runs", "books", "statistics", "equity_record", "simulation", "tables", "stats_series", "tool_stats", "allocation"],
-    ["cells", "machine", "signals", "holding_tables", "candidate_table", "masks", "book_evaluator", "portfolio", "endings"],
+    [
+        *("cells", "machine", "signals", "evaluation", "holding_tables", "candidate_table", "masks"),
+        *("book_evaluator", "portfolio", "endings"),
+    ],
     ["ledgers", "trades", "records"],
     ["study"],
     ["search"],

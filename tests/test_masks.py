@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import _backend, lines, masks, rules
+from backtest.evaluation import MEMO_BYTES
 from backtest.expr import Combination, Cross
 from backtest.line_values import Block, LineMemo
 from backtest.masks import LineTable, MaskMemo, Pairs, n_words, unpack
-from backtest.signals import MEMO_BYTES, StrategyEvaluator
+from backtest.signals import StrategyEvaluator
 from backtest.space import Choice, Continuous, Grid
 
 SIZES = [1, 2, 63, 64, 65, 127, 128, 129, 511, 512, 513, 1100]

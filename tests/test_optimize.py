@@ -12,8 +12,8 @@ import pytest
 
 import backtest as bt
 from backtest import lines, rules, search
+from backtest.enumeration import VisitOrder
 from backtest.metrics import METRICS, SWEEP
-from backtest.search.visit_order import VisitOrder
 from backtest.simulation import json_safe
 from backtest.space import Grid, Space
 
@@ -251,7 +251,6 @@ def test_timeout_returns_what_was_done(monkeypatch, batches_of):
 
 
 def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch, batches_of):
-    from backtest import signals
 
     batches_of(4096)
 
@@ -264,7 +263,7 @@ def test_ctrl_c_in_a_custom_line_returns_what_was_done(monkeypatch, batches_of):
             raise KeyboardInterrupt
         return bars.close / n
 
-    monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 12)
+    monkeypatch.setattr("backtest.evaluation.MEMO_BYTES", 1 << 12)
     strategy = rules.Strategy(enter_long=counted() > 1, exit_long=counted() < 1)
     result = optimize({"n": np.linspace(100, 140, 9000).tolist()}, strategy, keep=9000)
     assert result.is_interrupted

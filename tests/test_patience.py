@@ -12,8 +12,8 @@ import pytest
 
 import backtest as bt
 from backtest import enumeration, search
+from backtest.enumeration import VisitOrder
 from backtest.search.optuna_search import optuna_search
-from backtest.search.visit_order import VisitOrder
 from backtest.space import Space
 from backtest.study import sharing
 

@@ -22,7 +22,7 @@ CASES = list(corpus())
 
 def replayed(bars, strategy, costs, execution):
     run = bt.run(bars, strategy, costs=costs, execution=execution)
-    return [part.tobytes() for part in (run.sums, run.fills, run._equity, run._units, run._unaffordable)]
+    return [part.tobytes() for part in (run.sums, run.fills, run._equity, run._units, *run._replay.unexecuted[:3])]
 
 
 @pytest.fixture(scope="module")

@@ -579,7 +579,7 @@ def test_one_evaluator_on_several_threads(monkeypatch, backend):
     """Lines that lazy masks need are held, whatever another thread asks the same table for."""
     monkeypatch.setattr(signals, "TILE_BYTES", 0)
     monkeypatch.setattr(signals, "MIN_TILE", 3)
-    monkeypatch.setattr(signals, "MEMO_BYTES", 1 << 16)  # 19 lines
+    monkeypatch.setattr("backtest.evaluation.MEMO_BYTES", 1 << 16)  # 19 lines
     space = bt.Space({"fast": range(2, 30), "slow": range(30, 60)})
     strategy = bt.rules.Strategy(enter_long=UP, exit_long=DOWN)
     evaluator = StrategyEvaluator(
@@ -620,7 +620,7 @@ def test_lines_too_many_for_their_table_make_masks_at_once(monkeypatch):
     batch = space.candidates(np.arange(len(space)))[1]
     found = []
     for room in (1 << 14, 1 << 20):
-        monkeypatch.setattr(signals, "MEMO_BYTES", room)
+        monkeypatch.setattr("backtest.evaluation.MEMO_BYTES", room)
         evaluator = StrategyEvaluator(
             bars,
             bt.rules.Strategy(enter_long=UP, exit_long=DOWN),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import backtest as bt
-from backtest.search.visit_order import VisitOrder
+from backtest.enumeration import VisitOrder
 from backtest.space import MAX_COUNTED, Space
 from backtest.where import Where
 

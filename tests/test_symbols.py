@@ -264,7 +264,8 @@ def test_results_survive_a_pickle():
 
 def test_symbols_share_the_memory_of_one():
     from backtest.cells import Cells
-    from backtest.signals import MEMO_BYTES, StrategyEvaluator
+    from backtest.evaluation import MEMO_BYTES
+    from backtest.signals import StrategyEvaluator
 
     cells = Cells(
         BARS,

@@ -99,7 +99,7 @@ def replayed(bars, strategy, costs, execution):
         run.fills,
         run._equity,
         run._units,
-        run._unaffordable,
+        *run._replay.unexecuted[:3],
         run.tracked.records,
         run.tracked.positions,
         run.tracked.sums(),

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest._checks import called, instance, number, whole
+from backtest.enumeration import VisitOrder
 from backtest.search.direct import MAXFUN_PER_PARAM
-from backtest.search.visit_order import VisitOrder
 from backtest.space import Space
 
 #: A finite space is enumerated if that takes at most this many seconds, unless there is a timeout.

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from backtest._checks import FallbackWarning, InputError, SpaceError, called, instance, number, whole
 from backtest._said import shown
+from backtest.enumeration import VisitOrder
 from backtest.search.ranking import DONE, ENDED, INTERRUPTED, TIMED_OUT, TopK, evaluated
-from backtest.search.visit_order import VisitOrder
 from backtest.space import Space
 
 Floats = NDArray[np.float64]

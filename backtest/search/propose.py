@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from backtest._checks import SpaceError
 from backtest.elementary import exp, log
+from backtest.enumeration import VisitOrder
 from backtest.search.duplicates import Status, TrialCache
 from backtest.search.engine import Engine
 from backtest.search.grid import SearchLimit
-from backtest.search.visit_order import VisitOrder
 from backtest.space import Choice, Continuous, Space
 
 Floats = NDArray[np.float64]
