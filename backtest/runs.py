@@ -63,7 +63,7 @@ class Run(Simulation):
         batch = row[None, :]
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
         self._replay, self.engine = evaluator.replayed(batch, settings), evaluator.engine
-        self.sums, self._equity, self._units = self._replay.sums, self._replay.equity, self._replay.units
+        self.sums, self._fills, self._equity, self._units, *_ = self._replay
         self.n_unaffordable = self._replay.unexecuted.status.count("unaffordable")
         self._warn_if_unaffordable()
 
@@ -96,7 +96,7 @@ class Run(Simulation):
         ``reason`` and ``moment`` are places in ``backtest.records.REASONS`` and ``MOMENTS`` (reason 0 opens or adds to a
         position), ``asset`` in ``book.market.assets`` (0 in a run); ``orders`` is the same as a table, decoded.
         """
-        return self._replay.fills
+        return self._fills
 
     @functools.cached_property
     def tracked(self) -> Trades:
