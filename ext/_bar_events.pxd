@@ -266,7 +266,7 @@ cdef inline double trail_base(const SignalAccount *account, const SharedSettings
 
 cdef inline void mark_flat(SignalAccount *account, const SharedSettings *settings, int64_t begin, int64_t end) noexcept nogil:
     """Mark bars ``begin`` to ``end`` without a position: their returns are 0."""
-    cdef double shortfall = 0.0 - settings.rf_per_bar
+    cdef double shortfall = settings.rf_per_bar if settings.rf_per_bar > 0.0 else 0.0  # a return of 0 beats a negative rate
     cdef int64_t bar
     if end >= begin:
         add_shortfall(&account.moments, <double>(end - begin + 1) * (shortfall * shortfall))

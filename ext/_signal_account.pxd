@@ -217,27 +217,34 @@ cdef inline bint check_levels(SignalAccount *account, const SharedSettings *sett
     if account.units > 0.0:
         if trail > level or level != level:  # the nearer level acts; if both are equal, the stop
             level, reason = trail, TRAIL
-        if opened_here and target < quote:  # only where levels are not fractions of the entry price
-            target = quote
+        if opened_here:
+            if level > quote:
+                level = quote
+            if target < quote:  # only where levels are not fractions of the entry price
+                target = quote
         floor, ceiling = level * settings.touch_above, target * settings.touch_below
         stopped, reached = low <= floor, high >= ceiling
         is_stop_gap, is_target_gap = quote <= floor, quote >= ceiling
     else:
         if trail < level or level != level:
             level, reason = trail, TRAIL
-        if opened_here and target > quote:
-            target = quote
+        if opened_here:
+            if level < quote:
+                level = quote
+            if target > quote:
+                target = quote
         floor, ceiling = target * settings.touch_above, level * settings.touch_below
         stopped, reached = high >= ceiling, low <= floor
         is_stop_gap, is_target_gap = quote >= ceiling, quote <= floor
-    if is_stop_gap:  # of a position opened here too: slippage may carry its stop beyond the open
+    if not opened_here and is_stop_gap:
         close_position(account, settings, quote, bar, OPEN, reason, 0)
         return True
     if not opened_here and is_target_gap and not (settings.stop_beats_gap and stopped):
         close_position(account, settings, quote, bar, OPEN, TARGET, 0)
         return True
-    if stopped and (not reached or settings.is_pessimistic):
-        close_position(account, settings, clip_to_bar(level, low, high), bar, INSIDE, reason, reached)
+    # Slippage may put a stop beyond the open of its entry bar: there the bar begins, before it is at any target.
+    if stopped and (not reached or settings.is_pessimistic or is_stop_gap):
+        close_position(account, settings, clip_to_bar(level, low, high), bar, INSIDE, reason, reached and not is_stop_gap)
     elif reached:
         close_position(account, settings, clip_to_bar(target, low, high), bar, INSIDE, TARGET, stopped)
     return stopped or reached

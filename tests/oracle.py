@@ -151,13 +151,15 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
         target = p["target"]
         o, worst = bars.open[bar], bars.low[bar] if side > 0 else bars.high[bar]
         best = bars.high[bar] if side > 0 else bars.low[bar]
-        if opened:  # a target that the entry is already beyond acts at once
+        if opened:  # a level that the entry is already beyond acts at once
+            nearest = nearest and (side * min(side * nearest[0], side * o), nearest[1])
             target = None if target is None else side * max(side * target, side * o)
         stops_at = None if nearest is None else nearest[0] * (1 + side * style["touch"])  # a little before the level
         ends_at = None if target is None else target * (1 - side * style["touch"])
         stopped = nearest is not None and side * worst <= side * stops_at
         reached = target is not None and side * best >= side * ends_at
-        if nearest and side * o <= side * stops_at:
+        gap = nearest is not None and side * o <= side * stops_at
+        if not opened and gap:
             leave(o, bar, nearest[1])
         elif (
             not opened
@@ -166,8 +168,8 @@ def trade_signals(bars, signals, costs, execution, *, first, last, levels=None, 
             and not (style["gap_over_both"] == "stop" and stopped)
         ):
             leave(o, bar, "target")
-        elif stopped and (not reached or execution.intrabar == "pessimistic"):
-            leave(min(max(nearest[0], bars.low[bar]), bars.high[bar]), bar, nearest[1], reached)
+        elif stopped and (gap or not reached or execution.intrabar == "pessimistic"):
+            leave(min(max(nearest[0], bars.low[bar]), bars.high[bar]), bar, nearest[1], reached and not gap)
         elif reached:
             leave(min(max(target, bars.low[bar]), bars.high[bar]), bar, "target", stopped)
 

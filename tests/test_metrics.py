@@ -27,6 +27,20 @@ def returns_of(run):
     return np.diff(equity) / equity[:-1]
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("rf", [-0.02, 0.0, 0.03])
+def test_a_flat_bar_falls_short_of_a_positive_rate_only(rf):
+    """Flat bars are skipped in one go: their return of 0 is no shortfall where the rate is negative."""
+    bars = random_bars(np.random.default_rng(8), 200, 0.02)
+    signals = [np.isin(np.arange(200), each) for each in ([20, 120], [40, 150], [], [])]
+    execution = bt.Execution(start=5, rf=rf, periods_per_year=252.0)
+    run = bt.run(bars, strategy_of(signals), costs=bt.Costs(fee_rate=0.001), execution=execution)
+    r, rate = returns_of(run), rf / 252.0
+    assert (r == 0).sum() > 100
+    expected = (r.mean() - rate) / np.sqrt(np.mean(np.minimum(r - rate, 0) ** 2)) * 252.0**0.5
+    assert run.stats["sortino"] == pytest.approx(expected, rel=1e-11)
+
+
 def test_every_sweep_metric_against_its_definition(run):
     r, ppy, rf = returns_of(run), 252.0, 0.03 / 252.0
     trades, equity, cash = run.trades, run.equity.to_numpy(), run.metric_inputs.start_cash

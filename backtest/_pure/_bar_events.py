@@ -141,7 +141,7 @@ def trail_base(account: SignalAccount, level_base: float, bar: int) -> float:
 def mark_flat(account: SignalAccount, begin: int, end: int) -> None:
     """Mark bars ``begin`` to ``end`` without a position: their returns are 0."""
     if end >= begin:
-        shortfall = 0.0 - account.settings.rf_per_bar
+        shortfall = max(account.settings.rf_per_bar, 0.0)  # a return of 0 beats a negative rate
         account.sums.moments[MOMENTS - 1] += (end - begin + 1) * (shortfall * shortfall)
         account.record(begin, [account.last_equity] * (end - begin + 1))
 
