@@ -27,6 +27,7 @@ from backtest.compute.many import optimize_many
 from backtest.compute.worker import WorkerUnable
 from backtest.compute.workers import Workers
 from backtest.costs import Costs, Execution
+from backtest.explain import explain
 from backtest.expr import param
 from backtest.ledgers import track_trades
 from backtest.levels import AlwaysOn, Levels
@@ -79,6 +80,7 @@ __all__ = [
     "Workers",
     "backend",
     "evaluate",
+    "explain",
     "line",
     "lines",
     "load",

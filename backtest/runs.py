@@ -98,6 +98,16 @@ class Run(Simulation):
         """
         return self._fills
 
+    @property
+    def pending(self) -> pd.DataFrame:
+        """What was decided or rests after the last bar, and the levels of an open position: orders to place tomorrow, one a row.
+
+        Columns are explained in ``docs/results.md``.
+        """
+        from backtest.pending import pending_table
+
+        return pending_table(self)
+
     @functools.cached_property
     def tracked(self) -> Trades:
         """Completed trades and open positions, as records."""

@@ -174,6 +174,18 @@ def contributions(book: Any) -> Table:
     return table
 
 
+def of_rows(title: str, columns: list[str], rows: list[Sequence[str]]) -> Table:
+    """Texts as a table, all but the first column aligned to the right."""
+    from rich.markup import escape
+
+    return _filled(plain_table(escape(title)), columns, [[escape(text) for text in row] for row in rows])
+
+
+def html_of_rows(title: str, columns: list[str], rows: list[Sequence[str]]) -> str:
+    """The same for a notebook."""
+    return _html(title, columns, rows)
+
+
 def sparkline(values: Any, width: int) -> str:
     """A curve in one line of text, on a logarithmic scale where all values are > 0."""
     values = np.asarray(values, dtype=np.float64)
