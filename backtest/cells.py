@@ -11,13 +11,20 @@ from numpy.typing import NDArray
 
 from backtest._checks import InputError, ObjectiveError, choice
 from backtest._said import shown
+from backtest.costs import Execution
+from backtest.evaluation import BarsEvaluator
 from backtest.evaluator import Evaluator
 from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
+from backtest.rules import Strategy
+from backtest.signals import StrategyEvaluator
 from backtest.windows import is_dated, no_slice, pair, text
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from backtest.bars import Bars
+    from backtest.space import Parameter
 
 Floats = NDArray[np.float64]
 Window = slice | Sequence[slice] | None
@@ -209,6 +216,17 @@ class Cells(Generic[E]):
         elif names:
             index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
         return pd.DataFrame(scores, index=index, columns=pd.Index(list(self.columns), name="metric"))
+
+
+def evaluator_of(
+    bars: Bars, strategy: Any, parameters: Mapping[str, Parameter], *, execution: Execution, **options: Any
+) -> BarsEvaluator:
+    """The evaluator of a strategy's candidates on bars: of rules on the event engine, unless the machine is asked for."""
+    if isinstance(strategy, Strategy) and getattr(execution, "engine", None) is None:
+        return StrategyEvaluator(bars, strategy, parameters, execution=execution, **options)
+    from backtest.machine.evaluator import machine_evaluator  # not needed by most
+
+    return machine_evaluator(bars, strategy, parameters, execution=execution, **options)
 
 
 def _overlap(window: slice | None, other: slice | None, n_bars: int) -> slice | None:

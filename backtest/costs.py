@@ -201,6 +201,9 @@ class Execution:
     profile : {None, "vectorbt", "backtesting.py"}
         Another tool's conventions as a whole, so that its numbers are reproduced: fills, conflicts, bases of levels, units,
         warm-up, end of data.  Fields that it fixes may be left out; a different value is an error.
+    engine : {None, "machine"}
+        What replays rules: the event engine, which jumps from event to event, or the bar machine, which lives through every bar
+        and has the same meaning.  Functions with ``@bt.on_bar`` always run on the machine.
 
     Notes
     -----
@@ -219,6 +222,7 @@ class Execution:
     rf: float = 0.0
     periods_per_year: float | None = None
     profile: str | None = None
+    engine: str | None = None
 
     def __post_init__(self) -> None:
         choice("profile", self.profile, tuple(PROFILES))
@@ -226,6 +230,7 @@ class Execution:
         self._apply_profile(PROFILES[self.profile].fixed)
         if has_no_size and isinstance(self.size_type, str) and self.size_type == "value":
             raise InputError("size must be given with size_type='value', an amount of currency, got none")
+        choice("engine", self.engine, (None, "machine"))
         choice("fill", self.fill, ("next_open", "close"))
         choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
         choice("sides", self.sides, ("both", "long", "short"))
@@ -308,6 +313,8 @@ class Execution:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name; a size that is a parameter or a line as its text."""
+        """Every field by name, the engine if one was asked for; a size that is a parameter or a line as its text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.engine is None:
+            del fields["engine"]
         return fields | ({} if isinstance(self.size, float) else {"size": repr(self.size)})

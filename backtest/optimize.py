@@ -13,8 +13,9 @@ from backtest import provenance
 from backtest._checks import SpaceError
 from backtest.bars import Bars
 from backtest.candidate_table import all_combinations
-from backtest.cells import Aggregate, Cell, Cells, Window
+from backtest.cells import Aggregate, Cell, Cells, Window, evaluator_of
 from backtest.costs import Costs, Execution
+from backtest.evaluation import BarsEvaluator
 from backtest.expr import Node
 from backtest.line_values import Combinations
 from backtest.lines import Custom
@@ -22,7 +23,6 @@ from backtest.metrics import SWEEP
 from backtest.results import Result
 from backtest.rules import Strategy
 from backtest.runs import Run, run
-from backtest.signals import StrategyEvaluator
 from backtest.solve import SearchOptions, Subject, solve
 from backtest.space import Choice, Continuous, Grid, Space
 from backtest.study.memory import custom_lines
@@ -125,7 +125,7 @@ def optimize(
         bars,
         window,
         aggregate,
-        lambda of, share: StrategyEvaluator(
+        lambda of, share: evaluator_of(
             of, strategy, space.parameters, costs=costs, execution=execution, metrics=SWEEP, n_threads=n_threads, memo_share=share
         ),
     )
@@ -168,7 +168,7 @@ class _Values(Sequence[Any]):
         return iter(self._parameter.values())
 
 
-def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
+def _combinations(evaluator: BarsEvaluator, space: Space) -> Combinations:
     """Parameter values among which the longest warm-up is sought: all values, and both ends of continuous ranges."""
     values: dict[str, Sequence[Any]] = {
         name: [parameter.low, parameter.high] if isinstance(parameter, Continuous) else _Values(parameter)
@@ -185,6 +185,7 @@ def _combinations(evaluator: StrategyEvaluator, space: Space) -> Combinations:
                 )
         return listed(node)
 
-    if isinstance(evaluator.strategy.max_bars, Node):
-        combinations(evaluator.strategy.max_bars)
+    max_bars = getattr(evaluator.strategy, "max_bars", None)
+    if isinstance(max_bars, Node):
+        combinations(max_bars)
     return combinations

@@ -17,8 +17,8 @@ from backtest.windows import pair
 if TYPE_CHECKING:
     from backtest.book_evaluator import BookEvaluator
     from backtest.cells import Cells
+    from backtest.evaluation import BarsEvaluator
     from backtest.portfolio import Market
-    from backtest.signals import StrategyEvaluator
     from backtest.space import Space
 
 #: Keys of the provenance on which scores of any kind of candidate depend.
@@ -39,7 +39,7 @@ def evaluation(cells: Cells[Any]) -> dict[str, Any]:
     }
 
 
-def strategies(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
+def strategies(cells: Cells[BarsEvaluator]) -> dict[str, Any]:
     """Data, strategy and settings of an evaluation of strategies."""
     each, by_symbol = next(iter(cells.evaluators.values())), cells.by_symbol
     return {
@@ -50,6 +50,7 @@ def strategies(cells: Cells[StrategyEvaluator]) -> dict[str, Any]:
         "strategy_fingerprint": hashlib.blake2b(repr(each.strategy.key).encode(), digest_size=16).hexdigest(),
         "costs": each.costs.to_dict(),
         "execution": each.execution.to_dict(),
+        "engine": each.engine,
         "start": by_symbol(lambda each: each.fixed_start),
     }
 

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import InputError, NumericsWarning, as_array, caller_level, instance, items
+from backtest._checks import InputError, NumericsWarning, as_array, caller_level, items
 from backtest._said import shown
 from backtest.bars import Bars
-from backtest.cells import Aggregate, Cells, Window, checked_symbols, naming
+from backtest.cells import Aggregate, Cells, Window, checked_symbols, evaluator_of, naming
 from backtest.costs import Costs, Execution
+from backtest.evaluation import BarsEvaluator
 from backtest.metrics import SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.records import Unexecuted
 from backtest.rules import Strategy
-from backtest.signals import StrategyEvaluator
 from backtest.simulation import Simulation, json_safe
 from backtest.space import Choice, Grid, Parameter
 from backtest.trades import Trades, track
@@ -49,7 +49,7 @@ class Run(Simulation):
     #: ``to_backtesting`` and ``to_vectorbt`` are defined: there is one asset, and its bars are known.
     has_tool_stats = True
 
-    def __init__(self, evaluator: StrategyEvaluator, row: Floats, window: slice | None) -> None:
+    def __init__(self, evaluator: BarsEvaluator, row: Floats, window: slice | None) -> None:
         window = evaluator.window(window)
         self.params = {
             name: column.decode(value) for (name, column), value in zip(evaluator.parameters.items(), row, strict=True)
@@ -247,7 +247,7 @@ def run(
 def _run(
     bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], costs: Costs, execution: Execution, window: slice | None
 ) -> Run:
-    evaluator = StrategyEvaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
+    evaluator = evaluator_of(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
     evaluator.fix_start(evaluator.combinations(row[None, :]))
     result = Run(evaluator, row, window)
@@ -321,7 +321,7 @@ def evaluate(
         bars,
         window,
         aggregate,
-        lambda its_bars, n_symbols: StrategyEvaluator(
+        lambda its_bars, n_symbols: evaluator_of(
             its_bars,
             strategy,
             parameters,
@@ -340,9 +340,9 @@ def evaluate(
 def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, Sequence[Any]]:
     import pandas as pd
 
-    instance("strategy", strategy, Strategy)
     if candidates is None:
-        return {} if strategy.n_columns is None else {"column": range(strategy.n_columns)}
+        n_columns = getattr(strategy, "n_columns", None)  # the evaluator checks what it is
+        return {} if n_columns is None else {"column": range(n_columns)}
     if isinstance(candidates, pd.DataFrame):
         if any(name is not None for name in candidates.index.names):
             candidates = candidates.reset_index()

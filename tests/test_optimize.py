@@ -495,7 +495,7 @@ def test_results_survive_a_pickle():
         ({"window": slice(0, 100, 2)}, "window must be a slice of bars without a step"),
         ({"window": slice(0, 10)}, "window must leave a bar to trade"),
         ({"bars": None}, "bars must be a Bars, got None"),
-        ({"strategy": "sma_cross"}, "strategy must be a Strategy, got 'sma_cross'"),
+        ({"strategy": "sma_cross"}, "strategy must be a Strategy, or a function with @bt.on_bar, got 'sma_cross'"),
         ({"costs": 0.001}, r"costs must be a Costs, got 0\.001"),
         ({"execution": "close"}, "execution must be a Execution, got 'close'"),
         ({"space": {"fast": [3], "slwo": [9]}}, r"parameter 'slwo' is not known .*; did you mean 'slow'\?"),

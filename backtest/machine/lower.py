@@ -7,7 +7,7 @@ conflicts and what is decided is that of ``_pure/_signal_account.py``, so both e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from backtest.candidate_table import SAMPLED, CandidateTable
 from backtest.costs import Execution
 from backtest.expr import Condition, Param, Value
+from backtest.machine.candidates import Candidates
 from backtest.machine.program import (
     ACTION,
     BUY,
@@ -33,17 +34,6 @@ from backtest.records import REASONS
 from backtest.rules import CONDITIONS
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-
-class Candidates(NamedTuple):
-    """What the candidates of a block read, for the machine's kernel."""
-
-    values: Floats  # (n_candidates, n_params)
-    lines: Floats  # (n_lines, n_bars)
-    line_rows: Ints  # (n_candidates, n_line_columns)
-    masks: NDArray[np.uint64]  # (n_masks + 1, n_words): bit t % 64 of word t // 64 is bar t; the last row is empty
-    mask_rows: Ints  # (n_candidates, n_mask_columns); -1: never true
 
 
 class Lowered:

@@ -92,7 +92,9 @@ def by_content(name: str, value: Any) -> Any:
     if hasattr(value, "content_hash"):
         return str(value.content_hash)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return by_content(name, dataclasses.asdict(value))
+        fields = dataclasses.asdict(value)
+        written = value.to_dict() if hasattr(value, "to_dict") else fields  # an execution without an engine is that of before
+        return by_content(name, {field: each for field, each in fields.items() if field in written})
     raise InputError(
         f"{name} must be text, a number, Bars, Costs, or lists and dicts of them, which a store can recognise, got {shown(value)}"
     )

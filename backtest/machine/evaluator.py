@@ -1,0 +1,278 @@
+"""How the bar machine is run: candidates of a function with ``bt.on_bar``, or of rules, in batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest import _backend
+from backtest._checks import InputError
+from backtest._said import shown
+from backtest.bars import Bars
+from backtest.candidate_table import CandidateTable
+from backtest.compute.threads import run_rows
+from backtest.costs import Costs, Execution, OrderCosts
+from backtest.evaluation import MAX_BLOCK, TOUCH_TOLERANCE, BarsEvaluator, Replay, UseSums
+from backtest.line_values import Combinations
+from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
+from backtest.machine.faults import fault_error
+from backtest.machine.lower import Lowered
+from backtest.machine.program import CLOSE, FAULT, ORDER, ORDER_STATUSES, Program
+from backtest.metrics import SUMS, SWEEP
+from backtest.records import FILL, REASONS, Unexecuted
+from backtest.rules import Strategy
+from backtest.signals import StrategyEvaluator
+from backtest.space import Parameter
+
+Floats = NDArray[np.float64]
+
+#: Memory for the lines of the candidates that are replayed together, and for a block's masks, at most.
+LINES_BYTES, MASKS_BYTES = 64 << 20, 32 << 20
+#: Candidates whose sums are turned into metrics together.
+CHUNK = 4096
+#: Measured: microseconds per bar of a candidate that trades rarely.
+BAR_US = 0.005
+#: Names of ``Execution.intrabar`` by the kernel's code; ``both`` is two passes.
+INTRABAR = ("pessimistic", "optimistic", "nearest")
+_NO_FUNDING = np.empty(0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Settings(OrderCosts):
+    """What all candidates of a batch share: an argument of the machine kernel."""
+
+    first: int  # first bar whose close may decide
+    last: int  # one past the last bar
+    start_cash: float
+    rf_per_bar: float
+    borrow_per_bar: float
+    fills_at_close: bool
+    intrabar: int  # place in INTRABAR
+    close_at_end: bool
+    lot: float  # units are whole multiples of it; 0: any
+    touch_tolerance: float
+    leverage: float
+    maintenance_margin: float
+    multiplier: float
+    tick: float  # prices of orders are whole multiples of it; 0: any
+    liquidation_fee: float
+    funding: Floats  # rate of each bar; empty: none
+
+
+def settings_of(evaluator: BarsEvaluator, window: slice | None) -> Settings:
+    """The settings of an evaluator's costs and execution; what scores both orders inside a bar begins with the stop first."""
+    execution = evaluator.execution
+    return Settings(
+        **evaluator.shared_settings(window),
+        intrabar=INTRABAR.index("pessimistic" if execution.intrabar == "both" else execution.intrabar),
+        lot=1.0 if execution.whole_units else 0.0,
+        touch_tolerance=TOUCH_TOLERANCE,
+        leverage=1.0,
+        maintenance_margin=0.0,
+        multiplier=1.0,
+        tick=0.0,
+        liquidation_fee=0.0,
+        funding=_NO_FUNDING,
+    )
+
+
+def check_execution(execution: Execution) -> None:
+    """Refuse what the machine does not have."""
+    if execution.profile is not None:
+        raise InputError(
+            f"profile must be None with engine='machine' and for functions with @bt.on_bar, got {execution.profile!r}"
+        )
+
+
+def replayed(bars: Bars, program: Program, candidates: Candidates, settings: Settings) -> tuple[Replay, NDArray[Any]]:
+    """The only candidate, replayed with its ledger and orders; and its fault, with code 0 if there is none."""
+    kernel, n_bars = _backend.kernel("machine"), settings.last - settings.first
+    sums, fault = np.zeros(1, dtype=SUMS), np.zeros(1, dtype=FAULT)
+    equity, units, levels = np.zeros(n_bars), np.zeros(n_bars), np.empty(3)
+    size = 0, 0
+    for _ in range(2):  # counts fills and orders, then records them
+        fills, orders = np.zeros(size[0], dtype=FILL), np.zeros(size[1], dtype=ORDER)
+        sums[:], fault[:] = 0, 0
+        size = kernel.replay(bars, program, candidates, settings, 0, sums, fault, fills, equity, units, orders, levels)
+    return Replay(sums, fills, equity, units, unexecuted(orders, program, settings.last), "", 0, orders, levels), fault
+
+
+def unexecuted(orders: NDArray[Any], program: Program, last: int) -> Unexecuted:
+    """Orders that were not filled; those that wait or rest after the last bar are ``unfilled``."""
+    rest = orders[orders["status"] != ORDER_STATUSES.index("filled")]
+    reasons = {int(action["slot"]): REASONS[action["reason"]] for action in program.actions if action["kind"] == CLOSE}
+    status = [ORDER_STATUSES[code] for code in rest["status"].tolist()]
+    return Unexecuted(
+        rest["decision_bar"],
+        np.zeros(len(rest), dtype=np.int64),
+        rest["side"],
+        [reasons.get(slot, "entry") for slot in rest["slot"].tolist()],
+        ["unfilled" if each == "open" else each for each in status],
+    )
+
+
+class MachineEvaluator(BarsEvaluator):
+    """Evaluates candidates of a function with ``bt.on_bar``; parameters as of :class:`backtest.evaluation.BarsEvaluator`."""
+
+    engine = "machine"
+
+    def __init__(
+        self,
+        bars: Bars,
+        strategy: Any,
+        parameters: Mapping[str, Parameter],
+        *,
+        costs: Costs,
+        execution: Execution,
+        metrics: Sequence[str] = SWEEP,
+        n_threads: int | None = None,
+        memo_share: int = 1,
+    ) -> None:
+        super().__init__(
+            bars,
+            strategy,
+            parameters,
+            costs=costs,
+            execution=execution if getattr(execution, "engine", None) is None else execution.replace(engine=None),
+            metrics=metrics,
+            n_threads=n_threads,
+            memo_share=memo_share,
+        )
+        check_execution(execution)
+        if execution.sides != "both":
+            raise InputError(
+                f"sides must be 'both' for a function, which says itself what it buys and sells, got {execution.sides!r}"
+            )
+        if execution.size_type != "equity" or not (isinstance(execution.size, float) and execution.size == 1.0):
+            raise InputError(
+                "size and size_type must be left out for a function, each of whose orders has a size of its own "
+                f"(account.buy(share=...)), got {shown(execution.size)} and {execution.size_type!r}"
+            )
+        self._take_params(dict(strategy.params))
+        self.program: Program = strategy.program()
+        self.tables = CandidateBlocks(
+            self.program,
+            strategy.value_names,
+            strategy.line_nodes,
+            strategy.mask_nodes,
+            lines=self.lines,
+            masks=self.masks,
+            max_bytes=LINES_BYTES // memo_share,
+        )
+        if strategy.mask_nodes:
+            self.block = int(min(MAX_BLOCK, max(LANES, 8 * MASKS_BYTES // (len(bars) * len(strategy.mask_nodes)))))
+
+    def warm_up(self, combinations: Combinations) -> int:
+        """Longest warm-up of any candidate among ``combinations``."""
+        return self.tables.warm_up(combinations)
+
+    def settings(self, window: slice | None = None) -> Settings:
+        """What all candidates of a batch share, for the kernel."""
+        return settings_of(self, window)
+
+    def replayed(self, batch: Floats, settings: Settings) -> Replay:
+        """The only candidate of a batch, replayed with its ledger and orders."""
+        [(_, candidates)] = self.tables.parts(self._block(batch), settings.first)
+        replay, fault = replayed(self.bars, self.program, candidates, settings)
+        self._check_faults(fault, batch)
+        return replay
+
+    def _replay_block(self, batch: Floats, settings: Settings, offset: int, use: UseSums) -> None:
+        sums = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
+        faults = np.zeros(len(batch), dtype=FAULT)
+        for rows, candidates in self.tables.parts(self._block(batch), settings.first):
+            for order, each in enumerate(self._passes(settings)):
+                found, wrong = np.zeros(len(rows), dtype=SUMS), np.zeros(len(rows), dtype=FAULT)
+                run_rows(
+                    functools.partial(self._evaluate_groups, candidates, each, found, wrong),
+                    -(-len(rows) // LANES),
+                    self.n_threads,
+                    LANES * BAR_US * (settings.last - settings.first),
+                )
+                sums[order, rows] = found
+                faults[rows] = np.where(faults["code"][rows] == 0, wrong, faults[rows])
+        self._check_faults(faults, batch)
+        for begin in range(0, len(batch), CHUNK):
+            end = min(begin + CHUNK, len(batch))
+            use(slice(offset + begin, offset + end), sums[:, begin:end])
+
+    def _passes(self, settings: Settings) -> list[Settings]:
+        """Once, or with either order inside a bar.
+
+        The second pass is of all candidates: an order's fill may depend on the path through a bar where no trade ends.
+        """
+        optimistic = dataclasses.replace(settings, intrabar=INTRABAR.index("optimistic"))
+        return [settings, optimistic] if self.scores_both else [settings]
+
+    def _evaluate_groups(
+        self, candidates: Candidates, settings: Settings, sums: NDArray[Any], faults: NDArray[Any], start: int, stop: int
+    ) -> None:
+        """Replay whole groups of lanes; runs on any thread."""
+        first, last = start * LANES, min(stop * LANES, len(sums))
+        _backend.kernel("machine").evaluate(self.bars, self.program, candidates, settings, first, last, sums, faults)
+
+    def _check_faults(self, faults: NDArray[Any], batch: Floats) -> None:
+        """Refuse the first candidate that asked for what cannot be."""
+        wrong = np.flatnonzero(faults["code"])
+        if len(wrong):
+            row = batch[wrong[0]]
+            params = {name: column.decode(value) for (name, column), value in zip(self.parameters.items(), row, strict=True)}
+            raise fault_error(faults[wrong[0]], self.program, self.strategy, params, self.bars)
+
+
+class RulesOnMachine(StrategyEvaluator):
+    """Evaluates candidates of rules on the machine: the event engine's tables, the machine's program and kernel."""
+
+    engine = "machine"
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        check_execution(self.execution)
+        self.lowered = Lowered(self.conditions, self.sampled, self.strategy.max_bars, self.execution)
+
+    def settings(self, window: slice | None = None) -> Any:
+        """What all candidates of a batch share, for the machine's kernel."""
+        return settings_of(self, window)
+
+    def replayed(self, batch: Floats, settings: Any) -> Replay:
+        """The only candidate of a batch, replayed with its ledger and orders."""
+        candidates = self.lowered.candidates(self.candidate_table(batch, settings))
+        replay, fault = replayed(self.bars, self.lowered.program, candidates, settings)
+        _expect_none(fault)
+        return replay
+
+    def _evaluate(self, table: CandidateTable, settings: Any, sums: NDArray[Any]) -> None:
+        self._machine_sums(table, settings, sums[0])
+        if self.scores_both:  # without orders of one's own a path matters only where a trade ends
+            ambiguous = np.flatnonzero(sums["n_ambiguous"][0])
+            other = np.zeros(len(ambiguous), dtype=SUMS)
+            optimistic = dataclasses.replace(settings, intrabar=INTRABAR.index("optimistic"))
+            self._machine_sums(table.of_rows(ambiguous), optimistic, other)
+            sums[1] = sums[0]
+            sums[1, ambiguous] = other
+
+    def _machine_sums(self, table: CandidateTable, settings: Any, sums: NDArray[Any]) -> None:
+        faults = np.zeros(len(sums), dtype=FAULT)
+        candidates = self.lowered.candidates(table)
+        sums[:] = 0
+        _backend.kernel("machine").evaluate(self.bars, self.lowered.program, candidates, settings, 0, len(sums), sums, faults)
+        _expect_none(faults)
+
+
+def _expect_none(faults: NDArray[Any]) -> None:
+    """Rules are checked before they run: a fault would be one of ours."""
+    assert not faults["code"].any(), faults[faults["code"] != 0][0]
+
+
+def machine_evaluator(bars: Bars, strategy: Any, parameters: Mapping[str, Parameter], **options: Any) -> BarsEvaluator:
+    """The machine's evaluator of a function, or of rules."""
+    if not isinstance(strategy, Strategy) and not hasattr(strategy, "program"):
+        remedy = "; decorate it with @bt.on_bar" if callable(strategy) and not isinstance(strategy, type) else ""
+        raise InputError(f"strategy must be a Strategy, or a function with @bt.on_bar, got {shown(strategy)}{remedy}")
+    kind: Callable[..., BarsEvaluator] = RulesOnMachine if isinstance(strategy, Strategy) else MachineEvaluator
+    return kind(bars, strategy, parameters, **options)

@@ -1,0 +1,56 @@
+"""Faults: orders of a function that cannot be, found while a candidate is replayed, as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from backtest._checks import InputError
+from backtest._said import shown
+from backtest.bars import Bars
+from backtest.machine.program import BUY, FAULTS, LEVEL_KINDS, MOVE_STOP, MOVE_TARGET, SIZE_KINDS, Program
+
+
+def fault_error(fault: Any, program: Program, strategy: Any, params: Mapping[str, Any], bars: Bars) -> InputError:
+    """The error of a fault: argument, rule and value; the call, the bar and the candidate.
+
+    Parameters
+    ----------
+    fault : record of FAULT
+    program : Program
+    strategy : BarStrategy
+        Has ``calls``, one an action: ``text``, ``file``, ``line`` and ``function``.
+    params : mapping
+        Of the candidate.
+    bars : Bars
+    """
+    place, bar, value = int(fault["action"]), int(fault["bar"]), float(fault["value"])
+    call, time = strategy.calls[place], bars.times()[bar]
+    name, rule = broken_rule(int(fault["code"]), program.actions[place], value)
+    when = f"bar {bar}" if bars.index is None else f"bar {bar} ({time})"
+    with_params = "".join(f", {key} = {shown(each)}" for key, each in params.items())
+    return InputError(
+        f"{name} must be {rule}, got {value!r}: {call.text} in {call.function} ({call.file}:{call.line}), {when}{with_params}"
+    )
+
+
+def broken_rule(code: int, action: Any, value: float) -> tuple[str, str]:
+    """The argument of an action that a fault is about, and the rule that its value breaks."""
+    name, rule = FAULTS[code]
+    rule = rule.removeprefix("must be ")
+    if name == "size" and action["kind"] == MOVE_TARGET:
+        return "share", "> 0 and <= 1"
+    if name == "size":
+        kind = SIZE_KINDS[action["size_kind"]]
+        return kind, "> 0 and <= 1" if kind == "share_of_position" else rule
+    if action["kind"] in (MOVE_STOP, MOVE_TARGET) and name in ("stop_loss", "take_profit"):
+        return "price", rule
+    if name in ("stop_loss", "take_profit") and rule == "> 0":
+        kind = LEVEL_KINDS[action[f"{name}_kind"]]
+        if kind == "below_entry":
+            return f"bt.below_entry of {name}", "> 0 and < 1"
+        return (f"bt.above_entry of {name}" if kind == "above_entry" else name), rule
+    if "side of" in rule:
+        side = "below" if (name == "stop_loss") == (action["kind"] == BUY) else "above"
+        return name, f"{side} the price of the order ({'a buy' if action['kind'] == BUY else 'a sale'})"
+    return name, rule
