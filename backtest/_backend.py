@@ -54,6 +54,11 @@ def kernel(name: str) -> ModuleType:
     return chosen().kernels[name]
 
 
+def twin(name: str) -> ModuleType:
+    """The pure twin of kernel ``name``, whichever backend runs: the specification."""
+    return importlib.import_module(f"backtest._pure.{name}")
+
+
 def backend() -> str:
     """Which kernels run, and why, in one line.
 

@@ -1,5 +1,6 @@
 """Random step functions as text, and random bars, costs and executions to run them with."""
 
+import math
 import random
 from types import SimpleNamespace
 
@@ -86,6 +87,8 @@ class Writer:
     def price(self, names):
         """Something that is near to the market, and > 0."""
         base = self.pick("bar.close", "bar.close", "bar.low", "bar.high", "bar.fast", "bar.slow", "middle(bar, 0.25)")
+        if self.chance(0.004):  # not always > 0: a fault
+            return f"{base} - {self.real(2, 9)} * bar.atr * bar.atr"
         return self.pick(base, f"max(0.5, {base} - {self.real(0.1, 1.5)} * bar.atr)", f"{base} * {self.real(0.97, 1.03)}")
 
     def below(self, price):
@@ -120,7 +123,8 @@ class Writer:
             flags = [name for name, sort in names.items() if sort == "bool"]
             options = [
                 f"bar.volume {self.pick('>', '<')} {self.real(150, 850)}",
-                f"bar.close {self.pick('>', '<', '>=', '<=')} {self.pick('bar.fast', 'bar.slow', 'bar.open', 'bar.previous(2).close')}",
+                f"bar.close {self.pick('>', '<', '>=', '<=')} {self.pick('bar.fast', 'bar.slow', 'bar.open')}",
+                f"bar.close {self.pick('>', '<')} bar.previous(2).close",
                 self.pick("account.is_flat", "account.is_long", "account.is_short", "account.is_flat"),
                 self.pick("bar.up", "bar.previous(1).up", "state.armed", "state.seen", "is_wide(bar, p)"),
                 f"bar.index - account.last_exit_bar {self.pick('>', '<=')} p.cool",
@@ -165,7 +169,11 @@ class Writer:
             self.sites -= 1
             return self.move(depth, names)
         buys = self.chance(0.6)
-        given = [self.size(self.chance(0.8))]
+        opens = self.chance(0.8)
+        given = [self.size(opens)]
+        if opens and self.chance(0.12):
+            opens = False
+            given.append("reduce_only=True")
         at = "bar.close"
         shape = self.random.random()
         offset = f" * (1.0 {'-' if buys else '+'} STEP * ({suffix} + 1))" if suffix else ""
@@ -179,11 +187,10 @@ class Writer:
             stop = self.price(names)
             at = self.pick(stop, f"{stop} * {self.real(0.98, 1.02)}")
             given += [f"stop={stop}", f"limit={at}"]
-        if self.chance(0.4):
+        if shape < 0.7 and self.chance(0.4):
             given.append(f"valid_bars={self.pick('1', '2', '3', '5.0', 'p.cool + 1')}")
-        given += self.levels(buys, at)
-        if self.chance(0.12):
-            given.append("reduce_only=True")
+        if opens:
+            given += self.levels(buys, at)
         if self.chance(0.2):
             given.append("once=True")
         return self.say(depth, f"account.{'buy' if buys else 'sell'}({', '.join(given)})")
@@ -216,10 +223,7 @@ class Writer:
 
     def block(self, depth, names, level):
         """A few statements; returns True if the block always returns."""
-        for _ in range(self.random.randint(1, 3 if level else 6)):
-            if self.statement(depth, names, level):
-                return True
-        return False
+        return any(self.statement(depth, names, level) for _ in range(self.random.randint(1, 3 if level else 6)))
 
     def statement(self, depth, names, level):
         kind = self.random.random()
@@ -368,7 +372,7 @@ def execution_of(seed):
 
 def made(text, namespace=None, filename="<strategy>"):
     """The strategy that a text defines, with the library's names or others in their place."""
-    names = {"bt": bt, "lines": lines, "sqrt": np.sqrt, "__name__": "strategies"} | (namespace or {})
+    names = {"bt": bt, "lines": lines, "sqrt": math.sqrt, "__name__": "strategies"} | (namespace or {})
     exec(compile(text, filename, "exec"), names)
     return names["strategy"]
 
@@ -385,4 +389,8 @@ def rules_of(execution, n_bars):
         lot=1.0 if execution.whole_units else 0.0,
         leverage=1.0,
         multiplier=1.0,
+        tick=0.0,
+        maintenance=0.0,
+        liquidation_fee=0.0,
+        funding=None,
     )

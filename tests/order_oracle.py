@@ -15,7 +15,7 @@ import numpy as np
 #: Share of a level by which a price may miss it and still touch it.
 TOUCH = 2.0**-50
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted", "liquidation")
-SIGNAL, REVERSE, STOP, TARGET, TRAIL, END, BUST = 1, 2, 3, 4, 5, 7, 8
+SIGNAL, REVERSE, STOP, TARGET, TRAIL, END, BUST, LIQUIDATION = 1, 2, 3, 4, 5, 7, 8, 10
 
 
 class Faulty(Exception):
@@ -93,6 +93,7 @@ class Account:
         self.costs, self.rules = costs, rules
         self.cash, self.units = rules.start_cash, 0.0
         self.orders, self.ended, self.fills, self.placed_once = [], [], [], {}
+        self.ties = []  # bars whose two ways end in different accounts of one equity: rounding may choose
         self.epoch = 0  # counts openings and endings of positions
         self.last_exit = {"reason": 0, "bar": -math.inf, "price": 0.0, "result": 0.0}
         self.n_trades, self.peak = 0, rules.start_cash
@@ -101,7 +102,7 @@ class Account:
     def __deepcopy__(self, memo):
         other = copy.copy(self)
         other.orders = [copy.copy(order) for order in self.orders]
-        other.ended, other.fills = list(self.ended), list(self.fills)
+        other.ended, other.fills, other.ties = list(self.ended), list(self.fills), list(self.ties)
         other.last_exit, other.placed_once = dict(self.last_exit), dict(self.placed_once)
         return other
 
@@ -152,8 +153,19 @@ class Account:
 
     # ---- fills
 
+    def ticked(self, price, side):
+        """A price on the tick: limits move away from the market, stops toward it; so buys go down and sales up."""
+        if not self.rules.tick or price is None:
+            return price
+        steps = price / self.rules.tick
+        if abs(steps - round(steps)) > 2.0**-50 * steps:
+            steps = math.floor(steps) if side > 0 else math.ceil(steps)
+        return round(steps) * self.rules.tick
+
     def book(self, signed, price, bar, reason):
         cost = self.cost(abs(signed), price)
+        if reason == LIQUIDATION:
+            cost += self.rules.liquidation_fee * abs(signed) * price * self.rules.multiplier
         self.cash -= signed * price * self.rules.multiplier + cost
         self.fills.append({"bar": bar, "price": price, "units": signed, "reason": reason})
         return cost
@@ -176,7 +188,7 @@ class Account:
         for name, level in order.levels.items():
             if isinstance(level, Relative) and level.kind != "distance":
                 level = self.entry_price * (1 - level.x if level.kind == "below" else 1 + level.x)
-            setattr(self, name, level)
+            setattr(self, name, level if name == "trail" else self.ticked(level, -side))
             if name == "target":
                 self.target_share = 1.0
         return True
@@ -210,6 +222,10 @@ class Account:
         order.status, order.end_bar = status, bar
         self.orders.remove(order)
         self.ended.append(order)
+
+    def pay(self, amount):
+        self.cash -= amount
+        self.borrowed += amount
 
     def slipped(self, side, price, slips):
         return price * (1 + side * self.costs.slippage) if slips else price
@@ -264,10 +280,9 @@ class Account:
         if self.stop is not None:
             levels.append((self.stop, STOP))
         if self.trail is not None:
-            if isinstance(self.trail, Relative):
-                levels.append((self.best - self.side * self.trail.x, TRAIL))
-            else:
-                levels.append((self.best * (1 - self.side * self.trail), TRAIL))
+            is_distance = isinstance(self.trail, Relative)
+            level = self.best - self.side * self.trail.x if is_distance else self.best * (1 - self.side * self.trail)
+            levels.append((self.ticked(level, -self.side), TRAIL))
         return max(levels, key=lambda each: (self.side * each[0], each[1] == STOP)) if levels else (None, None)
 
     def triggers(self):
@@ -277,6 +292,11 @@ class Account:
             level, reason = self.protective()
             if level is not None:
                 found.append((level, self.side > 0, reason))
+            margin = self.rules.maintenance
+            if margin:  # cash + units price multiplier = margin |units| price multiplier
+                level = self.cash / (abs(self.units) * self.rules.multiplier * (margin - self.side))
+                if level > 0:
+                    found.append((level, self.side > 0, LIQUIDATION))
             if self.target is not None:
                 found.append((self.target, self.side < 0, TARGET))
         for order in self.orders:
@@ -288,7 +308,7 @@ class Account:
         return found
 
     def act(self, what, quote, bar):
-        if what in (STOP, TRAIL):
+        if what in (STOP, TRAIL, LIQUIDATION):
             self.reduce(abs(self.units), self.slipped(-self.side, quote, True), bar, what)
         elif what == TARGET:
             share, self.target = self.target_share, None
@@ -376,15 +396,15 @@ class Account:
             if not self.units:
                 return
             stops = kind == "move_stop_loss"
-            if not given["price"] > 0:
+            if not 0 < given["price"] < math.inf:
                 raise Faulty(3 if stops else 4, bar)
             if stops:
-                self.stop = float(given["price"])
+                self.stop = self.ticked(float(given["price"]), -self.side)
             else:
                 share = given.get("share", 1.0)
                 if not 0 < share <= 1:
                     raise Faulty(6, bar)
-                self.target, self.target_share = float(given["price"]), float(share)
+                self.target, self.target_share = self.ticked(float(given["price"]), -self.side), float(share)
         elif kind == "close":
             if self.units:
                 order = SimpleNamespace(kind="close", levels={}, size=None, limit=None, stop=None, reason=SIGNAL)
@@ -403,7 +423,9 @@ class Account:
         levels = {names[name]: given[name] for name in names if given.get(name) is not None}
         levels = {name: level if isinstance(level, Relative) else float(level) for name, level in levels.items()}
         self.check(kind, given, size, bar, close)
-        order = SimpleNamespace(kind=kind, levels=levels, size=size, limit=given.get("limit"), stop=given.get("stop"))
+        side = 1 if kind == "buy" else -1
+        limit, stop = self.ticked(given.get("limit"), side), self.ticked(given.get("stop"), side)
+        order = SimpleNamespace(kind=kind, levels=levels, size=size, limit=limit, stop=stop)
         order.valid_until = math.inf if given.get("valid_bars") is None else bar + given["valid_bars"]
         order.reducing = bool(given.get("reduce_only")) or size[0] == "share_of_position"
         self.put(order, site, bar)
@@ -411,24 +433,34 @@ class Account:
             self.end(order, "cancelled", bar)
 
     def check(self, kind, given, size, bar, close):
-        for code, name in enumerate(("limit", "stop", "stop_loss", "take_profit", "trailing_stop"), 1):
+        """The arguments in the order in which they are looked at: prices, size, validity, levels, trail."""
+
+        def positive(code, name):
             value = given.get(name)
-            if value is not None and not (value.x if isinstance(value, Relative) else value) > 0:
+            value = value.x if isinstance(value, Relative) else value
+            if value is not None and not 0 < value < math.inf:
                 raise Faulty(code, bar)
-            if isinstance(value, Relative) and value.kind == "below" and value.x >= 1:
-                raise Faulty(code, bar)
-        if not size[1] > 0 or (size[0] == "share_of_position" and size[1] > 1):
+
+        positive(1, "limit")
+        positive(2, "stop")
+        if not 0 < size[1] < math.inf or (size[0] == "share_of_position" and size[1] > 1):
             raise Faulty(6, bar)
         valid = given.get("valid_bars")
-        if valid is not None and not (valid >= 1 and valid == math.floor(valid)):
+        if valid is not None and not (1 <= valid < math.inf and valid == math.floor(valid)):
             raise Faulty(7, bar)
         price = next((given[name] for name in ("limit", "stop") if given.get(name) is not None), close)
-        for code, name, sign in ((8, "stop_loss", 1), (9, "take_profit", -1)):
-            value = given.get(name)
-            if value is not None and not isinstance(value, Relative):
-                side = 1 if kind == "buy" else -1
-                if not sign * side * value < sign * side * price:
+        side = 1 if kind == "buy" else -1
+        for code, wrong, name, sign in ((3, 8, "stop_loss", 1), (4, 9, "take_profit", -1)):
+            value, below = given.get(name), sign * side > 0
+            positive(code, name)
+            if isinstance(value, Relative):
+                if value.kind == "below" and value.x >= 1:
                     raise Faulty(code, bar)
+                if (value.kind == "below") != below:
+                    raise Faulty(wrong, bar)
+            elif value is not None and not (value < price if below else value > price):
+                raise Faulty(wrong, bar)
+        positive(5, "trailing_stop")
 
     def put(self, order, site, bar):
         self.end_orders(lambda other: other.site == site, "replaced", bar)
@@ -486,7 +518,8 @@ def simulate(function, columns, params, states, costs, rules, loops):
     """Live through the bars.
 
     ``columns``: open, high, low, close and every line by name; ``costs``: fee_rate ... and borrow_per_bar; ``rules``: first,
-    last, start_cash, fill, intrabar, close_at_end, lot, leverage, multiplier; ``loops``: for the file name of the function's
+    last, start_cash, fill, intrabar, close_at_end, lot, leverage, multiplier, tick, maintenance, liquidation_fee, funding (a rate
+    for each bar or None); ``loops``: for the file name of the function's
     code, (first line, last line, variable) of its loops, outer ones first, by which the passes of an unrolled call are told
     apart.  A line has one call.  Returns the account, equity at each close and (code, bar) of a fault, or None.
     """
@@ -511,10 +544,11 @@ def _simulate(function, columns, params, states, costs, rules, loops):
             account.bars_held += 1
             better, worse = (max, min) if account.units > 0 else (min, max)
             account.best, account.worst = better(account.best, c), worse(account.worst, c)
-            if account.units < 0:
-                paid = -account.units * c * rules.multiplier * costs.borrow_per_bar
-                account.cash -= paid
-                account.borrowed += paid
+            worth, borrow = account.units * c * rules.multiplier, costs.borrow_per_bar
+            funding = 0.0 if rules.funding is None else rules.funding[bar]
+            account.pay(-worth * borrow if account.units < 0 else 0.0)
+            account.pay(max(-account.cash, 0.0) * borrow if rules.leverage > 1 else 0.0)
+            account.pay(worth * funding)
         if account.equity_at(c) > 0:
             calls = Calls(account.view(bar, c), loops)
             function(Bar(columns, bar), calls, state, p)
@@ -546,11 +580,16 @@ def the_path_taken(account, bar, o, h, lo, c, intrabar):
     down_first, up_first = copy.deepcopy(account), copy.deepcopy(account)
     down_first.walk(bar, (o, lo, h, c))
     up_first.walk(bar, (o, h, lo, c))
+    if down_first.fills == up_first.fills and down_first.state() == up_first.state():
+        return down_first
+    first, second = down_first.equity_at(c), up_first.equity_at(c)
+    if abs(first - second) <= 1e-12 * abs(first):
+        down_first.ties.append(bar)
+        up_first.ties.append(bar)
     if down_first.state() == up_first.state():
         return down_first
     if intrabar == "nearest":
         return up_first if h - o < o - lo else down_first
-    first, second = down_first.equity_at(c), up_first.equity_at(c)
     if intrabar == "pessimistic":
         return up_first if second < first else down_first
     return up_first if second > first else down_first

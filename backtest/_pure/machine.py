@@ -15,13 +15,14 @@ from typing import Any
 
 from backtest._pure._machine_account import MachineAccount, level_or_nan
 from backtest._pure._machine_bar import close_bar, end_bar, open_bar
+from backtest._pure._machine_orders import act
 from backtest._pure._machine_program import FIELDS, FLAGS, OPS, Registers
 from backtest._pure._sums import CandidateSums
 
 #: Tables that the callers and both twins must agree on.
 LAYOUT = {"ops": OPS, "fields": FIELDS, "flags": FLAGS, "sums": len(CandidateSums(0).names()), "lanes": 64}
 
-__all__ = ["LAYOUT", "MachineAccount", "close_bar", "end_bar", "evaluate", "open_bar", "replay"]
+__all__ = ["LAYOUT", "MachineAccount", "act", "close_bar", "end_bar", "evaluate", "open_bar", "replay"]
 
 
 def evaluate(bars: Any, program: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any, faults: Any) -> None:
