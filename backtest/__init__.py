@@ -20,6 +20,7 @@ from backtest._checks import (
     StoreError,
     StoreVersionError,
     StoreWarning,
+    StrategyError,
 )
 from backtest.bars import Bars
 from backtest.books import Book, simulate
@@ -32,8 +33,11 @@ from backtest.expr import param
 from backtest.ledgers import track_trades
 from backtest.levels import AlwaysOn, Levels
 from backtest.lines import line
+from backtest.machine.decorate import BarStrategy, on_bar
+from backtest.machine.relative import above_entry, below_entry, distance
 from backtest.metrics import METRICS
 from backtest.optimize import optimize
+from backtest.records import BUST, END, LIQUIDATION, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL
 from backtest.results import Result, load
 from backtest.rules import Strategy
 from backtest.runs import Run, evaluate, run
@@ -48,10 +52,20 @@ from backtest.weights import optimize_weights
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BUST",
+    "END",
+    "LIQUIDATION",
     "METRICS",
+    "REVERSE",
+    "SIGNAL",
+    "STOP",
+    "TARGET",
+    "TIME",
+    "TRAIL",
     "AlwaysOn",
     "BackendUnavailable",
     "BacktestError",
+    "BarStrategy",
     "Bars",
     "Book",
     "Costs",
@@ -72,18 +86,23 @@ __all__ = [
     "StoreVersionError",
     "StoreWarning",
     "Strategy",
+    "StrategyError",
     "Study",
     "Trades",
     "Trial",
     "TrialPruned",
     "WorkerUnable",
     "Workers",
+    "above_entry",
     "backend",
+    "below_entry",
+    "distance",
     "evaluate",
     "explain",
     "line",
     "lines",
     "load",
+    "on_bar",
     "optimize",
     "optimize_many",
     "optimize_weights",

@@ -29,6 +29,7 @@ from backtest._errors import (
     StoreError,
     StoreVersionError,
     StoreWarning,
+    StrategyError,
 )
 from backtest._said import SHOWN, said, shown
 
@@ -46,6 +47,7 @@ __all__ = [
     "StoreError",
     "StoreVersionError",
     "StoreWarning",
+    "StrategyError",
 ]
 
 

@@ -37,6 +37,20 @@ class ObjectiveError(BacktestError):
         return type(self), (str(self), self.params)
 
 
+class StrategyError(InputError):
+    """A function given to ``bt.on_bar`` cannot be run for many candidates at once; the message says what to write instead.
+
+    ``filename`` and ``lineno`` are the place in the source.
+    """
+
+    def __init__(self, message: str, filename: str, lineno: int) -> None:
+        super().__init__(message)
+        self.filename, self.lineno = filename, lineno
+
+    def __reduce__(self) -> tuple[type[StrategyError], tuple[str, str, int]]:
+        return type(self), (str(self), self.filename, self.lineno)
+
+
 class StoreError(BacktestError):
     """A store of results cannot be used; the message says what to do.  What was stored before is kept."""
 

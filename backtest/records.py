@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 #: Why a fill closed a position, by code.
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted", "liquidation")
+SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST, DELISTED, LIQUIDATION = range(1, len(REASONS))
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
 #: Status of an order.  ``unfilled``: no bar or price to fill at; ``unaffordable``: too little cash, or rounded to 0 units.

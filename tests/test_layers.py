@@ -124,7 +124,7 @@ def imported_modules(path):
                 yield next(each for each in places if each.is_file())
 
 
-@pytest.mark.parametrize("folder", ["cli", "compute", "config", "files", "gpu", "levels", "search", "study"])
+@pytest.mark.parametrize("folder", ["cli", "compute", "config", "files", "gpu", "levels", "machine", "search", "study"])
 def test_a_room_of_several_modules_has_no_circle(folder):
     inside = [path for path in modules() if room(path) == folder]
     arrows = {path: set(imported_modules(path)) & set(inside) for path in inside}

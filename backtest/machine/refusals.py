@@ -1,0 +1,157 @@
+"""What a strategy's function must not contain, and what to write instead."""
+
+from __future__ import annotations
+
+import ast
+
+from backtest._checks import did_you_mean
+from backtest._errors import StrategyError
+from backtest._said import shown
+
+#: By class of syntax: what must not be used, and what to write instead.
+STATEMENTS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.While: ("while", "a loop must be for name in range(constant), which is unrolled"),
+    ast.Try: ("try", "nothing in a strategy raises: x / 0 is infinite or NaN; write an if"),
+    ast.TryStar: ("try", "nothing in a strategy raises: x / 0 is infinite or NaN; write an if"),
+    ast.Raise: ("raise", "a strategy runs for thousands of candidates at once; write return"),
+    ast.Assert: ("assert", "a strategy runs for thousands of candidates at once; bt.step_through shows every bar"),
+    ast.With: ("with", "only numbers, the bar, the account, the state and parameters can be used"),
+    ast.Match: ("match", "write if and elif"),
+    ast.FunctionDef: ("an inner def", "define the helper outside the function, above it"),
+    ast.AsyncFunctionDef: ("async def", "define a plain helper outside the function"),
+    ast.ClassDef: ("class", "only numbers, the bar, the account, the state and parameters can be used"),
+    ast.Import: ("import", "import at the top of the module"),
+    ast.ImportFrom: ("import", "import at the top of the module"),
+    ast.Global: ("global", 'what lasts from bar to bar is state: state={"name": 0.0}'),
+    ast.Nonlocal: ("nonlocal", 'what lasts from bar to bar is state: state={"name": 0.0}'),
+    ast.Delete: ("del", "a name may simply be assigned again"),
+    ast.AsyncFor: ("async for", "a loop must be for name in range(constant), which is unrolled"),
+    ast.AsyncWith: ("async with", "only numbers, the bar, the account, the state and parameters can be used"),
+}
+_LIST = "keep numbers in state, and look back with bar.previous(k) or with a line"
+_TEXT = "only numbers and booleans can be used; print(...) may show text in bt.step_through"
+EXPRESSIONS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.Subscript: ("[...]", "bar.previous(k).close is the close k bars ago; other series are lines"),
+    ast.Slice: ("[...]", "bar.previous(k).close is the close k bars ago; other series are lines"),
+    ast.List: ("a list", _LIST),
+    ast.Tuple: ("a tuple", _LIST),
+    ast.Dict: ("a dict", _LIST),
+    ast.Set: ("a set", _LIST),
+    ast.ListComp: ("a comprehension", "write for name in range(constant)"),
+    ast.SetComp: ("a comprehension", "write for name in range(constant)"),
+    ast.DictComp: ("a comprehension", "write for name in range(constant)"),
+    ast.GeneratorExp: ("a generator", "write for name in range(constant)"),
+    ast.JoinedStr: ("an f-string", _TEXT),
+    ast.Lambda: ("lambda", "define a helper function outside, above the strategy"),
+    ast.NamedExpr: (":=", "assign on a line of its own"),
+    ast.Await: ("await", "only numbers, the bar, the account, the state and parameters can be used"),
+    ast.Yield: ("yield", "orders are placed by account.buy and account.sell; what lasts is state"),
+    ast.YieldFrom: ("yield", "orders are placed by account.buy and account.sell; what lasts is state"),
+    ast.Starred: ("*", "write the arguments one by one"),
+}
+OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
+    ast.FloorDiv: ("//", "write / , and count whole numbers in state"),
+    ast.Mod: ("%", "count bars in state and start again at the limit"),
+    ast.Pow: ("**", "write x * x, or math.sqrt(x); powers of prices belong into a line (@bt.line)"),
+    ast.MatMult: ("@", "write + - * /"),
+    ast.LShift: ("<<", "write + - * /"),
+    ast.RShift: (">>", "write + - * /"),
+    ast.BitAnd: ("& between numbers", "write and"),
+    ast.BitOr: ("| between numbers", "write or"),
+    ast.BitXor: ("^ between numbers", "write !="),
+    ast.Invert: ("~", "write not"),
+    ast.Is: ("is", "write =="),
+    ast.IsNot: ("is not", "write !="),
+    ast.In: ("in", "write a == x or b == x"),
+    ast.NotIn: ("not in", "write a != x and b != x"),
+}
+_WHOLE = "all numbers are float64; count whole numbers in state, or round in a line (@bt.line)"
+_LINE = "compute it in a line (@bt.line), which is shared between candidates"
+FUNCTIONS: dict[str, str] = {
+    "round": _WHOLE,
+    "int": _WHOLE,
+    "floor": _WHOLE,
+    "ceil": _WHOLE,
+    "trunc": _WHOLE,
+    "pow": "write x * x",
+    "sum": "write a + b + c",
+    "len": _LIST,
+    "any": "write or",
+    "all": "write and",
+    "isnan": "write x != x",
+    "isfinite": "write x - x == 0",
+    "isinf": "write abs(x) == math.inf",
+    "fabs": "write abs",
+    "minimum": "write min",
+    "maximum": "write max",
+    "absolute": "write abs",
+    "where": "write a if condition else b",
+    "print": "it must stand on a line of its own",
+    "range": "it may only stand in for name in range(constant)",
+    "exp": _LINE,
+    "log": _LINE,
+    "log10": _LINE,
+    "log2": _LINE,
+    "sin": _LINE,
+    "cos": _LINE,
+    "tanh": _LINE,
+    "getattr": "write the name: account.equity",
+    "setattr": "write the name: state.mark = ...",
+    "random": "random numbers belong into a line (@bt.line) with a seed",
+}
+#: Names that people bring along from other tools, and what they are here.
+ELSEWHERE: dict[str, str] = {
+    "position": "units",
+    "size": "units",
+    "pnl": "profit",
+    "pl": "profit",
+    "entry": "entry_price",
+    "balance": "cash",
+    "value": "equity",
+    "stop": "stop_loss",
+    "target": "take_profit",
+    "sl": "stop_loss",
+    "tp": "take_profit",
+    "in_position": "is_long or is_short",
+    "n_bars": "bars_held",
+}
+
+
+class Place:
+    """Where in the text something is, for messages."""
+
+    __slots__ = ("_node", "file", "function", "line")
+
+    def __init__(self, function: str, file: str, line: int, node: ast.AST) -> None:
+        self.function, self.file, self.line, self._node = function, file, line, node
+
+    @property
+    def text(self) -> str:
+        """The source there, as Python writes it."""
+        return shown_code(ast.unparse(self._node))
+
+    def error(self, rule: str) -> StrategyError:
+        """The error of this place."""
+        return StrategyError(f"{self.function} ({self.file}:{self.line}) {rule}", self.file, self.line)
+
+    def use_error(self, what: str, remedy: str) -> StrategyError:
+        """The error about something that a strategy must not contain."""
+        return self.error(f"must not use {what}, got {self.text}; {remedy}")
+
+
+def shown_code(text: str) -> str:
+    """The first line of a source text, shortened."""
+    text = " ".join(text.splitlines()[0].split()) if text else text
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for a name that is not known, by likeness or because other tools call it so."""
+    if ELSEWHERE.get(word) is not None and set(ELSEWHERE[word].split(" or ")) <= set(known):
+        return f"; did you mean {ELSEWHERE[word]!r}?"
+    return did_you_mean(word, known)
+
+
+def named(value: object) -> str:
+    """A value that is no number, for a message."""
+    return getattr(value, "__name__", None) or shown(value)
