@@ -84,7 +84,7 @@ def run_program(world):
     strategy, program = world.strategy, world.strategy.program()
     numbers, words = [math.nan] * program.n_numbers, [True] * program.n_words
     numbers[: len(program.constants)] = program.constants.tolist()
-    for at, name in enumerate(strategy.param_names):
+    for at, name in enumerate(strategy.value_names):
         numbers[program.first_param + at] = float(world.params[name])
     numbers[program.first_field : program.first_state] = [world.fields[name] for name in FIELDS]
     states = world_states(world)

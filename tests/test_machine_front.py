@@ -40,7 +40,7 @@ def test_the_trend():
     check(trend, n=400)
     program = trend.program()
     assert trend.params == dict.fromkeys(("fast", "slow", "cooldown", "risk"), bt.expr.REQUIRED)
-    assert trend.param_names == ("cooldown", "risk")
+    assert trend.value_names == ("cooldown", "risk")
     assert [repr(each) for each in trend.line_nodes] == ["sma(close, slow)", "sma(close, fast)", "atr(14)", "close"]
     assert trend.state_names == ("mark",)
     assert program.n_slots == 3

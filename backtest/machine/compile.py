@@ -24,7 +24,7 @@ class Compiled(NamedTuple):
     function: types.FunctionType
     program: Program
     calls: tuple[Call, ...]
-    param_names: tuple[str, ...]
+    value_names: tuple[str, ...]
     params_read: tuple[str, ...]
     line_nodes: tuple[Value, ...]
     mask_nodes: tuple[Condition, ...]
@@ -57,13 +57,13 @@ def compiled(function: Any, lines: Mapping[str, Node], states: Mapping[str, floa
     walk = Walk(columns[Value], columns[Condition], parameters, states)
     walk_strategy(walk, function, source_of(function))
     plan = schedule(walk)
-    program, param_names, line_columns, mask_columns = assemble(walk, plan)
+    program, value_names, line_columns, mask_columns = assemble(walk, plan)
     nodes: dict[type[Node], list[Any]] = {kind: list(each.values()) for kind, each in distinct.items()}
     return Compiled(
         function,
         program,
         tuple(walk.calls),
-        tuple(param_names),
+        tuple(value_names),
         tuple(walk.params),
         tuple(nodes[Value][column] for column in line_columns),
         tuple(nodes[Condition][column] for column in mask_columns),

@@ -41,7 +41,7 @@ class BarStrategy(Frozen):
         functions and variables nor line numbers are part of it.
     calls : tuple of Call
         The call of each action of the program: its text, file, line and function.
-    param_names : tuple of str
+    value_names : tuple of str
         The parameter in each column of a block's values.
     line_nodes, mask_nodes : tuple of Node
         The line in each column of a block's line rows, and the condition in each column of its mask rows.
@@ -56,7 +56,7 @@ class BarStrategy(Frozen):
         "lines",
         "mask_nodes",
         "name",
-        "param_names",
+        "value_names",
         "params",
         "path",
         "state_names",
@@ -69,7 +69,7 @@ class BarStrategy(Frozen):
     states: dict[str, float | bool]
     key: tuple[Any, ...]
     calls: tuple[Call, ...]
-    param_names: tuple[str, ...]
+    value_names: tuple[str, ...]
     line_nodes: tuple[Value, ...]
     mask_nodes: tuple[Condition, ...]
     path: tuple[str, str]
@@ -86,7 +86,7 @@ class BarStrategy(Frozen):
         self._function = function
         found = compiled(function, self.lines, self.states)
         self.name, self.path = found.function.__name__, (found.function.__module__, found.function.__qualname__)
-        self._program, self.calls, self.param_names = found.program, found.calls, found.param_names
+        self._program, self.calls, self.value_names = found.program, found.calls, found.value_names
         self.line_nodes, self.mask_nodes = found.line_nodes, found.mask_nodes
         self.state_names = found.state_names
         self.params = _all_params(self.name, self.lines.values(), found.params_read, defaults)
