@@ -103,7 +103,7 @@ class Book(Simulation):
         import pandas as pd
 
         market = self.market
-        by_asset = {
+        by_asset: dict[str, Any] = {
             name: np.ascontiguousarray(each.T)
             for name, each in (
                 ("close", market.marks),

@@ -74,7 +74,9 @@ class Trades:
         times: Any,
         bars: tuple[int, int],
         assets: tuple[Any, ...] | None,
+        multiplier: float = 1.0,
     ) -> None:
+        self._multiplier = multiplier
         self.records, self.positions = records, positions
         self._close, self._times, self._assets = close, times, assets
         self._first, self._last = bars
@@ -147,7 +149,7 @@ class Trades:
             "stop": p["stop"],
             "target": p["target"],
             "last_price": last_close,
-            "gross_profit": p["units"] * (last_close - p["price"]),
+            "gross_profit": p["units"] * (last_close - p["price"]) * self._multiplier,
             "mfe": p["mfe"],
             "mae": p["mae"],
             "bars_held": self._last - 1 - p["entry_bar"],
@@ -286,13 +288,16 @@ def track(
     high: NDArray[np.float64] | None = None,
     low: NDArray[np.float64] | None = None,
     borrow_per_bar: float = 0.0,
+    carry: NDArray[np.float64] | None = None,
+    multiplier: float = 1.0,
     first: int = 0,
     last: int | None = None,
     assets: tuple[Any, ...] | None = None,
 ) -> Trades:
     """Trades of a ledger in order of execution, which is not checked, traded on the bars ``first`` to ``last``.
 
-    Prices are (n_assets, n_bars), ``times`` a pandas index.
+    Prices are (n_assets, n_bars), ``times`` a pandas index.  ``carry`` (n_bars,) is what holding the one asset cost at each
+    close, instead of ``borrow_per_bar``; ``multiplier`` the value of one unit per unit of price.
     """
     no_prices = np.empty((0, 0))
     last = close.shape[1] if last is None else last
@@ -304,8 +309,10 @@ def track(
         no_prices if low is None else low,
         close,
         borrow_per_bar,
+        np.empty(0) if carry is None else carry,
+        multiplier,
         last,
         positions,
         trades,
     )
-    return Trades(trades[:n_trades], positions, close, times, (first, last), assets)
+    return Trades(trades[:n_trades], positions, close, times, (first, last), assets, multiplier)

@@ -19,7 +19,9 @@ cdef struct Prices:  # of one asset; NULL: not known
     const double *high
     const double *low
     const double *close
+    const double *carry  # what holding cost at each close; NULL: shorts pay borrow_per_bar
     double borrow_per_bar
+    double multiplier    # value of one unit per unit of price
 
 cdef struct Streaks:  # winners and losers in a row
     double winning
@@ -181,8 +183,8 @@ cdef inline void write_totals(const Totals *totals, TradeSums *sums) noexcept no
             sums[row].min_days_held = sums[row].max_days_held = 0.0
 
 
-cdef inline void update_excursions(Position *position, double price) noexcept nogil:
-    cdef double profit = position.units * (price - position.price)
+cdef inline void update_excursions(Position *position, const Prices *prices, double price) noexcept nogil:
+    cdef double profit = position.units * (price - position.price) * prices.multiplier
     if profit > position.mfe:
         position.mfe = profit
     if profit < position.mae:
@@ -193,12 +195,14 @@ cdef inline void finish_bar(Position *position, const Prices *prices) noexcept n
     cdef int64_t bar = position.bar
     cdef double price
     if position.moment <= OPEN and prices.high != NULL:
-        update_excursions(position, prices.high[bar])
-        update_excursions(position, prices.low[bar])
+        update_excursions(position, prices, prices.high[bar])
+        update_excursions(position, prices, prices.low[bar])
     if position.moment < CLOSE:
         price = prices.close[bar]
-        update_excursions(position, price)
-        if position.units < 0.0 and prices.borrow_per_bar != 0.0:
+        update_excursions(position, prices, price)
+        if prices.carry != NULL:
+            position.borrow_cost += prices.carry[bar]
+        elif position.units < 0.0 and prices.borrow_per_bar != 0.0:
             position.borrow_cost += -position.units * price * prices.borrow_per_bar
 
 
@@ -210,7 +214,7 @@ cdef inline void advance(Position *position, const Prices *prices, int64_t bar, 
     if moment == CLOSE:
         finish_bar(position, prices)
     elif position.moment == START and prices.open != NULL:
-        update_excursions(position, prices.open[bar])
+        update_excursions(position, prices, prices.open[bar])
     if moment > position.moment:
         position.moment = moment
 
@@ -266,9 +270,9 @@ cdef inline void complete(const Position *position, const Fill *fill, double clo
     cdef double share = closed / held
     cdef double entry_price = position.price, exit_price = fill.price
     cdef double entry_cost = share * position.entry_cost, borrow_cost = share * position.borrow_cost
-    cdef double gross = closed * (exit_price - entry_price)
+    cdef double gross = closed * (exit_price - entry_price) * prices.multiplier
     cdef double net = gross - entry_cost - exit_cost - borrow_cost
-    cdef double entry_value = fabs(closed) * entry_price
+    cdef double entry_value = fabs(closed) * entry_price * prices.multiplier
     cdef double mfe = share * position.mfe, mae = share * position.mae
     cdef double best, worst
     cdef bint is_uncertain = False
@@ -277,8 +281,8 @@ cdef inline void complete(const Position *position, const Fill *fill, double clo
     if gross < mae:
         mae = gross
     if fill.moment == INSIDE and prices.high != NULL:
-        best = closed * (prices.high[fill.fill_bar] - entry_price)
-        worst = closed * (prices.low[fill.fill_bar] - entry_price)
+        best = closed * (prices.high[fill.fill_bar] - entry_price) * prices.multiplier
+        worst = closed * (prices.low[fill.fill_bar] - entry_price) * prices.multiplier
         is_uncertain = best > mfe or best < mae or worst > mfe or worst < mae
     trade.asset, trade.side = fill.asset, position.side
     trade.decision_bar, trade.entry_bar, trade.exit_bar = position.decision_bar, position.entry_bar, fill.fill_bar

@@ -18,7 +18,8 @@ LAYOUT = {"LANES": LANES, "N_KEPT": N_KEPT}
 
 
 def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1] high, const double[:, ::1] low,
-          const double[:, ::1] close, double borrow_per_bar, int64_t last, Position[::1] positions, Trade[::1] trades):
+          const double[:, ::1] close, double borrow_per_bar, const double[::1] carry, double multiplier, int64_t last,
+          Position[::1] positions, Trade[::1] trades):
     """Replay a ledger.
 
     Parameters
@@ -29,6 +30,10 @@ def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1
         ``open``, ``high`` and ``low`` may be (0, 0).
     borrow_per_bar : float
         Cost of a short per bar, as a share of its value at the close.
+    carry : ndarray of float64, shape (n_bars,)
+        What holding the one asset cost at each close, instead of ``borrow_per_bar``; empty where that holds.
+    multiplier : float
+        Value of one unit per unit of price.
     last : int
         Bars from here on do not count; open positions are followed up to the close before.
     positions : ndarray of POSITION, shape (n_assets,)
@@ -47,13 +52,13 @@ def track(const Fill[::1] ledger, const double[:, ::1] open, const double[:, ::1
     with nogil:
         for row in range(ledger.shape[0]):
             asset = ledger[row].asset
-            prices = prices_of(open, high, low, close, borrow_per_bar, asset)
+            prices = prices_of(open, high, low, close, borrow_per_bar, carry, multiplier, asset)
             if positions[asset].side != 0:
                 advance(&positions[asset], &prices, ledger[row].fill_bar, ledger[row].moment)
             n_trades = apply_fill(&positions[asset], &ledger[row], &prices, &trades[0], n_trades)
         for asset in range(positions.shape[0]):
             if positions[asset].side != 0:
-                prices = prices_of(open, high, low, close, borrow_per_bar, asset)
+                prices = prices_of(open, high, low, close, borrow_per_bar, carry, multiplier, asset)
                 advance(&positions[asset], &prices, last - 1, CLOSE)
     return n_trades
 
@@ -80,7 +85,8 @@ def summarise(const Trade[::1] trades, const int64_t[::1] times, TradeSums[::1] 
 
 
 cdef inline Prices prices_of(const double[:, ::1] open, const double[:, ::1] high, const double[:, ::1] low,
-                             const double[:, ::1] close, double borrow_per_bar, Py_ssize_t asset) noexcept nogil:
+                             const double[:, ::1] close, double borrow_per_bar, const double[::1] carry, double multiplier,
+                             Py_ssize_t asset) noexcept nogil:
     cdef Prices prices
     prices.open = prices.high = prices.low = NULL
     if open.shape[0]:
@@ -88,5 +94,6 @@ cdef inline Prices prices_of(const double[:, ::1] open, const double[:, ::1] hig
     if high.shape[0]:
         prices.high, prices.low = &high[asset, 0], &low[asset, 0]
     prices.close = &close[asset, 0]
-    prices.borrow_per_bar = borrow_per_bar
+    prices.carry = &carry[0] if carry.shape[0] else NULL
+    prices.borrow_per_bar, prices.multiplier = borrow_per_bar, multiplier
     return prices

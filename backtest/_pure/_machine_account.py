@@ -59,6 +59,7 @@ class MachineAccount:
         self.entry_bar = self.bars_held = self.n_entries = self.n_exits = 0
         #: Counts up when a position opens and when it ends: what ``once`` belongs to.
         self.epoch = 0
+        self.paid = 0.0  # at this bar's close, for holding the position
         self.opened_here = self.left_by_level = False  # on this bar: opened a position; closed one at a level
         self.is_ambiguous = 0  # of the fills that follow
         # The last full exit.
@@ -243,6 +244,7 @@ class MachineAccount:
     def pay(self, amount: float) -> None:
         """A cost of holding the position; received if it is negative."""
         self.cash -= amount
+        self.paid += amount
         self.borrow_cost += amount
         self.sums.costs += amount
 

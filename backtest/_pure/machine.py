@@ -41,7 +41,7 @@ def evaluate(bars: Any, program: Any, candidates: Any, settings: Any, start: int
     """
     for row in range(start, stop):
         account = MachineAccount(bars, settings, program)
-        run_bars(account, Registers(program, candidates, row), None, None)
+        run_bars(account, Registers(program, candidates, row), None)
         write(account, sums[row], faults[row])
 
 
@@ -56,6 +56,7 @@ def replay(
     ledger: Any,
     equity: Any,
     units: Any,
+    carry: Any,
     orders: Any,
     levels: Any,
 ) -> tuple[int, int]:
@@ -73,8 +74,8 @@ def replay(
         Output, as of ``evaluate``.
     ledger : ndarray of FILL
         Output; fills beyond its length are counted only.
-    equity, units : ndarray of float64, shape (last - first,)
-        Output: equity and position at each close.
+    equity, units, carry : ndarray of float64, shape (last - first,)
+        Output: equity and position at each close, and what was paid there for holding the position (negative: received).
     orders : ndarray of ORDER
         Output, in the order in which they were placed; those beyond its length are counted only.
     levels : ndarray of float64, shape (3,)
@@ -86,17 +87,18 @@ def replay(
     """
     account = MachineAccount(bars, settings, program)
     account.ledger, account.orders = ledger, orders
-    run_bars(account, Registers(program, candidates, row), equity, units)
+    run_bars(account, Registers(program, candidates, row), (equity, units, carry))
     write(account, sums[0], faults[0])
     trail = account.trail_level() if account.units != 0.0 else account.trail
     levels[:] = [level_or_nan(level) for level in (account.stop, account.target, trail)]
     return account.n_fills, account.n_orders
 
 
-def run_bars(account: MachineAccount, registers: Registers, equity: Any, units: Any) -> None:
+def run_bars(account: MachineAccount, registers: Registers, series: Any) -> None:
     """Process every bar of one candidate; it stops at a fault, and trades no more after a bust."""
     settings, closes = account.settings, account.bars.close
     for bar in range(settings.first, settings.last):
+        account.paid = 0.0
         if account.is_bust:
             account.mark(0.0)
             value = 0.0
@@ -108,8 +110,9 @@ def run_bars(account: MachineAccount, registers: Registers, equity: Any, units: 
                 if account.fault is not None:
                     break
             value = end_bar(account, bar, value)
-        if equity is not None:
-            equity[bar - settings.first], units[bar - settings.first] = value, account.units
+        if series is not None:
+            for values, number in zip(series, (value, account.units, account.paid), strict=True):
+                values[bar - settings.first] = number
 
 
 def write(account: MachineAccount, sums: Any, fault: Any) -> None:

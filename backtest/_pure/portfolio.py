@@ -21,7 +21,7 @@ from typing import Any
 from backtest._pure._costs import order_cost
 from backtest._pure._orders import CLOSE, NAN, OPEN, Market, Orders, is_price
 from backtest._pure._sums import CandidateSums
-from backtest._pure.trades import LANES, _apply, _in_order, _Totals, _update_excursions
+from backtest._pure.trades import LANES, NO_PRICES, _apply, _in_order, _Totals, _update_excursions
 
 NONE, SIGNAL, REVERSE, BUST, DELISTED = 0, 1, 2, 8, 9
 
@@ -239,7 +239,7 @@ class PortfolioAccount(Orders):
         if self.tracks_positions and moment == OPEN and position["side"] != 0:
             _update_excursions(position, self.market.quotes[bar][asset])  # the open came before the order
         trade: list[dict[str, Any]] = [{}]
-        if _apply(position, fill, ((), (), (), ()), trade, 0):
+        if _apply(position, fill, NO_PRICES, trade, 0):
             self.complete(trade[0])
 
     def complete(self, trade: dict[str, Any]) -> None:

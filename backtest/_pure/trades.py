@@ -10,7 +10,7 @@ shape (0, 0): then only closes count.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 START, OPEN, INSIDE, CLOSE = -1, 0, 1, 2
 
@@ -27,8 +27,34 @@ LARGEST, SMALLEST = ("largest_profit", "max_bars_held", "max_days_held"), ("larg
 LAYOUT = {"LANES": LANES, "N_KEPT": len({*IN_LANES, *COUNTS, *LARGEST, *SMALLEST} - {"n_ambiguous", "written_off"})}
 
 
+class Prices(NamedTuple):
+    """What positions are valued with."""
+
+    open: Any
+    high: Any
+    low: Any
+    close: Any
+    carry: Any
+    borrow_per_bar: float
+    multiplier: float
+
+
+#: Where fills need no prices.
+NO_PRICES = Prices((), (), (), (), (), 0.0, 1.0)
+
+
 def track(
-    ledger: Any, open: Any, high: Any, low: Any, close: Any, borrow_per_bar: float, last: int, positions: Any, trades: Any
+    ledger: Any,
+    open: Any,
+    high: Any,
+    low: Any,
+    close: Any,
+    borrow_per_bar: float,
+    carry: Any,
+    multiplier: float,
+    last: int,
+    positions: Any,
+    trades: Any,
 ) -> int:
     """Replay a ledger.
 
@@ -40,6 +66,10 @@ def track(
         ``open``, ``high`` and ``low`` may be (0, 0).
     borrow_per_bar : float
         Cost of a short per bar, as a share of its value at the close.
+    carry : ndarray of float64, shape (n_bars,)
+        What holding the one asset cost at each close, instead of ``borrow_per_bar``; empty where that holds.
+    multiplier : float
+        Value of one unit per unit of price.
     last : int
         Bars from here on do not count; open positions are followed up to the close before.
     positions : ndarray of POSITION, shape (n_assets,)
@@ -52,18 +82,18 @@ def track(
     int
         Number of trades written.
     """
-    prices = open, high, low, close
+    prices = Prices(open, high, low, close, carry, borrow_per_bar, multiplier)
     n_trades = 0
     for row in range(len(ledger)):
         fill = ledger[row]
         asset = int(fill["asset"])
         position = positions[asset]
         if position["side"] != 0:
-            _advance(position, prices, asset, borrow_per_bar, int(fill["fill_bar"]), int(fill["moment"]))
+            _advance(position, prices, asset, int(fill["fill_bar"]), int(fill["moment"]))
         n_trades = _apply(position, fill, prices, trades, n_trades)
     for asset in range(len(positions)):
         if positions[asset]["side"] != 0:
-            _advance(positions[asset], prices, asset, borrow_per_bar, last - 1, CLOSE)
+            _advance(positions[asset], prices, asset, last - 1, CLOSE)
     return n_trades
 
 
@@ -185,44 +215,45 @@ class _Totals:
             row["longest_winning_streak"], row["longest_losing_streak"] = streaks.longest_winning, streaks.longest_losing
 
 
-def _update_excursions(position: Any, price: float) -> None:
+def _update_excursions(position: Any, price: float, multiplier: float = 1.0) -> None:
     """Update the position's best and worst unrealised profit with a price; NaN changes nothing."""
-    profit = position["units"] * (price - position["price"])
+    profit = position["units"] * (price - position["price"]) * multiplier
     if profit > position["mfe"]:
         position["mfe"] = profit
     if profit < position["mae"]:
         position["mae"] = profit
 
 
-def _finish_bar(position: Any, prices: Any, asset: int, borrow_per_bar: float) -> None:
+def _finish_bar(position: Any, prices: Prices, asset: int) -> None:
     """Account for the rest of the position's bar: extremes, close, borrowing."""
-    _, high, low, close = prices
     bar, moment = int(position["bar"]), position["moment"]
-    if moment <= OPEN and len(high):
-        _update_excursions(position, float(high[asset, bar]))
-        _update_excursions(position, float(low[asset, bar]))
+    if moment <= OPEN and len(prices.high):
+        _update_excursions(position, float(prices.high[asset, bar]), prices.multiplier)
+        _update_excursions(position, float(prices.low[asset, bar]), prices.multiplier)
     if moment < CLOSE:
-        price = float(close[asset, bar])
-        _update_excursions(position, price)
-        if position["units"] < 0.0 and borrow_per_bar != 0.0:
-            position["borrow_cost"] += -position["units"] * price * borrow_per_bar
+        price = float(prices.close[asset, bar])
+        _update_excursions(position, price, prices.multiplier)
+        if len(prices.carry):
+            position["borrow_cost"] += float(prices.carry[bar])
+        elif position["units"] < 0.0 and prices.borrow_per_bar != 0.0:
+            position["borrow_cost"] += -position["units"] * price * prices.borrow_per_bar
 
 
-def _advance(position: Any, prices: Any, asset: int, borrow_per_bar: float, bar: int, moment: int) -> None:
+def _advance(position: Any, prices: Prices, asset: int, bar: int, moment: int) -> None:
     """Account for prices and borrowing up to a moment of a bar."""
     while position["bar"] < bar:
-        _finish_bar(position, prices, asset, borrow_per_bar)
+        _finish_bar(position, prices, asset)
         position["bar"] += 1
         position["moment"] = START
     if moment == CLOSE:
-        _finish_bar(position, prices, asset, borrow_per_bar)
-    elif position["moment"] == START and len(prices[0]):
-        _update_excursions(position, float(prices[0][asset, bar]))
+        _finish_bar(position, prices, asset)
+    elif position["moment"] == START and len(prices.open):
+        _update_excursions(position, float(prices.open[asset, bar]), prices.multiplier)
     if moment > position["moment"]:
         position["moment"] = moment
 
 
-def _apply(position: Any, fill: Any, prices: Any, trades: Any, n_trades: int) -> int:
+def _apply(position: Any, fill: Any, prices: Prices, trades: Any, n_trades: int) -> int:
     """Apply a fill to a position advanced up to it; return the number of trades so far."""
     units, price, cost = float(fill["units"]), float(fill["price"]), float(fill["cost"])
     held = float(position["units"]) if position["side"] != 0 else 0.0
@@ -265,20 +296,20 @@ def _open(position: Any, fill: Any, units: float, cost: float) -> None:
         position[name] = fill[name]
 
 
-def _complete(position: Any, fill: Any, closed: float, held: float, exit_cost: float, prices: Any, trade: Any) -> None:
+def _complete(position: Any, fill: Any, closed: float, held: float, exit_cost: float, prices: Prices, trade: Any) -> None:
     """Write the trade that closes ``closed`` of the ``held`` units."""
     share = closed / held
     entry_price, exit_price = float(position["price"]), float(fill["price"])
     entry_cost, borrow_cost = share * position["entry_cost"], share * position["borrow_cost"]
-    gross = closed * (exit_price - entry_price)
+    gross = closed * (exit_price - entry_price) * prices.multiplier
     net = gross - entry_cost - exit_cost - borrow_cost
-    entry_value = abs(closed) * entry_price
+    entry_value = abs(closed) * entry_price * prices.multiplier
     mfe, mae = share * position["mfe"], share * position["mae"]
     mfe, mae = (gross if gross > mfe else mfe), (gross if gross < mae else mae)
     is_uncertain = 0
-    if fill["moment"] == INSIDE and len(prices[1]):
+    if fill["moment"] == INSIDE and len(prices.high):
         asset, bar = int(fill["asset"]), int(fill["fill_bar"])
-        best, worst = closed * (float(prices[1][asset, bar]) - entry_price), closed * (float(prices[2][asset, bar]) - entry_price)
+        best, worst = (closed * (float(each[asset, bar]) - entry_price) * prices.multiplier for each in (prices.high, prices.low))
         is_uncertain = int(best > mfe or best < mae or worst > mfe or worst < mae)
     trade["asset"], trade["side"] = fill["asset"], position["side"]
     trade["decision_bar"], trade["entry_bar"], trade["exit_bar"] = (
