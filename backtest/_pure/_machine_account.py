@@ -19,6 +19,7 @@ from backtest._pure._machine_layout import (
     LIQUIDATION,
     NAN,
     NONE,
+    SAME,
     STOP,
     TARGET,
     TICK_TOLERANCE,
@@ -77,11 +78,25 @@ class MachineAccount:
         other.ledger = other.orders = None
         return other
 
-    def state(self) -> tuple[Any, ...]:
-        """What two paths must agree in for a bar not to be ambiguous; levels that are off are equal."""
-        levels = tuple(None if level != level else level for level in (self.stop, self.target, self.trail))
-        slots = tuple((order.is_active, order.is_triggered) for order in self.slots)
-        return self.cash, self.units, self.entry_price, levels, slots
+    def is_like(self, other: MachineAccount, close: float) -> bool:
+        """Whether a bar that ends in either account is not ambiguous: they differ by rounding at most."""
+        if [(order.is_active, order.is_triggered) for order in self.slots] != [
+            (order.is_active, order.is_triggered) for order in other.slots
+        ]:
+            return False
+        gross = abs(self.cash) + abs(self.units) * (close * self.settings.multiplier)
+        if not abs(self.cash - other.cash) <= SAME * gross:
+            return False
+        return all(
+            one == another or abs(one - another) <= SAME * abs(one) or (one != one and another != another)
+            for one, another in (
+                (self.units, other.units),
+                (self.entry_price, other.entry_price),
+                (self.stop, other.stop),
+                (self.target, other.target),
+                (self.trail, other.trail),
+            )
+        )
 
     # --- fills ------------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from backtest._pure._machine_layout import (
     NEAREST,
     OPEN,
     OPTIMISTIC,
+    SAME,
     STOP,
     TARGET,
     TRAIL,
@@ -151,7 +152,7 @@ def take_path(account: MachineAccount, bar: int) -> None:
     walk(low_first, bar, True)
     walk(high_first, bar, False)
     takes_low_first = True
-    if low_first.state() != high_first.state():
+    if not low_first.is_like(high_first, float(account.bars.close[bar])):
         account.is_ambiguous = 1
         takes_low_first = goes_low_first(account, bar, low_first, high_first)
     walk(account, bar, takes_low_first)
@@ -165,6 +166,8 @@ def goes_low_first(account: MachineAccount, bar: int, low_first: MachineAccount,
     if settings.intrabar == NEAREST:
         return not float(bars.high[bar]) - float(bars.open[bar]) < float(bars.open[bar]) - float(bars.low[bar])
     one, other = low_first.value(close), high_first.value(close)
+    if abs(one - other) <= SAME * abs(one):
+        return True
     return not other > one if settings.intrabar == OPTIMISTIC else not other < one
 
 

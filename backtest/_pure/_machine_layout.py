@@ -23,6 +23,8 @@ NUMBERS = ("size", "limit", "stop", "valid", "stop_loss", "take_profit", "trail"
 PESSIMISTIC, OPTIMISTIC, NEAREST = range(3)
 #: A position counts as closed at this share of what was held: rounding, not a position.
 DUST = 1e-12
+#: Two paths through a bar, or two equities, that differ by less than this share are the same.
+SAME = 1e-12
 #: Rounding by which an order may exceed the buying power.
 POWER_TOLERANCE = 1.0 + 1e-12
 #: A price within this share of a multiple of the tick is that multiple.
