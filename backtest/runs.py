@@ -64,6 +64,7 @@ class Run(Simulation):
         self.sums_optimistic = evaluator.sums(batch, window)[1] if evaluator.scores_both else None
         self._replay, self.engine = evaluator.replayed(batch, settings), evaluator.engine
         self.sums, self._fills, self._equity, self._units, *_ = self._replay
+        self._program = self._replay.program
         self.n_unaffordable = self._replay.unexecuted.status.count("unaffordable")
         self._warn_if_unaffordable()
 

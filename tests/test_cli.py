@@ -282,7 +282,7 @@ def test_custom_strategy_next_to_the_configuration(folder, place):
             "ModuleNotFoundError: No module named 'cli_missing'",
         ),
         ("cli_own:absent", "strategy must name something importable, got 'cli_own:absent'"),
-        ("cli_own:number", "strategy must be a rules.Strategy, got int at 'cli_own:number'"),
+        ("cli_own:number", "strategy must be a Strategy, or a function with @bt.on_bar, got int at 'cli_own:number'"),
         (":trend", "strategy must be 'package.module:name', got ':trend'"),
         ("cli_own:", "strategy must be 'package.module:name', got 'cli_own:'"),
         (".cli_own:trend", "strategy must be 'package.module:name', got '.cli_own:trend'"),

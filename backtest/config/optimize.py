@@ -41,7 +41,7 @@ sample = "GOOG"                 # or: file = "prices.csv"; several: samples = ["
 # dates = "%d/%m/%Y"              # where a file does not tell; also tz, sep, decimal, thousands, columns, adjust: docs/files.md
 
 [strategy]
-name = "sma_cross"              # a ready strategy, or "package.module:name"
+name = "sma_cross"              # a ready strategy, or "package.module:name" of rules or of a function with @bt.on_bar
 
 [space]
 fast = { low = 5, high = 50, step = 1 }
@@ -52,6 +52,9 @@ where = "fast < slow"
 
 [costs]
 fee_rate = 0.001                # 0.1 % of the traded value
+
+# [execution]                     # fill, intrabar, sides, size, start_cash and whatever else bt.Execution takes
+# engine = "machine"              # runs rules bar by bar, as functions with @bt.on_bar always are
 
 [search]
 metric = "sharpe"
@@ -65,7 +68,7 @@ class Config:
 
     bars: Bars | dict[str, Bars]
     source: str  # where the bars came from, for people
-    strategy: Strategy
+    strategy: Any  # rules.Strategy, or a function with bt.on_bar
     space: Space | None
     params: dict[str, Any] | None
     costs: Costs
@@ -120,7 +123,8 @@ def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars
     return from_prices(read_prices(folder / name, reading), table.get("symbol", Path(name).name.partition(".")[0])), name
 
 
-def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
+def _strategy(table: Mapping[str, Any], folder: Path) -> Any:
+    """A ready strategy, or what a module has: rules, or a function with ``@bt.on_bar``."""
     known_names("key of [strategy]", table, ("name",))
     name = table.get("name")
     if not isinstance(name, str):
@@ -132,6 +136,9 @@ def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy:
             )
         return READY[name]
     strategy = sections.imported("strategy", name, folder)
-    if not isinstance(strategy, Strategy):
-        raise InputError(f"strategy must be a rules.Strategy, got {type(strategy).__name__} at {name!r}")
-    return strategy
+    if isinstance(strategy, Strategy) or hasattr(strategy, "program"):
+        return strategy
+    remedy = "; decorate it with @bt.on_bar" if callable(strategy) and not isinstance(strategy, type) else ""
+    raise InputError(
+        f"strategy must be a Strategy, or a function with @bt.on_bar, got {type(strategy).__name__} at {name!r}{remedy}"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from backtest._checks import InputError, file_path, known_names, refuse_former
+from backtest._checks import InputError, did_you_mean, file_path, known_names, refuse_former
 from backtest._said import SHOWN, said, shown
 from backtest.bars import Bars, from_prices
 from backtest.costs import Costs
@@ -51,6 +51,8 @@ def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str,
     if "window" in tables:
         raise InputError(f"window must stand in [{window}], got it outside of its section")
     known_names("section", tables, sections)
+    if isinstance(tables.get("strategy"), str):  # strategy = "package.module:name" is short for its section
+        tables = tables | {"strategy": {"name": tables["strategy"]}}
     for name, table in tables.items():
         if not isinstance(table, Mapping):
             raise InputError(f"section {name!r} must be a table [{name}], got {shown(table)}")
@@ -158,7 +160,10 @@ def imported(what: str, name: str, folder: Path) -> Any:
         raise InputError(f"{what} must be 'package.module:name', got {name!r}")
     if str(folder.resolve()) not in sys.path:
         sys.path.insert(0, str(folder.resolve()))
+    module = None
     try:
-        return getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
+        return getattr(module, attribute)
     except (ImportError, AttributeError) as error:
-        raise InputError(f"{what} must name something importable, got {name!r}: {said(error)}") from error
+        near = did_you_mean(attribute, vars(module)) if isinstance(error, AttributeError) and module is not None else ""
+        raise InputError(f"{what} must name something importable, got {name!r}: {said(error)}{near}") from error

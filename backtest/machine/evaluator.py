@@ -99,7 +99,7 @@ def replayed(bars: Bars, program: Program, candidates: Candidates, settings: Set
         fills, orders = np.zeros(size[0], dtype=FILL), np.zeros(size[1], dtype=ORDER)
         sums[:], fault[:] = 0, 0
         size = kernel.replay(bars, program, candidates, settings, 0, sums, fault, fills, equity, units, orders, levels)
-    return Replay(sums, fills, equity, units, unexecuted(orders, program, settings.last), "", 0, orders, levels), fault
+    return Replay(sums, fills, equity, units, unexecuted(orders, program, settings.last), "", 0, orders, levels, program), fault
 
 
 def unexecuted(orders: NDArray[Any], program: Program, last: int) -> Unexecuted:
@@ -157,7 +157,7 @@ class MachineEvaluator(BarsEvaluator):
         self.program: Program = strategy.program()
         self.tables = CandidateBlocks(
             self.program,
-            strategy.value_names,
+            strategy.param_names,
             strategy.line_nodes,
             strategy.mask_nodes,
             lines=self.lines,
