@@ -10,9 +10,9 @@ REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "b
 SIGNAL, REVERSE, STOP, TARGET, TRAIL, TIME, END, BUST, DELISTED, LIQUIDATION = range(1, len(REASONS))
 #: Where in its bar a fill happened, by code.
 MOMENTS = ("open", "inside", "close")
-#: Status of an order.  ``unfilled``: no bar or price to fill at before the end; ``unaffordable``: too little cash, or rounded to 0
-#: units.  The others are of functions: ``expired`` after ``valid_bars``, ``replaced`` by the same call, ``cancelled`` when asked
-#: for, or with the position that it would have reduced.
+#: Status of an order.  ``unfilled``: no bar or price to fill at before the end; ``unaffordable``: too little cash, or rounded to
+#: 0 units.  The others are of functions: ``expired`` after ``valid_bars``, ``replaced`` by the same call, ``cancelled`` when
+#: asked for, or with the position that it would have reduced.
 STATUSES = ("filled", "unfilled", "unaffordable", "expired", "replaced", "cancelled")
 
 _INT, _FLOAT = np.int64, np.float64
