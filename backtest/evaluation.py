@@ -50,6 +50,7 @@ class Replay(NamedTuple):
     unfilled_side: int  # of the entry that would be filled at the next open; 0 if there is none
     orders: NDArray[Any] | None = None  # of the bar machine: of program.ORDER, one an order placed
     levels: Floats | None = None  # of the bar machine: stop, target and trail at the end; NaN where there is none
+    carry: Floats | None = None  # of the bar machine: paid at each close for holding the position (negative: received)
     program: Any = None  # of the bar machine: the Program that ran
 
 

@@ -116,6 +116,7 @@ class Run(Simulation):
             self.fills,
             times=self.bars.times(),
             borrow_per_bar=self._borrow_per_bar,
+            carry=self._carry(),
             first=self.first,
             last=self.last,
             **{name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")},
@@ -163,6 +164,13 @@ class Run(Simulation):
 
     def _assets(self) -> None:
         return None
+
+    def _carry(self) -> Floats | None:
+        """What holding the position cost at each close of all bars; None where it is ``borrow_per_bar`` alone."""
+        paid = self._replay.carry
+        if paid is None:
+            return None
+        return np.concatenate([np.zeros(self.first), paid, np.zeros(len(self.bars) - self.last)])
 
     def _unexecuted(self) -> Unexecuted:
         return self._replay.unexecuted

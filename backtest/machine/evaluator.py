@@ -22,7 +22,7 @@ from backtest.line_values import Combinations
 from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
 from backtest.machine.faults import fault_error
 from backtest.machine.lower import Lowered
-from backtest.machine.program import CLOSE, FAULT, ORDER, ORDER_STATUSES, Program
+from backtest.machine.program import FAULT, ORDER, ORDER_STATUSES, SIZE_KINDS, Program
 from backtest.metrics import SUMS, SWEEP
 from backtest.records import FILL, REASONS, Unexecuted
 from backtest.rules import Strategy
@@ -93,25 +93,28 @@ def replayed(bars: Bars, program: Program, candidates: Candidates, settings: Set
     """The only candidate, replayed with its ledger and orders; and its fault, with code 0 if there is none."""
     kernel, n_bars = _backend.kernel("machine"), settings.last - settings.first
     sums, fault = np.zeros(1, dtype=SUMS), np.zeros(1, dtype=FAULT)
-    equity, units, levels = np.zeros(n_bars), np.zeros(n_bars), np.empty(3)
+    equity, units, carry, levels = np.zeros(n_bars), np.zeros(n_bars), np.zeros(n_bars), np.empty(3)
     size = 0, 0
     for _ in range(2):  # counts fills and orders, then records them
         fills, orders = np.zeros(size[0], dtype=FILL), np.zeros(size[1], dtype=ORDER)
         sums[:], fault[:] = 0, 0
-        size = kernel.replay(bars, program, candidates, settings, 0, sums, fault, fills, equity, units, orders, levels)
-    return Replay(sums, fills, equity, units, unexecuted(orders, program, settings.last), "", 0, orders, levels, program), fault
+        size = kernel.replay(bars, program, candidates, settings, 0, sums, fault, fills, equity, units, carry, orders, levels)
+    rest = unexecuted(orders, program)
+    return Replay(sums, fills, equity, units, rest, "", 0, orders=orders, levels=levels, carry=carry, program=program), fault
 
 
-def unexecuted(orders: NDArray[Any], program: Program, last: int) -> Unexecuted:
+def unexecuted(orders: NDArray[Any], program: Program) -> Unexecuted:
     """Orders that were not filled; those that wait or rest after the last bar are ``unfilled``."""
     rest = orders[orders["status"] != ORDER_STATUSES.index("filled")]
-    reasons = {int(action["slot"]): REASONS[action["reason"]] for action in program.actions if action["kind"] == CLOSE}
+    reduces = (program.actions["reduce_only"] != 0) | (program.actions["size_kind"] == SIZE_KINDS.index("share_of_position"))
+    code = np.where(reduces, REASONS.index("signal"), program.actions["reason"])  # of a close its own, of an entry none
+    reasons = dict(zip(program.actions["slot"].tolist(), [REASONS[each] or "entry" for each in code.tolist()], strict=True))
     status = [ORDER_STATUSES[code] for code in rest["status"].tolist()]
     return Unexecuted(
         rest["decision_bar"],
         np.zeros(len(rest), dtype=np.int64),
         rest["side"],
-        [reasons.get(slot, "entry") for slot in rest["slot"].tolist()],
+        [reasons[slot] for slot in rest["slot"].tolist()],
         ["unfilled" if each == "open" else each for each in status],
     )
 
@@ -157,7 +160,7 @@ class MachineEvaluator(BarsEvaluator):
         self.program: Program = strategy.program()
         self.tables = CandidateBlocks(
             self.program,
-            strategy.param_names,
+            strategy.value_names,
             strategy.line_nodes,
             strategy.mask_nodes,
             lines=self.lines,
