@@ -20,14 +20,28 @@ def blocks(language):
 def test_python_blocks_run(code, tmp_path):
     if "bt.gpu." in code:
         pytest.importorskip("torch", reason="extra `gpu` is not installed")
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    script = tmp_path / "block.py"  # a file: the bar machine reads a strategy's source
+    script.write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout
 
 
+def test_output_shown_below_a_block_is_its_output(tmp_path):
+    """On the page of the bar machine, a block of text right below a block of Python is what it prints."""
+    text = (ROOT / "docs" / "machine.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```python\n(.*?)^```\n\n```text\n(.*?)^```", text, re.M | re.S)
+    assert len(shown) >= 2
+    for code, output in shown:
+        script = tmp_path / "block.py"
+        script.write_text(code, encoding="utf-8")
+        done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert [line.rstrip() for line in done.stdout.splitlines()] == output.splitlines()
+
+
 def test_pages_link_to_what_exists():
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
