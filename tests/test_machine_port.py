@@ -57,4 +57,3 @@ def test_the_port_trades_as_the_original(original, port, symbol, params):
     for mine, other in (("entry_price", "EntryPrice"), ("exit_price", "ExitPrice"), ("net_profit", "PnL")):
         np.testing.assert_allclose(run.trades[mine], trades[other], rtol=1e-9, atol=1e-9, err_msg=mine)
     np.testing.assert_allclose(run.equity, theirs["_equity_curve"]["Equity"].iloc[run.start :], rtol=1e-9)
-
