@@ -71,7 +71,7 @@ def source_of(function: types.FunctionType) -> Source:
         if is_indented := block[0][:1].isspace():
             block = ["if 1:\n", *block]
         node = _definition("".join(block), name)
-        is_same = node is not None and _same(_compiled(node, code), code)
+        is_same = node is not None and _is_source(node, function, "".join(lines))
     except (SyntaxError, ValueError, tokenize.TokenError):  # what stands there now is no Python
         pass
     if node is None or not is_same:
@@ -92,11 +92,44 @@ def _definition(text: str, name: str) -> ast.FunctionDef | None:
     return body[0] if len(body) == 1 and isinstance(body[0], ast.FunctionDef) and body[0].name == name else None
 
 
-def _compiled(node: ast.FunctionDef, code: types.CodeType) -> types.CodeType | None:
+def _is_source(node: ast.FunctionDef, function: types.FunctionType, text: str) -> bool:
+    """Whether a function was compiled from this definition in a file with this text.
+
+    A call of what an import at the top of a file names compiles to other code than a call of a method.  Names of modules
+    most often come from there; only if that does not fit, the file's imports are looked up.
+    """
+    code, around = function.__code__, function.__globals__
+    modules = [name for name in code.co_names if isinstance(around.get(name), types.ModuleType)]
+    return _same(_compiled(node, code, [ast.Import([ast.alias(name)]) for name in modules]), code) or _same(
+        _compiled(node, code, _imports(text)), code
+    )
+
+
+def _imports(text: str) -> list[ast.stmt]:
+    """Imports of a file outside functions and classes."""
+    waiting: list[ast.AST] = [ast.parse(text)]
+    found: list[ast.stmt] = []
+    while waiting:
+        for child in ast.iter_child_nodes(waiting.pop()):
+            if isinstance(child, ast.Import):
+                found.append(child)
+            elif isinstance(child, ast.ImportFrom):
+                if child.module != "__future__" and all(alias.name != "*" for alias in child.names):
+                    found.append(child)
+            elif isinstance(child, ast.stmt | ast.ExceptHandler) and not isinstance(child, _SCOPES):
+                waiting.append(child)
+    return found
+
+
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _compiled(node: ast.FunctionDef, code: types.CodeType, imports: list[ast.stmt]) -> types.CodeType | None:
     """The definition compiled where the names that the function took from around it are such names again."""
     module = ast.parse(f"def around({', '.join(code.co_freevars)}): pass")
     assert isinstance(module.body[0], ast.FunctionDef)
     module.body[0].body = [node]
+    module.body[:0] = [ast.fix_missing_locations(each) for each in imports]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = compile(module, code.co_filename, "exec", code.co_flags & _FUTURE, dont_inherit=True)
