@@ -111,7 +111,7 @@ def _of_calls(run: Run) -> list[tuple[str, str, str, NDArray[np.int64]]]:
 
     rows, orders = [], run._replay.orders
     assert orders is not None  # functions run on the machine alone
-    for action, call in zip(run._program.actions, run.strategy.calls, strict=True):
+    for action, call in zip(run.strategy.program().actions, run.strategy.calls, strict=True):
         if action["kind"] not in (BUY, SELL, CLOSE):
             continue
         its = orders[orders["slot"] == action["slot"]]

@@ -6,12 +6,11 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from backtest._checks import NumericsWarning
 from backtest.candidate_table import SAMPLED, CandidateTable
-from backtest.machine.program import CLOSE, KINDS, LEVEL_KINDS, ORDER_STATUSES, SIZE_KINDS, TRAIL_KINDS
-from backtest.records import MOMENTS, REASONS
+from backtest.machine.program import CLOSE, LEVEL_KINDS, ORDER_STATUSES, SIZE_KINDS, TRAIL_KINDS
+from backtest.records import MOMENTS
 from backtest.rules import LEVELS, Strategy
 from backtest.signals import StrategyEvaluator
 from backtest.space import Choice
@@ -47,11 +46,7 @@ def pending_table(run: Any) -> pd.DataFrame:
     """The table of :attr:`backtest.Run.pending`."""
     import pandas as pd
 
-    if run._replay.orders is None:
-        rows = _of_events(run)
-    else:
-        rows = _of_rules_on_machine(run) if isinstance(run.strategy, Strategy) else _of_function(run)
-    rows += _protective(run)
+    rows = (_of_rules(run) if isinstance(run.strategy, Strategy) else _of_function(run)) + _protective(run)
     table = pd.DataFrame({name: [row.get(name, none) for row in rows] for name, none in COLUMNS.items()})
     for name, none in COLUMNS.items():
         table[name] = table[name].astype(object if isinstance(none, str) else np.int64 if isinstance(none, int) else np.float64)
@@ -78,8 +73,8 @@ def sampled(table: CandidateTable, bar: int) -> dict[str, float]:
     }
 
 
-def _of_events(run: Any) -> list[dict[str, Any]]:
-    """What the last close of an event engine's run decided, and no bar was left to fill."""
+def _of_rules(run: Any) -> list[dict[str, Any]]:
+    """What the last close of a run of rules decided, and no bar was left to fill."""
     rest, bar, rows = run._unexecuted(), run.last - 1, []
     for side, reason, status in zip(rest.side.tolist(), rest.reason, rest.status, strict=True):
         if status == "unfilled" and reason == "entry":
@@ -87,25 +82,6 @@ def _of_events(run: Any) -> list[dict[str, Any]]:
             rows.append(_entry_row(run, side, numbers["size"], [numbers[name] for name in LEVELS], bar))
         elif status == "unfilled":
             rows.append(_exit_row(float(run._units[-1]), reason, bar))
-    return rows
-
-
-def _of_rules_on_machine(run: Any) -> list[dict[str, Any]]:
-    """The same of the bar machine, whose order against a position both closes it and opens another."""
-    reasons, held, rows = (
-        {int(action["slot"]): int(action["reason"]) for action in run._program.actions},
-        float(run._units[-1]),
-        [],
-    )
-    for order in _open_orders(run):
-        side, bar = int(order["side"]), int(order["decision_bar"])
-        if KINDS[int(order["kind"])] == "close":
-            rows.append(_exit_row(held, REASONS[reasons[int(order["slot"])]], bar))
-            continue
-        if side * held < 0:
-            rows.append(_exit_row(held, "reverse", bar))
-        levels = [float(order[name]) for name in ("stop_loss", "take_profit", "trail")]
-        rows.append(_entry_row(run, side, float(order["size"]), levels, bar))
     return rows
 
 
@@ -128,17 +104,13 @@ def _exit_row(units: float, reason: str, bar: int) -> dict[str, Any]:
     return size | {"kind": "market", "side": _side(-units), "reason": reason, "decision_bar": bar, "call": call}
 
 
-def _open_orders(run: Any) -> NDArray[Any]:
-    """Orders of the bar machine that are decided or rest, in the order in which they were placed."""
-    orders = run._replay.orders
-    return np.empty(0) if orders is None else orders[orders["status"] == ORDER_STATUSES.index("open")]
-
-
 def _of_function(run: Any) -> list[dict[str, Any]]:
     """Orders of a function's run that are decided or rest."""
-    actions = {int(action["slot"]): (at, action) for at, action in enumerate(run._program.actions) if action["slot"] >= 0}
-    held, rows = float(run._units[-1]), []
-    for order in _open_orders(run):
+    actions = {
+        int(action["slot"]): (at, action) for at, action in enumerate(run.strategy.program().actions) if action["slot"] >= 0
+    }
+    orders, held, rows = run._replay.orders, float(run._units[-1]), []
+    for order in orders[orders["status"] == ORDER_STATUSES.index("open")]:
         at, action = actions[int(order["slot"])]
         side, closes, has_limit, has_stop = (
             int(order["side"]),
@@ -175,7 +147,7 @@ def _protective(run: Any) -> list[dict[str, Any]]:
     units = float(run._units[-1])
     if units == 0.0:
         return []
-    stop, target, trail = _levels_of_rules(run) if run._replay.levels is None else run._replay.levels.tolist()
+    stop, target, trail = _levels_of_events(run) if run._replay.levels is None else run._replay.levels.tolist()
     rows = []
     for kind, reason, column, price in (
         ("stop_loss", "stop", "stop", stop),
@@ -188,7 +160,7 @@ def _protective(run: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _levels_of_rules(run: Any) -> tuple[float, float, float]:
+def _levels_of_events(run: Any) -> tuple[float, float, float]:
     """Stop, target and trail of an event engine's open position; NaN: off."""
     entry, bars, conventions = run._fills[-1], run.bars, run.execution.conventions  # the last fill opened it
     side = 1.0 if entry["units"] > 0 else -1.0

@@ -72,12 +72,11 @@ class Run(Simulation):
         if self.n_unaffordable:
             unexecuted = self._replay.unexecuted
             bar = unexecuted.decision_bar[unexecuted.status.index("unaffordable")]
-            entries = "entries" if self._replay.orders is None else "orders"
-            n_entries = (
-                self.n_unaffordable + int(np.count_nonzero(self.fills["position_before"] == 0))
-                if self._replay.orders is None
-                else len(self._replay.orders)
-            )
+            orders = self._replay.orders
+            if isinstance(self.strategy, Strategy) or orders is None:  # rules say what to enter, functions what to order
+                entries, n_entries = "entries", self.n_unaffordable + int(np.count_nonzero(self.fills["position_before"] == 0))
+            else:
+                entries, n_entries = "orders", len(orders)
             warnings.warn(
                 f"{self.n_unaffordable:,} of {n_entries:,} {entries} could not be paid for, or were rounded to 0 units; the "
                 f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",

@@ -21,7 +21,7 @@ from backtest.evaluation import MAX_BLOCK, TOUCH_TOLERANCE, BarsEvaluator, Repla
 from backtest.line_values import Combinations
 from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
 from backtest.machine.faults import fault_error
-from backtest.machine.lower import Lowered
+from backtest.machine.lower import Lowered, unexecuted_of_rules
 from backtest.machine.program import FAULT, ORDER, ORDER_STATUSES, SIZE_KINDS, Program
 from backtest.metrics import SUMS, SWEEP
 from backtest.records import FILL, REASONS, Unexecuted
@@ -245,9 +245,12 @@ class RulesOnMachine(StrategyEvaluator):
     def replayed(self, batch: Floats, settings: Any) -> Replay:
         """The only candidate of a batch, replayed with its ledger and orders."""
         candidates = self.lowered.candidates(self.candidate_table(batch, settings))
-        replay, fault = replayed(self.bars, self.lowered.program, candidates, settings)
+        program = self.lowered.program
+        replay, fault = replayed(self.bars, program, candidates, settings)
         _expect_none(fault)
-        return replay
+        assert replay.orders is not None
+        rest, exit_reason, entry_side = unexecuted_of_rules(replay.orders, program, float(replay.units[-1]), settings.last)
+        return replay._replace(unexecuted=rest, unfilled_exit=exit_reason, unfilled_side=entry_side)
 
     def _evaluate(self, table: CandidateTable, settings: Any, sums: NDArray[Any]) -> None:
         self._machine_sums(table, settings, sums[0])

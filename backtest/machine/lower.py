@@ -25,12 +25,13 @@ from backtest.machine.program import (
     LEVEL_KINDS,
     OPERANDS,
     OPS,
+    ORDER_STATUSES,
     SELL,
     SIZE_KINDS,
     TRAIL_KINDS,
     Program,
 )
-from backtest.records import REASONS
+from backtest.records import REASONS, Unexecuted
 from backtest.rules import CONDITIONS
 
 Floats = NDArray[np.float64]
@@ -73,6 +74,7 @@ class Lowered:
         self.calls: list[str] = []
         _decisions(writer, levels, limit, execution, self.calls)
         self.program = writer.program()
+        self._extended: tuple[Floats | None, bytes, Floats] = (None, b"", np.empty((0, 0)))
 
     def candidates(self, table: CandidateTable) -> Candidates:
         """The candidates of a table, or of one of its tiles."""
@@ -81,13 +83,12 @@ class Lowered:
             limit = np.where(table.max_bars > 0, table.max_bars.astype(np.float64), np.nan)
             values = np.concatenate([values, limit[:, None]], axis=1)
         lines, rows = table.lines, table.line_rows[:, self.line_columns].copy()
-        numbers = table.values[:, self.line_columns]
         flat = rows < 0  # of these candidates the line is one number, or off
         if flat.any():
-            distinct, inverse = np.unique(numbers[flat].view(np.int64), return_inverse=True)  # by bits: NaN is off
+            numbers = table.values[:, self.line_columns][flat].view(np.int64)  # distinct ones by their bits: NaN is off
+            distinct, inverse = np.unique(numbers, return_inverse=True)
             rows[flat] = len(lines) + inverse
-            constant = np.broadcast_to(distinct.view(np.float64)[:, None], (len(distinct), lines.shape[1]))
-            lines = np.concatenate([lines, constant])
+            lines = self._with_constants(lines, distinct.view(np.float64))
         return Candidates(
             np.ascontiguousarray(values),
             np.ascontiguousarray(lines),
@@ -95,6 +96,60 @@ class Lowered:
             table.masks,
             np.ascontiguousarray(table.mask_rows[:, self.mask_columns]),
         )
+
+    def _with_constants(self, lines: Floats, numbers: Floats) -> Floats:
+        """The lines, and below them one line for each number; kept for the next tile of the same table."""
+        source, constants, extended = self._extended
+        if source is not lines or constants != numbers.tobytes():
+            below = np.broadcast_to(numbers[:, None], (len(numbers), lines.shape[1]))
+            extended = np.concatenate([lines, below])
+            self._extended = lines, numbers.tobytes(), extended
+        return extended
+
+
+def unexecuted_of_rules(orders: NDArray[Any], program: Program, held: float, last: int) -> tuple[Unexecuted, str, int]:
+    """Orders of lowered rules that were not filled, as the event engine lists them.
+
+    Parameters
+    ----------
+    orders : ndarray of ORDER
+    program : Program
+    held : float
+        Units held after the last bar.
+    last : int
+        One past the last bar.
+
+    Returns
+    -------
+    unexecuted : Unexecuted
+        Entries that the account could not pay for, then what the last close decided; an entry against the position is two orders.
+    exit_reason : str
+        Why the position would be closed at the next open; empty if it would not.
+    entry_side : int
+        Side of the entry at the next open; 0 if there is none.
+    """
+    unpaid = orders[orders["status"] == ORDER_STATUSES.index("unaffordable")]
+    bars, sides = unpaid["decision_bar"].tolist(), unpaid["side"].tolist()
+    exit_reason, entry_side = "", 0
+    for order in orders[orders["status"] == ORDER_STATUSES.index("open")]:
+        if order["kind"] == CLOSE:
+            exit_reason = REASONS[program.actions["reason"][order["slot"]]]
+        else:
+            entry_side = int(order["side"])
+            exit_reason = "reverse" if entry_side * held < 0 else ""
+    n_unpaid = len(bars)
+    rest = [(reason, side) for reason, side in ((exit_reason, -np.sign(held)), ("entry", entry_side)) if reason and side]
+    return (
+        Unexecuted(
+            np.array(bars + [last - 1] * len(rest), dtype=np.int64),
+            np.zeros(n_unpaid + len(rest), dtype=np.int64),
+            np.array(sides + [side for _, side in rest]),
+            ["entry"] * n_unpaid + [reason for reason, _ in rest],
+            ["unaffordable"] * n_unpaid + ["unfilled"] * len(rest),
+        ),
+        exit_reason,
+        entry_side,
+    )
 
 
 class _Writer:
