@@ -221,8 +221,9 @@ class Cells(Generic[E]):
 def evaluator_of(
     bars: Bars, strategy: Any, parameters: Mapping[str, Parameter], *, execution: Execution, **options: Any
 ) -> BarsEvaluator:
-    """The evaluator of a strategy's candidates on bars: of rules on the event engine, unless the machine is asked for."""
-    if isinstance(strategy, Strategy) and getattr(execution, "engine", None) is None:
+    """The evaluator of a strategy's candidates on bars: of rules on the event engine, unless they need the machine."""
+    asks: Mapping[str, Any] = getattr(execution, "of_machine", dict)() or getattr(options.get("costs"), "of_machine", dict)()
+    if isinstance(strategy, Strategy) and not asks:
         return StrategyEvaluator(bars, strategy, parameters, execution=execution, **options)
     from backtest.machine.evaluator import machine_evaluator  # not needed by most
 

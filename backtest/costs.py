@@ -34,7 +34,9 @@ class OrderCosts:
 #: Names of the costs of an order.
 ORDER_COSTS = tuple(field.name for field in dataclasses.fields(OrderCosts))
 #: Costs that are shares of an order's value or price, and below 1.
-BELOW_ONE = ("fee_rate", "slippage")
+BELOW_ONE = ("fee_rate", "slippage", "liquidation_fee")
+#: Costs that only the bar machine has.
+MACHINE_COSTS = ("funding", "liquidation_fee")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,14 +60,29 @@ class Costs(OrderCosts):
     minimum, maximum : float
         Bounds of one order's cost, in currency.
     borrow_rate : float
-        Cost of a short per year, as a share of its value, charged at each close.
+        Cost of a short per year, as a share of its value, charged at each close; with leverage also of borrowed cash.
+    funding : float or line
+        Rate per bar on the position's value at each close, as of perpetual futures: longs pay it, shorts receive it, and the
+        reverse where it is negative.  Between -1 and 1.
+    liquidation_fee : float
+        Share of the value that a liquidation costs besides; below 1.
+
+    Notes
+    -----
+    ``funding`` and ``liquidation_fee`` are the bar machine's, which then replays rules too.
     """
 
     borrow_rate: float = 0.0
+    funding: Any = 0.0
+    liquidation_fee: float = 0.0
 
     def __post_init__(self) -> None:
+        if not hasattr(self.funding, "params"):  # a line is checked where its values are known
+            object.__setattr__(self, "funding", number("funding", self.funding, low=-1.0, high=1.0))
         for field in dataclasses.fields(self):
             name, may_be_infinite = field.name, field.name == "maximum"
+            if name == "funding":
+                continue
             object.__setattr__(self, name, number(name, getattr(self, name), low=0.0, infinite=may_be_infinite))
             if name in BELOW_ONE:
                 fraction(name, getattr(self, name))
@@ -80,8 +97,19 @@ class Costs(OrderCosts):
         return cls(fee_rate=0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name."""
-        return dataclasses.asdict(self)
+        """Every field by name, those of the bar machine where they are used; a line as its text."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in MACHINE_COSTS}
+        return fields | {name: each if isinstance(each, float) else repr(each) for name, each in self.of_machine().items()}
+
+    def of_machine(self) -> dict[str, Any]:
+        """The costs that only the bar machine has, by name, where they are not 0."""
+        costs = {name: getattr(self, name) for name in MACHINE_COSTS}
+        return {name: each for name, each in costs.items() if not isinstance(each, float) or each != 0.0}
+
+    def refuse_machine(self, where: str) -> None:
+        """Refuse what only the bar machine has."""
+        for name, value in self.of_machine().items():
+            raise InputError(f"{name} must be 0 {where}, got {value!r}")
 
 
 class Conventions(NamedTuple):
@@ -162,6 +190,15 @@ class _Default:
 
 _FULL_SIZE = _Default(1.0)
 
+#: Fields of Execution that select the bar machine where they differ from these defaults.
+MACHINE_EXECUTION: dict[str, Any] = {
+    "engine": None,
+    "leverage": 1.0,
+    "maintenance_margin": 0.0,
+    "multiplier": 1.0,
+    "lot": None,
+    "tick": None,
+}
 #: Former names of fields, which are refused with the name to write.
 FORMER = {"cash": "start_cash", "start_value": "start_cash"}
 
@@ -175,8 +212,9 @@ class Execution:
     ----------
     fill : {"next_open", "close"}
         A decision at the close of a bar fills at the next bar's open, or at that same close.
-    intrabar : {"pessimistic", "optimistic", "both"}
-        Which came first when one bar touches stop and target: the stop, or the target.  ``both`` scores either, in one
+    intrabar : {"pessimistic", "optimistic", "nearest", "both"}
+        Which came first when one bar touches stop and target: the stop, the target, or what lies on the side of the extreme that
+        is nearer to the open (on the bar machine, as charting platforms do).  ``both`` scores either, in one
         pass: candidates rank, and trades are listed, with the stop first, and each metric comes once more, with the target
         first, as ``metric_optimistic``.  The true total return lies between the two; other metrics need not.
     sides : {"both", "long", "short"}
@@ -203,7 +241,19 @@ class Execution:
         warm-up, end of data.  Fields that it fixes may be left out; a different value is an error.
     engine : {None, "machine"}
         What replays rules: the event engine, which jumps from event to event, or the bar machine, which lives through every bar
-        and has the same meaning.  Functions with ``@bt.on_bar`` always run on the machine.
+        and has the same meaning.  Functions with ``@bt.on_bar`` always run on the machine, and so do rules with
+        ``intrabar="nearest"`` or with any of what follows.
+    leverage : float
+        Buying power as a multiple of equity, >= 1.
+    maintenance_margin : float
+        A position is liquidated where equity falls to this share of its value; 0: never, it goes bust at a close.  Below
+        1 / ``leverage``.
+    multiplier : float
+        Value of one unit per unit of price, > 0: 50 for a future that is worth 50 times its price.
+    lot : float, optional
+        Units are whole multiples of it, rounded toward 0; ``whole_units=True`` is ``lot=1``.
+    tick : float, optional
+        Prices of orders and levels are whole multiples of it: limits are rounded away from the market, stops toward it.
 
     Notes
     -----
@@ -223,6 +273,11 @@ class Execution:
     periods_per_year: float | None = None
     profile: str | None = None
     engine: str | None = None
+    leverage: float = 1.0
+    maintenance_margin: float = 0.0
+    multiplier: float = 1.0
+    lot: float | None = None
+    tick: float | None = None
 
     def __post_init__(self) -> None:
         choice("profile", self.profile, tuple(PROFILES))
@@ -232,7 +287,8 @@ class Execution:
             raise InputError("size must be given with size_type='value', an amount of currency, got none")
         choice("engine", self.engine, (None, "machine"))
         choice("fill", self.fill, ("next_open", "close"))
-        choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "both"))
+        choice("intrabar", self.intrabar, ("pessimistic", "optimistic", "nearest", "both"))
+        self._check_contract()
         choice("sides", self.sides, ("both", "long", "short"))
         if isinstance(self.size_type, str) and self.size_type == "cash":
             raise InputError("size_type must be one of 'equity', 'value', got 'cash', which is now 'value'")
@@ -255,6 +311,27 @@ class Execution:
         if self.periods_per_year is not None:
             ppy = number("periods_per_year", self.periods_per_year, low=0.0, open_low=True)
             object.__setattr__(self, "periods_per_year", ppy)
+
+    def _check_contract(self) -> None:
+        """Margin, multiplier, lot and tick."""
+        for name, low in (("leverage", 1.0), ("maintenance_margin", 0.0)):
+            object.__setattr__(self, name, number(name, getattr(self, name), low=low, high=MOST))
+        if self.maintenance_margin * self.leverage >= 1.0:
+            raise InputError(
+                f"maintenance_margin must be below 1 / leverage ({1.0 / self.leverage:g}), or what is bought is liquidated at "
+                f"once, got {self.maintenance_margin!r}"
+            )
+        for name in ("multiplier", "lot", "tick"):
+            value = getattr(self, name)
+            if value is not None or name == "multiplier":
+                object.__setattr__(self, name, number(name, value, low=0.0, open_low=True, high=MOST))
+        if self.lot is not None and self.whole_units:
+            raise InputError(f"lot must be left out with whole_units=True, which is lot=1, got {self.lot!r}")
+
+    def of_machine(self) -> dict[str, Any]:
+        """The fields that select the bar machine, by name, where they differ from their defaults."""
+        fields = {name: getattr(self, name) for name, default in MACHINE_EXECUTION.items() if getattr(self, name) != default}
+        return fields | ({"intrabar": self.intrabar} if self.intrabar == "nearest" else {})
 
     def _apply_profile(self, fixed: Mapping[str, Any]) -> None:
         """Fill in what was not given; refuse what contradicts the profile."""
@@ -303,8 +380,8 @@ class Execution:
 
     @property
     def largest_size(self) -> float | None:
-        """Upper bound of ``size``: 1 for a share of equity, none for an amount of currency."""
-        return 1.0 if self.size_type == "equity" else None
+        """Upper bound of ``size``: the leverage (1) for a share of equity, none for an amount of currency."""
+        return self.leverage if self.size_type == "equity" else None
 
     def replace(self, **changes: Any) -> Execution:
         """A copy with some fields changed."""
@@ -313,8 +390,9 @@ class Execution:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name, the engine if one was asked for; a size that is a parameter or a line as its text."""
+        """Every field by name, those of the bar machine where they are used; a size that is a parameter or a line as text."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if self.engine is None:
-            del fields["engine"]
+        for name, default in MACHINE_EXECUTION.items():
+            if fields[name] == default:
+                del fields[name]
         return fields | ({} if isinstance(self.size, float) else {"size": repr(self.size)})

@@ -140,7 +140,7 @@ def optimize(
     subject = Subject(
         provenance=lambda: provenance.strategies(cells),
         depends_on=("data", "strategy", "strategy_fingerprint", "execution", "start"),
-        more_context=lambda: custom_lines(strategy) | {"TA-Lib": metadata.version("TA-Lib")},
+        more_context=lambda: custom_lines(strategy, execution.size, costs.funding) | {"TA-Lib": metadata.version("TA-Lib")},
         replay_factory=replay_factory,
         how_to_replay=lambda: provenance.how_to_replay(
             cells,

@@ -107,6 +107,7 @@ class Rules(NamedTuple):
         """These rules with checked values; an error names the argument."""
         if not isinstance(self.costs, Costs):
             raise InputError(f"costs must be a Costs, got {shown(self.costs)}; Costs.zero() says none")
+        self.costs.refuse_machine("in a portfolio")
         ppy = self.periods_per_year
         return Rules(
             costs=self.costs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -144,15 +144,7 @@ class Strategy(Frozen):
 
     def custom_lines(self) -> list[CustomLine]:
         """The ``@bt.line`` functions that the strategy uses, each once."""
-        functions: dict[CustomLine, None] = {}
-        stack: list[Any] = [getattr(self, name) for name in (*CONDITIONS, *LEVELS, "max_bars")]
-        while stack:
-            node = stack.pop()
-            if isinstance(node, Custom):
-                functions[node.function] = None
-            if isinstance(node, Node):
-                stack += node.args
-        return list(functions)
+        return custom_lines_in(getattr(self, name) for name in (*CONDITIONS, *LEVELS, "max_bars"))
 
     @property
     def n_columns(self) -> int | None:
@@ -161,6 +153,19 @@ class Strategy(Frozen):
         return next(
             (each.n_columns for each in conditions if isinstance(each, ReadySignals) and each.n_columns is not None), None
         )
+
+
+def custom_lines_in(nodes: Iterable[Any]) -> list[CustomLine]:
+    """The ``@bt.line`` functions in nodes (others are skipped), each once."""
+    functions: dict[CustomLine, None] = {}
+    stack = list(nodes)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Custom):
+            functions[node.function] = None
+        if isinstance(node, Node):
+            stack += node.args
+    return list(functions)
 
 
 def from_arrays(

@@ -116,6 +116,7 @@ class Run(Simulation):
             times=self.bars.times(),
             borrow_per_bar=self._borrow_per_bar,
             carry=self._carry(),
+            multiplier=self.execution.multiplier,
             first=self.first,
             last=self.last,
             **{name: getattr(self.bars, name)[None, :] for name in ("open", "high", "low", "close")},
@@ -159,7 +160,7 @@ class Run(Simulation):
         return self._equity
 
     def _gross_value(self) -> Floats:
-        return np.abs(self._units) * self.bars.close[self.first : self.last]
+        return np.abs(self._units) * self.bars.close[self.first : self.last] * self.execution.multiplier
 
     def _assets(self) -> None:
         return None

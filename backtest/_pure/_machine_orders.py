@@ -266,7 +266,8 @@ def sized_units(account: Any, order: Order, price: float, equity: float) -> floa
     if order.size_kind == SHARE:
         budget = order.size * equity
     else:
-        budget = equity if order.is_cut and not order.size < equity else order.size
+        most = settings.leverage * equity
+        budget = most if order.is_cut and not order.size < most else order.size
     return affordable_lots(settings, budget, price * settings.multiplier, settings.lot)
 
 

@@ -56,11 +56,11 @@ class BarStrategy(Frozen):
         "lines",
         "mask_nodes",
         "name",
-        "value_names",
         "params",
         "path",
         "state_names",
         "states",
+        "value_names",
     )
 
     name: str

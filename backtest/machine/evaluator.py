@@ -18,6 +18,7 @@ from backtest.candidate_table import CandidateTable
 from backtest.compute.threads import run_rows
 from backtest.costs import Costs, Execution, OrderCosts
 from backtest.evaluation import MAX_BLOCK, TOUCH_TOLERANCE, BarsEvaluator, Replay, UseSums
+from backtest.expr import Value
 from backtest.line_values import Combinations
 from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
 from backtest.machine.faults import fault_error
@@ -70,23 +71,40 @@ def settings_of(evaluator: BarsEvaluator, window: slice | None) -> Settings:
     return Settings(
         **evaluator.shared_settings(window),
         intrabar=INTRABAR.index("pessimistic" if execution.intrabar == "both" else execution.intrabar),
-        lot=1.0 if execution.whole_units else 0.0,
+        lot=1.0 if execution.whole_units else execution.lot or 0.0,
         touch_tolerance=TOUCH_TOLERANCE,
-        leverage=1.0,
-        maintenance_margin=0.0,
-        multiplier=1.0,
-        tick=0.0,
-        liquidation_fee=0.0,
-        funding=_NO_FUNDING,
+        leverage=execution.leverage,
+        maintenance_margin=execution.maintenance_margin,
+        multiplier=execution.multiplier,
+        tick=execution.tick or 0.0,
+        liquidation_fee=evaluator.costs.liquidation_fee,
+        funding=_funding(evaluator, window),
     )
 
 
-def check_execution(execution: Execution) -> None:
+def _funding(evaluator: BarsEvaluator, window: slice | None) -> Floats:
+    """The rate of each bar; empty if there is none."""
+    given, n_bars = evaluator.costs.funding, len(evaluator.bars)
+    if isinstance(given, float):
+        return np.full(n_bars, given) if given else _NO_FUNDING
+    if not isinstance(given, Value) or given.params:
+        raise InputError(f"funding must be a number or a line without parameters, got {shown(given)}")
+    rates = evaluator.lines.value(given, {})
+    rates = np.full(n_bars, rates) if not isinstance(rates, np.ndarray) else rates
+    first, last = evaluator.bounds(window)
+    wrong = ~(np.abs(rates[first:last]) <= 1.0)
+    if wrong.any():
+        row = first + int(wrong.argmax())
+        raise InputError(f"funding = {given!r} must be from -1 to 1 from the start on, got {rates[row]} (row {row})")
+    return np.ascontiguousarray(rates)
+
+
+def check_execution(execution: Execution, costs: Costs) -> None:
     """Refuse what the machine does not have."""
     if execution.profile is not None:
-        raise InputError(
-            f"profile must be None with engine='machine' and for functions with @bt.on_bar, got {execution.profile!r}"
-        )
+        asks = [f"{name}={value!r}" for name, value in (execution.of_machine() | costs.of_machine()).items()]
+        why = ", ".join(asks) or "a function with @bt.on_bar"
+        raise InputError(f"profile must be None with {why}, which runs on the bar machine, got {execution.profile!r}")
 
 
 def replayed(bars: Bars, program: Program, candidates: Candidates, settings: Settings) -> tuple[Replay, NDArray[Any]]:
@@ -146,7 +164,7 @@ class MachineEvaluator(BarsEvaluator):
             n_threads=n_threads,
             memo_share=memo_share,
         )
-        check_execution(execution)
+        check_execution(execution, costs)
         if execution.sides != "both":
             raise InputError(
                 f"sides must be 'both' for a function, which says itself what it buys and sells, got {execution.sides!r}"
@@ -235,7 +253,7 @@ class RulesOnMachine(StrategyEvaluator):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        check_execution(self.execution)
+        check_execution(self.execution, self.costs)
         self.lowered = Lowered(self.conditions, self.sampled, self.strategy.max_bars, self.execution)
 
     def settings(self, window: slice | None = None) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backtest._checks import InputError, ObjectiveError, matrix
 from backtest._said import shown
 from backtest.evaluator import Evaluator
-from backtest.rules import Strategy
+from backtest.rules import Strategy, custom_lines_in
 from backtest.search.duplicates import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
@@ -224,15 +224,15 @@ class SweepMemory(Memory):
             self.flush()
 
 
-def custom_lines(strategy: Strategy) -> dict[str, Any]:
-    """``lines``: module, name and version of every ``@bt.line`` function of a strategy; and their ``code``.
+def custom_lines(strategy: Strategy, *nodes: Any) -> dict[str, Any]:
+    """``lines``: module, name and version of every ``@bt.line`` function of a strategy and of other nodes; and their ``code``.
 
     Raises
     ------
     InputError
         One has no version.
     """
-    lines = strategy.custom_lines()
+    lines = list(dict.fromkeys([*strategy.custom_lines(), *custom_lines_in(nodes)]))
     for line in lines:
         if line.version is None:
             raise InputError(
