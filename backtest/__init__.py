@@ -35,6 +35,7 @@ from backtest.levels import AlwaysOn, Levels
 from backtest.lines import line
 from backtest.machine.decorate import BarStrategy, on_bar
 from backtest.machine.relative import above_entry, below_entry, distance
+from backtest.machine.step_through import step_through
 from backtest.metrics import METRICS
 from backtest.optimize import optimize
 from backtest.records import BUST, END, LIQUIDATION, REVERSE, SIGNAL, STOP, TARGET, TIME, TRAIL
@@ -113,6 +114,7 @@ __all__ = [
     "search",
     "simulate",
     "stats",
+    "step_through",
     "strategies",
     "track_trades",
 ]

@@ -89,6 +89,8 @@ class Writer:
         base = self.pick("bar.close", "bar.close", "bar.low", "bar.high", "bar.fast", "bar.slow", "middle(bar, 0.25)")
         if self.chance(0.004):  # not always > 0: a fault
             return f"{base} - {self.real(2, 9)} * bar.atr * bar.atr"
+        if self.chance(0.25):
+            return f"max(0.5, min({self.number(names)}, 1.5 * bar.close))"
         return self.pick(base, f"max(0.5, {base} - {self.real(0.1, 1.5)} * bar.atr)", f"{base} * {self.real(0.97, 1.03)}")
 
     def below(self, price):
@@ -146,7 +148,12 @@ class Writer:
 
     # ---- orders
 
-    def size(self, opens):
+    def size(self, opens, names):
+        if self.chance(0.1):
+            kind, most = (
+                self.pick(("units", "50.0"), ("share", "1.0"), ("value", "900.0")) if opens else ("share_of_position", "1.0")
+            )
+            return f"{kind}=max(0.01, min({self.number(names)}, {most}))"
         options = [
             f"share={self.pick('p.share', self.real(0.1, 0.9), '1.0', self.real(0.02, 0.3))}",
             f"units={self.pick('1', self.real(0.5, 40), '10.0')}",
@@ -170,7 +177,7 @@ class Writer:
             return self.move(depth, names)
         buys = self.chance(0.6)
         opens = self.chance(0.8)
-        given = [self.size(opens)]
+        given = [self.size(opens, names)]
         if opens and self.chance(0.12):
             opens = False
             given.append("reduce_only=True")
@@ -213,7 +220,7 @@ class Writer:
             depth,
             self.pick(
                 f"account.move_stop_loss({price})",
-                "account.move_stop_loss(max(account.stop_loss, bar.close - 2.0 * bar.atr, 0.1))",
+                "account.move_stop_loss(min(max(account.stop_loss, bar.close - 2.0 * bar.atr, 0.1), 2.0 * bar.close))",
                 f"account.move_take_profit({price}{share})",
                 f"account.move_take_profit(max(1.0, account.entry_price) * {self.real(0.98, 1.06)}{share})",
             ),
@@ -247,6 +254,9 @@ class Writer:
             self.fresh += 1
             passes = self.pick("2", "N_STEPS")
             self.say(depth, f"for i{self.fresh} in range({passes}):")
+            if self.chance(0.3):
+                self.say(depth + 1, f"if {self.truth(names, 1)}:")
+                self.say(depth + 2, self.pick("break", "continue"))
             if self.chance(0.5):
                 self.say(depth + 1, f"if {self.truth(names, 1)}:")
                 self.order(depth + 2, names, f"i{self.fresh}")
@@ -259,7 +269,7 @@ class Writer:
         elif level < 3:
             return self.branch(depth, names, level)
         else:
-            self.say(depth, "pass")
+            self.say(depth, self.pick("pass", "print(end='')"))
         return False
 
     def store(self, depth, names):

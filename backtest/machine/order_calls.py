@@ -38,7 +38,7 @@ def place_order(walk: Walk, node: ast.Call, name: str) -> None:
     source = walk.frame.source
     line = node.lineno + source.offset
     walk.actions.append(Action(walk.path(), {"kind": kind, "slot": slot, "line": line, **fields}, operands))
-    walk.calls.append(Call(source.text(node), source.file, line, walk.frame.function.__name__))
+    walk.calls.append(Call(source.text(node), source.file, line, walk.frame.function.__name__, walk.trail_to(node)))
 
 
 def _order(walk: Walk, node: ast.Call, kind: int) -> tuple[dict[str, int], dict[str, int]]:

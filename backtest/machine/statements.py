@@ -174,7 +174,9 @@ def _for(walk: Walk, node: ast.For) -> None:
         inner, n_inner, continues = walk.path(), walk.n_away, list[Moment]()
         frame.names[node.target.id] = walk.graph.constant(float(value))
         frame.loops.append((breaks, continues))
+        walk.trail.append(value)
         _block(walk, node.body)
+        walk.trail.pop()
         frame.loops.pop()
         walk.merge(continues, inner, n_inner)
         if len(walk.graph.nodes) > MAX_NODES:
@@ -236,8 +238,10 @@ def _inline(walk: Walk, function: types.FunctionType, node: ast.Call) -> Meaning
         raise place.error(f"must call plain functions, got {place.text}, which is decorated")
     names = _bound(walk, function, node)
     path, n_away = walk.path(), walk.n_away
+    trail, walk.trail = walk.trail, [*walk.trail_to(node)]
     walk.frames.append(Frame(function, source, names))
     _block(walk, source.node.body)
+    walk.trail = trail
     returns, ends_open = walk.frame.returns, not walk.is_dead()
     has_value = [moment.value != NOTHING for moment in returns] + [False] * ends_open
     if any(has_value) and not all(has_value):

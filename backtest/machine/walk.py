@@ -97,12 +97,15 @@ class Call(NamedTuple):
     file : str
     line : int
     function : str
+    trail : tuple
+        How it is reached: of each function on the way, the passes of the loops around a call, and the call's line and column.
     """
 
     text: str
     file: str
     line: int
     function: str
+    trail: tuple[Any, ...]
 
 
 class Frame:
@@ -167,6 +170,7 @@ class Walk:
         self.state = dict(self.states)
         self.live: int | None = self.graph.true
         self.frames: list[Frame] = []
+        self.trail: list[Any] = []  # passes of loops and calls of helpers that are being walked, see Call
         self.actions: list[Action] = []
         self.calls: list[Call] = []
         self.params: dict[str, None] = {}
@@ -194,6 +198,10 @@ class Walk:
         """The word that is true where the path leads here."""
         assert self.live is not None
         return self.live
+
+    def trail_to(self, node: ast.Call) -> tuple[Any, ...]:
+        """How a call in this function is reached."""
+        return *self.trail, (node.lineno + self.frame.source.offset, node.col_offset)
 
     def moment(self, value: Meaning = NOTHING) -> Moment:
         """Names, state and path as they are here."""

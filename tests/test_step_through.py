@@ -1,0 +1,173 @@
+"""``bt.step_through``: the function itself, as a debugger sees it."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import backtest as bt
+from backtest import lines
+
+COSTS = bt.Costs(fee_rate=0.001)
+CLOSES = [10.0, 11.0, 12.0, 11.0, 9.0, 8.0, 9.5, 10.0]
+LIMIT, N_RUNGS, IS_CAREFUL = 10, 2, True
+
+
+def bars():
+    close = np.array(CLOSES)
+    return bt.Bars(open=close, high=close + 0.5, low=close - 0.5, close=close)
+
+
+def below(bar, n):
+    return bar.close - 0.5 * n
+
+
+def place_two(account, price):
+    account.buy(units=1, limit=price)
+    account.sell(share_of_position=0.5, limit=price * 2)
+
+
+@bt.on_bar(mean=lines.sma(lines.close, 2), above=lines.close > lines.sma(lines.close, 2), state={"seen": 0, "armed": False})
+def ladder(bar, account, state, p):
+    """Rungs below the close."""
+    state.seen += 1
+    state.armed = bar.above
+    if account.is_flat:
+        for rung in range(N_RUNGS):
+            account.buy(units=LIMIT * (rung + 1), limit=below(bar, rung), valid_bars=2, stop_loss=bt.below_entry(p.risk))
+    elif bar.close > bar.mean:
+        account.close()
+    else:
+        place_two(account, bar.previous(1).close)
+
+
+def stepping(strategy=ladder, params=None, **options):
+    options = {"costs": COSTS, "execution": bt.Execution(start=2, periods_per_year=252.0)} | options
+    return bt.step_through(strategy, bars(), {"risk": 0.2} if params is None else params, **options)
+
+
+def test_every_bar_is_a_step_and_what_happened_stays_readable():
+    steps = list(stepping())
+    assert [step.bar for step in steps] == [2, 3, 4, 5, 6, 7]
+    assert [step.state["seen"] for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.state_before["seen"] for step in steps] == [0, 1, 2, 3, 4, 5]
+    assert [step.state["armed"] for step in steps] == [True, False, False, False, True, True]
+    first = steps[0]
+    assert (first.open, first.high, first.low, first.close) == (12.0, 12.5, 11.5, 12.0)
+    assert first.account["is_flat"]
+    assert first.account["stop_loss"] == -math.inf
+    assert [str(call) for call in first.orders] == [
+        "buy(units=10, limit=12, valid_bars=2, stop_loss=below_entry(0.2))",
+        "buy(units=20, limit=11.5, valid_bars=2, stop_loss=below_entry(0.2))",
+    ]
+    assert len(first.resting) == 2
+    assert steps[1].account["units"] == 30.0
+    assert steps[1].fills["units"].tolist() == [10.0, 20.0]
+    text = str(steps[1])
+    assert text.splitlines()[0] == "bar 3  open=11, high=11.5, low=10.5, close=11  equity=99999.67"
+    assert "    filled   bought 10 at 11 (open)" in text
+    assert "    state    seen: 1 -> 2, armed: True -> False" in text
+    assert "called   buy(units=1, limit=12)  (line 27)" in text
+
+
+def test_the_result_is_that_of_a_run(backend):
+    run = bt.run(bars(), ladder, {"risk": 0.2}, costs=COSTS, execution=bt.Execution(start=2, periods_per_year=252.0))
+    stepped = stepping()
+    assert stepped.n_bars == 0
+    equity = [step.equity for step in stepped]
+    assert stepped.n_bars == 6
+    assert repr(stepped) == f"<step_through: 6 bars, {len(run.fills)} fills, {len(stepped.orders)} orders>"
+    assert equity == stepped.equity.tolist() == run.equity.tolist()
+    assert stepped.units.tolist() == run.units.tolist()
+    assert stepped.fills.tobytes() == run.fills.tobytes()
+    assert stepped.sums.tobytes() == run.sums.tobytes()
+
+
+def test_a_debugger_sees_the_lines_of_the_file(capsys):
+    @bt.on_bar
+    def printing(bar, account, state, p):
+        x = 1 / (bar.close - bar.close)
+        print("at", bar.index, x)
+
+    line = printing.function.__code__.co_firstlineno + 3
+    seen = []
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_name == "printing" and frame.f_code.co_filename == __file__:
+            seen.append((event, frame.f_lineno, dict(frame.f_locals)))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        next(stepping(printing, {}))
+    finally:
+        sys.settrace(before)
+    assert capsys.readouterr().out == "at 2.0 inf\n"
+    locals_there = next(names for event, at, names in seen if event == "line" and at == line)
+    assert locals_there["x"] == math.inf
+    assert locals_there["account"].is_flat is True
+
+
+def test_numbers_are_floats_and_do_not_raise(capsys):
+    @bt.on_bar(state={"n": 1})
+    def numbers(bar, account, state, p):
+        zero = bar.close - bar.close
+        state.n = 1 / zero
+        state.n /= p.whole
+        print(zero / zero, -1 / zero, math.sqrt(zero - 1), p.whole / 2, LIMIT, -0, bar.index)
+
+    step = next(stepping(numbers, {"whole": 3}))
+    assert step.state == {"n": math.inf}
+    assert capsys.readouterr().out == "nan -inf nan 1.5 10.0 -0.0 2.0\n"
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [("unitz", "account has no 'unitz' (known: units, side, "), ("entry", "account has no 'entry' (known: ")],
+)
+def test_a_debugger_may_ask_for_names_that_are_not_there(attribute, message):
+    step = next(stepping())
+    assert step.account["units"] == 0
+    from backtest.machine.views import AccountView
+
+    view = AccountView([0.0] * 21, [True, False, False], {})
+    with pytest.raises(bt.InputError) as error:
+        getattr(view, attribute)
+    assert str(error.value).startswith(message)
+    assert not hasattr(view, "__len__")
+
+
+def test_an_order_that_cannot_be_raises_at_its_bar():
+    @bt.on_bar
+    def faulty(bar, account, state, p):
+        account.buy(units=1, limit=bar.close - 9)
+
+    steps = stepping(faulty, {})
+    assert [next(steps).bar, next(steps).bar] == [2, 3]
+    with pytest.raises(bt.InputError, match=r"limit must be > 0, got 0\.0: account\.buy\(.*bar 4"):
+        next(steps)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ([1], r"params must be a mapping of names to values, got \[1\]"),
+        ({}, "parameter 'risk' must have a value, got none"),
+        ({"risk": 0.1, "rusk": 2}, "parameter 'rusk' is not known .*did you mean 'risk'"),
+    ],
+)
+def test_arguments_are_checked(params, message):
+    with pytest.raises(bt.InputError, match=message):
+        stepping(params=params)
+    with pytest.raises(bt.InputError, match="strategy must be a BarStrategy, got 3"):
+        stepping(3)
+
+
+def test_a_window_is_a_part(backend):
+    options = {"window": slice(4, 7)}
+    run = bt.run(bars(), ladder, {"risk": 0.2}, costs=COSTS, execution=bt.Execution(periods_per_year=252.0), **options)
+    steps = stepping(execution=bt.Execution(periods_per_year=252.0), **options)
+    assert [step.bar for step in steps] == [4, 5, 6]
+    assert steps.equity.tolist() == run.equity.tolist()
