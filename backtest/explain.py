@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Flags = NDArray[np.bool_]
 
 #: Longest text of a call or condition in a printed table.
-WIDTH = 70
+WIDTH = 130
 #: Of call sites that have no order.
 NEVER = "no order: its condition was never true"
 NEVER_HELD = "no order: it was never reached with a position"
@@ -111,21 +111,25 @@ def _of_calls(run: Run) -> list[tuple[str, str, str, NDArray[np.int64]]]:
 
     rows, orders = [], run._replay.orders
     assert orders is not None  # functions run on the machine alone
-    for action, call in zip(run.strategy.program().actions, run.strategy.calls, strict=True):
-        if action["kind"] not in (BUY, SELL, CLOSE):
-            continue
+    placing = [
+        (action, call)
+        for action, call in zip(run.strategy.program().actions, run.strategy.calls, strict=True)
+        if action["kind"] in (BUY, SELL, CLOSE)
+    ]
+    sites = [f"{call.file}:{call.line}" for _, call in placing]
+    for at, (action, call) in enumerate(placing):
         its = orders[orders["slot"] == action["slot"]]
-        where = f"{call.file}:{call.line}"
+        n_same = sites.count(sites[at])  # of an unrolled loop, or of a helper that is called several times
+        where = sites[at] if n_same == 1 else f"{sites[at]}, {sites[:at].count(sites[at]) + 1} of {n_same}"
         if not len(its):
             none = NEVER_HELD if action["kind"] == CLOSE else NEVER
             rows.append((call.text, where, none, np.empty(0, dtype=np.int64)))
-        for code, status in enumerate(ORDER_STATUSES):
-            of_status = its[its["status"] == code]
-            name = "pending" if status == "open" else status
+        for status in (*ORDER_STATUSES[1:], ORDER_STATUSES[0]):
+            of_status = its[its["status"] == ORDER_STATUSES.index(status)]
             if status != "cancelled":
-                parts = [(name, of_status)] if len(of_status) else []
+                parts = [("pending" if status == "open" else status, of_status)]
             else:
-                parts = [(f"cancelled: {why}", of_status[of_status["reason"] == at]) for at, why in enumerate(CANCEL_REASONS)]
+                parts = [(f"cancelled: {why}", of_status[of_status["reason"] == code]) for code, why in enumerate(CANCEL_REASONS)]
             rows += [(call.text, where, end, part["decision_bar"]) for end, part in parts if len(part)]
     return rows
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from backtest._checks import NumericsWarning
 from backtest.candidate_table import SAMPLED, CandidateTable
-from backtest.machine.program import CLOSE, LEVEL_KINDS, ORDER_STATUSES, SIZE_KINDS, TRAIL_KINDS
+from backtest.machine.program import CLOSE, LEVEL_KINDS, MOVE_TARGET, ORDER_STATUSES, SIZE_KINDS, TRAIL_KINDS
 from backtest.records import MOMENTS
 from backtest.rules import LEVELS, Strategy
 from backtest.signals import StrategyEvaluator
@@ -155,9 +155,16 @@ def _protective(run: Any) -> list[dict[str, Any]]:
         ("take_profit", "target", "limit", target),
     ):
         if np.isfinite(price):
-            order = {"kind": kind, "side": _side(-units), "reason": reason, "size": abs(units), "size_kind": "units"}
+            size = (np.nan, "") if kind == "take_profit" and _moves_parts(run) else (abs(units), "units")
+            order = {"kind": kind, "side": _side(-units), "reason": reason, "size": size[0], "size_kind": size[1]}
             rows.append(order | {column: price, "decision_bar": run.last - 1})
     return rows
+
+
+def _moves_parts(run: Any) -> bool:
+    """Whether a target may be one of a part of the position: the size of that part is not known afterwards."""
+    program = run._replay.program
+    return program is not None and bool((program.actions["share"][program.actions["kind"] == MOVE_TARGET] >= 0).any())
 
 
 def _levels_of_events(run: Any) -> tuple[float, float, float]:
