@@ -363,21 +363,28 @@ def costs_of(seed):
         "maximum": rng.choice([float("inf"), 5.0]),
         "borrow_rate": rng.choice([0.0, 0.3]),
     }
+    if rng.random() < 0.2:
+        some["funding"] = rng.choice([0.001, -0.002, lines.atr(3) / lines.close / 20.0])
+        some["liquidation_fee"] = rng.choice([0.0, 0.01])
     return bt.Costs(fee_rate=rng.choice([0.0, 0.001, 0.005]), **some)
 
 
 def execution_of(seed):
-    """An execution of orders."""
+    """An execution of orders, some of them on margin."""
     rng = random.Random(f"execution {seed}")
-    return bt.Execution(
-        fill=rng.choice(["next_open", "next_open", "close"]),
-        intrabar=rng.choice(["pessimistic", "optimistic"]),
-        close_at_end=rng.random() < 0.4,
-        whole_units=rng.random() < 0.25,
-        start_cash=rng.choice([1000.0, 1000.0, 100_000.0]),
-        start=12,
-        periods_per_year=252.0,
-    )
+    given = {
+        "fill": rng.choice(["next_open", "next_open", "close"]),
+        "intrabar": rng.choice(["pessimistic", "optimistic", "nearest"]),
+        "close_at_end": rng.random() < 0.4,
+        "whole_units": rng.random() < 0.25,
+        "start_cash": rng.choice([1000.0, 1000.0, 100_000.0]),
+    }
+    if rng.random() < 0.35:
+        given |= {"leverage": rng.choice([1.0, 3.0, 10.0]), "maintenance_margin": rng.choice([0.0, 0.02, 0.09])}
+        given |= {"multiplier": rng.choice([1.0, 5.0]), "tick": rng.choice([None, 0.25, 0.01])}
+        if not given["whole_units"]:
+            given["lot"] = rng.choice([None, 0.1, 2.0])
+    return bt.Execution(**given, start=12, periods_per_year=252.0)
 
 
 def made(text, namespace=None, filename="<strategy>"):
@@ -387,7 +394,7 @@ def made(text, namespace=None, filename="<strategy>"):
     return names["strategy"]
 
 
-def rules_of(execution, n_bars):
+def rules_of(execution, costs, funding, n_bars):
     """An execution as the oracle has it."""
     return SimpleNamespace(
         first=execution.start,
@@ -396,11 +403,11 @@ def rules_of(execution, n_bars):
         fill=execution.fill,
         intrabar=execution.intrabar,
         close_at_end=execution.close_at_end,
-        lot=1.0 if execution.whole_units else 0.0,
-        leverage=1.0,
-        multiplier=1.0,
-        tick=0.0,
-        maintenance=0.0,
-        liquidation_fee=0.0,
-        funding=None,
+        lot=1.0 if execution.whole_units else execution.lot or 0.0,
+        leverage=execution.leverage,
+        multiplier=execution.multiplier,
+        tick=execution.tick or 0.0,
+        maintenance=execution.maintenance_margin,
+        liquidation_fee=costs.liquidation_fee,
+        funding=funding,
     )

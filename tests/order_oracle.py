@@ -14,6 +14,8 @@ import numpy as np
 
 #: Share of a level by which a price may miss it and still touch it.
 TOUCH = 2.0**-50
+#: Two amounts that differ by less than this share are the same.
+ROUNDING = 1e-12
 REASONS = ("", "signal", "reverse", "stop", "target", "trail", "time", "end", "bust", "delisted", "liquidation")
 SIGNAL, REVERSE, STOP, TARGET, TRAIL, END, BUST, LIQUIDATION = 1, 2, 3, 4, 5, 7, 8, 10
 
@@ -93,7 +95,7 @@ class Account:
         self.costs, self.rules = costs, rules
         self.cash, self.units = rules.start_cash, 0.0
         self.orders, self.ended, self.fills, self.placed_once = [], [], [], {}
-        self.ties = []  # bars whose two ways end in different accounts of one equity: rounding may choose
+        self.ties = []  # bars whose two ways differ by about as much as rounding does: another order of sums may choose the other
         self.epoch = 0  # counts openings and endings of positions
         self.last_exit = {"reason": 0, "bar": -math.inf, "price": 0.0, "result": 0.0}
         self.n_trades, self.peak = 0, rules.start_cash
@@ -351,10 +353,6 @@ class Account:
             price = point
             self.settle(price, bar)
 
-    def state(self):
-        resting = [(id(order.text), order.triggered) for order in self.orders]
-        return self.cash, self.units, self.entry_price, self.stop, self.target, self.trail, self.target_share, resting
-
     # ---- what the function sees and says
 
     def view(self, bar, close):
@@ -464,7 +462,7 @@ class Account:
 
     def put(self, order, site, bar):
         self.end_orders(lambda other: other.site == site, "replaced", bar)
-        order.site, order.decision_bar, order.triggered, order.status, order.text = site, bar, False, "resting", order
+        order.site, order.decision_bar, order.triggered, order.status = site, bar, False, "resting"
         self.orders.append(order)
         self.orders.sort(key=lambda each: each.site)
 
@@ -545,7 +543,7 @@ def _simulate(function, columns, params, states, costs, rules, loops):
             better, worse = (max, min) if account.units > 0 else (min, max)
             account.best, account.worst = better(account.best, c), worse(account.worst, c)
             worth, borrow = account.units * c * rules.multiplier, costs.borrow_per_bar
-            funding = 0.0 if rules.funding is None else rules.funding[bar]
+            funding = 0.0 if rules.funding is None else float(rules.funding[bar])
             account.pay(-worth * borrow if account.units < 0 else 0.0)
             account.pay(max(-account.cash, 0.0) * borrow if rules.leverage > 1 else 0.0)
             account.pay(worth * funding)
@@ -580,16 +578,30 @@ def the_path_taken(account, bar, o, h, lo, c, intrabar):
     down_first, up_first = copy.deepcopy(account), copy.deepcopy(account)
     down_first.walk(bar, (o, lo, h, c))
     up_first.walk(bar, (o, h, lo, c))
-    if down_first.fills == up_first.fills and down_first.state() == up_first.state():
-        return down_first
     first, second = down_first.equity_at(c), up_first.equity_at(c)
-    if abs(first - second) <= 1e-12 * abs(first):
+    if 1e-13 * abs(first) < abs(first - second) < 1e-11 * abs(first):
         down_first.ties.append(bar)
         up_first.ties.append(bar)
-    if down_first.state() == up_first.state():
+    if are_alike(down_first, up_first, c):
         return down_first
     if intrabar == "nearest":
         return up_first if h - o < o - lo else down_first
+    if abs(first - second) <= ROUNDING * abs(first):
+        return down_first
     if intrabar == "pessimistic":
         return up_first if second < first else down_first
     return up_first if second > first else down_first
+
+
+def are_alike(one, other, close):
+    """Whether two accounts are the same but for rounding: money, position, levels and orders."""
+    money = abs(one.cash) + abs(one.units) * close * one.rules.multiplier
+    if abs(one.cash - other.cash) > ROUNDING * money:
+        return False
+    numbers = [(one.units, other.units), (one.entry_price, other.entry_price), (one.stop, other.stop), (one.target, other.target)]
+    trails = [each.x if isinstance(each, Relative) else each for each in (one.trail, other.trail)]
+    for a, b in [*numbers, trails]:
+        if (a is None) != (b is None) or (a is not None and abs(a - b) > ROUNDING * abs(a)):
+            return False
+    resting = [[(each.site, each.decision_bar, each.triggered) for each in account.orders] for account in (one, other)]
+    return resting[0] == resting[1]

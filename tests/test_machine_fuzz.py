@@ -15,6 +15,7 @@ from backtest.line_values import Block
 from backtest.machine.evaluator import MachineEvaluator
 from backtest.machine.faults import fault_error
 from backtest.machine.program import FAULT, ORDER
+from backtest.machine.step_through import columns_of
 from backtest.metrics import SUMS, SWEEP
 from backtest.records import FILL
 from backtest.space import Choice
@@ -155,36 +156,14 @@ def simulated(case):
     """The case as the second simulator has it."""
     name = f"<{case.seed}>"
     function, given, loops = order_oracle.function_of(case.text, name, {"lines": lines, "bt": {"param": bt.param}})
-    bars, n = case.bars, len(case.bars)
-    columns = {each: getattr(bars, each) for each in ("open", "high", "low", "close", "volume")}
-    columns |= case_lines(case)
+    columns = columns_of(case.evaluator, Block(case.batch, case.evaluator.parameters, case.evaluator.params))
     costs = SimpleNamespace(
         **{each: getattr(case.costs, each) for each in ("fee_rate", "slippage", "fixed", "per_unit", "minimum", "maximum")},
         borrow_per_bar=case.settings.borrow_per_bar,
     )
-    rules = machine_programs.rules_of(case.execution, n)
+    funding = case.settings.funding if len(case.settings.funding) else None
+    rules = machine_programs.rules_of(case.execution, case.costs, funding, len(case.bars))
     return order_oracle.simulate(function, columns, machine_programs.params_of(case.seed), given["state"], costs, rules, loops)
-
-
-def case_lines(case):
-    """The lines of every random program, from their definitions."""
-    high, low, close = case.bars.high, case.bars.low, case.bars.close
-
-    def sma(n):
-        return np.array([np.nan] * (n - 1) + [close[t - n + 1 : t + 1].mean() for t in range(n - 1, len(close))])
-
-    before = close[:-1]
-    true_range = np.maximum(high[1:] - low[1:], np.maximum(np.abs(high[1:] - before), np.abs(low[1:] - before)))
-    atr, smoothed = [np.nan] * 3, true_range[:3].mean()
-    for each in true_range[3:]:
-        atr.append(smoothed)
-        smoothed = (2.0 * smoothed + each) / 3.0
-    return {
-        "fast": sma(machine_programs.params_of(case.seed)["n_fast"]),
-        "slow": sma(6),
-        "atr": np.array([*atr, smoothed]),
-        "up": close > sma(4),
-    }
 
 
 @pytest.mark.parametrize("begin", BATCHES)
@@ -211,6 +190,7 @@ def test_orders_are_as_simulated_from_their_text(begin, tmp_path):
     assert n_compared > 20 * N_EACH
 
 
+@pytest.mark.filterwarnings("ignore:.* orders could not be paid for")
 def test_metrics_of_a_batch_are_those_of_a_run(tmp_path, backend):
     case = Case(3, tmp_path)
     values, options = {name: [value] for name, value in case.params.items()}, {"costs": case.costs, "execution": case.execution}

@@ -330,7 +330,7 @@ def step_through(
             sites=sites,
             params={name: float(value) if isinstance(value, (bool, int, float)) else value for name, value in values.items()},
             states=strategy.states,
-            columns=_columns(evaluator, Block(batch, columns, evaluator.params)),
+            columns=columns_of(evaluator, Block(batch, columns, evaluator.params)),
             bars=bars,
             settings=evaluator.settings(evaluator.window(window)),
             times=lambda bar: None if bars.index is None else bars.times()[bar],
@@ -339,7 +339,7 @@ def step_through(
     )
 
 
-def _columns(evaluator: MachineEvaluator, block: Block) -> dict[str, NDArray[Any]]:
+def columns_of(evaluator: MachineEvaluator, block: Block) -> dict[str, NDArray[Any]]:
     """Prices and the strategy's lines by name, at each bar."""
     bars = evaluator.bars
     columns = {name: getattr(bars, name) for name in ("open", "high", "low", "close", "volume")}
