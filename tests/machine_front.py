@@ -1,11 +1,13 @@
 """A register program run for one candidate and one bar, and the same function run by Python: for the tests of the front end."""
 
+import linecache
 import math
 import types
 from typing import NamedTuple
 
 import numpy as np
 
+import backtest as bt
 from backtest.machine.program import ACTION, FIELDS, FLAGS, KINDS, LEVEL_KINDS, OPERANDS, OPS, SIZE_KINDS, TRAIL_KINDS
 
 N_BARS = 7  # bars known at the decision; the last one is today
@@ -250,3 +252,12 @@ def check(strategy, seed=0, n=50):
         for name in strategy.state_names:
             assert same(got.state[name], expected.state[name]), (name, got, expected)
             assert isinstance(got.state[name], type(strategy.states[name]))
+
+
+def written(text, file="strategy.py", **names):
+    """What a text defines, as if it stood in a file of that name; also the text's number of lines."""
+    lines = text.splitlines(keepends=True)
+    linecache.cache[file] = (len(text), None, lines, file)
+    scope = {"bt": bt, "lines": bt.lines, "math": math, "__name__": "written", **names}
+    exec(compile(text, file, "exec", dont_inherit=True), scope)
+    return scope

@@ -72,13 +72,13 @@ def object_error(walk: Walk, node: ast.expr, result: Meaning) -> StrategyError:
             "a price is account.entry_price * (1 - x)"
         )
     assert isinstance(result, Static)
-    kind = "None" if result.value is None else type(result.value).__name__
-    remedy = (
-        "a line is declared with the decorator, on_bar(name=line), and read as bar.name"
-        if _is_node(result.value)
-        else ("constants are int, float or bool; other numbers are lines, parameters or state")
-    )
-    return place.error(f"must use numbers and booleans, got {place.text}, which is {kind}; {remedy}")
+    if result.value is None:
+        return place.error(f"must use numbers and booleans, got {place.text}, which has no value")
+    if _is_node(result.value):
+        remedy = "a line is declared with the decorator, @bt.on_bar(name=line), and read as bar.name"
+    else:
+        remedy = "constants are int, float or bool; other numbers are lines, parameters or state"
+    return place.error(f"must use numbers and booleans, got {place.text}, which is a {type(result.value).__name__}; {remedy}")
 
 
 def meaning(walk: Walk, node: ast.expr) -> Meaning:
@@ -158,11 +158,8 @@ def _of_bar(walk: Walk, node: ast.Attribute, bar: Bar) -> Meaning:
 
 
 def _unknown(walk: Walk, node: ast.Attribute, known: list[str], remedy: str = "") -> StrategyError:
-    near = nearest(node.attr, known)
-    listed = ", ".join(known)
-    return walk.place(node).error(
-        f"must know {walk.place(node).text}, got a name that is not there (known: {listed}){near or remedy}"
-    )
+    near = nearest(node.attr, known) or f" (known: {', '.join(known)}){remedy}"
+    return walk.place(node).error(f"must know {walk.place(node).text}, got a name that is not there{near}")
 
 
 def _arithmetic(walk: Walk, node: ast.BinOp) -> Meaning:
@@ -221,7 +218,9 @@ def _all_or_any(walk: Walk, node: ast.BoolOp, read: Callable[[Walk, ast.expr], i
 
 def _comparison(walk: Walk, node: ast.Compare) -> Meaning:
     graph = walk.graph
-    for op in node.ops:
+    for op, side in zip(node.ops, node.comparators, strict=True):
+        if isinstance(op, ast.Is | ast.IsNot) and isinstance(side, ast.Constant) and side.value is None:
+            raise walk.place(node).use_error("None", "a level that is not set is infinite, and account.is_flat is known")
         if type(op) in OPERATORS:
             raise walk.place(node).use_error(*OPERATORS[type(op)])
 
@@ -271,6 +270,8 @@ def _call(walk: Walk, node: ast.Call) -> Meaning:
         and walk.inline is not None
     ):
         return walk.inline(walk, function, node)
+    if isinstance(getattr(function, "calls", None), tuple):
+        raise place.use_error("another strategy", "a helper is a function without a decorator")
     if _is_node(function) or str(getattr(function, "__module__", "")).startswith("backtest"):
         raise place.use_error(
             f"{ast.unparse(node.func)}(...)", "lines are declared with the decorator, @bt.on_bar(name=line), and read as bar.name"

@@ -155,7 +155,7 @@ def _level(walk: Walk, node: ast.expr, key: str, value: Meaning, kind: int) -> t
         return 1, _positive(walk, node, key, value)
     if value.kind not in kinds:
         remedy = (
-            "trailing_stop takes a fraction (0.05) or bt.distance(points)"
+            "a fraction (0.05 for 5 %) or bt.distance(points)"
             if key == "trailing_stop"
             else "a price, bt.below_entry(fraction) or bt.above_entry(fraction)"
         )

@@ -52,12 +52,12 @@ def schedule(walk: Walk) -> Schedule:
     """The order of instructions of a walked strategy."""
     graph = walk.graph
     roots = [node for action in walk.actions for node in (action.where, *action.operands.values())]
-    order, states = _needed(walk, roots)
-    stores = {name: walk.state[name] for name in states if walk.state[name] != walk.states[name]}
+    order, values = _needed(walk, roots)
+    stores = {name: value for name, value in values.items() if value != walk.states[name]}
     fixed = _fixed(graph, order)
     setup = [node for node in order if node in fixed]
     rest = [node for node in order if node not in fixed]
-    return Schedule(setup, _steps(graph, rest, _masks(graph, rest, walk.actions, stores.values())), stores, states)
+    return Schedule(setup, _steps(graph, rest, _masks(graph, rest, walk.actions, stores.values())), stores, list(values))
 
 
 def operands_of(graph: Graph, node: int) -> tuple[int, ...]:
@@ -66,18 +66,41 @@ def operands_of(graph: Graph, node: int) -> tuple[int, ...]:
     return () if op in _LEAVES else tuple(args)
 
 
-def _needed(walk: Walk, roots: Sequence[int]) -> tuple[list[int], list[str]]:
-    """Operations behind the actions, operands first, and the states that these read, directly or through other states."""
+def _needed(walk: Walk, roots: Sequence[int]) -> tuple[list[int], dict[str, int]]:
+    """Operations behind the actions, operands first; and what becomes of the states that these read, directly or not."""
     graph, seen = walk.graph, dict[int, None]()
     order: list[int] = []
-    pending = list(roots)
-    while True:
-        for root in pending:
-            _visit(graph, root, seen, order)
-        found = [name for name, leaf in walk.states.items() if leaf in seen]
-        pending = [walk.state[name] for name in found if walk.state[name] not in seen]
-        if not pending:
-            return order, found
+    values: dict[str, int] = {}
+    for root in roots:
+        _visit(graph, root, seen, order)
+    while found := [name for name, leaf in walk.states.items() if leaf in seen and name not in values]:
+        for name in found:
+            # Joined where paths join, or chosen by the path of each assignment: the same value; what costs less is taken.
+            forms = [walk.state[name], _by_assignments(walk, name)]
+            values[name] = min(forms, key=lambda root: _added_cost(graph, root, seen))
+            _visit(graph, values[name], seen, order)
+    return order, {name: values[name] for name in walk.states if name in values}
+
+
+def _by_assignments(walk: Walk, name: str) -> int:
+    """What a state becomes: the value of the last assignment whose path was taken."""
+    graph, result = walk.graph, walk.states[name]
+    paths: list[tuple[int, int]] = []  # several assignments of one value in a row are one
+    for each, path, value in walk.assigned:
+        if each == name:
+            if paths and paths[-1][1] == value:
+                path = graph.add("OR", paths.pop()[0], path)
+            paths.append((path, value))
+    for path, value in paths:
+        result = graph.choice(path, value, result)
+    return result
+
+
+def _added_cost(graph: Graph, root: int, seen: Mapping[int, None]) -> float:
+    """What an expression costs where ``seen`` is computed anyway."""
+    added = list[int]()
+    _visit(graph, root, dict(seen), added)
+    return sum(_COST.get(graph.nodes[node][0], 1.0) for node in added)
 
 
 def _visit(graph: Graph, root: int, seen: dict[int, None], order: list[int]) -> None:

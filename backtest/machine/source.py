@@ -11,9 +11,11 @@ import operator
 import tokenize
 import types
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from backtest._checks import InputError
+from backtest._errors import StrategyError
 from backtest._said import shown
 
 _FUTURE = functools.reduce(operator.or_, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
@@ -50,20 +52,22 @@ def source_of(function: types.FunctionType) -> Source:
 
     Raises
     ------
-    InputError
+    StrategyError
         There is no source (a lambda, ``exec``, ``python -c``), or it is not what the function was compiled from.
     """
     code = function.__code__
     name, file, first = code.co_name, code.co_filename, code.co_firstlineno
     where = f"{name} ({file}:{first})"
     if name == "<lambda>":
-        raise InputError(f"a strategy must be a function with a name, got a lambda ({file}:{first}); write def name(...): above")
+        raise StrategyError(f"a strategy must be a function with a name, got a lambda ({file}:{first}); write def", file, first)
     linecache.checkcache(file)
     lines = linecache.getlines(file, function.__globals__)
     if not 0 < first <= len(lines):
-        raise InputError(
+        raise StrategyError(
             f"{where} must have its source in a file or a notebook cell, got none (made by exec, python -c or at the prompt?); "
-            "write it into a file and import or run that"
+            "write it into a file and import or run that",
+            file,
+            first,
         )
     node, is_same, is_indented = None, False, False
     try:
@@ -71,13 +75,15 @@ def source_of(function: types.FunctionType) -> Source:
         if is_indented := block[0][:1].isspace():
             block = ["if 1:\n", *block]
         node = _definition("".join(block), name)
-        is_same = node is not None and _is_source(node, function, "".join(lines))
+        is_same = node is not None and (_compiled(node, function) == _content(code) or _content(code) in _whole_file(lines, code))
     except (SyntaxError, ValueError, tokenize.TokenError):  # what stands there now is no Python
         pass
     if node is None or not is_same:
-        raise InputError(
+        raise StrategyError(
             f"{where} must be what its file says, got other code there: the file was edited after it was imported; import it "
-            "again (importlib.reload, or a new process)"
+            "again (importlib.reload, or a new process)",
+            file,
+            first,
         )
     return Source(node, file, first - 1 - is_indented, block)
 
@@ -92,57 +98,48 @@ def _definition(text: str, name: str) -> ast.FunctionDef | None:
     return body[0] if len(body) == 1 and isinstance(body[0], ast.FunctionDef) and body[0].name == name else None
 
 
-def _is_source(node: ast.FunctionDef, function: types.FunctionType, text: str) -> bool:
-    """Whether a function was compiled from this definition in a file with this text.
+def _compiled(node: ast.FunctionDef, function: types.FunctionType) -> Any:
+    """What the definition compiles to where the names that the function took from around it are such names again.
 
-    A call of what an import at the top of a file names compiles to other code than a call of a method.  Names of modules
-    most often come from there; only if that does not fit, the file's imports are looked up.
+    Calls of an imported name's attributes compile to other instructions, so modules are imported as they mostly are.
     """
-    code, around = function.__code__, function.__globals__
-    modules = [name for name in code.co_names if isinstance(around.get(name), types.ModuleType)]
-    return _same(_compiled(node, code, [ast.Import([ast.alias(name)]) for name in modules]), code) or _same(
-        _compiled(node, code, _imports(text)), code
-    )
+    code, scope = function.__code__, function.__globals__
+    imported = [name for name in code.co_names if isinstance(scope.get(name), types.ModuleType)]
+    imports = "".join(f"import {name}\n" for name in imported)
+    module = ast.parse(f"{imports}def around({', '.join(code.co_freevars)}): pass")
+    around = module.body[-1]
+    assert isinstance(around, ast.FunctionDef)
+    around.body = [node]
+    return next(_functions(_code(module, code), code), None)
 
 
-def _imports(text: str) -> list[ast.stmt]:
-    """Imports of a file outside functions and classes."""
-    waiting: list[ast.AST] = [ast.parse(text)]
-    found: list[ast.stmt] = []
-    while waiting:
-        for child in ast.iter_child_nodes(waiting.pop()):
-            if isinstance(child, ast.Import):
-                found.append(child)
-            elif isinstance(child, ast.ImportFrom):
-                if child.module != "__future__" and all(alias.name != "*" for alias in child.names):
-                    found.append(child)
-            elif isinstance(child, ast.stmt | ast.ExceptHandler) and not isinstance(child, _SCOPES):
-                waiting.append(child)
-    return found
-
-
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-
-
-def _compiled(node: ast.FunctionDef, code: types.CodeType, imports: list[ast.stmt]) -> types.CodeType | None:
-    """The definition compiled where the names that the function took from around it are such names again."""
-    module = ast.parse(f"def around({', '.join(code.co_freevars)}): pass")
-    assert isinstance(module.body[0], ast.FunctionDef)
-    module.body[0].body = [node]
-    module.body[:0] = [ast.fix_missing_locations(each) for each in imports]
+def _whole_file(lines: list[str], code: types.CodeType) -> list[Any]:
+    """What the functions of that name and line in a file compile to."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiled = compile(module, code.co_filename, "exec", code.co_flags & _FUTURE, dont_inherit=True)
-    around = next(each for each in compiled.co_consts if isinstance(each, types.CodeType))
-    return next((each for each in around.co_consts if isinstance(each, types.CodeType) and each.co_name == code.co_name), None)
+        tree = ast.parse("".join(lines))
+    return list(_functions(_code(tree, code), code, code.co_firstlineno))
 
 
-def _same(one: types.CodeType | None, other: types.CodeType) -> bool:
-    return one is not None and _content(one) == _content(other)
+def _code(tree: ast.Module, code: types.CodeType) -> types.CodeType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        compiled: types.CodeType = compile(tree, code.co_filename, "exec", code.co_flags & _FUTURE, dont_inherit=True)
+    return compiled
+
+
+def _functions(outer: types.CodeType, code: types.CodeType, line: int | None = None) -> Iterator[Any]:
+    """Contents of the functions inside a code object that have the name of another, and its line if given."""
+    for each in outer.co_consts:
+        if isinstance(each, types.CodeType):
+            if each.co_name == code.co_name and line in (None, each.co_firstlineno):
+                yield _content(each)
+            yield from _functions(each, code, line)
 
 
 def _content(code: types.CodeType) -> tuple[Any, ...]:
-    constants = [_content(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts]
+    """What makes two compilations the same function."""
+    constants = tuple(_content(each) if isinstance(each, types.CodeType) else repr(each) for each in code.co_consts)
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
 
 

@@ -46,11 +46,6 @@ def walk_strategy(walk: Walk, function: types.FunctionType, source: Source) -> N
     walk.inline = _inline
     walk.frames.append(Frame(function, source, dict(zip(names, objects, strict=True))))
     _block(walk, source.node.body)
-    for moment in walk.frame.returns:
-        if moment.value != NOTHING:
-            raise walk.place(source.node).error(
-                "must return nothing, got a value; orders are placed by account.buy and account.sell"
-            )
     walk.merge(walk.frame.returns, walk.graph.true, 0)
     walk.frames.pop()
 
@@ -132,9 +127,8 @@ def _store(walk: Walk, target: ast.expr, value: Meaning, node: ast.stmt) -> None
         raise place.error(value.why.format(name=ast.unparse(target)))
     if isinstance(target, ast.Name):
         if isinstance(value, Static) and value.value is not None:
-            raise place.error(
-                f"must assign numbers and booleans, got {named(value.value)}; use {named(value.value)} where it is needed"
-            )
+            remedy = "use it where it is needed" if callable(value.value) else "constants are int, float or bool"
+            raise place.error(f"must assign numbers and booleans, got {named(value.value)}; {remedy}")
         walk.frame.names[target.id] = value
         return
     if not isinstance(target, ast.Attribute):
@@ -155,6 +149,7 @@ def _store(walk: Walk, target: ast.expr, value: Meaning, node: ast.stmt) -> None
             f"must keep state {name!r} {kinds[0]}, as it starts ({start!r}), got {kinds[1]} in {place.text}; {remedy}"
         )
     walk.state[name] = value
+    walk.assigned.append((name, walk.path(), value))
 
 
 def _if(walk: Walk, node: ast.If) -> None:
@@ -221,6 +216,10 @@ def _return(walk: Walk, node: ast.Return) -> None:
         raise walk.place(node).error(value.why.format(name=ast.unparse(node)))
     if isinstance(value, Method) or (isinstance(value, Static) and value.value is not None):
         raise walk.place(node).error(f"must return numbers or booleans, got {walk.place(node).text}")
+    if len(walk.frames) == 1 and value != NOTHING:
+        raise walk.place(node).error(
+            f"must return nothing, got {walk.place(node).text}; orders are placed by account.buy and account.sell"
+        )
     walk.frame.returns.append(walk.moment(value))
     walk.live = None
     walk.n_away += 1

@@ -168,6 +168,8 @@ class Walk:
         kinds = {name: "flag_state" if isinstance(value, bool) else "state" for name, value in state.items()}
         self.states = {name: self.graph.leaf(kind, name) for name, kind in kinds.items()}
         self.state = dict(self.states)
+        #: Every assignment to a state, in the order of the text: name, path and value.
+        self.assigned: list[tuple[str, int, int]] = []
         self.live: int | None = self.graph.true
         self.frames: list[Frame] = []
         self.trail: list[Any] = []  # passes of loops and calls of helpers that are being walked, see Call
@@ -294,7 +296,7 @@ class Walk:
             if self.graph.is_word[a] == self.graph.is_word[b]:
                 return self.graph.choice(condition, a, b)
             return Unusable("must give {name} one kind of value, got a number on one path and a boolean on another")
-        return Unusable("must give {name} one kind of value, got two on two paths")
+        return Unusable("must give {name} one kind of value, got two on two paths; write the whole call in an if and its else")
 
     def _joined(self, condition: int, one: Moment, other: Moment) -> tuple[Names, dict[str, int]]:
         """Names and state of two moments."""
