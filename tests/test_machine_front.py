@@ -379,4 +379,4 @@ def test_the_machine_loads_when_it_is_needed():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ast.literal_eval(done.stdout))
     assert "backtest.machine.decorate" in loaded
-    assert loaded.isdisjoint({"backtest.machine.compile", "backtest.machine.statements", "backtest.machine.source"})
+    assert loaded.isdisjoint({"backtest.machine.compile", "backtest.machine.statements", "backtest.machine.assemble"})
