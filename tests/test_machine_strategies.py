@@ -11,6 +11,9 @@ from conftest import ROOT
 import backtest as bt
 from backtest import records
 
+#: Grids and pyramids that have no cash left place orders that are not paid for.
+pytestmark = pytest.mark.filterwarnings("ignore:.* could not be paid for:backtest.NumericsWarning")
+
 FOLDER = ROOT / "docs" / "examples" / "strategies"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 CASH, PERIODS = 100_000.0, 252.0
@@ -115,11 +118,13 @@ def test_fills_and_equity_of_a_plain_loop(name, which, symbol):
 
 def test_orders_end_in_every_way():
     """What the strategies of the folder make of their orders, between them."""
-    found = {name: set(run_of(name, 2, "GOOG")[0].orders["status"]) for name in ("donchian", "limit_entry", "half_out", "grid")}
-    assert found["donchian"] >= {"filled", "replaced"}
-    assert found["limit_entry"] >= {"filled", "expired"}
-    assert found["half_out"] >= {"filled", "cancelled"}
-    assert found["grid"] >= {"filled", "expired", "unaffordable"}
+    for name, which, ends in (
+        ("donchian", 2, {"filled", "replaced"}),
+        ("limit_entry", 2, {"filled", "expired"}),
+        ("half_out", 0, {"filled", "cancelled"}),
+        ("grid", 2, {"filled", "expired", "unaffordable"}),
+    ):
+        assert set(run_of(name, which, "GOOG")[0].orders["status"]) >= ends, name
 
 
 @pytest.mark.compiled
