@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os.path
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,8 @@ class Explanation:
         rows: list[Sequence[str]] = []
         records = self.table.to_dict("records")
         for (call, where), group in itertools.groupby(records, key=lambda row: (row["call"], row["where"])):
-            rows.append((_short(f"{call}  [{where}]" if where else str(call)), "", "", ""))
+            place = f"  [{os.path.basename(where)}]" if where else ""  # the table has the whole path
+            rows.append((f"{_short(str(call))}{place}", "", "", ""))
             for row in group:
                 is_none = row["n"] == 0
                 first, last = ("", "") if is_none else (_moment(row, "first"), _moment(row, "last"))

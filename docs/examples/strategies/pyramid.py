@@ -25,9 +25,9 @@ def pyramid(bar, account, state, p):
 
 
 def main():
-    """One candidate on daily bars of GOOG, and how many units its positions grew to."""
+    """One candidate on daily bars of IBM: positions of one to four units."""
     params = {"entry": 55, "n": 20, "most": 4, "step": 1.0, "stop": 3.0, "share": 0.24}
-    run = bt.run(bt.Bars.sample("GOOG"), pyramid, params, costs=bt.Costs(fee_rate=0.001, slippage=0.0005))
+    run = bt.run(bt.Bars.sample("IBM"), pyramid, params, costs=bt.Costs(fee_rate=0.001, slippage=0.0005))
     print(run)
     print(run.trades[["entry_time", "exit_time", "units", "entry_price", "exit_price", "net_profit"]].to_string())
     print(bt.explain(run))
