@@ -142,6 +142,8 @@ class Account:
         for _ in range(200):
             middle = (low + high) / 2
             low, high = (middle, high) if fits(middle) else (low, middle)
+        if low * price * self.rules.multiplier <= 1e-14 * budget:  # the cost alone takes the budget; the rest is its rounding
+            return 0.0
         if self.rules.lot:
             n = math.floor(low / self.rules.lot) + 1
             while n > 0 and not fits(n * self.rules.lot):

@@ -171,3 +171,9 @@ def test_a_window_is_a_part(backend):
     steps = stepping(execution=bt.Execution(periods_per_year=252.0), **options)
     assert [step.bar for step in steps] == [4, 5, 6]
     assert steps.equity.tolist() == run.equity.tolist()
+
+
+def test_a_number_that_has_changed_since_is_refused(monkeypatch):
+    monkeypatch.setitem(ladder.function.__globals__, "LIMIT", 11)
+    with pytest.raises(bt.InputError, match="ladder must be what it was when it was decorated, got another number or helper"):
+        stepping()

@@ -277,7 +277,7 @@ def step_through(
 
     What a function with :func:`backtest.on_bar` does for one candidate, as plain Python: breakpoints in the function stop,
     ``print`` prints, and every bar can be looked at.  It gives the same fills, orders and equity as :func:`backtest.run`, to
-    the last bit, some thousand times slower.  Constants of its module are read when this is called.
+    the last bit, some thousand times slower.
 
     Parameters
     ----------
@@ -299,7 +299,8 @@ def step_through(
     Raises
     ------
     InputError
-        An argument breaks a rule; while it runs, an order that cannot be.
+        An argument breaks a rule, or a number of the function's module has changed since it was decorated; while it runs, an
+        order that cannot be.
 
     Examples
     --------
@@ -308,6 +309,7 @@ def step_through(
     ...         print(step)
     """
     instance("strategy", strategy, BarStrategy)
+    _check_unchanged(strategy)
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
     values = dict(params or {})
@@ -337,6 +339,17 @@ def step_through(
             fault=fault,
         )
     )
+
+
+def _check_unchanged(strategy: BarStrategy) -> None:
+    """Refuse a function whose constants or helpers are not those that it was decorated with."""
+    from backtest.machine.compile import compiled
+
+    if compiled(strategy.function, strategy.lines, strategy.states).key(strategy.params) != strategy.key:
+        raise InputError(
+            f"{strategy.name} must be what it was when it was decorated, got another number or helper in its module; numbers "
+            "that change are parameters (p.name) or state"
+        )
 
 
 def columns_of(evaluator: MachineEvaluator, block: Block) -> dict[str, NDArray[Any]]:
