@@ -34,6 +34,15 @@ def lowest(values, n):
     return rolling(np.min, values, n)
 
 
+def exponential(values, n):
+    """Weight 2 / (n + 1), seeded with the mean of the first n."""
+    found = np.full(len(values), np.nan)
+    found[n - 1] = values[:n].mean()
+    for t in range(n, len(values)):
+        found[t] = found[t - 1] + 2.0 / (n + 1.0) * (values[t] - found[t - 1])
+    return found
+
+
 def average_true_range(bars, n):
     """Wilder's: the first is the mean of n true ranges, and bar 0 has none."""
     high, low, last = bars.high[1:], bars.low[1:], bars.close[:-1]
@@ -446,4 +455,63 @@ def break_even(bars, p, costs, intrabar):
                 share, stop, target = min(p["risk"] * close / risk, 1.0), close - risk, close + p["reward"] * risk
         elif not is_safe and close >= account.entry + risk:
             stop, is_safe = account.entry, True
+    return account.result()
+
+
+def perpetual(bars, p, costs, intrabar):
+    fast, slow = exponential(bars.close, p["fast"]), exponential(bars.close, p["slow"])
+    start = max(p["fast"], p["slow"]) - 1
+    account, side, leaves, stop = Account(bars, costs, start, intrabar), 0, False, 0.0
+    margin, power = costs["maintenance_margin"], costs["leverage"]
+
+    def end(t, price, reason):
+        account.leave(t, price, reason)
+        if reason == "liquidation":
+            account.cash -= costs["liquidation_fee"] * abs(account.fills[-1][1]) * account.fills[-1][2]
+
+    for t in range(start, len(bars.close)):
+        opened, high, low, close = account.bar(t)
+        if leaves:
+            end(t, opened, "signal")
+        elif side != 0:
+            price = opened * (1.0 + side * costs["slippage"])
+            units = p["share"] * account.cash / (price * (1.0 + costs["fee_rate"]))
+            if units > 0.0 and units * price * (1.0 + costs["fee_rate"]) <= power * account.cash * (1.0 + 1e-12):
+                account.fill(t, side * units, price, "")
+                stop = price * (1.0 - side * p["stop"])
+        if account.units != 0.0:
+            way = math.copysign(1.0, account.units)
+            size = abs(account.units)
+            # Equity (cash + units x price) is the maintenance margin of the position's value.
+            ruin = -account.cash / (size * (1.0 - margin)) if way > 0 else account.cash / (size * (1.0 + margin))
+            worst = low if way > 0 else high
+            reached = [
+                (level, reason)
+                for level, reason in ((stop, "stop"), (ruin, "liquidation"))
+                if level > 0.0 and way * worst <= way * level * (1.0 + way * TOUCH)
+            ]
+            at_open = [each for each in reached if way * opened <= way * each[0] * (1.0 + way * TOUCH)]
+            if at_open:
+                end(t, opened, at_open[0][1])
+            elif reached:
+                end(t, *max(reached, key=lambda each: way * each[0]))
+        if account.units != 0.0:
+            if account.units < 0.0:
+                account.cash -= -account.units * close * costs["borrow_per_bar"]
+            if account.cash < 0.0:
+                account.cash -= -account.cash * costs["borrow_per_bar"]
+            account.cash -= account.units * close * costs["funding"]
+        if account.worth(close) <= 0.0:
+            if account.units != 0.0:
+                end(t, close, "bust")
+            account.equity += [0.0] * (len(bars.close) - t)
+            break
+        account.equity.append(account.worth(close))
+        leaves, side = False, 0
+        if account.units == 0.0:
+            if account.ended and account.ended[-1][2] == "liquidation" and t - account.ended[-1][1] < 20:
+                continue
+            side = int(fast[t] > slow[t]) - int(fast[t] < slow[t])
+        else:
+            leaves = account.units * (fast[t] - slow[t]) < 0.0
     return account.result()

@@ -61,6 +61,11 @@ PARAMS = {
         {"stake": 0.05, "most": 1.0, "move": 0.01},
         {"stake": 0.2, "most": 0.5, "move": 0.003},
     ],
+    "perpetual": [
+        {"fast": 10, "slow": 40, "share": 0.9, "stop": 0.2},
+        {"fast": 5, "slow": 20, "share": 4.5, "stop": 0.3},
+        {"fast": 3, "slow": 10, "share": 8.0, "stop": 0.5},
+    ],
     "pyramid": [
         {"entry": 55, "n": 20, "most": 4, "step": 1.0, "stop": 3.0, "share": 0.24},
         {"entry": 10, "n": 10, "most": 6, "step": 0.3, "stop": 1.0, "share": 0.15},
@@ -72,6 +77,12 @@ PARAMS = {
         {"n": 20, "least": 1, "width": 1.8, "stop": 1.0},
     ],
 }
+#: Of the perpetual future: fields of Costs and of Execution, one pair for each set of parameters.
+MARGIN = [
+    ({"funding": 0.0001, "liquidation_fee": 0.005}, {"leverage": 1.0, "maintenance_margin": 0.02}),
+    ({"funding": -0.0002, "liquidation_fee": 0.01}, {"leverage": 5.0, "maintenance_margin": 0.05}),
+    ({"funding": 0.0001, "liquidation_fee": 0.0}, {"leverage": 20.0, "maintenance_margin": 0.01}),
+]
 
 
 def strategy(name):
@@ -87,10 +98,14 @@ def run_of(name, which, symbol):
     bars, costs, params = bt.Bars.sample(symbol), COSTS[which], PARAMS[name][which]
     if not bt.backend().startswith("cython"):
         bars = bars[:800]
-    execution = bt.Execution(intrabar=INTRABAR[which], start_cash=CASH, periods_per_year=PERIODS)
+    more_costs, margin = MARGIN[which] if name == "perpetual" else ({}, {})
+    costs = bt.Costs(**costs.to_dict() | more_costs)
+    execution = bt.Execution(intrabar=INTRABAR[which], start_cash=CASH, periods_per_year=PERIODS, **margin)
     run = bt.run(bars, strategy(name)[0], params, costs=costs, execution=execution)
     plain = {"fee_rate": costs.fee_rate, "slippage": costs.slippage, "borrow_per_bar": costs.borrow_rate / PERIODS}
-    return run, getattr(strategy_loops, name)(bars, params, {**plain, "start_cash": CASH}, INTRABAR[which])
+    return run, getattr(strategy_loops, name)(
+        bars, params, {**plain, "start_cash": CASH, **more_costs, **margin}, INTRABAR[which]
+    )
 
 
 def test_every_strategy_has_a_loop_and_parameters():
@@ -139,10 +154,10 @@ def test_a_table_has_what_runs_have(name):
     """The candidates of a table begin at one bar; a run that begins there has their numbers."""
     bars = bt.Bars.sample("GOOG")[:700]
     columns = {key: [params[key] for params in PARAMS[name]] for key in PARAMS[name][0]}
-    costs = COSTS[0]
-    table = bt.evaluate(bars, strategy(name)[0], columns, costs=costs)
+    costs, margin = COSTS[0], MARGIN[2][1] if name == "perpetual" else {}
+    table = bt.evaluate(bars, strategy(name)[0], columns, costs=costs, execution=bt.Execution(**margin))
     for row, params in enumerate(PARAMS[name]):
-        execution = bt.Execution(start=max(strategy_start(name, each) for each in PARAMS[name]))
+        execution = bt.Execution(start=max(strategy_start(name, each) for each in PARAMS[name]), **margin)
         stats = bt.run(bars, strategy(name)[0], params, costs=costs, execution=execution).stats
         for metric in ("total_return", "sharpe", "max_drawdown", "n_trades", "costs_paid"):
             assert table[metric].iloc[row] == pytest.approx(stats[metric], rel=1e-9, nan_ok=True), metric
@@ -157,6 +172,7 @@ def strategy_start(name, params):
         "donchian": lambda p: max(p["entry"], p["exit"]) - 1,
         "half_out": lambda p: max(p["fast"], p["slow"]),
         "limit_entry": lambda p: p["n"] - 1,
+        "perpetual": lambda p: max(p["fast"], p["slow"]) - 1,
         "pyramid": lambda p: max(p["entry"] - 1, p["n"]),
         "squeeze": lambda p: p["n"],
     }.get(name, lambda p: 0)(params)
