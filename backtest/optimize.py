@@ -19,6 +19,7 @@ from backtest.evaluation import BarsEvaluator
 from backtest.expr import Node
 from backtest.line_values import Combinations
 from backtest.lines import Custom
+from backtest.machine.decorate import BarStrategy
 from backtest.metrics import SWEEP
 from backtest.results import Result
 from backtest.rules import Strategy
@@ -30,7 +31,7 @@ from backtest.study.memory import custom_lines
 
 def optimize(
     bars: Bars | Mapping[str, Bars],
-    strategy: Strategy,
+    strategy: Strategy | BarStrategy,
     space: Space | Mapping[str, Any],
     *,
     costs: Costs,
@@ -55,7 +56,7 @@ def optimize(
     ----------
     bars : Bars or mapping of str to Bars
         Several symbols by name: each candidate is evaluated on each.
-    strategy : Strategy
+    strategy : Strategy or function with bt.on_bar
         Ready ones are in ``bt.strategies``.
     space : Space or mapping
         What may vary.

@@ -16,6 +16,7 @@ from backtest.bars import Bars
 from backtest.cells import Aggregate, Cells, Window, checked_symbols, evaluator_of, naming
 from backtest.costs import Costs, Execution
 from backtest.evaluation import BarsEvaluator
+from backtest.machine.decorate import BarStrategy
 from backtest.metrics import SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.records import Unexecuted
@@ -39,7 +40,7 @@ class Run(Simulation):
     ----------
     params : dict
     bars : Bars
-    strategy : Strategy
+    strategy : Strategy or function with bt.on_bar
     start : int
         First bar whose close could decide if there were no window; ``first`` is the one inside it.
     n_unaffordable : int
@@ -184,7 +185,7 @@ class Run(Simulation):
 @overload
 def run(
     bars: Bars,
-    strategy: Strategy,
+    strategy: Strategy | BarStrategy,
     params: Mapping[str, Any] | None = None,
     *,
     costs: Costs,
@@ -196,7 +197,7 @@ def run(
 @overload
 def run(
     bars: Mapping[str, Bars],
-    strategy: Strategy,
+    strategy: Strategy | BarStrategy,
     params: Mapping[str, Any] | None = None,
     *,
     costs: Costs,
@@ -207,7 +208,7 @@ def run(
 
 def run(
     bars: Bars | Mapping[str, Bars],
-    strategy: Strategy,
+    strategy: Strategy | BarStrategy,
     params: Mapping[str, Any] | None = None,
     *,
     costs: Costs,
@@ -220,7 +221,7 @@ def run(
     ----------
     bars : Bars or mapping of str to Bars
         Several symbols by name: the candidate is replayed on each, with ``start_cash`` and a warm-up of its own.
-    strategy : Strategy
+    strategy : Strategy or function with bt.on_bar
     params : mapping of str to value
         A value for every parameter without a default.
     costs : Costs
@@ -254,7 +255,12 @@ def run(
 
 
 def _run(
-    bars: Bars, strategy: Strategy, columns: Mapping[str, Parameter], costs: Costs, execution: Execution, window: slice | None
+    bars: Bars,
+    strategy: Strategy | BarStrategy,
+    columns: Mapping[str, Parameter],
+    costs: Costs,
+    execution: Execution,
+    window: slice | None,
 ) -> Run:
     evaluator = evaluator_of(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     row = np.zeros(len(columns))
@@ -266,7 +272,7 @@ def _run(
 
 def evaluate(
     bars: Bars | Mapping[str, Bars],
-    strategy: Strategy,
+    strategy: Strategy | BarStrategy,
     candidates: Any = None,
     *,
     costs: Costs,
@@ -283,7 +289,7 @@ def evaluate(
     ----------
     bars : Bars or mapping of str to Bars
         Several symbols by name: each candidate is evaluated on each.
-    strategy : Strategy
+    strategy : Strategy or function with bt.on_bar
     candidates : DataFrame, dict of sequences, or array of shape (n_candidates, n_params)
         A column per parameter; an array needs ``columns``.  May be left out for two-dimensional ``rules.from_arrays``:
         then each column is a candidate.
@@ -346,7 +352,7 @@ def evaluate(
     return cells.table(table, cells(batch))
 
 
-def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Strategy) -> dict[str, Sequence[Any]]:
+def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Any) -> dict[str, Sequence[Any]]:
     import pandas as pd
 
     if candidates is None:

@@ -13,6 +13,7 @@ from backtest.config import sections
 from backtest.costs import FORMER, Costs, Execution
 from backtest.files.reading import KEYS
 from backtest.files.tables import read_prices
+from backtest.machine.decorate import BarStrategy
 from backtest.rules import Strategy
 from backtest.space import NONE, Space
 from backtest.strategies import READY
@@ -68,7 +69,7 @@ class Config:
 
     bars: Bars | dict[str, Bars]
     source: str  # where the bars came from, for people
-    strategy: Any  # rules.Strategy, or a function with bt.on_bar
+    strategy: Strategy | BarStrategy
     space: Space | None
     params: dict[str, Any] | None
     costs: Costs
@@ -123,7 +124,7 @@ def _bars(table: Mapping[str, Any], folder: Path) -> tuple[Bars | dict[str, Bars
     return from_prices(read_prices(folder / name, reading), table.get("symbol", Path(name).name.partition(".")[0])), name
 
 
-def _strategy(table: Mapping[str, Any], folder: Path) -> Any:
+def _strategy(table: Mapping[str, Any], folder: Path) -> Strategy | BarStrategy:
     """A ready strategy, or what a module has: rules, or a function with ``@bt.on_bar``."""
     known_names("key of [strategy]", table, ("name",))
     name = table.get("name")
@@ -136,7 +137,7 @@ def _strategy(table: Mapping[str, Any], folder: Path) -> Any:
             )
         return READY[name]
     strategy = sections.imported("strategy", name, folder)
-    if isinstance(strategy, Strategy) or hasattr(strategy, "program"):
+    if isinstance(strategy, (Strategy, BarStrategy)):
         return strategy
     remedy = "; decorate it with @bt.on_bar" if callable(strategy) and not isinstance(strategy, type) else ""
     raise InputError(

@@ -21,6 +21,7 @@ from backtest.evaluation import MAX_BLOCK, TOUCH_TOLERANCE, BarsEvaluator, Repla
 from backtest.expr import Value
 from backtest.line_values import Combinations
 from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
+from backtest.machine.decorate import BarStrategy
 from backtest.machine.faults import fault_error
 from backtest.machine.lower import Lowered, unexecuted_of_rules
 from backtest.machine.program import FAULT, ORDER, ORDER_STATUSES, SIZE_KINDS, Program
@@ -145,7 +146,7 @@ class MachineEvaluator(BarsEvaluator):
     def __init__(
         self,
         bars: Bars,
-        strategy: Any,
+        strategy: BarStrategy,
         parameters: Mapping[str, Parameter],
         *,
         costs: Costs,
@@ -295,7 +296,7 @@ def _expect_none(faults: NDArray[Any]) -> None:
 
 def machine_evaluator(bars: Bars, strategy: Any, parameters: Mapping[str, Parameter], **options: Any) -> BarsEvaluator:
     """The machine's evaluator of a function, or of rules."""
-    if not isinstance(strategy, Strategy) and not hasattr(strategy, "program"):
+    if not isinstance(strategy, (Strategy, BarStrategy)):
         remedy = "; decorate it with @bt.on_bar" if callable(strategy) and not isinstance(strategy, type) else ""
         raise InputError(f"strategy must be a Strategy, or a function with @bt.on_bar, got {shown(strategy)}{remedy}")
     kind: Callable[..., BarsEvaluator] = RulesOnMachine if isinstance(strategy, Strategy) else MachineEvaluator

@@ -8,10 +8,11 @@ from typing import Any
 from backtest._checks import InputError
 from backtest._said import shown
 from backtest.bars import Bars
+from backtest.machine.decorate import BarStrategy
 from backtest.machine.program import BUY, FAULTS, LEVEL_KINDS, MOVE_STOP, MOVE_TARGET, SIZE_KINDS, Program
 
 
-def fault_error(fault: Any, program: Program, strategy: Any, params: Mapping[str, Any], bars: Bars) -> InputError:
+def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Mapping[str, Any], bars: Bars) -> InputError:
     """The error of a fault: argument, rule and value; the call, the bar and the candidate.
 
     Parameters
@@ -19,7 +20,6 @@ def fault_error(fault: Any, program: Program, strategy: Any, params: Mapping[str
     fault : record of FAULT
     program : Program
     strategy : BarStrategy
-        Has ``calls``, one an action: ``text``, ``file``, ``line`` and ``function``.
     params : mapping
         Of the candidate.
     bars : Bars
