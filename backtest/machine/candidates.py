@@ -168,7 +168,7 @@ class CandidateBlocks:
 def _number(name: str, value: Any) -> float:
     if not isinstance(value, (bool, int, float)):
         raise InputError(
-            f"parameter {shown(name)} must be a number, or True or False, where the function reads it, got {shown(value)}"
+            f"parameter {shown(name)} must be a number, or True or False, because the function reads it, got {shown(value)}"
         )
     return float(value)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backtest._checks import InputError, ObjectiveError, matrix
 from backtest._said import shown
 from backtest.evaluator import Evaluator
-from backtest.rules import Strategy, custom_lines_in
+from backtest.rules import custom_lines_in
 from backtest.search.duplicates import TrialCache
 from backtest.search.ranking import numbers
 from backtest.space import Space
@@ -224,7 +224,7 @@ class SweepMemory(Memory):
             self.flush()
 
 
-def custom_lines(strategy: Strategy, *nodes: Any) -> dict[str, Any]:
+def custom_lines(strategy: Any, *nodes: Any) -> dict[str, Any]:
     """``lines``: module, name and version of every ``@bt.line`` function of a strategy and of other nodes; and their ``code``.
 
     Raises
