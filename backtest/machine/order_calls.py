@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 
 from backtest._checks import did_you_mean
 from backtest.machine.expressions import meaning, object_error
@@ -128,9 +129,9 @@ def _positive(walk: Walk, node: ast.expr, key: str, value: Meaning, most: float 
     known = walk.graph.known(number)
     if key == "share_of_position":
         most = 1.0
-    if known is not None and not (known > 0.0 and (most is None or known <= most)):
-        rule = "> 0" if most is None else f"> 0 and <= {most:g}"
-        near = "; account.sell goes the other way" if known < 0.0 and key in SIZES else ""
+    if known is not None and not (0.0 < known < math.inf and (most is None or known <= most)):
+        rule = "finite and > 0" if known == math.inf else "> 0" if most is None else f"> 0 and <= {most:g}"
+        near = "; account.buy and account.sell say the direction" if known < 0.0 and key in SIZES else ""
         raise walk.place(node).error(f"must have {key} {rule}, got {known!r}{near}")
     return number
 
@@ -161,8 +162,8 @@ def _level(walk: Walk, node: ast.expr, key: str, value: Meaning, kind: int) -> t
         )
         raise place.error(f"must give {key} a level of its kind, got {place.text}; write {remedy}")
     known, is_below = graph.known(value.node), value.kind == "below_entry"
-    if known is not None and not (known > 0.0 and (known < 1.0 or not is_below)):
-        rule = "> 0 and < 1 (a fraction: 0.05 for 5 %)" if is_below else "> 0"
+    if known is not None and not (0.0 < known < (1.0 if is_below else math.inf)):
+        rule = "> 0 and < 1 (a fraction: 0.05 for 5 %)" if is_below else "finite and > 0"
         raise place.error(f"must have bt.{value.kind} {rule}, got {known!r}")
     if value.kind != "distance" and is_below != ((key == "stop_loss") == (kind == BUY)):
         other = "above_entry" if is_below else "below_entry"
