@@ -3,9 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from cases import UNPAID, random_bars
+from cases import UNPAID, cases, random_bars, strategy_of
 from conftest import slow
 from engine_cases import random_case
+from hypothesis import given, settings
 
 import backtest as bt
 from backtest.metrics import SUMS, SWEEP
@@ -31,7 +32,7 @@ def on_both(case):
 
 def magnitudes(run):
     """Sums of |terms| of what a run adds up over its bars, by name."""
-    r, rf = run.returns.to_numpy(), run.execution.rf / 252.0
+    r, rf = run.returns.to_numpy(), run.execution.rf / run.periods.per_year
     downside = np.minimum(r - rf, 0.0)
     terms = {"sum_gain": r, "sum_loss": r, "sum_downside_2": downside**2}
     return {name: np.abs(terms.get(name, r ** int(name[-1]) if name[-1].isdigit() else r)).sum() for name in ADDED_UP}
@@ -136,3 +137,34 @@ def test_optimize_finds_the_same_on_both_engines():
             assert left[name].equals(right[name])
         else:
             np.testing.assert_allclose(right[name].astype(float), left[name].astype(float), rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@given(cases())
+@settings(max_examples=100)
+def test_rules_do_the_same_where_prices_are_few(case):
+    """Levels that are touched exactly, gaps over them, equal prices, ruinous costs."""
+    bars, signals, levels, costs, execution = case
+    if execution.sides == "short":
+        signals = [None, None, *signals[2:]]
+    full = bars, strategy_of(signals, levels), {}, costs, execution, None
+    assert_same(*on_both(full), full)
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("sides", ["both", "long"])
+@pytest.mark.parametrize("levels", [{}, {"stop_loss": 0.05, "take_profit": 0.1}, {"trailing_stop": 0.08}])
+def test_long_holding_periods_of_a_sample(sides, levels):
+    """Thousands of bars, which the event engine jumps over and looks up, and the machine lives through."""
+    bars = bt.Bars.sample("GOOG")
+    execution = bt.Execution(sides=sides, intrabar="both", rf=0.02)
+    full = (
+        bars,
+        bt.strategies.sma_cross,
+        {"fast": 40, "slow": 150} | levels,
+        bt.Costs(fee_rate=0.001, slippage=0.0002),
+        execution,
+        None,
+    )
+    events, machine = on_both(full)
+    assert_same(events, machine, full)
+    assert len(events.trades) > 5
