@@ -164,7 +164,10 @@ def _protective(run: Any) -> list[dict[str, Any]]:
 def _moves_parts(run: Any) -> bool:
     """Whether a target may be one of a part of the position: the size of that part is not known afterwards."""
     program = run._replay.program
-    return program is not None and bool((program.actions["share"][program.actions["kind"] == MOVE_TARGET] >= 0).any())
+    if program is None:
+        return False
+    shares = program.actions["share"][program.actions["kind"] == MOVE_TARGET].tolist()
+    return any(at >= len(program.constants) or program.constants[at] < 1.0 for at in shares if at >= 0)
 
 
 def _levels_of_events(run: Any) -> tuple[float, float, float]:

@@ -42,6 +42,7 @@ def holds(bar, account, state, p):
         account.sell(units=1.0, limit=112.0, reduce_only=True)
         account.sell(value=300.0, limit=115.0)
         account.move_stop_loss(93.0)
+        account.move_take_profit(120.5)
 
 
 @bt.on_bar()
@@ -100,7 +101,7 @@ class TestPending:
             ["take_profit", "sell", "target", 4.0, "units"],
         ]
         assert table["stop"].tolist()[3:5] == [93.0, 104 * (1 - 0.05)]
-        assert table["limit"].tolist()[5] == 120.0
+        assert table["limit"].tolist()[5] == 120.5
 
     def test_a_close_of_the_last_bar(self):
         table = replay(flat(*[QUIET] * 3), leaves).pending
