@@ -31,6 +31,8 @@ NEVER = "no order: its condition was never true"
 NEVER_HELD = "no order: it was never reached with a position"
 #: What ended a position's level, by the name of the level in a strategy.
 LEVEL_REASONS = {"stop_loss": "stop", "take_profit": "target", "trailing_stop": "trail"}
+#: Why a position was closed that no rule closed.
+UNASKED = ("liquidation", "end", "bust")
 
 
 class Explanation:
@@ -157,6 +159,9 @@ def _of_rules(run: Run) -> list[tuple[str, str, str, NDArray[np.int64]]]:
         if node is not None:
             bars = fills["decision_bar"][fills["reason"] == REASONS.index(reason)]
             rows.append((name, repr(node), "filled" if len(bars) else "off" if off[name] else "never filled", bars))
+    for reason in UNASKED:
+        bars = fills["decision_bar"][fills["reason"] == REASONS.index(reason)]
+        rows += [(reason, "", "filled", bars)] if len(bars) else []
     return rows
 
 
@@ -202,7 +207,7 @@ def _entry_outcomes(run: Run, name: str, true: dict[str, Flags]) -> dict[str, Fl
     unpaid[rest.decision_bar[is_unpaid] - run.first] = True
     by_level = np.zeros_like(opened)
     if run.execution.fill == "close":
-        closed = np.isin(fills["reason"], [REASONS.index(reason) for reason in LEVEL_REASONS.values()])
+        closed = np.isin(fills["reason"], [REASONS.index(reason) for reason in (*LEVEL_REASONS.values(), "liquidation")])
         by_level[fills["fill_bar"][closed] - run.first] = True
     gone = np.zeros_like(opened) | (run._equity <= 0.0)
     outcomes = {

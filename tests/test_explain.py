@@ -82,6 +82,14 @@ class TestConditions:
         run = replay(flat(QUIET, QUIET, (300, 301, 299, 300), QUIET, QUIET), (), (), [0, 3], [2, 4])
         assert outcomes(run, "enter_short") == {"filled": (1, 0, 0), "ignored: the equity was gone": (1, 3, 3)}
         assert outcomes(run, "exit_short") == {"ignored: the equity was gone": (2, 2, 4)}
+        assert outcomes(run, "bust") == {"filled": (1, 2, 2)}
+
+    def test_what_no_rule_closed_is_there_too(self):
+        assert outcomes(replay(flat(*[QUIET] * 3), [0], close_at_end=True), "end") == {"filled": (1, 2, 2)}
+        assert outcomes(replay(flat(*[QUIET] * 3), [0]), "end") == {}
+        margin = {"leverage": 3.0, "maintenance_margin": 0.3, "size_type": "value", "size": 2800.0}
+        run = replay(flat(QUIET, QUIET, (80, 81, 79, 80)), [0], **margin)
+        assert outcomes(run, "liquidation") == {"filled": (1, 2, 2)}
 
     def test_levels_and_the_time_exit_are_off_or_never_filled_or_filled(self):
         levels = {"stop_loss": bt.param("stop", None), "take_profit": 0.5, "max_bars": 2}
