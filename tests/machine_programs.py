@@ -10,7 +10,8 @@ import backtest as bt
 from backtest import lines
 
 #: Numbers of a bar, and of the account, that expressions read.
-PRICES = ("bar.close", "bar.open", "bar.high", "bar.low", "bar.fast", "bar.slow", "bar.previous(1).close", "bar.previous(3).fast")
+PRICES = ("bar.close", "bar.open", "bar.high", "bar.low", "bar.fast", "bar.slow")
+BEFORE = ("bar.previous(1).close", "bar.previous(3).fast", "bar.edge")
 COUNTS = (
     "account.bars_held",
     "account.n_entries",
@@ -22,6 +23,7 @@ COUNTS = (
 MONEY = ("account.profit", "account.last_result", "account.equity", "account.cash", "account.peak_equity")
 HELD = ("account.entry_price", "account.last_entry_price", "account.best_close", "account.worst_close", "account.last_exit_price")
 LEVELS = ("account.stop_loss", "account.take_profit", "account.last_exit_bar", "account.units", "bar.index")
+NUMBERS = ("p.wide", "p.cool", "p.odds", "STEP")
 PARAMS = {"wide": (0.01, 0.08), "share": (0.1, 1.0), "cool": (0, 6), "odds": (100.0, 900.0)}
 
 HEADER = """\
@@ -30,6 +32,7 @@ HEADER = """\
     slow=lines.sma(lines.close, 6),
     atr=lines.atr(3),
     up=lines.close > lines.sma(lines.close, 4),
+    edge=bt.param("edge", 0.03),
     state={state},
 )
 def strategy(bar, account, state, p):
@@ -50,6 +53,14 @@ def middle(bar, weight):
 
 def is_wide(bar, p):
     return bar.high - bar.low > bar.atr * (1.0 + p.wide)
+
+
+def rungs(bar, account, size, first=1, away=0.01):
+    for rung in range(first, first + 2):
+        if bar.previous(rung).close > bar.close:
+            for side in range(2):
+                price = bar.close * (1.0 - away * (rung + side))
+                account.buy(units=size / (rung + side), limit=price, valid_bars=4, stop_loss=bt.below_entry(0.08))
 
 
 def enter(bar, account, p, away):
@@ -102,7 +113,7 @@ class Writer:
     def number(self, names, depth=2):
         if depth == 0 or self.chance(0.3):
             numbers = [name for name, kind in names.items() if kind == "number"]
-            options = [PRICES, COUNTS, MONEY, HELD, LEVELS, ("state.mark", "state.count"), ("p.wide", "p.cool", "p.odds", "STEP")]
+            options = [PRICES, BEFORE, COUNTS, MONEY, HELD, LEVELS, ("state.mark", "state.count"), NUMBERS]
             options += [numbers] * (3 if numbers else 0)
             return self.pick(*self.pick(*options)) if self.chance(0.8) else self.pick(self.real(0.1, 20.0), "2", "0.0", "1")
         a, b = self.number(names, depth - 1), self.number(names, depth - 1)
@@ -206,7 +217,8 @@ class Writer:
         given = []
         lower, upper = ("stop_loss", "take_profit") if buys else ("take_profit", "stop_loss")
         if self.chance(0.4):
-            given.append(f"{lower}={self.pick(self.below(f'({at})'), f'bt.below_entry({self.real(0.004, 0.08)})')}")
+            relative = self.pick(f"bt.below_entry({self.real(0.004, 0.08)})", "bt.below_entry(bar.edge)", "None", "near")
+            given.append(f"{lower}={self.pick(self.below(f'({at})'), relative)}")
         if self.chance(0.4):
             given.append(f"{upper}={self.pick(self.above(f'({at})'), f'bt.above_entry({self.real(0.004, 0.08)})')}")
         if self.chance(0.2):
@@ -248,8 +260,11 @@ class Writer:
         elif kind < 0.62 and self.sites < 40:
             self.order(depth, names)
         elif kind < 0.67 and self.sites < 40:
-            self.sites += 2
-            self.say(depth, f"enter(bar, account, p, {self.real(0.005, 0.05)})")
+            self.sites += 4
+            calls = (f"enter(bar, account, p, {self.real(0.005, 0.05)})", "enter(bar, account, away=bar.edge, p=p)")
+            self.say(depth, self.pick(*calls, f"rungs(bar, account, {self.real(0.5, 9)})", "rungs(bar, account, 3, first=2)"))
+        elif kind < 0.69:
+            self.pair(depth, names)
         elif kind < 0.72 and self.sites < 40 and level < 3:
             self.fresh += 1
             passes = self.pick("2", "N_STEPS")
@@ -271,6 +286,16 @@ class Writer:
         else:
             self.say(depth, self.pick("pass", "print(end='')"))
         return False
+
+    def pair(self, depth, names):
+        """Two names at once, the second of the values before."""
+        one, other = f"x{self.fresh + 1}", f"x{self.fresh + 2}"
+        self.fresh += 2
+        values = self.number(names, 1), self.number(names, 1)
+        self.say(depth, f"{one}, {other} = {values[0]}, {values[1]}")
+        if self.chance(0.5):
+            self.say(depth, f"{one}, {other} = {other}, {one} - {other}")
+        names |= {one: "number", other: "number"}
 
     def store(self, depth, names):
         which = self.pick("mark", "count", "armed", "seen")
@@ -315,6 +340,7 @@ class Writer:
         if self.chance(0.3):
             self.say(1, "if account.is_flat and bar.index - account.last_exit_bar < p.cool:")
             self.say(2, "return")
+        self.say(1, "near = bt.below_entry(0.015 + p.wide) if bar.up else bt.below_entry(0.0125)")
         self.say(1, f"if {self.pick('account.is_flat', 'bar.volume > p.odds', 'bar.up', 'CAREFUL')}:")
         self.order(2, names)
         if not self.block(1, names, 0):
@@ -332,7 +358,7 @@ def params_of(seed):
     """Its parameters."""
     rng = random.Random(f"params {seed}")
     chosen = {name: rng.randint(*ends) if isinstance(ends[0], int) else rng.uniform(*ends) for name, ends in PARAMS.items()}
-    return chosen | {"n_fast": rng.randint(2, 5)}
+    return chosen | {"n_fast": rng.randint(2, 5), "edge": rng.uniform(0.01, 0.05)}
 
 
 def bars_of(seed):

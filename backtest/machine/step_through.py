@@ -312,19 +312,19 @@ def step_through(
     _check_unchanged(strategy)
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
-    values = dict(params or {})
-    columns: dict[str, Parameter] = {name: Choice(name, [value]) for name, value in values.items()}
+    given = dict(params or {})
+    columns: dict[str, Parameter] = {name: Choice(name, [value]) for name, value in given.items()}
     execution = Execution() if execution is None else execution
     evaluator = MachineEvaluator(bars, strategy, columns, costs=costs, execution=execution, n_threads=1)
     batch = np.zeros((1, len(columns)))
     evaluator.fix_start(evaluator.combinations(batch))
-    values = {name: default for name, default in evaluator.params.items() if default is not REQUIRED} | values
+    values = {name: default for name, default in evaluator.params.items() if default is not REQUIRED} | given
     sites = {
         call.trail: Site(at, int(strategy.program().actions["slot"][at]), call.line) for at, call in enumerate(strategy.calls)
     }
 
     def fault(found: tuple[int, int, int, float]) -> InputError:
-        return fault_error(np.array([found], dtype=FAULT)[0], strategy.program(), strategy, values, bars)
+        return fault_error(np.array([found], dtype=FAULT)[0], strategy.program(), strategy, given, bars)
 
     return live(
         Problem(

@@ -1,1 +1,0 @@
-"""Compiled kernels: the ``.so`` files built from ``ext/`` land here, beside their stubs."""

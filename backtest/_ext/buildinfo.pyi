@@ -1,6 +1,0 @@
-SOURCE_HASH: str
-COMPILER: str
-SIMD: str
-CPU_LEVEL: int
-
-def record_fields() -> dict[str, list[str]]: ...
