@@ -111,3 +111,4 @@ cdef enum:
     END = 7
     BUST = 8
     DELISTED = 9
+    LIQUIDATION = 10

@@ -2,6 +2,7 @@
 
 from libc.string cimport memset
 
+from _machine cimport Action, Fault, Order
 from _records cimport Fill, Position, Trade, TradeSums
 from _sums cimport Sums
 
@@ -47,11 +48,17 @@ def record_fields():
     cdef Position position
     cdef Sums sums
     cdef TradeSums trade_sums
+    cdef Action action
+    cdef Order order
+    cdef Fault fault
     memset(&fill, 0, sizeof(fill))
     memset(&trade, 0, sizeof(trade))
     memset(&position, 0, sizeof(position))
     memset(&sums, 0, sizeof(sums))
     memset(&trade_sums, 0, sizeof(trade_sums))
+    memset(&action, 0, sizeof(action))
+    memset(&order, 0, sizeof(order))
+    memset(&fault, 0, sizeof(fault))
     records = {"FILL": <dict>fill, "TRADE": <dict>trade, "POSITION": <dict>position, "SUMS": <dict>sums,
-               "TRADE_SUMS": <dict>trade_sums}
+               "TRADE_SUMS": <dict>trade_sums, "ACTION": <dict>action, "ORDER": <dict>order, "FAULT": <dict>fault}
     return {name: list(record) for name, record in records.items()}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, level_rows, masks, metrics, records, trades
+from backtest.machine import program
 from backtest.rules import CONDITIONS
 from backtest.signals import StrategyEvaluator
 
@@ -67,7 +68,7 @@ def test_sizes_are_the_same_on_both_sides_of_the_border():
             compiled = importlib.import_module(f"backtest.{folder}.{name}")
             assert getattr(compiled, "LAYOUT", None) == pure, (name, folder)
         checked |= {name} if pure else set()
-    assert checked == {"levels", "masks", "signals", "trades"}
+    assert checked == {"levels", "machine", "masks", "signals", "trades"}
     of_masks, of_levels = (importlib.import_module(f"backtest._pure.{name}").LAYOUT for name in ("masks", "levels"))
     assert of_masks["TILE"] == masks.TILE
     columns = {name for name in vars(level_rows) if name in of_levels}
