@@ -92,10 +92,12 @@ cdef extern from "_machine.h" nogil:
 cdef extern from *:
     """
     #define MACHINE_DUST 1e-12                   /* a rest of this share of what was held is rounding, not a position */
+    #define MACHINE_SAME 1e-12                   /* paths, or equities, that differ by less than this share are the same */
     #define MACHINE_POWER_TOLERANCE (1.0 + 1e-12) /* rounding by which an order may exceed the buying power */
     #define MACHINE_TICK_TOLERANCE 8.8817841970012523e-16 /* 2^-50: a price so near to a multiple of the tick is that multiple */
     """
     const double MACHINE_DUST
+    const double MACHINE_SAME
     const double MACHINE_POWER_TOLERANCE
     const double MACHINE_TICK_TOLERANCE
 

@@ -4,7 +4,7 @@
 from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t, uint64_t
 
-from _machine cimport (AFTER_LEVEL, AT_BUST, CANCELLED, NEAREST, OPTIMISTIC, Action, MachineAccount, MachineRecords,
+from _machine cimport (AFTER_LEVEL, AT_BUST, CANCELLED, MACHINE_SAME, NEAREST, OPTIMISTIC, Action, MachineAccount, MachineRecords,
                        MachineShared, MachineSlot)
 from _machine_account cimport (close_position, end_slot, end_slots, liquidation_level, lowest_bit, reduce_position, sums_of,
                                trail_level, value_at)
@@ -164,20 +164,25 @@ cdef inline void take_path(MachineAccount *account, int64_t bar) noexcept nogil:
     low_first.records = high_first.records = NULL
     walk(&low_first, bar, True)
     walk(&high_first, bar, False)
-    if not are_equal(&low_first, &high_first):
+    if not are_alike(&low_first, &high_first, account.shared.close[bar]):
         account.is_ambiguous = 1
         takes_low_first = goes_low_first(account, bar, &low_first, &high_first)
     walk(account, bar, takes_low_first)
     account.is_ambiguous = 0
 
 
-cdef inline bint are_equal(const MachineAccount *one, const MachineAccount *other) noexcept nogil:
-    """Whether two paths end in the same account; levels that are off are equal."""
-    return (one.cash == other.cash and one.units == other.units and one.entry_price == other.entry_price
-            and one.active == other.active and one.triggered == other.triggered
-            and (one.stop == other.stop or (one.stop != one.stop and other.stop != other.stop))
-            and (one.target == other.target or (one.target != one.target and other.target != other.target))
-            and (one.trail == other.trail or (one.trail != one.trail and other.trail != other.trail)))
+cdef inline bint are_alike(const MachineAccount *one, const MachineAccount *other, double close) noexcept nogil:
+    """Whether a bar that ends in either account is not ambiguous: they differ by rounding at most."""
+    cdef double gross = fabs(one.cash) + fabs(one.units) * (close * one.shared.settings.multiplier)
+    return (one.active == other.active and one.triggered == other.triggered
+            and fabs(one.cash - other.cash) <= MACHINE_SAME * gross
+            and is_same(one.units, other.units) and is_same(one.entry_price, other.entry_price)
+            and is_same(one.stop, other.stop) and is_same(one.target, other.target) and is_same(one.trail, other.trail))
+
+
+cdef inline bint is_same(double one, double other) noexcept nogil:
+    """Whether two numbers differ by rounding at most; levels that are off are equal."""
+    return one == other or fabs(one - other) <= MACHINE_SAME * fabs(one) or (one != one and other != other)
 
 
 cdef inline bint goes_low_first(const MachineAccount *account, int64_t bar, const MachineAccount *low_first,
@@ -188,6 +193,8 @@ cdef inline bint goes_low_first(const MachineAccount *account, int64_t bar, cons
     if shared.settings.intrabar == NEAREST:
         return not shared.high[bar] - shared.open[bar] < shared.open[bar] - shared.low[bar]
     one, other = value_at(low_first, shared.close[bar]), value_at(high_first, shared.close[bar])
+    if fabs(one - other) <= MACHINE_SAME * fabs(one):
+        return True
     return not other > one if shared.settings.intrabar == OPTIMISTIC else not other < one
 
 

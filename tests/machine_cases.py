@@ -67,7 +67,9 @@ class Writer:
     def any_word(self):
         if self.rnd.random() < 0.6:
             close = self.first_input
-            one, other = (close, self.pick(self.lines)) if self.rnd.random() < 0.5 else (self.pick(self.numbers), self.pick(self.numbers))
+            one, other = (
+                (close, self.pick(self.lines)) if self.rnd.random() < 0.5 else (self.pick(self.numbers), self.pick(self.numbers))
+            )
             made = self.word(str(self.rnd.choice(COMPARISONS)), one, other)
         else:
             made = self.word(str(self.rnd.choice(WORD_OPS)), *(self.pick(self.words) for _ in range(3)))
@@ -136,7 +138,9 @@ def random_program(rnd, n_actions=6, careless=0.03):
     """A program of random arithmetic whose actions are mostly sensible orders."""
     writer = Writer(rnd, few_fields=rnd.random() < 0.5)
     for _ in range(2):  # of constants and parameters alone
-        writer.numbers.append(writer.number(str(rnd.choice(["ADD", "MUL", "DIV"])), writer.pick(writer.params), writer.constant(0.5, 2.0)))
+        writer.numbers.append(
+            writer.number(str(rnd.choice(["ADD", "MUL", "DIV"])), writer.pick(writer.params), writer.constant(0.5, 2.0))
+        )
     n_setup = len(writer.code)
     for _ in range(int(rnd.integers(4, 16))):
         writer.any_number()

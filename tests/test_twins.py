@@ -14,7 +14,6 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, level_rows, masks, metrics, records, trades
-from backtest.machine import program
 from backtest.rules import CONDITIONS
 from backtest.signals import StrategyEvaluator
 
