@@ -110,6 +110,8 @@ cdef inline void run_block(Block *block, Code *code, int64_t first_row, Sums *su
         value_rows(block, groups, close)
         decide(block, code, bar, alive & block.has_equity, first_row, sums, faults, records)
         alive &= ~block.is_faulty
+        if series != NULL and block.is_faulty:
+            break
         if settings.fills_at_close:
             fill_at_close(block, bar, alive & block.has_equity, records)
             groups |= block.has_moved
@@ -128,7 +130,7 @@ cdef inline void run_block(Block *block, Code *code, int64_t first_row, Sums *su
                 lane = next_lane(&lanes)
                 bust_lane(block, lane, bar, close, records)
         mark_rows(block, groups if settings.rf_per_bar == 0.0 else ~<uint64_t>0)
-        if series != NULL and not block.is_faulty & 1:
+        if series != NULL:
             series.equity[bar - settings.first], series.carry[bar - settings.first] = block.equity[0], block.paid[0]
             series.units[bar - settings.first] = lane_units(block)
     lanes = block.exists & ~block.is_faulty

@@ -1,6 +1,6 @@
 """The bar machine: candidates of a strategy that decides bar by bar, with orders.
 
-On each bar, for each candidate (``run_bars``): what rests or was decided fills between open and close (``open_bar``), the
+On each bar, for each candidate: what rests or was decided fills between open and close (``open_bar``), the
 account is valued at the close (``close_bar``), the function decides, as a register program (``Registers``), and what fills at
 the close does (``end_bar``).
 

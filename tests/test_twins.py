@@ -14,6 +14,7 @@ from hypothesis import given, settings
 
 import backtest as bt
 from backtest import _backend, level_rows, masks, metrics, records, trades
+from backtest.machine import program
 from backtest.rules import CONDITIONS
 from backtest.signals import StrategyEvaluator
 
@@ -52,6 +53,9 @@ def test_records_have_the_same_fields_on_both_sides_of_the_border():
         "TRADE": records.TRADE,
         "POSITION": records.POSITION,
         "TRADE_SUMS": records.TRADE_SUMS,
+        "ACTION": program.ACTION,
+        "ORDER": program.ORDER,
+        "FAULT": program.FAULT,
         "SUMS": metrics.SUMS,
     }
     assert compiled == {name: list(dtype.names) for name, dtype in here.items()}

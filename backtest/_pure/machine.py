@@ -1,6 +1,6 @@
 """The bar machine: candidates of a strategy that decides bar by bar, with orders.
 
-On each bar, for each candidate (``run_bars``): what rests or was decided fills between open and close (``open_bar``), the
+On each bar, for each candidate: what rests or was decided fills between open and close (``open_bar``), the
 account is valued at the close (``close_bar``), the function decides, as a register program (``Registers``), and what fills at
 the close does (``end_bar``).
 
@@ -41,8 +41,8 @@ def evaluate(bars: Any, program: Any, candidates: Any, settings: Any, start: int
     """
     for row in range(start, stop):
         account = MachineAccount(bars, settings, program)
-        run_bars(account, Registers(program, candidates, row), None)
-        write(account, sums[row], faults[row])
+        _run_bars(account, Registers(program, candidates, row), None)
+        _write(account, sums[row], faults[row])
 
 
 def replay(
@@ -87,14 +87,14 @@ def replay(
     """
     account = MachineAccount(bars, settings, program)
     account.ledger, account.orders = ledger, orders
-    run_bars(account, Registers(program, candidates, row), (equity, units, carry))
-    write(account, sums[0], faults[0])
+    _run_bars(account, Registers(program, candidates, row), (equity, units, carry))
+    _write(account, sums[0], faults[0])
     trail = account.trail_level() if account.units != 0.0 else account.trail
     levels[:] = [level_or_nan(level) for level in (account.stop, account.target, trail)]
     return account.n_fills, account.n_orders
 
 
-def run_bars(account: MachineAccount, registers: Registers, series: Any) -> None:
+def _run_bars(account: MachineAccount, registers: Registers, series: Any) -> None:
     """Process every bar of one candidate; it stops at a fault, and trades no more after a bust."""
     settings, closes = account.settings, account.bars.close
     for bar in range(settings.first, settings.last):
@@ -115,7 +115,7 @@ def run_bars(account: MachineAccount, registers: Registers, series: Any) -> None
                 values[bar - settings.first] = number
 
 
-def write(account: MachineAccount, sums: Any, fault: Any) -> None:
+def _write(account: MachineAccount, sums: Any, fault: Any) -> None:
     """Write a candidate's sums, and its fault if there is one."""
     if account.units != 0.0:
         account.sums.bars_held += account.settings.last - account.entry_bar
