@@ -136,10 +136,12 @@ def run(rnd):
             "equity",
             "units",
             "open_positions",
+            "pending",
             "trade_statistics",
             "account_statistics",
             "to_dict",
         )
+        endured(lambda: repr(bt.explain(found)))
         endured(lambda: found.stats.to_backtesting())
         endured(lambda: found.stats.to_vectorbt(nasty(rnd)))
 

@@ -168,3 +168,21 @@ def test_long_holding_periods_of_a_sample(sides, levels):
     events, machine = on_both(full)
     assert_same(events, machine, full)
     assert len(events.trades) > 5
+
+
+@pytest.mark.compiled
+def test_a_sweep_whose_masks_are_made_late():
+    """More candidates than a tile, of which few share a mask: the tables of each tile reach the machine as they are."""
+    bars = bt.Bars.sample("GOOG")
+    pairs = [(fast, slow) for fast in range(2, 42) for slow in range(45, 95)]
+    candidates = {"fast": [fast for fast, _ in pairs], "slow": [slow for _, slow in pairs], "stop_loss": [0.05] * len(pairs)}
+    costs = bt.Costs(fee_rate=0.001, slippage=0.0002)
+    events, machine = (
+        bt.evaluate(
+            bars, bt.strategies.sma_cross, candidates, costs=costs, execution=bt.Execution(engine=engine, intrabar="both")
+        )
+        for engine in (None, "machine")
+    )
+    assert len(events) == 2000
+    for name in events.columns:
+        np.testing.assert_allclose(machine[name], events[name], rtol=1e-9, atol=1e-12, err_msg=name)
