@@ -503,3 +503,15 @@ def test_orders_that_cannot_be_paid_for_are_warned_about_once(backend):
         run = bt.run(BARS, greedy, costs=COSTS)
     assert run.n_unaffordable == len(run.orders) - 1 > 100
     assert run.orders["status"].value_counts().to_dict() == {"unaffordable": run.n_unaffordable, "unfilled": 1}
+
+
+def test_an_infinite_price_is_named():
+    @bt.on_bar()
+    def trails(bar, account, state, p):
+        if account.is_flat:
+            account.sell(share=0.5)
+        elif account.bars_held > 1:
+            account.move_stop_loss(max(account.stop_loss, bar.close + 1.0))  # of a short without a stop it is infinite
+
+    with pytest.raises(bt.InputError, match=r"price must be finite and > 0, got inf: account.move_stop_loss\("):
+        bt.run(bt.Bars.sample("GOOG")[:100], trails, costs=bt.Costs.zero())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ def broken_rule(code: int, action: Any, value: float) -> tuple[str, str]:
     """The argument of an action that a fault is about, and the rule that its value breaks."""
     name, rule = FAULTS[code]
     rule = rule.removeprefix("must be ")
+    is_number = rule == "> 0"
+    rule = "finite and > 0" if is_number and math.isinf(value) else rule
     if name == "size" and action["kind"] == MOVE_TARGET:
         return "share", "> 0 and <= 1"
     if name == "size":
@@ -45,7 +48,7 @@ def broken_rule(code: int, action: Any, value: float) -> tuple[str, str]:
         return kind, "> 0 and <= 1" if kind == "share_of_position" else rule
     if action["kind"] in (MOVE_STOP, MOVE_TARGET) and name in ("stop_loss", "take_profit"):
         return "price", rule
-    if name in ("stop_loss", "take_profit") and rule == "> 0":
+    if name in ("stop_loss", "take_profit") and is_number:
         kind = LEVEL_KINDS[action[f"{name}_kind"]]
         if kind == "below_entry":
             return f"bt.below_entry of {name}", "> 0 and < 1"
