@@ -8,8 +8,10 @@ from cases import random_bars
 from contract import EvaluatorContract
 
 import backtest as bt
+from backtest import lines
 from backtest.book_evaluator import BookEvaluator
 from backtest.cells import Cells
+from backtest.machine.evaluator import machine_evaluator
 from backtest.metrics import SWEEP
 from backtest.portfolio import Market, Rules
 from backtest.signals import StrategyEvaluator
@@ -73,6 +75,60 @@ class TestStrategiesWithBothOrdersInsideABar(OfStrategies):
     execution = OfStrategies.execution.replace(intrabar="both")
 
     def test_columns_are_the_metrics_of_both(self, evaluate):
+        assert list(evaluate.columns) == [*SWEEP, *(f"{name}_optimistic" for name in SWEEP)]
+
+
+@bt.on_bar(
+    fast=lines.sma(lines.close, bt.param("fast")),
+    slow=lines.sma(lines.close, bt.param("slow")),
+    is_up=bt.rules.crosses_above(lines.close, lines.sma(lines.close, 4)),
+    params={"stop": 0.05},
+)
+def bar_by_bar(bar, account, state, p):
+    """Limit entries, a stop, and half out."""
+    if account.is_flat:
+        if bar.fast > bar.slow or bar.previous(2).is_up:
+            account.buy(share=0.5, limit=bar.close * 0.999, valid_bars=4, stop_loss=bt.below_entry(p.stop))
+    elif bar.fast < bar.slow:
+        account.close()
+    else:
+        account.sell(share_of_position=0.5, limit=account.entry_price * 1.01, once=True)
+
+
+FUNCTION_SPACE = bt.Space({"fast": [3, 5, 8], "slow": [10, 20], "stop": [0.01, 0.04]})
+
+
+class OfFunctions(OfStrategies):
+    """A function with ``bt.on_bar``."""
+
+    def of(self, bars, execution, n_threads=1):
+        return machine_evaluator(
+            bars, bar_by_bar, FUNCTION_SPACE.parameters, costs=COSTS, execution=execution, n_threads=n_threads
+        )
+
+    def batch(self):
+        return candidates(FUNCTION_SPACE)
+
+
+class TestFunctions(OfFunctions):
+    def test_columns_are_the_metrics(self, evaluate):
+        assert list(evaluate.columns) == list(SWEEP)
+
+
+class TestFunctionsWithBothOrdersInsideABar(OfFunctions):
+    execution = OfStrategies.execution.replace(intrabar="both")
+
+
+class TestRulesOnTheMachine(OfStrategies):
+    execution = OfStrategies.execution.replace(engine="machine", intrabar="both")
+
+    def of(self, bars, execution, n_threads=1):
+        return machine_evaluator(
+            bars, bt.strategies.sma_cross, SPACE.parameters, costs=COSTS, execution=execution, n_threads=n_threads
+        )
+
+    def test_they_are_evaluated_by_the_machine(self, evaluate):
+        assert evaluate.engine == "machine"
         assert list(evaluate.columns) == [*SWEEP, *(f"{name}_optimistic" for name in SWEEP)]
 
 

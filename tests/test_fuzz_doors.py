@@ -146,6 +146,55 @@ def run(rnd):
         endured(lambda: found.stats.to_vectorbt(nasty(rnd)))
 
 
+@bt.on_bar(
+    fast=lines.sma(lines.close, bt.param("fast")),
+    slow=lines.sma(lines.close, bt.param("slow")),
+    state={"mark": 0.0},
+    params={"size": 0.5, "limit": 0.99, "stop": 0.9, "bars": 3},
+)
+def decides(bar, account, state, p):
+    """Orders whose every number is a parameter."""
+    if account.is_flat:
+        if bar.fast > bar.slow:
+            account.buy(share=p.size, limit=bar.close * p.limit, valid_bars=p.bars, stop_loss=bar.close * p.stop)
+        else:
+            account.sell(units=p.size * 100, stop=bar.low * p.limit, trailing_stop=bt.distance(bar.close - bar.close * p.stop))
+    elif bar.close > state.mark:
+        account.sell(share_of_position=p.size, limit=account.entry_price * (2.0 - p.stop))
+    elif bar.close == state.mark:
+        account.move_take_profit(account.entry_price * p.limit, share=p.size)
+    state.mark = bar.fast / (bar.slow - bar.fast)
+
+
+def functions(rnd):
+    """A function on the bar machine, with whatever numbers come."""
+    costs, execution = conditions(rnd)
+    execution |= {"sides": "both", "size_type": "equity", "engine": rnd.choice([None, "machine"])}
+    execution = endured(lambda: bt.Execution(**spoilt(rnd, execution))) or bt.Execution()
+    params = {"fast": 3, "slow": 7, "size": 0.5, "limit": 0.99, "stop": 0.95, "bars": 3}
+    costs = endured(lambda: bt.Costs(**spoilt(rnd, costs))) or COSTS
+    good = {
+        "bars": BARS,
+        "strategy": decides,
+        "params": spoilt(rnd, params, 1),
+        "costs": costs,
+        "execution": execution,
+        "window": rnd.choice([None, slice(0, 50)]),
+    }
+    found = endured(lambda: bt.run(**spoilt(rnd, good, 1)))
+    if found is not None:
+        look(found, "stats", "trades", "orders", "pending", "equity", "units", "open_positions", "trade_statistics", "to_dict")
+        endured(lambda: bt.explain(found))
+    space = {"fast": [2, 3], "slow": [6], "size": rnd.choice([[0.5, 1.0], [number(rnd)], {"low": 0.1, "high": 0.9}])}
+    good = {"bars": BARS, "strategy": decides, "space": spoilt(rnd, space, 1), "costs": costs, "execution": execution}
+    found = endured(lambda: bt.optimize(**spoilt(rnd, good, 1), n_trials=3, timeout=10.0, progress=False, n_threads=1))
+    if found is not None:
+        look(found, "summary", "best")
+    rules = {"fast": 3, "slow": 7, "stop_loss": 0.05, "take_profit": None, "trailing_stop": 0.1, "max_bars": 5}
+    execution = endured(lambda: execution.replace(engine="machine")) or execution
+    endured(lambda: bt.run(BARS, bt.strategies.sma_cross, spoilt(rnd, rules, 1), costs=costs, execution=execution))
+
+
 def prices(rnd):
     """Bars whose prices are of any size that bars may have, traded."""
     scale = (
@@ -732,7 +781,7 @@ KEYS = {
         "params": {"fast": 5, "slow": 20},
         "space": {"fast": [5, 6], "slow": [20]},
         "costs": {"fee_rate": 0.001},
-        "execution": {"start_cash": 1e5},
+        "execution": {"start_cash": 1e5, "engine": "machine"},
         "search": {"metric": "sharpe", "n_trials": 2, "window": [0, 100], "seed": 0},
     },
     levels_config: {
@@ -848,6 +897,7 @@ DOORS = {
         make_bars,
         read_file,
         run,
+        functions,
         prices,
         evaluate,
         optimize,
