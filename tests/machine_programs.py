@@ -20,7 +20,8 @@ COUNTS = (
     "account.side",
     "account.last_exit_reason",
 )
-MONEY = ("account.profit", "account.last_result", "account.equity", "account.cash", "account.peak_equity")
+CASH = "max(account.cash, account.equity / 16.0)"  # of what is all invested, cash is rounding
+MONEY = ("account.profit", "account.last_result", "account.equity", "account.peak_equity", CASH)
 HELD = ("account.entry_price", "account.last_entry_price", "account.best_close", "account.worst_close", "account.last_exit_price")
 LEVELS = ("account.stop_loss", "account.take_profit", "account.last_exit_bar", "account.units", "bar.index")
 NUMBERS = ("p.wide", "p.cool", "p.odds", "STEP")

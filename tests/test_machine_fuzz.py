@@ -131,7 +131,7 @@ def test_sums_do_not_depend_on_level_threads_or_cuts(begin, tmp_path):
         values = many_params(seed, case.params, n)
         evaluator, settings = case.made({name: sorted(set(each)) for name, each in values.items()}, n_threads=1)
         batch = np.array(
-            [[column.encode(value) for value in values[name]] for name, column in evaluator.parameters.items()]
+            [[column.encode(name, value) for value in values[name]] for name, column in evaluator.parameters.items()]
         ).T.copy()
         [(_, candidates)] = evaluator.tables.parts(Block(batch, evaluator.parameters, evaluator.params), settings.first)
 

@@ -29,6 +29,7 @@ from backtest._pure._machine_layout import (
     FAULT_VALID,
     FILLED,
     INF,
+    LOT_TOLERANCE,
     MOVE_STOP,
     NAN,
     NOTHING_TO_REDUCE,
@@ -292,8 +293,13 @@ def add_units(account: Any, order: Order, quote: float, moment: int, at_limit: b
 
 
 def whole_lots(units: float, lot: float) -> float:
-    """Units rounded toward 0 to whole lots."""
-    return math.floor(units / lot) * lot if lot > 0.0 else units
+    """Units rounded toward 0 to whole lots, within rounding: 0.3 is three lots of 0.1."""
+    if not lot > 0.0:
+        return units
+    lots = float(math.floor(units / lot))
+    if (lots + 1.0) * lot <= units * (1.0 + LOT_TOLERANCE):
+        lots += 1.0
+    return lots * lot
 
 
 def affordable_lots(settings: Any, budget: float, price: float, lot: float) -> float:

@@ -22,7 +22,7 @@ from backtest._pure._sums import CandidateSums
 #: Tables that the callers and both twins must agree on.
 LAYOUT = {"ops": OPS, "fields": FIELDS, "flags": FLAGS, "sums": len(CandidateSums(0).names()), "lanes": 64}
 
-__all__ = ["LAYOUT", "MachineAccount", "act", "close_bar", "end_bar", "evaluate", "open_bar", "replay"]
+__all__ = ["LAYOUT", "MachineAccount", "act", "close_bar", "end_bar", "evaluate", "open_bar", "replay", "write"]
 
 
 def evaluate(bars: Any, program: Any, candidates: Any, settings: Any, start: int, stop: int, sums: Any, faults: Any) -> None:
@@ -42,7 +42,7 @@ def evaluate(bars: Any, program: Any, candidates: Any, settings: Any, start: int
     for row in range(start, stop):
         account = MachineAccount(bars, settings, program)
         _run_bars(account, Registers(program, candidates, row), None)
-        _write(account, sums[row], faults[row])
+        write(account, sums[row], faults[row])
 
 
 def replay(
@@ -88,7 +88,7 @@ def replay(
     account = MachineAccount(bars, settings, program)
     account.ledger, account.orders = ledger, orders
     _run_bars(account, Registers(program, candidates, row), (equity, units, carry))
-    _write(account, sums[0], faults[0])
+    write(account, sums[0], faults[0])
     trail = account.trail_level() if account.units != 0.0 else account.trail
     levels[:] = [level_or_nan(level) for level in (account.stop, account.target, trail)]
     return account.n_fills, account.n_orders
@@ -115,7 +115,7 @@ def _run_bars(account: MachineAccount, registers: Registers, series: Any) -> Non
                 values[bar - settings.first] = number
 
 
-def _write(account: MachineAccount, sums: Any, fault: Any) -> None:
+def write(account: MachineAccount, sums: Any, fault: Any) -> None:
     """Write a candidate's sums, and its fault if there is one."""
     if account.units != 0.0:
         account.sums.bars_held += account.settings.last - account.entry_bar
