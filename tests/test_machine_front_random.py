@@ -26,9 +26,9 @@ LEAVES = [
     "1.0",
     "0.5",
     "N",
-    "-3",
+    "-3.0",
 ]
-TRUTHS = ["account.is_flat", "account.is_long", "bar.up", "bar.previous(1).up", "state.on", "True", "flag", "p.x > p.y"]
+TRUTHS = ["account.is_flat", "account.is_long", "bar.up", "bar.previous(1).up", "state.on", "True", "flag", "(p.x > p.y)"]
 
 
 def numbers(depth=3):
@@ -102,7 +102,7 @@ def statement(depth):
 
 
 HEAD = """\
-N = 2
+N = 2.0
 
 
 def root(value):
