@@ -657,3 +657,11 @@ at the margin."""
     assert one.calls[0].text == "account.buy(units=größe, limit=( bar.low - math.sqrt(2.0)))"
     assert (one.calls[0].line, one.calls[0].file) == (14, str(file))
     assert len(scope["make"](2.0, False).program().code) == 0
+
+
+def test_nested_too_deeply():
+    depth = 400
+    text = f"@bt.on_bar\ndef strategy(bar, account, state, p):\n    account.buy(units={' + '.join(['bar.close'] * depth)})\n"
+    with pytest.raises(bt.StrategyError) as error:
+        written(text)
+    assert str(error.value) == "strategy (strategy.py:1) must not be nested so deeply; give parts of it names"

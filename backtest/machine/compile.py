@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from backtest import lines as prices
+from backtest._errors import StrategyError
 from backtest.expr import REQUIRED, Condition, Node, Param, Value
 from backtest.machine.assemble import assemble
 from backtest.machine.expressions import PRICES
@@ -55,7 +56,15 @@ def compiled(function: Any, lines: Mapping[str, Node], states: Mapping[str, floa
         distinct[kind].setdefault(node.key, node)
         columns[kind][name] = list(distinct[kind]).index(node.key)
     walk = Walk(columns[Value], columns[Condition], parameters, states)
-    walk_strategy(walk, function, source_of(function))
+    try:
+        walk_strategy(walk, function, source_of(function))
+    except RecursionError:
+        code = function.__code__
+        raise StrategyError(
+            f"{code.co_name} ({code.co_filename}:{code.co_firstlineno}) must not be nested so deeply; give parts of it names",
+            code.co_filename,
+            code.co_firstlineno,
+        ) from None
     plan = schedule(walk)
     program, value_names, line_columns, mask_columns = assemble(walk, plan)
     nodes: dict[type[Node], list[Any]] = {kind: list(each.values()) for kind, each in distinct.items()}
