@@ -128,7 +128,11 @@ def test_fills_and_equity_of_a_plain_loop(name, which, symbol):
         ours, fills = (sorted(each, key=lambda fill: (fill[0], fill[2], fill[1] > 0.0)) for each in (ours, fills))
     assert [(bar, reason) for bar, _, _, reason in ours] == [(bar, reason) for bar, _, _, reason in fills]
     np.testing.assert_allclose([fill[1:3] for fill in ours], [fill[1:3] for fill in fills], rtol=1e-9)
-    np.testing.assert_allclose(run.equity, equity, rtol=1e-9)
+    np.testing.assert_allclose(run.equity, equity, rtol=1e-9, atol=1e-9)
+    still_open = run.open_positions
+    won = run.trades[["net_profit", "written_off"]].to_numpy().sum()
+    won += (still_open["gross_profit"] - still_open["entry_cost"] - still_open["borrow_cost"]).sum()
+    assert won == pytest.approx(run.equity.iloc[-1] - CASH, abs=1e-9 * CASH)  # trades tell all of it
 
 
 def test_orders_end_in_every_way():
