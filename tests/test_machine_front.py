@@ -154,7 +154,7 @@ def odd(bar, account, state, p):
     elif bool(p.flag) or before.up:
         account.sell(share_of_position=1.0)
         state.c = other
-    state.c = float(state.c) + before.previous(1).index
+    state.c = float(state.c) + float("2.5") + before.previous(1).index
     account.buy(units=count, stop=bt.STOP, limit=math.pi if both else math.inf)
 
 

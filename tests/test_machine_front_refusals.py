@@ -482,6 +482,12 @@ REFUSED = [
         "{1} must not use where(...), got np.where(bar.close > 1, 1, 2); write a if condition else b",
     ),
     ("x = sum([1])", "{1} must not use sum(...), got sum([1]); write a + b + c"),
+    ("x = np.sqrt(bar.close)", "{1} must not use sqrt(...), got np.sqrt(bar.close); write math.sqrt"),
+    (
+        'x = float("low")',
+        ("{1} must not use text, got 'low'; numbers and booleans stand for choices; bt.STOP names an exit's reason"),
+    ),
+    ("x = float(bar)", "{1} must use numbers, got the bar bar; write bar.close"),
     (
         "x = HELPER_CLASS()",
         (

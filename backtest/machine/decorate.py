@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -153,6 +153,19 @@ class BarStrategy(Frozen):
         return {name: value for name, value in super().__getstate__().items() if name != "_function"}
 
 
+@overload
+def on_bar(function: Callable[..., None], /) -> BarStrategy: ...
+
+
+@overload
+def on_bar(
+    *,
+    state: Mapping[str, float | bool] | None = None,
+    params: Mapping[str, float | bool] | None = None,
+    **lines: Value | Condition,
+) -> Callable[[Callable[..., None]], BarStrategy]: ...
+
+
 def on_bar(
     function: Callable[..., None] | None = None,
     /,
@@ -160,7 +173,7 @@ def on_bar(
     state: Mapping[str, float | bool] | None = None,
     params: Mapping[str, float | bool] | None = None,
     **lines: Value | Condition,
-) -> Any:
+) -> BarStrategy | Callable[[Callable[..., None]], BarStrategy]:
     """Turn a function ``f(bar, account, state, p)`` into a strategy that decides on every bar.
 
     The function is plain Python: ``if``, ``and or not``, comparisons, arithmetic, ``min max abs math.sqrt``, names, ``return``,

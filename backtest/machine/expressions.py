@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import math
 import types
 from collections.abc import Callable, Mapping
@@ -300,6 +301,10 @@ def _of_numbers(walk: Walk, node: ast.Call, name: str) -> Meaning:
         for other in others:
             first = graph.add(name.upper(), first, other)
         return first
+    given = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+    if name == "float" and isinstance(given, str) and not node.keywords:
+        with contextlib.suppress(ValueError):  # other texts are refused below
+            return graph.constant(float(given))  # float("inf")
     [value] = _arguments(walk, node, 1)
     if name == "bool":
         return graph.as_word(value)

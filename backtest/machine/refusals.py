@@ -74,6 +74,7 @@ FUNCTIONS: dict[str, str] = {
     "ceil": _WHOLE,
     "trunc": _WHOLE,
     "pow": "write x * x",
+    "sqrt": "write math.sqrt",
     "sum": "write a + b + c",
     "len": _LIST,
     "any": "write or",

@@ -232,7 +232,9 @@ def _inline(walk: Walk, function: types.FunctionType, node: ast.Call) -> Meaning
         raise place.error(f"must not call itself, got {place.text}; write for name in range(constant)")
     if len(walk.frames) > MAX_CALLS:
         raise place.error(f"must call at most {MAX_CALLS} functions inside each other, got {place.text}")
-    source = source_of(function)
+    source = walk.sources.get(function.__code__)
+    if source is None:
+        source = walk.sources[function.__code__] = source_of(function)
     if source.node.decorator_list:
         raise place.error(f"must call plain functions, got {place.text}, which is decorated")
     names = _bound(walk, function, node)

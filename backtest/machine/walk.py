@@ -179,6 +179,8 @@ class Walk:
         self.n_slots = 0
         #: Moments that left their path (return, break, continue) and have not joined another yet.
         self.n_away = 0
+        #: Helpers that were read.
+        self.sources: dict[types.CodeType, Source] = {}
         #: Walks a helper function in place of its call.
         self.inline: Callable[[Walk, types.FunctionType, ast.Call], Meaning] | None = None
 
