@@ -204,7 +204,7 @@ class Cells(Generic[E]):
         at, width = self.metrics.index(metric), len(self.metrics)
         return _total(scores[:, at::width][:, 1:] if len(self.cells) > 1 else scores[:, at : at + 1])
 
-    def table(self, params: Mapping[str, Sequence[Any]], scores: Floats) -> pd.DataFrame:
+    def table(self, params: Mapping[str, Any], scores: Floats) -> pd.DataFrame:
         """Scores as a DataFrame: parameters as (Multi)Index, metrics as columns."""
         import pandas as pd
 
@@ -214,7 +214,8 @@ class Cells(Generic[E]):
             values = params[names[0]]
             index = pd.Index(values if isinstance(values, range) else list(values), name=names[0])
         elif names:
-            index = pd.MultiIndex.from_arrays([list(values) for values in params.values()], names=names)
+            columns = [values if isinstance(values, np.ndarray) else list(values) for values in params.values()]
+            index = pd.MultiIndex.from_arrays(columns, names=names)
         return pd.DataFrame(scores, index=index, columns=pd.Index(list(self.columns), name="metric"))
 
 

@@ -322,14 +322,12 @@ def evaluate(
         if isinstance(values, range) and values:  # every column of ready signals
             batch[:, column], parameters[name] = np.arange(len(values)), Grid(name, 0, len(values) - 1, 1)
             continue
-        distinct: dict[Any, int] = {}
         try:
-            batch[:, column] = [distinct.setdefault((value.__class__, value), len(distinct)) for value in values]
+            batch[:, column], parameters[name] = Choice.of_column(name, values)
         except TypeError:
             raise InputError(
                 f"candidates must hold numbers, strings, booleans or None, got others in column {shown(name)}"
             ) from None
-        parameters[name] = Choice(name, [value for _, value in distinct])
     metrics = list(SWEEP) if metrics is None else items("metrics", metrics)
     execution = Execution() if execution is None else execution
     cells = Cells(
@@ -352,7 +350,7 @@ def evaluate(
     return cells.table(table, cells(batch))
 
 
-def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Any) -> dict[str, Sequence[Any]]:
+def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: Any) -> dict[str, Any]:
     import pandas as pd
 
     if candidates is None:
@@ -372,7 +370,9 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: A
         }
     if isinstance(candidates, Mapping):
         table = {
-            name: items(f"candidates[{shown(name)}]", values.tolist() if isinstance(values, np.ndarray) else values)
+            name: values
+            if _are_numbers(values)
+            else items(f"candidates[{shown(name)}]", values.tolist() if isinstance(values, np.ndarray) else values)
             for name, values in candidates.items()
         }
         lengths = {len(values) for values in table.values()}
@@ -388,4 +388,10 @@ def _candidate_table(candidates: Any, columns: Sequence[str] | None, strategy: A
             f"candidates must be a DataFrame, a dict of sequences, or a matrix with columns=[...] as wide, got "
             f"{type(candidates).__name__} of shape {array.shape} and columns {shown(columns)}"
         )
-    return {name: array[:, column].tolist() for column, name in enumerate(columns)}
+    return {name: each if _are_numbers(each) else each.tolist() for name, each in zip(columns, array.T, strict=True)}
+
+
+def _are_numbers(values: Any) -> bool:
+    """An array whose values need not be looked at one by one: the usual column of a large sweep."""
+    is_plain = type(values) is np.ndarray and values.ndim == 1 and values.dtype in (np.int64, np.float64)
+    return is_plain and not bool(np.isnan(values).any())
