@@ -2,12 +2,13 @@
 
     python bench/peers.py                # every job; some minutes
     python bench/peers.py --quick        # fewer candidates, fewer repetitions, no fresh processes
-    python bench/peers.py --jobs sma     # jobs whose name contains a text
+    python bench/peers.py --jobs sma     # jobs whose name contains a text; machine: strategies that live bar by bar
 
 Each peer by its best recipe: vectorbt vectorised over columns, in chunks that fit the cache, with both of its engines; raptorbt
-candidate by candidate and as a batch; backtesting.py as it is.  Parity comes first: a timing whose numbers differ from ours is
-dropped, and the table says which number.  Times are the least of repetitions taken in turns on one thread; peers are timed
-on a subset and quoted per candidate.  What is compared is a ratio in one run on one machine.
+candidate by candidate and as a batch; backtesting.py as it is; what the bar machine runs (bench/machine_jobs.py) also as loops
+written by hand, with Numba and plain, and as vectorbt's order function.  Parity comes first: a timing whose numbers differ from
+ours is dropped, and the table says which number.  Times are the least of repetitions taken in turns on one thread; peers are
+timed on a subset and quoted per candidate.  What is compared is a ratio in one run on one machine.
 """
 
 import argparse
@@ -23,8 +24,10 @@ import warnings
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+import machine_jobs
 import numpy as np
 import talib
+from jobs import CASH, CHUNK_CELLS, FEE_BARS, METRICS, PER_YEAR, SEED, Engine, random_bars
 from ratio import memory_growth, minima
 from rich.console import Console
 from rich.table import Table
@@ -34,13 +37,7 @@ from backtest import rules
 from backtest.metrics import SWEEP
 from backtest.signals import StrategyEvaluator
 
-CASH, PER_YEAR, SEED = 100_000.0, 365.0, 7
-FEE_BARS = 2.0  # fee rate times bars of a job, so that a candidate that trades often has something left at the end
-#: What every engine computes here; vectorbt is asked for these, the others have them among theirs.
-METRICS = ("total_return", "sharpe", "sortino", "max_drawdown", "n_trades", "win_rate", "profit_factor")
 TOLERANCE = 1e-8
-#: Columns of one vectorbt call: measured on 2,000 bars, 64 and 1,024 are slower per candidate.
-CHUNK_CELLS = 256 * 2000
 WINDOWS = range(2, 250)
 STOPS = {"stop_loss": 0.05, "take_profit": 0.1}
 WIDTH = 150
@@ -58,6 +55,10 @@ class Job(NamedTuple):
     arrays: Any  # two or four arrays (n_bars, n_candidates), or None
     profile: str = "vectorbt"
     order: Any = None  # of the pairs, for which a sample has to be drawn, as a sweep has them
+
+    @property
+    def engines(self):
+        return ENGINES
 
     @property
     def n_candidates(self):
@@ -104,7 +105,7 @@ class Job(NamedTuple):
 
 
 def jobs(quick):
-    """Moving averages on the embedded GOOG, then ready signals of three densities, on 2,000 and 100,000 bars."""
+    """Moving averages on the embedded GOOG, ready signals of three densities on 2,000 and 100,000 bars, the bar machine's."""
     bars = bt.Bars.sample("GOOG")
     pairs = np.array([(fast, slow) for fast in WINDOWS for slow in WINDOWS if fast < slow])
     pairs = np.random.default_rng(SEED).permutation(pairs)[: 4096 if quick else None]
@@ -123,15 +124,7 @@ def jobs(quick):
                     entries[0] = False  # a peak before the first close counts here and not there
                     exits &= ~entries  # the rules for both at once differ
                 yield Job(f"arrays {density:.1%}, {sides}, {n_bars:,} bars", made, 0, sides, {}, None, arrays)
-
-
-def random_bars(n_bars):
-    """A random walk with highs and lows around it, never near nothing."""
-    rng = np.random.default_rng(SEED)
-    close = 100 * np.exp(np.cumsum(rng.normal(0, 0.2 / np.sqrt(n_bars), n_bars)))
-    open_ = np.concatenate([[100.0], close[:-1]])
-    spread = np.exp(np.abs(rng.normal(0, 0.002, n_bars)))
-    return bt.Bars(open=open_, high=np.maximum(open_, close) * spread, low=np.minimum(open_, close) / spread, close=close)
+    yield from machine_jobs.jobs(quick)
 
 
 # Engines: engine(job, count) -> metric -> array of the first ``count`` candidates
@@ -155,9 +148,9 @@ def ours(job, count):
     return {metric: scores[:, evaluator.columns.index(metric)] for metric in METRICS}
 
 
-def ours_sweeping(job):
+def ours_sweeping(job, count):
     """Every pair, side by side, as a sweep visits them; only timed, since ``job.pairs`` are in an order to sample from."""
-    return ours(job._replace(pairs=job.pairs[job.order]) if job.pairs is not None else job, job.n_candidates)
+    return ours(job._replace(pairs=job.pairs[job.order]) if job.pairs is not None else job, count)
 
 
 def ours_as_table(job, count):
@@ -300,16 +293,6 @@ def backtesting_py(job, count):
     return dict(zip(("total_return", "max_drawdown", "n_trades", "win_rate"), np.array(found, dtype=float).T, strict=True))
 
 
-class Engine(NamedTuple):
-    """One way to do a job."""
-
-    module: str
-    evaluate: Any
-    says: str  # what it computes
-    takes: Any  # job -> bool
-    cells: float  # candidate-bars that are timed, as far as there are candidates
-
-
 def _is_for_vectorbt(job):
     return job.profile == "vectorbt"
 
@@ -319,7 +302,7 @@ def _is_for_raptorbt(job):
 
 
 ENGINES = {
-    "backtest": Engine("backtest", ours, f"all {len(SWEEP)}", lambda job: True, np.inf),
+    "backtest": Engine("backtest", ours, f"all {len(SWEEP)}", lambda job: True, np.inf, ours_sweeping),
     "backtest, DataFrame": Engine("backtest", ours_as_table, f"all {len(SWEEP)}", lambda job: job.pairs is not None, np.inf),
     "vectorbt, Rust": Engine("vectorbt_rust", vectorbt("rust"), "these 7", _is_for_vectorbt, 2 * CHUNK_CELLS),
     "vectorbt, Numba": Engine("vectorbt", vectorbt("numba"), "these 7", _is_for_vectorbt, 2 * CHUNK_CELLS),
@@ -352,11 +335,11 @@ def difference(mine, theirs):
 IMPORT = "import time, numpy, pandas; begin = time.perf_counter(); import backtest; print(time.perf_counter() - begin)"
 
 
-def fresh(job_name, engine, quick):
+def fresh(job_name, engine, module, quick):
     """First call and growth of resident memory, from a process of its own."""
     command = [sys.executable, os.path.abspath(__file__), "--child", job_name, "--engine", engine] + ["--quick"] * quick
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    if ENGINES[engine].module == "backtest":  # this script has imported it before the child's clock starts
+    if module == "backtest":  # this script has imported it before the child's clock starts
         done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
         found["first"] += float(done.stdout)
     return found
@@ -365,12 +348,12 @@ def fresh(job_name, engine, quick):
 def child(job_name, engine, quick):
     """What ``fresh`` measures: seconds from nothing imported to the first result, then the growth over the timed work."""
     job = next(each for each in jobs(quick) if each.name == job_name)
-    how = ENGINES[engine]
+    how = job.engines[engine]
     begin = time.perf_counter()
     importlib.import_module(how.module)
     how.evaluate(job, FIRST)
     first = time.perf_counter() - begin
-    growth = memory_growth(lambda: how.evaluate(job, count_for(how, job, quick)))
+    growth = memory_growth(lambda: how.work(job, count_for(how, job, quick)))
     print(json.dumps({"first": first, "growth": growth}))
 
 
@@ -378,20 +361,18 @@ def is_installed(engine):
     return importlib.util.find_spec(engine.module) is not None
 
 
-def measure(job, quick, table):
+def measure(job, quick, table, wanted=""):
     """One job through every engine that takes it and agrees, a row each; says which numbers differed."""
-    here = {name: engine for name, engine in ENGINES.items() if engine.takes(job) and is_installed(engine)}
+    asked = {name: each for name, each in job.engines.items() if each.takes(job) and (name == "backtest" or wanted in name)}
+    here = {name: engine for name, engine in asked.items() if is_installed(engine)}
     counts = {name: count_for(engine, job, quick) for name, engine in here.items()}
-    mine = ours(job, job.n_candidates)
+    mine = here["backtest"].evaluate(job, job.n_candidates)
     differ = {name: difference(mine, engine.evaluate(job, counts[name])) for name, engine in here.items()}
     agreed = [name for name in here if not differ[name]]
-    works = [functools.partial(here[name].evaluate, job, counts[name]) for name in agreed]
-    works[agreed.index("backtest")] = functools.partial(ours_sweeping, job)
+    works = [functools.partial(here[name].work, job, counts[name]) for name in agreed]
     seconds = minima(*works, repeats=2 if quick else 5)
     each = {name: least / counts[name] for name, least in zip(agreed, seconds, strict=True)}
-    for name, engine in ENGINES.items():
-        if not engine.takes(job):
-            continue
+    for name, engine in asked.items():
         cells = [job.name if name == "backtest" else "", name, engine.says]
         if name not in here:
             cells += ["", "", "", "not installed"]
@@ -405,7 +386,7 @@ def measure(job, quick, table):
                 f"{each[name] / each['backtest']:,.1f}",
             ]
             if not quick:
-                cost = fresh(job.name, name, quick)
+                cost = fresh(job.name, name, engine.module, quick)
                 cells += ["" if cost["growth"] is None else f"{cost['growth'] / 2**20:,.0f}", f"{cost['first']:.2f}"]
         table.add_row(*cells)
     table.add_section()
@@ -416,6 +397,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer candidates, two repetitions, no fresh processes")
     parser.add_argument("--jobs", default="", metavar="TEXT", help="only jobs whose name contains TEXT")
+    parser.add_argument("--engines", default="", metavar="TEXT", help="only engines whose name contains TEXT, and ours")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--engine", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -439,16 +421,21 @@ def main():
     ):
         table.add_column(column, justify="left" if column in ("job", "engine", "metrics") else "right")
     dropped = []
-    for job in jobs(options.quick):
-        if options.jobs.lower() in job.name.lower():
-            dropped += measure(job, options.quick, table)
+    asked = [job for job in jobs(options.quick) if options.jobs.lower() in job.name.lower()]
+    for job in asked:
+        dropped += measure(job, options.quick, table, options.engines)
     console = Console(width=WIDTH)
     console.print(table, *dropped, sep="\n")
-    modules = {engine.module for engine in ENGINES.values() if is_installed(engine)} - {"backtest"}
+    if any(isinstance(job, machine_jobs.StepJob) for job in asked):
+        console.print(machine_jobs.beginnings())
+    engines = [*ENGINES.values(), *machine_jobs.ENGINES.values()]
+    modules = {engine.module for engine in engines if is_installed(engine)} - {"backtest"}
     names = sorted(module.replace("_", "-") for module in modules)
     console.print("versions: " + ", ".join(f"{name} {version(name)}" for name in names))
     console.print(
-        "metrics: how many each computes; parity is checked on " + ", ".join(METRICS) + " (backtesting.py: 4 of them). "
+        "metrics: how many each computes, none where only orders are timed; parity is checked on "
+        + ", ".join(METRICS)
+        + " (backtesting.py: 4 of them). "
         "MB more: growth of resident memory over the timed candidates, at its peak; first call: import and four "
         "candidates, with NumPy and pandas there; both in a fresh process, with what the peer has cached before."
     )
