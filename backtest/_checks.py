@@ -189,10 +189,12 @@ def instance(name: str, value: Any, kind: type) -> None:
         raise InputError(f"{name} must be a {kind.__name__}, got {got}")
 
 
-def called(name: str, value: Any) -> None:
-    """Refuse what cannot be called."""
+def called(name: str, value: Any, how: str = "") -> None:
+    """Refuse what cannot be called, and strategies, which have doors of their own; ``how`` it is called, for the message."""
+    if hasattr(type(value), "custom_lines"):
+        raise InputError(f"{name} must be callable{how}, got the strategy {shown(value)}; bt.optimize and bt.run take strategies")
     if not callable(value):
-        raise InputError(f"{name} must be callable, got {shown(value)}")
+        raise InputError(f"{name} must be callable{how}, got {shown(value)}")
 
 
 def items(name: str, value: Any, error: type[InputError] = InputError) -> list[Any]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, ObjectiveError, each_window, matrix, optional_whole
-from backtest._said import said, shown
+from backtest._checks import InputError, ObjectiveError, called, each_window, matrix, optional_whole
+from backtest._said import said
 from backtest.compute.threads import run_rows
 from backtest.metrics import SUMS, SWEEP, MetricInputs, check_metrics, sweep_metrics
 from backtest.periods import Periods
@@ -56,8 +56,7 @@ class BookEvaluator:
         metrics: Sequence[str] = SWEEP,
         n_threads: int | None = None,
     ) -> None:
-        if not callable(rule):
-            raise InputError(f"rule must be callable, rule(params) -> weights, got {shown(rule)}")
+        called("rule", rule, ", rule(params) -> weights")
         self.rule, self.space, self.market, self.rules, self.rebalance = rule, space, market, rules, rebalance
         self.max_gross = max_gross
         self.columns, self.n_threads = check_metrics(metrics, "sweep"), optional_whole("n_threads", n_threads, low=1)

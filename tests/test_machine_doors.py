@@ -515,3 +515,25 @@ def test_an_infinite_price_is_named():
 
     with pytest.raises(bt.InputError, match=r"price must be finite and > 0, got inf: account.move_stop_loss\("):
         bt.run(bt.Bars.sample("GOOG")[:100], trails, costs=bt.Costs.zero())
+
+
+@pytest.mark.parametrize("strategy", [trend, bt.strategies.sma_cross], ids=["function", "rules"])
+def test_doors_that_take_no_strategy_say_which_do(strategy):
+    close = np.column_stack([BARS.close, BARS.open])
+    for name, door in (
+        ("rule", lambda: bt.optimize_weights(strategy, {"a": [1, 2]}, close=close, costs=COSTS, periods_per_year=252)),
+        ("objective", lambda: bt.Study({"a": [1, 2]}, strategy, name="a")),
+        ("evaluate", lambda: bt.search.grid(strategy, bt.Space({"a": [1, 2]}))),
+    ):
+        with pytest.raises(bt.InputError, match=rf"{name} must be callable.*, got the strategy .*; bt.optimize and bt.run take"):
+            door()
+
+
+def test_a_result_is_saved_and_read(backend, tmp_path):
+    result = bt.optimize(BARS, trend, SPACE, costs=COSTS, progress=False)
+    loaded = bt.load(result.save(tmp_path / "found"))
+    assert loaded.best_params == result.best_params
+    assert loaded.provenance["engine"] == "machine"
+    execution = bt.Execution(**loaded.provenance["execution"]).replace(start=loaded.start)
+    run = bt.run(BARS, trend, loaded.best_params, costs=bt.Costs(**loaded.provenance["costs"]), execution=execution)
+    assert run.stats[result.metric] == result.best_value

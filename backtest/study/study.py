@@ -19,6 +19,7 @@ from backtest._checks import (
     FingerprintMismatch,
     InputError,
     StoreError,
+    called,
     choice,
     items,
     number,
@@ -111,8 +112,7 @@ class Study(State):
         seed: int = 0,
     ) -> None:
         space = space if isinstance(space, Space) else Space(space)
-        if not callable(objective):
-            raise InputError(f"objective must be callable, objective(params, trial) -> float, got {shown(objective)}")
+        called("objective", objective, ", objective(params, trial) -> float")
         if not isinstance(name, str) or not name:
             raise InputError(f"name must be text, got {shown(name)}")
         directions = [direction] if isinstance(direction, str) else items("direction", direction)
