@@ -21,7 +21,7 @@ from backtest.records import FILL
 from backtest.space import Choice
 
 #: Programs of a fast run, and of all; one test has this many.
-N_FAST, N_ALL, N_EACH = 40, 2000, 20
+N_FAST, N_ALL, N_EACH = 20, 2000, 10
 BATCHES = [begin if begin < N_FAST else slow(begin) for begin in range(0, N_ALL, N_EACH)]
 
 
@@ -126,7 +126,7 @@ def run(problem, cuts):
 @pytest.mark.compiled
 @pytest.mark.parametrize("begin", BATCHES)
 def test_sums_do_not_depend_on_level_threads_or_cuts(begin, tmp_path):
-    for seed in range(begin, begin + N_EACH, 4):
+    for seed in range(begin, begin + N_EACH, 5):
         case, n = Case(seed, tmp_path), 150
         values = many_params(seed, case.params, n)
         evaluator, settings = case.made({name: sorted(set(each)) for name, each in values.items()}, n_threads=1)

@@ -29,6 +29,6 @@ SAME = 1e-12
 POWER_TOLERANCE = 1.0 + 1e-12
 #: A price within this share of a multiple of the tick is that multiple.
 TICK_TOLERANCE = 2.0**-50
-#: Units within this share of a whole number of lots are that number.
-LOT_TOLERANCE = 2.0**-50
+#: Units within this share of a whole number of lots are that number: what was added up in lots is some.
+LOT_TOLERANCE = 1e-12
 NAN, INF = math.nan, math.inf
