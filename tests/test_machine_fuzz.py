@@ -22,6 +22,8 @@ from backtest.space import Choice
 
 #: Programs of a fast run, and of all; one test has this many.
 N_FAST, N_ALL, N_EACH = 20, 2000, 10
+#: Fills and orders of one of them, at most.
+MOST = 10_000
 BATCHES = [begin if begin < N_FAST else slow(begin) for begin in range(0, N_ALL, N_EACH)]
 
 
@@ -49,12 +51,12 @@ class Case:
         block = Block(self.batch, self.evaluator.parameters, self.evaluator.params)
         [(_, candidates)] = self.evaluator.tables.parts(block, self.settings.first)
         n_bars, program, kernel = self.settings.last - self.settings.first, self.evaluator.program, _backend.kernel("machine")
-        n_fills = n_orders = 0
-        for _ in range(2):
-            found = {"fills": np.zeros(n_fills, dtype=FILL), "equity": np.zeros(n_bars), "units": np.zeros(n_bars)}
-            found |= {"carry": np.zeros(n_bars), "orders": np.zeros(n_orders, dtype=ORDER), "levels": np.zeros(3)}
-            sums, fault = np.zeros(1, dtype=SUMS), np.zeros(1, dtype=FAULT)
-            n_fills, n_orders = kernel.replay(self.bars, program, candidates, self.settings, 0, sums, fault, *found.values())
+        found = {"fills": np.zeros(MOST, dtype=FILL), "equity": np.zeros(n_bars), "units": np.zeros(n_bars)}
+        found |= {"carry": np.zeros(n_bars), "orders": np.zeros(MOST, dtype=ORDER), "levels": np.zeros(3)}
+        sums, fault = np.zeros(1, dtype=SUMS), np.zeros(1, dtype=FAULT)
+        n_fills, n_orders = kernel.replay(self.bars, program, candidates, self.settings, 0, sums, fault, *found.values())
+        assert max(n_fills, n_orders) <= MOST
+        found["fills"], found["orders"] = found["fills"][:n_fills], found["orders"][:n_orders]
         return found | {"sums": sums}, fault
 
     def stepped(self):
