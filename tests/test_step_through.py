@@ -177,3 +177,47 @@ def test_a_number_that_has_changed_since_is_refused(monkeypatch):
     monkeypatch.setitem(ladder.function.__globals__, "LIMIT", 11)
     with pytest.raises(bt.InputError, match="ladder must be what it was when it was decorated, got another number or helper"):
         stepping()
+
+
+def sized(units):
+    def helper(bar, n=units):
+        return n if bar.close > 0 else units
+
+    @bt.on_bar
+    def inner(bar, account, state, p):
+        if account.is_flat:
+            account.buy(units=helper(bar) + units)
+        else:
+            account.sell(share_of_position=0.5)
+
+    return inner
+
+
+def test_constants_and_helpers_of_a_function_around():
+    steps = list(stepping(sized(3), {}))
+    assert [fill["units"] for step in steps for fill in step.fills] == [6.0, -3.0, -1.5, -0.75, -0.375]
+    assert steps[0].orders[0].text == "buy(units=6)"
+
+
+def test_a_bust_ends_the_calls(backend):
+    close = np.array([10.0, 10.0, 10.0, 30.0, 10.0, 10.0])
+    wild = bt.Bars(open=close, high=close, low=close, close=close)
+
+    @bt.on_bar(state={"n": 0})
+    def short(bar, account, state, p):
+        state.n += 1
+        if account.is_flat:
+            account.sell(share=1.0)
+        account.buy(units=1, limit=5.0)
+
+    options = {"costs": COSTS, "execution": bt.Execution(periods_per_year=252.0)}
+    steps = bt.step_through(short, wild, **options)
+    seen = list(steps)
+    assert [step.state["n"] for step in seen] == [1, 2, 3, 3, 3, 3]
+    assert [step.account == {} for step in seen] == [False, False, False, True, True, True]
+    assert [step.resting for step in seen][3:] == [[], [], []]
+    assert seen[-1].equity == 0.0
+    run = bt.run(wild, short, **options)
+    assert steps.equity.tolist() == run.equity.tolist()
+    assert steps.fills.tobytes() == run.fills.tobytes()
+    assert steps.sums.tobytes() == run.sums.tobytes()
