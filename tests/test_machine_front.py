@@ -221,6 +221,15 @@ else:
     check(strategy)
 
 
+def test_operations_that_change_nothing():
+    body = """account.buy(units=(bar.close - 0.0) * 1.0 / 1.0, limit=1.0 * bar.low)
+account.sell(units=bar.close + 0.0, limit=bar.close - -0.0, stop=0.0 - bar.close)
+account.close()"""
+    strategy = strategy_of(body)
+    assert ops(strategy) == ["ADD", "SUB", "SUB"]
+    check(strategy)
+
+
 def test_what_depends_on_parameters_is_computed_once():
     strategy = strategy_of("if bar.close > p.a * 2.0 + p.b and p.a > p.b:\n    account.buy(units=p.a / p.b + bar.close)")
     program = strategy.program()
@@ -249,6 +258,29 @@ else:
     y = bar.high
 account.buy(units=x + y)"""
     assert ops(strategy_of(body)) == ["ADD"]
+
+
+def test_paths_that_all_come_back_are_one():
+    """What stands behind a helper or a loop is reached whichever way they were left."""
+    text = """def sign(x):
+    if x > 0.0:
+        return 1.0
+    return -1.0
+@bt.on_bar
+def strategy(bar, account, state, p):
+    x = sign(bar.close)
+    for i in range(2):
+        if bar.open > bar.high + i:
+            continue
+        if bar.open > bar.low + i:
+            break
+        x += 1.0
+    if account.is_flat:
+        account.buy(units=bar.close, limit=x)
+"""
+    strategy = written(text)["strategy"]
+    assert strategy.program().actions["where"].tolist() == [2]  # the flag is_flat itself
+    check(strategy)
 
 
 def test_constants_of_the_module_choose_a_path():

@@ -51,6 +51,9 @@ _FOLD: dict[str, Callable[..., Any]] = {
     "NE": operator.ne,
 }
 
+#: Operations that give their first operand, whatever it is, if the second is this number; -0.0 + 0.0 is not -0.0.
+_SAME = {("SUB", 0.0), ("MUL", 1.0), ("DIV", 1.0)}
+
 
 class Graph:
     """Distinct nodes, each a tuple of its operation and its operands (of a leaf: of what it reads).
@@ -95,6 +98,11 @@ class Graph:
         if None not in values:
             result = fold(*values)
             return self.truth(result) if op in WORD_OPS else self.constant(result)
+        last = values[-1]
+        if last is not None and (op, last) in _SAME and math.copysign(1.0, last) > 0.0:
+            return args[0]
+        if op == "MUL" and values[0] == 1.0:
+            return args[1]
         return self._node((op, *(sorted(args) if op in ("EQ", "NE") else args)), op in WORD_OPS)
 
     def all_of(self, a: int, b: int) -> int:
