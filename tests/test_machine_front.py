@@ -19,7 +19,31 @@ import backtest as bt
 from backtest import lines
 from backtest.machine.decorate import BarStrategy
 from backtest.machine.graph import WORD_OPS
-from backtest.machine.program import FIELDS, OPS, Program
+from backtest.machine.program import (
+    ACTION,
+    BUY,
+    CANCEL,
+    CANCEL_REASONS,
+    CLOSE,
+    FAULT,
+    FAULTS,
+    FIELDS,
+    FLAGS,
+    KINDS,
+    LEVEL_KINDS,
+    MOVE_STOP,
+    MOVE_TARGET,
+    OPERANDS,
+    OPS,
+    ORDER,
+    ORDER_STATUSES,
+    SELL,
+    SIZE_KINDS,
+    TRAIL_KINDS,
+    Program,
+)
+from backtest.metrics import SUMS
+from backtest.records import REASONS
 
 FAST, SLOW, ATR = lines.sma(lines.close, bt.param("fast")), lines.sma(lines.close, bt.param("slow")), lines.atr(14)
 THRESHOLD, COUNT, IS_ON, HALF = 1.5, 3, True, np.float64(0.5)
@@ -391,8 +415,6 @@ def test_relative_levels_in_python():
 
 
 def test_reasons_are_places_in_their_names():
-    from backtest.records import REASONS
-
     for name in ("SIGNAL", "REVERSE", "STOP", "TARGET", "TRAIL", "TIME", "END", "BUST", "LIQUIDATION"):
         assert REASONS[getattr(bt, name)] == name.lower()
 
@@ -412,3 +434,28 @@ def test_the_machine_loads_when_it_is_needed():
     loaded = set(ast.literal_eval(done.stdout))
     assert "backtest.machine.decorate" in loaded
     assert loaded.isdisjoint({"backtest.machine.compile", "backtest.machine.statements", "backtest.machine.assemble"})
+
+
+def test_the_kernels_have_the_same_tables():
+    from backtest._pure import _machine_layout as layout
+    from backtest._pure import machine
+
+    tables = {"ops": OPS, "fields": FIELDS, "flags": FLAGS, "sums": len(SUMS.names), "lanes": 64}
+    assert tables == machine.LAYOUT
+    codes = {
+        KINDS: ("BUY", "SELL", "CLOSE_POSITION", "CANCEL", "MOVE_STOP", "MOVE_TARGET"),
+        SIZE_KINDS[1:]: ("UNITS", "SHARE", "VALUE", "SHARE_OF_POSITION"),
+        LEVEL_KINDS[1:]: ("PRICE", "BELOW_ENTRY", "ABOVE_ENTRY"),
+        TRAIL_KINDS[1:]: ("FRACTION", "DISTANCE"),
+        ORDER_STATUSES: ("RESTING", "FILLED", "EXPIRED", "REPLACED", "CANCELLED", "UNAFFORDABLE"),
+        CANCEL_REASONS: ("ASKED", "POSITION_ENDED", "NOTHING_TO_REDUCE", "AT_BUST", "AFTER_LEVEL"),
+        REASONS[1:]: [name.upper() for name in REASONS[1:]],
+    }
+    for names, theirs in codes.items():
+        first = 0 if names in (KINDS, ORDER_STATUSES, CANCEL_REASONS) else 1
+        assert [getattr(layout, name) for name in theirs] == list(range(first, first + len(names)))
+    assert [BUY, SELL, CLOSE, CANCEL, MOVE_STOP, MOVE_TARGET] == list(range(len(KINDS)))
+    assert layout.FAULT_TARGET_SIDE == len(FAULTS) - 1
+    assert all(dtype[name].itemsize == 8 for dtype in (ORDER, FAULT) for name in dtype.names)
+    assert all(ACTION[name].itemsize == 4 for name in ACTION.names)
+    assert ACTION.names[-len(OPERANDS) :] == OPERANDS == layout.NUMBERS
