@@ -28,7 +28,7 @@ def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Map
     place, bar, value = int(fault["action"]), int(fault["bar"]), float(fault["value"])
     call, time = strategy.calls[place], bars.times()[bar]
     name, rule = broken_rule(int(fault["code"]), program.actions[place], value)
-    when = f"bar {bar}" if bars.index is None else f"bar {bar} ({time})"
+    when = f"bar {bar}" if bars.index is None else f"bar {bar} ({str(time).removesuffix(' 00:00:00')})"
     with_params = "".join(f", {key} = {shown(each)}" for key, each in params.items())
     return InputError(
         f"{name} must be {rule}, got {value!r}: {call.text} in {call.function} ({call.file}:{call.line}), {when}{with_params}"
