@@ -454,8 +454,8 @@ def test_the_kernels_have_the_same_tables():
     for names, theirs in codes.items():
         first = 0 if names in (KINDS, ORDER_STATUSES, CANCEL_REASONS) else 1
         assert [getattr(layout, name) for name in theirs] == list(range(first, first + len(names)))
-    assert [BUY, SELL, CLOSE, CANCEL, MOVE_STOP, MOVE_TARGET] == list(range(len(KINDS)))
-    assert layout.FAULT_TARGET_SIDE == len(FAULTS) - 1
+    assert list(range(len(KINDS))) == [BUY, SELL, CLOSE, CANCEL, MOVE_STOP, MOVE_TARGET]
+    assert len(FAULTS) - 1 == layout.FAULT_TARGET_SIDE
     assert all(dtype[name].itemsize == 8 for dtype in (ORDER, FAULT) for name in dtype.names)
     assert all(ACTION[name].itemsize == 4 for name in ACTION.names)
     assert ACTION.names[-len(OPERANDS) :] == OPERANDS == layout.NUMBERS
