@@ -273,6 +273,34 @@ def test_what_one_order_needs_is_skipped_without_it():
     check(strategy)
 
 
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (  # the quotient is needed on both sides of the inner condition, thus under the outer one
+            """if bar.close > bar.open:
+    if bar.high > bar.open:
+        account.buy(units=bar.close / bar.low)
+    else:
+        account.sell(units=bar.close / bar.low)""",
+            ["LT", "LT", "AND", "ANDNOT", "JUMP", "DIV"],
+        ),
+        (  # needed where the function was left, and where it was not: nothing is true of both
+            """x = bar.close / bar.low
+if bar.close > bar.open:
+    account.sell(units=x)
+    if bar.high > bar.open:
+        return
+account.buy(units=x)""",
+            ["LT", "LT", "ANDNOT", "NOT", "OR", "DIV"],
+        ),
+    ],
+)
+def test_what_several_orders_need(body, expected):
+    strategy = strategy_of(body)
+    assert sorted(ops(strategy)) == sorted(expected)
+    check(strategy, n=200)
+
+
 def test_no_choice_where_paths_agree():
     body = """x = bar.close
 if bar.close > bar.open:

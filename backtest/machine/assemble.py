@@ -141,7 +141,7 @@ def _code(
 def _last_uses(graph: Graph, plan: Schedule, results: Sequence[int]) -> dict[int, int]:
     """Of each computed node the operation that uses it last; without those that are kept to the end."""
     last: dict[int, int] = {}
-    kept = {*results, *plan.setup}
+    kept = set(results)
     masks = {step.mask for step in plan.steps}
     for step in plan.steps:
         for node in step.nodes:
