@@ -66,7 +66,7 @@ typedef struct { /* what all lanes share */
     int no_entry_after_level, off_is_nan;
 } machine_shared;
 
-typedef struct machine_account { /* of one candidate; a block keeps each number as a row of its lanes */
+typedef struct machine_account { /* of one candidate; a block keeps its numbers as rows of lanes */
     double cash, units;
     double entry_price, last_entry_price, entry_cost, borrow_cost, result;
     double stop, target, trail, trail_kind, target_share; /* levels, and the trail's fraction or distance; NaN: off */
@@ -74,8 +74,8 @@ typedef struct machine_account { /* of one candidate; a block keeps each number 
     double entry_bar, bars_held, n_entries, n_exits;
     double epoch; /* counts up when a position opens and when it ends: what ``once`` belongs to */
     double last_exit_reason, last_exit_bar, last_exit_price, last_result;
-    double last_equity, peak;
     double sums[N_SUMS];
+    double last_equity, peak;
     int64_t bar; /* that is being processed; the numbers end here */
     uint64_t active, triggered; /* bits are slots */
     int64_t lane, opened_here, left_by_level, is_ambiguous;

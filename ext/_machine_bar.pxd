@@ -4,8 +4,8 @@
 from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t, uint64_t
 
-from _machine cimport (AFTER_LEVEL, AT_BUST, CANCELLED, MACHINE_SAME, NEAREST, OPTIMISTIC, Action, MachineAccount, MachineRecords,
-                       MachineShared, MachineSlot)
+from _machine cimport (AFTER_LEVEL, AT_BUST, CANCELLED, MACHINE_SAME, NEAREST, OPTIMISTIC, Action, MachineAccount,
+                       MachineRecords, MachineShared, MachineSlot)
 from _machine_account cimport (close_position, end_slot, end_slots, liquidation_level, lowest_bit, reduce_position, sums_of,
                                trail_level, value_at)
 from _machine_orders cimport fill_order, whole_lots
@@ -31,11 +31,26 @@ cdef struct Triggers:  # what rests now, in order of priority at one price
 
 cdef inline void open_bar(MachineAccount *account, int64_t bar) noexcept nogil:
     """What happens on a bar up to its close, but for orders that expire: market orders at the open, the path."""
-    account.bar = bar
-    account.opened_here = account.left_by_level = account.is_ambiguous = 0
     fill_market_orders(account, account.shared.open[bar], OPEN)
-    trade_at_open(account, bar)
-    take_path(account, bar)
+    if may_touch(account, account.shared.low[bar], account.shared.high[bar]):
+        trade_at_open(account, bar)
+        take_path(account, bar)
+
+
+cdef inline bint may_touch(const MachineAccount *account, double low, double high) noexcept nogil:
+    """Whether anything may be reached on a bar: whether orders rest, else what ``is_reached`` says of the levels."""
+    cdef double above = 1.0 + account.shared.settings.touch_tolerance, below = 1.0 - account.shared.settings.touch_tolerance
+    if account.active & ~account.shared.market_slots:
+        return True
+    if account.units == 0.0:
+        return False
+    if account.shared.settings.maintenance_margin > 0.0:
+        return True
+    if account.units > 0.0:
+        return (low <= account.stop * above or high >= account.target * below
+                or (account.trail == account.trail and low <= trail_level(account) * above))
+    return (high >= account.stop * below or low <= account.target * above
+            or (account.trail == account.trail and high >= trail_level(account) * below))
 
 
 cdef inline void end_of_data(MachineAccount *account, double close) noexcept nogil:
@@ -151,14 +166,21 @@ cdef inline void take_path(MachineAccount *account, int64_t bar) noexcept nogil:
     """Fill what the price reaches between open and close; where the order of low and high matters, as ``intrabar`` says."""
     cdef double low = account.shared.low[bar], high = account.shared.high[bar]
     cdef Triggers found
+    cdef const Trigger *reached = NULL
     cdef MachineAccount low_first, high_first
     cdef bint takes_low_first = True
-    cdef int at
+    cdef int at, n_reached = 0
     find_triggers(account, &found)
     for at in range(found.n):
         if is_reached(account, &found.at[at], high if found.at[at].is_rising else low):
-            break
-    else:
+            reached = &found.at[at]
+            n_reached += 1
+    if n_reached == 0:
+        return
+    if (n_reached == 1 and found.at[found.n - 1].place < FIRST_SLOT
+            and not (reached.reason == TARGET and account.target_share < 1.0)):
+        # One level and nothing else rests: the position ends at its price, whatever the path.
+        close_position(account, clip_to_bar(reached.price, low, high), INSIDE, reached.reason, account.bar, False)
         return
     low_first = high_first = account[0]
     low_first.records = high_first.records = NULL

@@ -1,5 +1,6 @@
-/* A block of 64 accounts: each number is a row of lanes, each claim a word of bits.  What happens to every lane on every bar is
-   vector code here; what happens to few is done one lane at a time (see _machine_bar.pxd), gathered into a struct and scattered back.
+/* A block of 64 accounts: their numbers are rows of lanes, claims words of bits.  What happens to every lane on
+   every bar is vector code here; what happens to few is done one lane at a time, gathered into a struct
+   and scattered back (see _machine_bar.pxd).
 
    A group of 8 lanes in which nobody holds a position and nobody traded on a bar is not marked: each return is 0 there, whatever
    the price, and adding 0 to a sum changes no bit of it (no sum is -0.0).  So no result depends on a lane's neighbours. */
@@ -21,8 +22,10 @@ enum { GROUP = 8 };
 
 typedef struct {
     double account[N_ACCOUNT][BLOCK];
+    machine_account lane; /* that is gathered */
     double nearest_low[BLOCK], nearest_high[BLOCK]; /* a bar within them touches nothing of the lane */
     double equity[BLOCK];
+    double *units; /* the row */
     double paid[BLOCK]; /* at this bar's close, for holding the position */
     /* Fields that are computed only where a program reads them. */
     double side[BLOCK], stop_loss[BLOCK], take_profit[BLOCK], profit[BLOCK], peak_equity[BLOCK], index[BLOCK];
@@ -37,24 +40,27 @@ typedef struct {
 #define ROW(block, field) ((block)->account[ROW_OF(field)])
 #define SUM(block, sum) ((block)->account[ROW_OF(sums) + (sum)])
 
-/* The account of one lane, in full. */
-static inline void gather_lane(const machine_block *block, int lane, int64_t bar, void *records, machine_account *account)
+/* The account of one lane, all but its sums of returns. */
+static inline machine_account *gather_lane(machine_block *block, int lane, int64_t bar, void *records)
 {
+    machine_account *account = &block->lane;
     double *numbers = &account->cash;
     const machine_shared *shared = block->shared;
-    for (size_t row = 0; row < N_ACCOUNT; row++) numbers[row] = block->account[row][lane];
+    for (size_t row = 0; row < ROW_OF(sums); row++) numbers[row] = block->account[row][lane];
+    for (size_t row = ROW_OF(sums) + SUM_BARS_HELD; row < ROW_OF(last_equity); row++) numbers[row] = block->account[row][lane];
+    account->lane = lane;
+    account->shared = shared;
     account->bar = bar;
     account->active = account->triggered = 0;
     for (int64_t slot = 0; slot < shared->n_slots; slot++) {
         account->active |= (shared->slots[slot].active >> lane & 1) << slot;
         account->triggered |= (shared->slots[slot].triggered >> lane & 1) << slot;
     }
-    account->lane = lane;
     account->opened_here = (int64_t) (block->opened_here >> lane & 1);
     account->left_by_level = (int64_t) (block->left_by_level >> lane & 1);
     account->is_ambiguous = 0;
-    account->shared = shared;
     account->records = records;
+    return account;
 }
 
 static inline uint64_t with_bit(uint64_t word, int lane, int is_set)
@@ -67,7 +73,8 @@ static inline void scatter_lane(machine_block *block, const machine_account *acc
     const double *numbers = &account->cash;
     const machine_shared *shared = block->shared;
     int lane = (int) account->lane;
-    for (size_t row = 0; row < N_ACCOUNT; row++) block->account[row][lane] = numbers[row];
+    for (size_t row = 0; row < ROW_OF(sums); row++) block->account[row][lane] = numbers[row];
+    for (size_t row = ROW_OF(sums) + SUM_BARS_HELD; row < ROW_OF(last_equity); row++) block->account[row][lane] = numbers[row];
     for (int64_t slot = 0; slot < shared->n_slots; slot++) {
         shared->slots[slot].active = with_bit(shared->slots[slot].active, lane, (int) (account->active >> slot & 1));
         shared->slots[slot].triggered = with_bit(shared->slots[slot].triggered, lane, (int) (account->triggered >> slot & 1));
@@ -212,6 +219,26 @@ static uint64_t find_bust(const machine_block *block, uint64_t groups)
     EACH_GROUP(groups, first) EACH_OF_GROUP(first, lane)
         bust |= vector_bits(vector_at_most(vector_at(block->equity + lane), vector_all(0.0))) << lane;
     return bust;
+}
+
+/* Equity, its peak and the sums of returns of all lanes at their beginning. */
+static void start_marks(machine_block *block, double start_cash)
+{
+    block->units = ROW(block, units);
+    fill_row(block->equity, start_cash);
+    fill_row(ROW(block, last_equity), start_cash);
+    fill_row(ROW(block, peak), start_cash);
+    for (int sum = SUM_RETURN; sum <= SUM_MAX_DRAWDOWN; sum++) fill_row(SUM(block, sum), 0.0);
+}
+
+/* The sums of one lane. */
+static void read_sums(const machine_block *block, int lane, double *sums)
+{
+    for (int sum = 0; sum < N_SUMS; sum++) sums[sum] = SUM(block, sum)[lane];
+    sums[SUM_N_RETURNS] = (double) (block->shared->settings->last - block->shared->settings->first);
+    sums[SUM_END_EQUITY] = ROW(block, last_equity)[lane];
+    if (ROW(block, units)[lane] != 0.0)
+        sums[SUM_BARS_HELD] += (double) block->shared->settings->last - ROW(block, entry_bar)[lane];
 }
 
 VECTOR_INLINE void add_to_row(double *sum, vector x) { vector_to(sum, vector_plus(vector_at(sum), x)); }

@@ -5,8 +5,8 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memset
 
 from _machine cimport (ASKED, BLOCK, EXPIRED, FIRST_FLAG, FLAT_WORD, LONG_WORD, MASK_TILE, SHORT_WORD, TILE, Action, Fault,
-                       Instruction, MachineAccount, MachineRecords, MachineSettings, MachineShared, Mask, Tile, fill_mask,
-                       fill_row, fill_tile, run_program, tile_row)
+                       Instruction, MachineAccount, MachineRecords, MachineSettings, MachineShared, MachineSlot, Mask, Tile,
+                       fill_mask, fill_row, fill_tile, run_program, tile_row)
 from _machine_account cimport end_slots, lowest_bit, sums_of
 from _machine_bar cimport end_of_data, fill_market_orders, go_bust, open_bar
 from _machine_orders cimport act
@@ -15,25 +15,36 @@ from _sums cimport Sums, start_sums
 
 cdef extern from "_machine_block.h" nogil:
     ctypedef struct Block "machine_block":
+        MachineAccount lane
         double nearest_low[64]
         double nearest_high[64]
         double equity[64]
         double paid[64]
+        double *units
         uint64_t exists, is_bust, is_faulty, is_held, opened_here, left_by_level, has_moved, is_stale, has_equity
         const MachineShared *shared
-    void gather_lane(const Block *block, int lane, int64_t bar, void *records, MachineAccount *account)
+    MachineAccount *gather_lane(Block *block, int lane, int64_t bar, void *records)
     void scatter_lane(Block *block, const MachineAccount *account)
     void find_nearest(Block *block, uint64_t stale)
     uint64_t find_touched(const Block *block, double low, double high)
     void carry_rows(Block *block, double close, int64_t bar, int with_age, int with_best, int with_worst)
     void value_rows(Block *block, uint64_t groups, double close)
     uint64_t find_bust(const Block *block, uint64_t groups)
+    void start_marks(Block *block, double start_cash)
     void mark_rows(Block *block, uint64_t groups)
+    void read_sums(const Block *block, int lane, double *sums)
     void fill_fields(Block *block, int64_t used, double close, int64_t bar)
     const double *field_row(const Block *block, int64_t field)
     uint64_t find_expired(const Block *block, int slot, int64_t bar)
     uint64_t find_long(const Block *block)
     void store_numbers(const int *stores, int64_t n, double *const *states, const double *const *rows, double *scratch)
+
+cdef extern from "_machine_fills.h" nogil:
+    void fill_market_rows(Block *block, uint64_t alive, double quote, int64_t bar, int at_close)
+    uint64_t exit_rows(Block *block, uint64_t lanes, int64_t bar)
+
+cdef extern from "_machine_acts.h" nogil:
+    uint64_t act_on_rows(Block *block, const Action *action, const double *const *rows, uint64_t lanes, int64_t bar)
 
 cdef struct Series:  # of a replay, from the first bar on
     double *equity
@@ -60,28 +71,35 @@ cdef struct Code:  # the program, and the rows of its number file
     bint tracks_age, tracks_best, tracks_worst, has_trails
 
 
-cdef inline void start_block(Block *block, const Code *code, int64_t n_lanes) noexcept nogil:
+cdef inline void start_block(Block *block, int64_t n_lanes) noexcept nogil:
     """Every lane at its beginning; lanes beyond the candidates do not exist."""
     cdef const MachineShared *shared = block.shared
     cdef const MachineSettings *settings = shared.settings
-    cdef MachineAccount account
-    cdef int lane
-    cdef int64_t slot
-    memset(&account, 0, sizeof(account))
-    account.cash = account.last_equity = account.peak = settings.start_cash
+    cdef MachineAccount *account = &block.lane
+    cdef MachineSlot *order
+    cdef int lane, at
+    memset(account, 0, sizeof(account[0]))
+    account.cash = settings.start_cash
     account.stop = account.target = account.trail = NAN
     account.target_share, account.last_exit_bar = 1.0, -INFINITY
-    start_sums(sums_of(&account), <double>(settings.last - settings.first))
+    start_sums(sums_of(account), <double>(settings.last - settings.first))
     account.shared = shared
     block.exists = ~<uint64_t>0 if n_lanes == BLOCK else (<uint64_t>1 << n_lanes) - 1
     block.is_bust = block.is_faulty = block.is_held = block.opened_here = block.left_by_level = 0
-    for slot in range(shared.n_slots):
-        shared.slots[slot].active = shared.slots[slot].triggered = 0
-        fill_row(shared.slots[slot].once_epoch, -1.0)
+    for at in range(<int>shared.n_slots):
+        order = &shared.slots[at]
+        order.active = order.triggered = 0
+        fill_row(order.once_epoch, -1.0)
+        fill_row(order.limit, NAN)  # what an order is given without
+        fill_row(order.stop, NAN)
+        fill_row(order.stop_loss, NAN)
+        fill_row(order.take_profit, NAN)
+        fill_row(order.trail, NAN)
+        fill_row(order.valid_until, INFINITY)
     for lane in range(BLOCK):
         account.lane = lane
-        scatter_lane(block, &account)
-    fill_row(block.equity, settings.start_cash)
+        scatter_lane(block, account)
+    start_marks(block, settings.start_cash)
     block.has_equity = ~<uint64_t>0 if settings.start_cash > 0.0 else 0
 
 
@@ -132,7 +150,7 @@ cdef inline void run_block(Block *block, Code *code, int64_t first_row, Sums *su
         mark_rows(block, groups if settings.rf_per_bar == 0.0 else ~<uint64_t>0)
         if series != NULL:
             series.equity[bar - settings.first], series.carry[bar - settings.first] = block.equity[0], block.paid[0]
-            series.units[bar - settings.first] = lane_units(block)
+            series.units[bar - settings.first] = block.units[0]
     lanes = block.exists & ~block.is_faulty
     while lanes:
         lane = next_lane(&lanes)
@@ -146,20 +164,9 @@ cdef inline int next_lane(uint64_t *lanes) noexcept nogil:
     return lane
 
 
-cdef inline double lane_units(const Block *block) noexcept nogil:
-    cdef MachineAccount account
-    gather_lane(block, 0, 0, NULL, &account)
-    return account.units
-
-
 cdef inline void write_lane(const Block *block, int lane, Sums *sums) noexcept nogil:
     """The sums of a candidate that ends here."""
-    cdef MachineAccount account
-    gather_lane(block, lane, 0, NULL, &account)
-    sums[0] = sums_of(&account)[0]
-    if account.units != 0.0:
-        sums.bars_held += <double>block.shared.settings.last - account.entry_bar
-    sums.end_equity = account.last_equity
+    read_sums(block, lane, <double *>sums)
 
 
 # --- up to the close ------------------------------------------------------------------------------------------------------
@@ -197,24 +204,28 @@ cdef inline uint64_t active_lanes(const MachineShared *shared, uint64_t slots) n
 cdef inline void open_lanes(Block *block, int64_t bar, uint64_t alive, MachineRecords *records) noexcept nogil:
     """Lanes with a market order, or whose levels or orders the bar touches: what happens to them up to the close."""
     cdef const MachineShared *shared = block.shared
-    cdef MachineAccount account
+    cdef MachineAccount *account
     cdef uint64_t lanes
     cdef int lane
+    if records == NULL:
+        fill_market_rows(block, alive, shared.open[bar], bar, False)
     if block.is_stale:
         find_nearest(block, block.is_stale)
-    lanes = find_touched(block, shared.low[bar], shared.high[bar]) | active_lanes(shared, shared.market_slots)
-    lanes &= alive
+    lanes = find_touched(block, shared.low[bar], shared.high[bar]) & alive
+    if records == NULL and lanes:
+        lanes = exit_rows(block, lanes, bar)
+    lanes |= active_lanes(shared, shared.market_slots) & alive
     while lanes:
         lane = next_lane(&lanes)
-        gather_lane(block, lane, bar, records, &account)
-        open_bar(&account, bar)
-        scatter_lane(block, &account)
+        account = gather_lane(block, lane, bar, records)
+        open_bar(account, bar)
+        scatter_lane(block, account)
 
 
 cdef inline void expire_orders(Block *block, int64_t bar, uint64_t alive, MachineRecords *records) noexcept nogil:
     """Orders whose last bar this is end."""
     cdef const MachineShared *shared = block.shared
-    cdef MachineAccount account
+    cdef MachineAccount *account
     cdef uint64_t lanes
     cdef int slot
     for slot in range(<int>shared.n_slots):
@@ -222,8 +233,8 @@ cdef inline void expire_orders(Block *block, int64_t bar, uint64_t alive, Machin
             continue
         lanes = find_expired(block, slot, bar) & alive
         if lanes and records != NULL:  # which has lane 0 alone
-            gather_lane(block, 0, bar, records, &account)
-            end_slots(&account, <uint64_t>1 << slot, EXPIRED, ASKED)
+            account = gather_lane(block, 0, bar, records)
+            end_slots(account, <uint64_t>1 << slot, EXPIRED, ASKED)
         shared.slots[slot].active &= ~lanes
         block.is_stale |= lanes
 
@@ -258,43 +269,48 @@ cdef inline void decide(Block *block, Code *code, int64_t bar, uint64_t lanes, i
 cdef inline void act_lanes(Block *block, Code *code, int64_t index, int64_t bar, uint64_t lanes, int64_t first_row, Sums *sums,
                            Fault *faults, MachineRecords *records) noexcept nogil:
     """Apply one action to ``lanes``; a fault ends its lane as it was at the close before."""
-    cdef MachineAccount account
+    cdef MachineAccount *account
     cdef uint64_t has_moved = block.has_moved
     cdef int lane
+    # One lane at a time: a replay, which records orders; prices that are rounded to a tick; and who breaks a rule.
+    if records == NULL and block.shared.settings.tick == 0.0:
+        lanes = act_on_rows(block, &code.actions[index], code.rows, lanes, bar)
     while lanes:
         lane = next_lane(&lanes)
-        gather_lane(block, lane, bar, records, &account)
-        act(&account, index, &code.actions[index], code.rows, &faults[first_row + lane])
+        account = gather_lane(block, lane, bar, records)
+        act(account, index, &code.actions[index], code.rows, &faults[first_row + lane])
         if faults[first_row + lane].code:
             block.is_faulty |= <uint64_t>1 << lane
             write_lane(block, lane, &sums[first_row + lane])
-        scatter_lane(block, &account)
+        scatter_lane(block, account)
     block.has_moved = has_moved  # orders move nothing before they fill
 
 
 cdef inline void fill_at_close(Block *block, int64_t bar, uint64_t lanes, MachineRecords *records) noexcept nogil:
     """Market orders fill at the close that decided them."""
     cdef const MachineShared *shared = block.shared
-    cdef MachineAccount account
+    cdef MachineAccount *account
     cdef int lane
+    if records == NULL:
+        fill_market_rows(block, lanes, shared.close[bar], bar, True)
     lanes &= active_lanes(shared, shared.market_slots)
     while lanes:
         lane = next_lane(&lanes)
-        gather_lane(block, lane, bar, records, &account)
-        fill_market_orders(&account, shared.close[bar], CLOSE)
-        scatter_lane(block, &account)
+        account = gather_lane(block, lane, bar, records)
+        fill_market_orders(account, shared.close[bar], CLOSE)
+        scatter_lane(block, account)
 
 
 cdef inline void end_lane(Block *block, int lane, int64_t bar, double close, MachineRecords *records) noexcept nogil:
-    cdef MachineAccount account
-    gather_lane(block, lane, bar, records, &account)
-    end_of_data(&account, close)
-    scatter_lane(block, &account)
+    cdef MachineAccount *account
+    account = gather_lane(block, lane, bar, records)
+    end_of_data(account, close)
+    scatter_lane(block, account)
 
 
 cdef inline void bust_lane(Block *block, int lane, int64_t bar, double close, MachineRecords *records) noexcept nogil:
-    cdef MachineAccount account
-    gather_lane(block, lane, bar, records, &account)
-    go_bust(&account, close)
-    scatter_lane(block, &account)
+    cdef MachineAccount *account
+    account = gather_lane(block, lane, bar, records)
+    go_bust(account, close)
+    scatter_lane(block, account)
     block.equity[lane] = 0.0

@@ -243,8 +243,8 @@ cdef inline double sized_units(const MachineAccount *account, int slot, double p
         return whole_lots(size, settings.lot)
     if action.size_kind == SHARE:
         budget = size * equity
-    elif action.cut and not size < equity:
-        budget = equity
+    elif action.cut and not size < settings.leverage * equity:
+        budget = settings.leverage * equity
     return affordable_lots(settings, budget, price * settings.multiplier)
 
 

@@ -13,7 +13,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
-from _machine cimport (BLOCK, CANCEL, CLOSE_POSITION, FIRST_FLAG, N_FIELDS, N_SUMS, SHARE_OF_POSITION, TILE, ALWAYS_WORD,
+from _machine cimport (ALWAYS_WORD, BLOCK, CANCEL, CLOSE_POSITION, FIRST_FLAG, N_FIELDS, N_SUMS, SHARE_OF_POSITION, TILE,
                        Action, Fault, Instruction, MachineAccount, MachineRecords, MachineSettings, MachineShared,
                        MachineSlot, Mask, Order, Tile, fill_row, run_program)
 from _machine_account cimport level_or_nan, sums_of, trail_level
@@ -92,7 +92,7 @@ def replay(bars, program, candidates, settings, Py_ssize_t row, Sums[::1] sums, 
     cdef Machine machine = Machine(bars, program, candidates, settings)
     cdef MachineRecords records
     cdef Series series
-    cdef MachineAccount account
+    cdef MachineAccount *account
     with nogil:
         memset(&records, 0, sizeof(records))
         records.n_ledger, records.n_rows = ledger.shape[0], orders.shape[0]
@@ -102,10 +102,10 @@ def replay(bars, program, candidates, settings, Py_ssize_t row, Sums[::1] sums, 
         load_block(machine, row, 1)
         # Sums and faults have one row, whatever the candidate's is.
         run_block(machine.block, &machine.code, 0, &sums[0], &faults[0], &records, &series)
-        gather_lane(machine.block, 0, machine.settings.last - 1, NULL, &account)
+        account = gather_lane(machine.block, 0, machine.settings.last - 1, NULL)
         levels[0], levels[1] = level_or_nan(account.stop), level_or_nan(account.target)
-        levels[2] = level_or_nan(trail_level(&account) if account.units != 0.0 else account.trail)
-    return <int64_t>sums_of(&account).n_fills, records.n_orders
+        levels[2] = level_or_nan(trail_level(account) if account.units != 0.0 else account.trail)
+    return <int64_t>sums_of(account).n_fills, records.n_orders
 
 
 cdef class Machine:
@@ -294,7 +294,7 @@ cdef void load_block(Machine self, int64_t first_row, int64_t n_lanes) noexcept 
     cdef double *numbers = self.numbers
     cdef Tile *tile
     cdef Mask *mask
-    start_block(self.block, code, n_lanes)
+    start_block(self.block, n_lanes)
     for at in range(self.n_constants):
         fill_row(numbers + at * BLOCK, self.constants[at])
     for at in range(self.n_states):
