@@ -94,11 +94,13 @@ cdef extern from *:
     #define MACHINE_DUST 1e-12                   /* a rest of this share of what was held is rounding, not a position */
     #define MACHINE_SAME 1e-12                   /* paths, or equities, that differ by less than this share are the same */
     #define MACHINE_POWER_TOLERANCE (1.0 + 1e-12) /* rounding by which an order may exceed the buying power */
+    #define MACHINE_LOT_TOLERANCE 1e-12          /* units so near to a whole number of lots are that number */
     #define MACHINE_TICK_TOLERANCE 8.8817841970012523e-16 /* 2^-50: a price so near to a multiple of the tick is that multiple */
     """
     const double MACHINE_DUST
     const double MACHINE_SAME
     const double MACHINE_POWER_TOLERANCE
+    const double MACHINE_LOT_TOLERANCE
     const double MACHINE_TICK_TOLERANCE
 
 cdef struct Order:  # one order placed; ORDER of backtest/machine/program.py has the same fields

@@ -325,3 +325,13 @@ def on_tick(price: float, side: int, tick: float) -> float:
     if abs(steps - nearest) > TICK_TOLERANCE * steps:
         nearest = math.floor(steps) if side > 0 else math.ceil(steps)
     return nearest * tick
+
+
+def write(account: MachineAccount, sums: Any, fault: Any) -> None:
+    """Write a candidate's sums, and its fault if there is one."""
+    if account.units != 0.0:
+        account.sums.bars_held += account.settings.last - account.entry_bar
+    account.sums.n_fills, account.sums.end_equity = float(account.n_fills), account.last_equity
+    account.sums.write(sums)
+    if account.fault is not None:
+        fault["code"], fault["action"], fault["bar"], fault["value"] = account.fault

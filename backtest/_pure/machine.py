@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backtest._pure._machine_account import MachineAccount, level_or_nan
+from backtest._pure._machine_account import MachineAccount, level_or_nan, write
 from backtest._pure._machine_bar import close_bar, end_bar, open_bar
 from backtest._pure._machine_orders import act
 from backtest._pure._machine_program import FIELDS, FLAGS, OPS, Registers
@@ -113,13 +113,3 @@ def _run_bars(account: MachineAccount, registers: Registers, series: Any) -> Non
         if series is not None:
             for values, number in zip(series, (value, account.units, account.paid), strict=True):
                 values[bar - settings.first] = number
-
-
-def write(account: MachineAccount, sums: Any, fault: Any) -> None:
-    """Write a candidate's sums, and its fault if there is one."""
-    if account.units != 0.0:
-        account.sums.bars_held += account.settings.last - account.entry_bar
-    account.sums.n_fills, account.sums.end_equity = float(account.n_fills), account.last_equity
-    account.sums.write(sums)
-    if account.fault is not None:
-        fault["code"], fault["action"], fault["bar"], fault["value"] = account.fault
