@@ -7,7 +7,8 @@ from libc.stdint cimport int64_t, uint64_t
 from _costs cimport affordable_units, order_cost
 from _machine cimport (ABOVE_ENTRY, ASKED, BELOW_ENTRY, BUY, CANCEL, CANCELLED, CLOSE_POSITION, FAULT_LIMIT, FAULT_SIZE,
                        FAULT_STOP, FAULT_STOP_LOSS, FAULT_STOP_SIDE, FAULT_TAKE_PROFIT, FAULT_TARGET_SIDE, FAULT_TRAIL,
-                       FAULT_VALID, FILLED, MACHINE_LOT_TOLERANCE, MACHINE_POWER_TOLERANCE, MOVE_STOP, NOTHING_TO_REDUCE, PRICE, REPLACED, RESTING,
+                       FAULT_VALID, FILLED, MACHINE_LOT_TOLERANCE, MACHINE_POWER_TOLERANCE, MOVE_STOP, NOTHING_TO_REDUCE, PRICE,
+                       REPLACED, RESTING,
                        SELL, SHARE, SHARE_OF_POSITION, UNAFFORDABLE, UNITS, Action, Fault, MachineAccount, MachineRecords,
                        MachineSettings, MachineSlot, Order, cost_rule)
 from _machine_account cimport (add_to_position, close_position, end_slot, end_slots, level_price, reduce_position, slipped,
