@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import test_machine_strategies
 
 import backtest as bt
 from backtest import lines
@@ -220,4 +221,21 @@ def test_a_bust_ends_the_calls(backend):
     run = bt.run(wild, short, **options)
     assert steps.equity.tolist() == run.equity.tolist()
     assert steps.fills.tobytes() == run.fills.tobytes()
+    assert steps.sums.tobytes() == run.sums.tobytes()
+
+
+@pytest.mark.filterwarnings("ignore:.* could not be paid for:backtest.NumericsWarning")
+@pytest.mark.parametrize("name", test_machine_strategies.NAMES)
+def test_worked_strategies_step_as_they_run(name):
+    function, _ = test_machine_strategies.strategy(name)
+    params, sample = test_machine_strategies.PARAMS[name][1], bt.Bars.sample("GOOG")[:300]
+    execution = bt.Execution(intrabar="nearest", leverage=5.0, periods_per_year=252.0)
+    options = {"costs": bt.Costs(fee_rate=0.001, funding=0.0001), "execution": execution}
+    run = bt.run(sample, function, params, **options)
+    steps = bt.step_through(function, sample, params, **options)
+    assert [step.time for step in steps] == sample.times()[run.start :].tolist()
+    assert len(run.fills) > 3
+    assert steps.fills.tobytes() == run.fills.tobytes()
+    assert steps.equity.tobytes() == run.equity.to_numpy().tobytes()
+    assert steps.orders.tobytes() == run._replay.orders.tobytes()
     assert steps.sums.tobytes() == run.sums.tobytes()
