@@ -17,6 +17,7 @@ from machine_front import check, written
 
 import backtest as bt
 from backtest import lines
+from backtest.machine import passes
 from backtest.machine.decorate import BarStrategy
 from backtest.machine.graph import WORD_OPS
 from backtest.machine.program import (
@@ -245,6 +246,32 @@ else:
     check(strategy)
 
 
+def test_constants_are_folded_as_numbers_are():
+    """The first of two equal ones, and of NaN and a number, as Python's min and max."""
+    pairs = [(0.0, -0.0), (-0.0, 0.0), (math.nan, 1.0), (1.0, math.nan), (1.0, 2.0), (2.0, 1.0)]
+    for a, b in pairs:
+        for name in ("min", "max"):
+            strategy = strategy_of(f"account.buy(units={name}(A, B) + bar.low, limit=bar.low / {name}(A, B))", A=a, B=b)
+            assert sorted(ops(strategy)) in (["ADD", "DIV"], ["ADD"])
+            check(strategy)
+
+
+@pytest.mark.parametrize("is_dearer", [False, True])
+def test_assignments_of_one_value_with_another_between(is_dearer, monkeypatch):
+    cost = passes._added_cost
+    monkeypatch.setattr(passes, "_added_cost", lambda *each: -cost(*each) if is_dearer else cost(*each))
+    body = """if bar.close > 1.0:
+    state.a = 1.0
+if bar.open > 1.0:
+    state.a = 2.0
+if bar.high > 1.0:
+    state.a = 1.0
+if bar.low > 1.0:
+    state.a = 1.0
+account.buy(units=state.a)"""
+    check(strategy_of(body + "\nif bar.index > state.a:\n    account.sell(units=1.0)"), n=200)
+
+
 def test_operations_that_change_nothing():
     body = """account.buy(units=(bar.close - 0.0) * 1.0 / 1.0, limit=1.0 * bar.low)
 account.sell(units=bar.close + 0.0, limit=bar.close - -0.0, stop=0.0 - bar.close)
@@ -375,6 +402,9 @@ def test_the_key_is_of_what_is_computed():
         strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.sell(units=x)"),
         strategy_of("x = bar.close * p.a\nif x > bar.previous(1).open:\n    account.buy(units=x)"),
         strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)", "params={'a': 1.0}"),
+        strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)\nstate.a = x"),
+        strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)\nstate.a = -x"),
+        strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)\nstate.on = True"),
         strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)\nstate.a = x", "state={'a': 0.0}"),
         strategy_of("x = bar.close * p.a\nif x > bar.open:\n    account.buy(units=x)\nstate.a = x", "state={'a': 1.0}"),
     ]
