@@ -157,6 +157,11 @@ class Cells(Generic[E]):
         dates = [pair(each) for each in self.given_windows]
         return dates if len(dates) > 1 else dates[0]
 
+    @property
+    def lanes(self) -> int:
+        """Candidates that take no longer than one."""
+        return getattr(next(iter(self.evaluators.values())), "lanes", 1)
+
     def n_bars(self) -> int:
         """Bars on which each candidate may decide, in all cells."""
         bounds = [self.evaluators[cell.symbol].bounds(cell.window) for cell in self.cells]

@@ -82,6 +82,8 @@ class BarsEvaluator(abc.ABC):
     params: dict[str, Any]
     #: Most candidates of a block.
     block = MAX_BLOCK
+    #: Candidates that take no longer than one.
+    lanes = 1
 
     def __init__(
         self,

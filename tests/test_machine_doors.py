@@ -1,5 +1,6 @@
 """Functions with ``bt.on_bar``, and rules with ``engine="machine"``, through every door that takes a strategy."""
 
+import importlib
 import pickle
 import re
 import warnings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import backtest as bt
 from backtest import lines
+from backtest.cells import Cells
 from backtest.compute import threads
 from backtest.machine import candidates as tables
 from backtest.machine import evaluator as machine
@@ -533,3 +535,23 @@ def test_a_result_is_saved_and_read(backend, tmp_path):
     execution = bt.Execution(**loaded.provenance["execution"]).replace(start=loaded.start)
     run = bt.run(BARS, trend, loaded.best_params, costs=bt.Costs(**loaded.provenance["costs"]), execution=execution)
     assert run.stats[result.metric] == result.best_value
+
+
+def test_the_choice_of_a_search_knows_that_lanes_cost_nothing(monkeypatch):
+    """On many bars one candidate takes long, and 64 take no longer."""
+    calls = []
+
+    def evaluate(batch):
+        calls.append(len(batch))
+        return cells(batch)
+
+    ranges = {"fast": range(2, 12), "slow": range(20, 60), "cooldown": range(30), "stop": [0.01, 0.02]}
+    space = bt.Space(ranges)
+    cells = Cells(BARS, None, "median", lambda bars, share: evaluator(space=ranges, bars=bars, start=60))
+    assert cells.lanes == machine.LANES
+    monkeypatch.setattr(importlib.import_module("backtest.search.choose"), "SLOW_SECONDS", 0.0)
+    evaluate.lanes = cells.lanes
+    bt.search.choose(evaluate, space, timeout=1e9)
+    del evaluate.lanes
+    bt.search.choose(evaluate, space, timeout=1e9)
+    assert calls == [1, 64, 1, 4]

@@ -141,7 +141,7 @@ def unexecuted(orders: NDArray[Any], program: Program) -> Unexecuted:
 class MachineEvaluator(BarsEvaluator):
     """Evaluates candidates of a function with ``bt.on_bar``; parameters as of :class:`backtest.evaluation.BarsEvaluator`."""
 
-    engine = "machine"
+    engine, lanes = "machine", LANES
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class MachineEvaluator(BarsEvaluator):
 class RulesOnMachine(StrategyEvaluator):
     """Evaluates candidates of rules on the machine: the event engine's tables, the machine's program and kernel."""
 
-    engine = "machine"
+    engine, lanes = "machine", LANES
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

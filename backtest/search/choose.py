@@ -44,6 +44,7 @@ def choose(
     ----------
     evaluate : callable
         ``evaluate(batch) -> scores``; timed on a few candidates if the size of a finite space does not decide.
+        ``evaluate.lanes``, if there is that, says how many candidates take no longer than one.
     space : Space
     n_trials : int, optional
         Most candidates that a grid would evaluate.
@@ -90,7 +91,8 @@ def _seconds(evaluate: Callable[[NDArray[np.float64]], Any], space: Space, seed:
     started = time.perf_counter()
     if len(batch):
         evaluate(batch[:1])  # warm-up: loading on the first call does not count
-    n_timed = N_TIMED if time.perf_counter() - started < SLOW_SECONDS else N_TIMED_SLOW
+    is_fast = time.perf_counter() - started < SLOW_SECONDS
+    n_timed = N_TIMED if is_fast else min(N_TIMED, max(N_TIMED_SLOW, getattr(evaluate, "lanes", 1)))
     started = time.perf_counter()
     space.candidates(positions[:n_timed])
     if len(batch):
