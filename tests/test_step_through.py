@@ -69,7 +69,7 @@ def test_every_bar_is_a_step_and_what_happened_stays_readable():
     assert text.splitlines()[0] == "bar 3  open=11, high=11.5, low=10.5, close=11  equity=99999.67"
     assert "    filled   bought 10 at 11 (open)" in text
     assert "    state    seen: 1 -> 2, armed: True -> False" in text
-    assert "called   buy(units=1, limit=12)  (line 27)" in text
+    assert f"called   buy(units=1, limit=12)  (line {place_two.__code__.co_firstlineno + 1})" in text
 
 
 def test_the_result_is_that_of_a_run(backend):
