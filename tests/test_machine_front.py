@@ -1,6 +1,7 @@
 """The front end of the bar machine: each construct of a strategy's function as a program, against the function itself."""
 
 import ast
+import inspect
 import math
 import os
 import pickle
@@ -422,6 +423,14 @@ def test_the_key_is_the_same_in_every_process():
         env={**os.environ, "PYTHONHASHSEED": "1"},
     )
     assert done.stdout == f"{[each.key for each in (trend, branches, loops, odd)]}\n"
+
+
+def test_a_strategy_shows_its_function():
+    from backtest.study.code import _sources
+
+    assert trend.__doc__ == "SMA trend with a cooldown after a stop, up to three units, half out at +2 ATR."
+    assert list(inspect.signature(trend).parameters) == ["bar", "account", "state", "p"]
+    assert list(_sources(trend)) == [trend.function]
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, cloudpickle.dumps], ids=["pickle", "cloudpickle"])

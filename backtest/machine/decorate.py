@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class BarStrategy(Frozen):
     """
 
     __slots__ = (
-        "_function",
+        "__dict__",  # what is shown as the function's own: ``__wrapped__`` and ``__doc__``
         "_program",
         "calls",
         "key",
@@ -75,7 +75,6 @@ class BarStrategy(Frozen):
     path: tuple[str, str]
     state_names: tuple[str, ...]
     _program: Program
-    _function: Callable[..., None]
 
     def __init__(
         self, function: Callable[..., None], lines: Mapping[str, Any], state: Mapping[str, Any], params: Mapping[str, Any]
@@ -83,7 +82,6 @@ class BarStrategy(Frozen):
         from backtest.machine.compile import compiled
 
         self.lines, self.states, defaults = _checked_lines(lines), _checked_state(state), _checked_defaults(params)
-        self._function = function
         found = compiled(function, self.lines, self.states)
         self.name, self.path = found.function.__name__, (found.function.__module__, found.function.__qualname__)
         self._program, self.calls, self.value_names = found.program, found.calls, found.value_names
@@ -91,6 +89,7 @@ class BarStrategy(Frozen):
         self.state_names = found.state_names
         self.params = _all_params(self.name, self.lines.values(), found.params_read, defaults)
         self.key = found.key(self.params)
+        vars(self).update(__wrapped__=found.function, __doc__=found.function.__doc__)
 
     def __repr__(self) -> str:
         given = [name if default is REQUIRED else f"{name}={default!r}" for name, default in self.params.items()]
@@ -111,7 +110,7 @@ class BarStrategy(Frozen):
         InputError
             The strategy was unpickled where its module cannot be imported.
         """
-        if not hasattr(self, "_function"):  # unpickled: it is where it was written
+        if "__wrapped__" not in vars(self):  # unpickled: it is where it was written
             module, qualname = self.path
             try:
                 found: Any = importlib.import_module(module)
@@ -123,8 +122,8 @@ class BarStrategy(Frozen):
                 raise InputError(
                     f"the function of {self.name} must be importable here, got no {module}.{qualname} that is the same"
                 )
-            object.__setattr__(self, "_function", found.function)
-        return self._function
+            vars(self).update(__wrapped__=found.function, __doc__=found.function.__doc__)
+        return cast(Callable[..., None], vars(self)["__wrapped__"])
 
     @property
     def n_columns(self) -> None:
@@ -150,7 +149,7 @@ class BarStrategy(Frozen):
         return list(functions)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_function"}
+        return {name: value for name, value in super().__getstate__().items() if name != "__dict__"}
 
 
 @overload
