@@ -206,6 +206,7 @@ class MachineEvaluator(BarsEvaluator):
 
     def _replay_block(self, batch: Floats, settings: Settings, offset: int, use: UseSums) -> None:
         sums = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
+        numbers = sums.view(np.float64).reshape(*sums.shape, -1)  # copied in a quarter of the time that records take
         faults = np.zeros(len(batch), dtype=FAULT)
         for rows, candidates in self.tables.parts(self._block(batch), settings.first):
             for order, each in enumerate(self._passes(settings)):
@@ -216,8 +217,9 @@ class MachineEvaluator(BarsEvaluator):
                     self.n_threads,
                     LANES * BAR_US * (settings.last - settings.first),
                 )
-                sums[order, rows] = found
-                faults[rows] = np.where(faults["code"][rows] == 0, wrong, faults[rows])
+                numbers[order, rows] = found.view(np.float64).reshape(len(rows), numbers.shape[-1])
+                first = np.flatnonzero((wrong["code"] != 0) & (faults["code"][rows] == 0))
+                faults[rows[first]] = wrong[first]
         self._check_faults(faults, batch)
         for begin in range(0, len(batch), CHUNK):
             end = min(begin + CHUNK, len(batch))
