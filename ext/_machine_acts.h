@@ -22,13 +22,13 @@ VECTOR_INLINE uint64_t is_right_level(vector level, int kind, int is_below, int 
     uint64_t right = is_positive(level);
     if (kind == (is_below ? ABOVE_ENTRY : BELOW_ENTRY)) right = 0;
     if (kind == BELOW_ENTRY && !may_be_off) right &= vector_bits(vector_less(level, vector_all(1.0)));
-    if (kind == PRICE) right &= is_below ? vector_bits(vector_less(level, reference)) : vector_bits(vector_less(reference, level));
+    if (kind == PRICE) right &= vector_bits(is_below ? vector_less(level, reference) : vector_less(reference, level));
     return may_be_off ? right | vector_bits(vector_unequal(level, level)) : right;
 }
 
 /* Lanes of a vector on which a buy or sale keeps the rules. */
-static inline uint64_t is_right_order(const machine_shared *shared, const machine_action *action, const double *const *rows, int lane,
-                                      double close)
+static inline uint64_t is_right_order(const machine_shared *shared, const machine_action *action, const double *const *rows,
+                                      int lane, double close)
 {
     const vector one = vector_all(1.0);
     vector reference = vector_all(close), size = vector_at(rows[action->size] + lane), x;
@@ -46,7 +46,8 @@ static inline uint64_t is_right_order(const machine_shared *shared, const machin
     if (action->stop_loss >= 0)
         right &= is_right_level(vector_at(rows[action->stop_loss] + lane), action->stop_loss_kind, is_buy, may_be_off, reference);
     if (action->take_profit >= 0)
-        right &= is_right_level(vector_at(rows[action->take_profit] + lane), action->take_profit_kind, !is_buy, may_be_off, reference);
+        right &= is_right_level(vector_at(rows[action->take_profit] + lane), action->take_profit_kind, !is_buy, may_be_off,
+                                reference);
     if (action->trail >= 0) {
         x = vector_at(rows[action->trail] + lane);
         right &= is_positive(x) | (may_be_off ? vector_bits(vector_unequal(x, x)) : 0);
@@ -55,7 +56,8 @@ static inline uint64_t is_right_order(const machine_shared *shared, const machin
 }
 
 /* Place a buy or a sale for ``lanes``; returns those whose arguments break a rule. */
-static uint64_t place_orders(machine_block *block, const machine_action *action, const double *const *rows, uint64_t lanes, int64_t bar)
+static uint64_t place_orders(machine_block *block, const machine_action *action, const double *const *rows, uint64_t lanes,
+                             int64_t bar)
 {
     const machine_shared *shared = block->shared;
     machine_slot *order = shared->slots + action->slot;
@@ -81,7 +83,8 @@ static uint64_t place_orders(machine_block *block, const machine_action *action,
         if (action->take_profit >= 0) put_where(order->take_profit + lane, which, vector_at(rows[action->take_profit] + lane));
         if (action->trail >= 0) put_where(order->trail + lane, which, vector_at(rows[action->trail] + lane));
         if (action->valid >= 0)
-            put_where(order->valid_until + lane, which, vector_plus(vector_all((double) bar), vector_at(rows[action->valid] + lane)));
+            put_where(order->valid_until + lane, which,
+                      vector_plus(vector_all((double) bar), vector_at(rows[action->valid] + lane)));
     }
     order->active = (order->active & ~placed) | (shared->reducing_slots >> action->slot & 1 ? opposite : placed);
     order->triggered &= ~placed;
@@ -115,7 +118,8 @@ static uint64_t move_levels(machine_block *block, const machine_action *action, 
 }
 
 /* Apply an action to ``lanes``; returns those that it did not apply to, since an argument breaks a rule. */
-static uint64_t act_on_rows(machine_block *block, const machine_action *action, const double *const *rows, uint64_t lanes, int64_t bar)
+static uint64_t act_on_rows(machine_block *block, const machine_action *action, const double *const *rows, uint64_t lanes,
+                            int64_t bar)
 {
     const machine_shared *shared = block->shared;
     switch (action->kind) {

@@ -162,33 +162,44 @@ cdef inline double beyond(const Trigger *trigger, double price) noexcept nogil:
     return price if price < trigger.price else trigger.price
 
 
-cdef inline void take_path(MachineAccount *account, int64_t bar) noexcept nogil:
-    """Fill what the price reaches between open and close; where the order of low and high matters, as ``intrabar`` says."""
+cdef inline int find_reached(const MachineAccount *account, int64_t bar, Trigger *reached) noexcept nogil:
+    """How many triggers the bar reaches; ``reached`` is the last of them."""
     cdef double low = account.shared.low[bar], high = account.shared.high[bar]
     cdef Triggers found
-    cdef const Trigger *reached = NULL
-    cdef MachineAccount low_first, high_first
-    cdef bint takes_low_first = True
-    cdef int at, n_reached = 0
+    cdef int at, n = 0
     find_triggers(account, &found)
     for at in range(found.n):
         if is_reached(account, &found.at[at], high if found.at[at].is_rising else low):
-            reached = &found.at[at]
-            n_reached += 1
+            reached[0] = found.at[at]
+            n += 1
+    return n
+
+
+cdef inline void take_path(MachineAccount *account, int64_t bar) noexcept nogil:
+    """Fill what the price reaches between open and close; where the order of low and high matters, as ``intrabar`` says."""
+    cdef Trigger reached
+    cdef MachineAccount low_first, high_first
+    cdef bint takes_low_first = True
+    cdef int n_reached = find_reached(account, bar, &reached)
     if n_reached == 0:
         return
-    if (n_reached == 1 and found.at[found.n - 1].place < FIRST_SLOT
-            and not (reached.reason == TARGET and account.target_share < 1.0)):
-        # One level and nothing else rests: the position ends at its price, whatever the path.
-        close_position(account, clip_to_bar(reached.price, low, high), INSIDE, reached.reason, account.bar, False)
-        return
-    low_first = high_first = account[0]
+    low_first = account[0]
+    if n_reached == 1 and account.records == NULL:
+        # One trigger fires at its price on any path; if nothing is reached after it, that is all.
+        fire(account, &reached, clip_to_bar(reached.price, account.shared.low[bar], account.shared.high[bar]), INSIDE)
+        if not find_reached(account, bar, &reached):
+            return
+        account[0] = low_first
+    high_first = low_first
     low_first.records = high_first.records = NULL
     walk(&low_first, bar, True)
     walk(&high_first, bar, False)
     if not are_alike(&low_first, &high_first, account.shared.close[bar]):
         account.is_ambiguous = 1
         takes_low_first = goes_low_first(account, bar, &low_first, &high_first)
+    elif account.records == NULL:
+        account[0] = low_first
+        return
     walk(account, bar, takes_low_first)
     account.is_ambiguous = 0
 

@@ -161,6 +161,7 @@ static void carry_rows(machine_block *block, double close, int64_t bar, int with
 {
     const machine_settings *settings = block->shared->settings;
     const vector zero = vector_all(0.0), closes = vector_all(close), worth = vector_all(close * settings->multiplier);
+    if (!(settings->has_carrying_costs || with_age || with_best || with_worst)) return;
     EACH_GROUP(block->is_held, first) EACH_OF_GROUP(first, lane) {
         vector units = vector_at(ROW(block, units) + lane);
         vector_mask is_held = vector_mask_of(block->is_held, lane), is_long = vector_less(zero, units);
@@ -340,11 +341,12 @@ static void fill_fields(machine_block *block, int64_t used, double close, int64_
         vector units = vector_at(ROW(block, units) + lane), level;
         vector_mask is_short = vector_less(units, zero);
         if (used >> FIELD_SIDE & 1)
-            vector_to(block->side + lane, vector_select(is_short, vector_all(-1.0), vector_select(vector_less(zero, units),
-                                                                                                 vector_all(1.0), zero)));
+            vector_to(block->side + lane, vector_select(is_short, vector_all(-1.0),
+                                                        vector_select(vector_less(zero, units), vector_all(1.0), zero)));
         if (used >> FIELD_STOP_LOSS & 1) {
             level = vector_at(ROW(block, stop) + lane);
-            vector_to(block->stop_loss + lane, vector_select(vector_equal(level, level), level, vector_select(is_short, most, least)));
+            vector_to(block->stop_loss + lane, vector_select(vector_equal(level, level), level,
+                                                             vector_select(is_short, most, least)));
         }
         if (used >> FIELD_TAKE_PROFIT & 1) {
             level = vector_at(ROW(block, target) + lane);

@@ -1,6 +1,6 @@
 /* The frequent fills, for many lanes at once: a market order that opens, closes or reverses a position, and an exit by one level
-   with nothing else in its way.  Whatever else may happen is left to the code for one lane (_machine_orders.pxd, _machine_bar.pxd),
-   whose operations these are, in the same order. */
+   with nothing else in its way.  Whatever else may happen is left to the code for one lane (_machine_orders.pxd,
+   _machine_bar.pxd), whose operations these are, in the same order. */
 #ifndef BACKTEST_MACHINE_FILLS_H
 #define BACKTEST_MACHINE_FILLS_H
 
@@ -135,12 +135,17 @@ static void open_rows(machine_block *block, int slot, uint64_t lanes, double quo
     uint64_t opened = 0;
     EACH_GROUP(lanes, first) EACH_OF_GROUP(first, lane) {
         uint64_t here = lanes >> lane & VECTOR_LANES;
-        vector equity = vector_at(ROW(block, cash) + lane), size = vector_at(order->size + lane), units = size, cost, power, bound;
+        vector equity = vector_at(ROW(block, cash) + lane), size = vector_at(order->size + lane), units = size;
+        vector cost, power, bound, limit;
         vector_mask which;
         if (!here) continue;
         power = vector_times(leverage, equity);
         if (action->size_kind != UNITS) {
-            vector budget = action->size_kind == SHARE ? vector_times(size, equity) : action->cut ? vector_min(power, size) : size;
+            vector budget = size;
+            if (action->size_kind == SHARE)
+                budget = vector_times(size, equity);
+            else if (action->cut)
+                budget = vector_min(power, size);
             units = vector_over(vector_minus(budget, vector_all(settings->fixed)), divisor);
             if (settings->minimum > 0.0) {
                 bound = vector_over(vector_minus(budget, vector_all(settings->minimum)), worth);
@@ -152,8 +157,9 @@ static void open_rows(machine_block *block, int slot, uint64_t lanes, double quo
             }
         }
         cost = costs_of_orders(settings, units, worth);
+        limit = vector_times(power, vector_all(1.0 + 1e-12)); /* MACHINE_POWER_TOLERANCE */
         here &= vector_bits(vector_less(zero, equity)) & vector_bits(vector_less(zero, units)) &
-                vector_bits(vector_at_most(vector_plus(vector_times(units, worth), cost), vector_times(power, vector_all(1.0 + 1e-12))));
+                vector_bits(vector_at_most(vector_plus(vector_times(units, worth), cost), limit));
         if (!here) continue;
         opened |= here << lane;
         which = vector_mask_of(here << lane, lane);
@@ -176,7 +182,8 @@ static void open_rows(machine_block *block, int slot, uint64_t lanes, double quo
         put_where(ROW(block, stop) + lane, which,
                   action->stop_loss_kind ? level_of(action->stop_loss_kind, order->stop_loss + lane, price) : vector_all(NAN));
         put_where(ROW(block, target) + lane, which,
-                  action->take_profit_kind ? level_of(action->take_profit_kind, order->take_profit + lane, price) : vector_all(NAN));
+                  action->take_profit_kind ? level_of(action->take_profit_kind, order->take_profit + lane, price)
+                                           : vector_all(NAN));
         put_where(ROW(block, trail) + lane, which, action->trail_kind ? vector_at(order->trail + lane) : vector_all(NAN));
         set_where(ROW(block, trail_kind) + lane, which, (double) action->trail_kind);
     }
@@ -229,7 +236,8 @@ static uint64_t exit_rows(machine_block *block, uint64_t lanes, int64_t bar)
     const double open = shared->open[bar], low = shared->low[bar], high = shared->high[bar];
     const vector opens = vector_all(open), lows = vector_all(low), highs = vector_all(high), zero = vector_all(0.0);
     const vector above = vector_all(1.0 + settings->touch_tolerance), below = vector_all(1.0 - settings->touch_tolerance);
-    const vector cheaper = vector_all(1.0 - settings->slippage), dearer = vector_all(1.0 + settings->slippage), one = vector_all(1.0);
+    const vector cheaper = vector_all(1.0 - settings->slippage), dearer = vector_all(1.0 + settings->slippage);
+    const vector one = vector_all(1.0);
     uint64_t simple = lanes & block->is_held, done = 0;
     if (settings->tick != 0.0 || settings->maintenance_margin > 0.0) return lanes;
     for (int64_t slot = 0; slot < shared->n_slots; slot++) simple &= ~shared->slots[slot].active;
@@ -237,14 +245,13 @@ static uint64_t exit_rows(machine_block *block, uint64_t lanes, int64_t bar)
         uint64_t here = simple >> lane & VECTOR_LANES, stopped, reached, stop_gap, target_gap, is_long_bits, opened;
         vector units = vector_at(ROW(block, units) + lane), stop = vector_at(ROW(block, stop) + lane), price, reason, level;
         vector target = vector_at(ROW(block, target) + lane), trail = vector_at(ROW(block, trail) + lane);
-        vector best = vector_at(ROW(block, best_close) + lane), move, floors, ceilings, trail_at;
+        vector best = vector_at(ROW(block, best_close) + lane), floors, ceilings, trail_at;
         vector_mask is_long = vector_less(zero, units), is_trail, at_stop, at_open;
         if (!here) continue;
         is_long_bits = vector_bits(is_long);
-        move = vector_select(vector_equal(vector_at(ROW(block, trail_kind) + lane), vector_all((double) DISTANCE)),
-                             vector_select(is_long, vector_minus(best, trail), vector_plus(best, trail)),
-                             vector_times(best, vector_select(is_long, vector_minus(one, trail), vector_plus(one, trail))));
-        trail_at = move;
+        trail_at = vector_select(vector_equal(vector_at(ROW(block, trail_kind) + lane), vector_all((double) DISTANCE)),
+                                 vector_select(is_long, vector_minus(best, trail), vector_plus(best, trail)),
+                                 vector_times(best, vector_select(is_long, vector_minus(one, trail), vector_plus(one, trail))));
         is_trail = vector_mask_of((vector_bits(vector_unequal(stop, stop)) |
                                    (is_long_bits & vector_bits(vector_less(stop, trail_at))) |
                                    (~is_long_bits & vector_bits(vector_less(trail_at, stop)))) << lane, lane);

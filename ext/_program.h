@@ -10,41 +10,41 @@
 #include "_vectors.h"
 
 /* In the order of OPS in backtest/machine/program.py. */
-enum { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MIN, OP_MAX, OP_NEG, OP_ABS, OP_SQRT, OP_COPY, OP_SELECT, OP_NUMBER, OP_LT, OP_LE, OP_EQ,
-       OP_NE, OP_AND, OP_OR, OP_XOR, OP_ANDNOT, OP_NOT, OP_WCOPY, OP_WSELECT, OP_JUMP, N_OPS };
+enum { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_MIN, OP_MAX, OP_NEG, OP_ABS, OP_SQRT, OP_COPY, OP_SELECT, OP_NUMBER, OP_LT, OP_LE,
+       OP_EQ, OP_NE, OP_AND, OP_OR, OP_XOR, OP_ANDNOT, OP_NOT, OP_WCOPY, OP_WSELECT, OP_JUMP, N_OPS };
 
 typedef struct { int32_t op, out, a, b, c; } machine_instruction;
 
-#define NUMBERS_LOOP(result)                                                                                                        \
-    {                                                                                                                               \
-        double *out = (double *) rows[now->out];                                                                                    \
-        const double *a = rows[now->a], *b = rows[now->b];                                                                          \
-        EACH_VECTOR(lane) {                                                                                                         \
-            vector x = vector_at(a + lane), y = vector_at(b + lane);                                                                \
-            vector_to(out + lane, result);                                                                                          \
-        }                                                                                                                           \
-        break;                                                                                                                      \
+#define NUMBERS_LOOP(result)                                                                                  \
+    {                                                                                                         \
+        double *out = (double *) rows[now->out];                                                              \
+        const double *a = rows[now->a], *b = rows[now->b];                                                    \
+        EACH_VECTOR(lane) {                                                                                   \
+            vector x = vector_at(a + lane), y = vector_at(b + lane);                                          \
+            vector_to(out + lane, result);                                                                    \
+        }                                                                                                     \
+        break;                                                                                                \
     }
-#define NUMBER_LOOP(result)                                                                                                         \
-    {                                                                                                                               \
-        double *out = (double *) rows[now->out];                                                                                    \
-        const double *a = rows[now->a];                                                                                             \
-        EACH_VECTOR(lane) {                                                                                                         \
-            vector x = vector_at(a + lane);                                                                                         \
-            vector_to(out + lane, result);                                                                                          \
-        }                                                                                                                           \
-        break;                                                                                                                      \
+#define NUMBER_LOOP(result)                                                                                   \
+    {                                                                                                         \
+        double *out = (double *) rows[now->out];                                                              \
+        const double *a = rows[now->a];                                                                       \
+        EACH_VECTOR(lane) {                                                                                   \
+            vector x = vector_at(a + lane);                                                                   \
+            vector_to(out + lane, result);                                                                    \
+        }                                                                                                     \
+        break;                                                                                                \
     }
-#define COMPARE_LOOP(result)                                                                                                        \
-    {                                                                                                                               \
-        const double *a = rows[now->a], *b = rows[now->b];                                                                          \
-        uint64_t bits = 0;                                                                                                          \
-        EACH_VECTOR(lane) {                                                                                                         \
-            vector x = vector_at(a + lane), y = vector_at(b + lane);                                                                \
-            bits |= vector_bits(result) << lane;                                                                                    \
-        }                                                                                                                           \
-        words[now->out] = bits;                                                                                                     \
-        break;                                                                                                                      \
+#define COMPARE_LOOP(result)                                                                                  \
+    {                                                                                                         \
+        const double *a = rows[now->a], *b = rows[now->b];                                                    \
+        uint64_t bits = 0;                                                                                    \
+        EACH_VECTOR(lane) {                                                                                   \
+            vector x = vector_at(a + lane), y = vector_at(b + lane);                                          \
+            bits |= vector_bits(result) << lane;                                                              \
+        }                                                                                                     \
+        words[now->out] = bits;                                                                               \
+        break;                                                                                                \
     }
 
 /* Run instructions ``begin`` to ``end - 1``; ``live`` are the lanes that decide. */

@@ -1,7 +1,8 @@
 /* Vectors of the processor's width, and their masks; 64 lanes are 64 / WIDTH of them.
 
    Every operation is that of IEEE 754 on each number, so results are equal at every width.  A bit of a 64-bit word is a lane;
-   ``vector_mask_of`` gives those of a vector that begins at ``lane``.  min and max are Python's: the first unless the second is strictly smaller or larger. */
+   ``vector_mask_of`` gives those of a vector that begins at ``lane``.  min and max are Python's: the first unless the second is
+   strictly smaller or larger. */
 #ifndef BACKTEST_VECTORS_H
 #define BACKTEST_VECTORS_H
 
