@@ -87,7 +87,7 @@ def test_many_random_programs_give_equal_bits(seed):
 
 def test_the_cases_trade():
     """What the comparisons above are worth: fills, exits of every kind, ambiguous bars, faults."""
-    cases = [random_case(seed, n_candidates=131) for seed in range(100, 120)]
+    cases = [random_case(seed, n_candidates=64) for seed in range(120)]
     kernel = list(compiled().values())[-1]
     results = [evaluated(kernel, case) for case in cases]
     sums, faults = (np.concatenate(parts) for parts in zip(*results, strict=True))
@@ -100,7 +100,7 @@ def test_the_cases_trade():
         _, _, ledger, orders, *_ = replayed(kernel, case, 0)
         reasons |= set(ledger["reason"].tolist())
         statuses |= set(orders["status"].tolist())
-    assert reasons >= {0, 1, 2, 3, 4, 5, 6, 7}
+    assert reasons >= set(range(8))  # busts and liquidations are rare
     assert statuses == {0, 1, 2, 3, 4, 5}
 
 
