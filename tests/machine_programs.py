@@ -22,7 +22,14 @@ COUNTS = (
 )
 CASH = "max(account.cash, account.equity / 16.0)"  # of what is all invested, cash is rounding
 MONEY = ("account.profit", "account.last_result", "account.equity", "account.peak_equity", CASH)
-HELD = ("account.entry_price", "account.last_entry_price", "account.best_close", "account.worst_close", "account.last_exit_price")
+#: Of several entries at one price the average may be that price but for rounding: not compared with the last one itself.
+HELD = (
+    "account.entry_price",
+    "account.last_entry_price * 1.0009",
+    "account.best_close",
+    "account.worst_close",
+    "account.last_exit_price",
+)
 LEVELS = ("account.stop_loss", "account.take_profit", "account.last_exit_bar", "account.units", "bar.index")
 NUMBERS = ("p.wide", "p.cool", "p.odds", "STEP")
 PARAMS = {"wide": (0.01, 0.08), "share": (0.1, 1.0), "cool": (0, 6), "odds": (100.0, 900.0)}
