@@ -93,15 +93,13 @@ def jobs(quick):
     few = 10 if quick else 1  # a tenth of the candidates
     fasts, slows = range(5, 105), range(105, 205)
     fee = 2.0 / len(bars)
-    for name, slippage, whole in (("showcase", fee / 2, False), ("showcase, whole units, no slippage", 0.0, True)):
-        yield StepJob(f"machine: {name}, 2,148 bars", bars, showcases(fasts[::few], slows), fee, slippage, whole)
+    for name, slippage, whole in (("showcase", fee / 2, False), ("showcase, whole units", 0.0, True)):
+        yield StepJob(f"machine: {name}", bars, showcases(fasts[::few], slows), fee, slippage, whole)
     yield StepJob(
         "machine: showcase, 100,000 bars", long, showcases(range(12, 28), range(90, 110, 8 if quick else 1)), 0.0005, 0.0002
     )
     widths, reaches = np.linspace(2.0, 5.0, 10), np.linspace(1.0, 4.0, 10)
-    yield StepJob(
-        "machine: chandelier, adding, half out", bars, chandeliers(range(20, 120, few), widths, reaches), 0.0005, 0.0002
-    )
+    yield StepJob("machine: chandelier", bars, chandeliers(range(20, 120, few), widths, reaches), 0.0005, 0.0002)
     for every, words in ((10, "tenth"), (2, "second")):
         families = flippings(range(10, 110, few), np.linspace(0.3, 0.6, 100 // every), every)
         yield StepJob(f"machine: a trade every {words} bar", bars, families, fee / 2, fee / 4)
@@ -315,7 +313,7 @@ ENGINES = {
     "backtest": Engine("backtest", ours, f"all {len(SWEEP)}", lambda job: True, np.inf, ours_sweeping),
     "Numba loop": Engine("numba", numba_loop, "these 7", lambda job: True, np.inf),
     "plain Python loop": Engine("numpy", plain_loop, "these 7", lambda job: True, CHUNK_CELLS / 2),
-    "vectorbt, order function": Engine(
+    "vectorbt, orders": Engine(
         "vectorbt", vectorbt_order_function, "orders only", _is_showcase, 2 * CHUNK_CELLS, vectorbt_orders
     ),
     "backtesting.py": Engine("backtesting", backtesting_py, "30", lambda job: _is_showcase(job) and job.whole_units, 0),

@@ -435,12 +435,15 @@ def test_vectorbt_keys_for_other_bars(vbt, freq):
         ("SMA pairs, long, stop", "vectorbt, Rust"),
         ("rules of backtesting.py", "backtesting.py"),
         ("arrays 20.0%, both, 2,000", "vectorbt, Numba"),
+        ("machine: showcase, whole units", "backtesting.py"),
+        ("machine: showcase, whole units", "vectorbt, orders"),
     ],
 )
 def test_bench_times_what_agrees(vbt, backtesting, job, engine):
     """``bench/peers.py``: parity holds, so that there is a ratio to tell."""
     script = Path(__file__).parent.parent / "bench" / "peers.py"
-    done = subprocess.run([sys.executable, str(script), "--quick", "--jobs", job], capture_output=True, text=True, check=True)
+    command = [sys.executable, str(script), "--quick", "--jobs", job, "--engines", engine]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [[cell.strip() for cell in line.split("\u2502")] for line in done.stdout.splitlines() if "\u2502" in line]
     ratio = next(row[7] for row in rows if row[2] == engine)
     assert float(ratio.replace(",", "")) > 0, done.stdout  # not "differs: dropped"
