@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 from cases import UNPAID, cases, random_bars, strategy_of
 from conftest import slow
-from engine_cases import random_case
+from engine_cases import pick, random_case, random_costs, random_execution
 from hypothesis import given, settings
 
 import backtest as bt
+from backtest.machine.evaluator import RulesOnMachine
 from backtest.metrics import SUMS, SWEEP
+from backtest.signals import StrategyEvaluator
+from backtest.space import Choice
 
 pytestmark = [
     pytest.mark.filterwarnings(UNPAID),
@@ -186,3 +189,49 @@ def test_a_sweep_whose_masks_are_made_late():
     assert len(events) == 2000
     for name in events.columns:
         np.testing.assert_allclose(machine[name], events[name], rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("seed", range(16))
+def test_sums_of_many_candidates_side_by_side(seed):
+    """Hundreds of candidates that share lanes: everything but sums over bars is equal bit for bit, whoever trades beside them."""
+    rng = np.random.default_rng(100 + seed)
+    n, n_candidates = 150, 300
+    bars = random_bars(rng, n, pick(rng, 0.01, 0.03, 0.08))
+    densities = rng.choice([0.01, 0.05, 0.2, 0.5], n_candidates)
+    arrays = [rng.random((n, n_candidates)) < densities * share for share in (1.0, 0.5, 1.0, 0.5)]
+    sides = pick(rng, "both", "both", "long")
+    strategy = bt.rules.from_arrays(
+        *arrays,
+        stop_loss=bt.param("stop"),
+        take_profit=bt.param("target"),
+        trailing_stop=bt.param("trail"),
+        max_bars=bt.param("age"),
+    )
+    columns = {
+        "column": [int(each) for each in range(n_candidates)],
+        "stop": rng.choice([None, 0.005, 0.02, 0.1], n_candidates).tolist(),
+        "target": rng.choice([None, 0.01, 0.05, 0.3], n_candidates).tolist(),
+        "trail": rng.choice([None, None, 0.03], n_candidates).tolist(),
+        "age": rng.choice([None, 1, 4, 20], n_candidates).tolist(),
+    }
+    parameters = {name: Choice(name, list(dict.fromkeys(values))) for name, values in columns.items()}
+    batch = np.array(
+        [
+            [parameters[name].choices.index(value) for name, value in zip(columns, row, strict=True)]
+            for row in zip(*columns.values(), strict=True)
+        ],
+        dtype=float,
+    )
+    costs, execution = random_costs(rng), random_execution(rng, n, sides).replace(start=8, start_cash=5000.0)
+    events, machine = (
+        kind(bars, strategy, parameters, costs=costs, execution=execution.replace(engine=engine)).sums(batch)
+        for kind, engine in ((StrategyEvaluator, None), (RulesOnMachine, "machine"))
+    )
+    assert events["n_fills"].sum() > 0
+    for name in SUMS.names:
+        left, right = events[name], machine[name]
+        if name in (*ADDED_UP, *LOOKED_UP):
+            np.testing.assert_allclose(right, left, rtol=1e-9, atol=1e-11, err_msg=name)
+        else:
+            assert left.tobytes() == right.tobytes(), name
