@@ -21,7 +21,7 @@ from backtest.elementary import power
 Floats = NDArray[np.float64]
 
 #: Part of every result's identity: raised whenever a result changes, even in its last bit.
-NUMERICS_VERSION = 4
+NUMERICS_VERSION = 5
 
 #: Names of the sums a kernel leaves behind for each candidate; the struct ``Sums`` of ext/_sums.pxd has these fields.
 SUM_NAMES = (

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 import backtest as bt
-from backtest import cli
+from backtest import cli, provenance
 from backtest.config import levels as levels_config
 from backtest.config import optimize as optimize_config
 from backtest.config import portfolio as portfolio_config
@@ -51,7 +51,8 @@ def path(tmp_path):
 
 @pytest.fixture
 def url(path, monkeypatch):
-    # The version of TA-Lib is part of what results are known by; here nothing is computed with it.
+    # The versions of TA-Lib and of the numerics are part of what results are known by: with others, all would be evaluated again.
+    monkeypatch.setattr(provenance, "NUMERICS_VERSION", 4)
     version = importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.8.2" if name == "TA-Lib" else version(name))
     return f"sqlite:///{path}"
