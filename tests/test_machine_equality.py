@@ -145,7 +145,7 @@ def test_optimize_finds_the_same_on_both_engines():
 
 
 @given(cases())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_rules_do_the_same_where_prices_are_few(case):
     """Levels that are touched exactly, gaps over them, equal prices, ruinous costs."""
     bars, signals, levels, costs, execution = case
