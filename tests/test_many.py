@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from levels_problems import always_on, moves
 
+import backtest as bt
 from backtest import InputError
 from backtest.compute import many
 from backtest.compute.many import optimize_many
@@ -135,3 +136,8 @@ def test_bad_options_are_refused(arguments, message):
         optimize_many(problems(1), **arguments)
     with pytest.raises(InputError, match="problems must be a mapping of keys to problems, got list"):
         optimize_many([1])
+
+
+def test_a_strategy_is_no_problem():
+    with pytest.raises(bt.InputError, match=r"problems must have an optimize\(\).* at 'GOOG'; a strategy goes to bt.optimize"):
+        bt.optimize_many({"GOOG": bt.strategies.sma_cross})

@@ -177,7 +177,7 @@ def _show_space(space: Space) -> None:
         console.print(f"infinitely many candidates{where}\n", highlight=False)
         return
     bound = "" if space.is_exact else "at most "
-    where = f" of {space.product:,} combinations, where {escape(space.where.text)}" if space.where else " combinations"
+    where = f" of {space.product:,} combinations, where {escape(space.where.text)}" if space.where else ""
     console.print(f"{bound}{space.size:,} candidates{where}\n", highlight=False)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from backtest._checks import InputError, choice, flag, known_names, number
-from backtest._said import said
+from backtest._said import said, shown
 from backtest.compute.threads import shared_pool, thread_count
 from backtest.compute.worker import WorkerDied
 
@@ -119,6 +119,12 @@ def optimize_many(
         progress = sys.stderr.isatty()
     known_names("option", options, OPTIONS)
     work = list(problems.values())
+    for key, problem in problems.items():
+        if not callable(getattr(problem, "optimize", None)):
+            raise InputError(
+                f"problems must have an optimize(), as bt.Levels has, got {shown(problem)} at {key!r}; "
+                "a strategy goes to bt.optimize, which takes several symbols"
+            )
     searches = _searches(work, method, device, dtype, executor)
     options["method"] = method
     with _Progress(len(work), flag("progress", progress)) as tick:
