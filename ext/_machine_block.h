@@ -91,22 +91,26 @@ static void find_nearest(machine_block *block, uint64_t stale)
 {
     const machine_shared *shared = block->shared;
     const machine_settings *settings = shared->settings;
-    const vector none = vector_all(NAN), zero = vector_all(0.0), one = vector_all(1.0);
+    const vector none = vector_all(NAN), zero = vector_all(0.0), one = vector_all(1.0), tick = vector_all(settings->tick);
+    /* More than the rounding of a level and of its touch: this may find more lanes than are touched, never fewer. */
+    const vector slack = vector_all(1e-14 + settings->touch_tolerance);
     EACH_GROUP(stale, first) EACH_OF_GROUP(first, lane) {
         vector units = vector_at(ROW(block, units) + lane), trail = vector_at(ROW(block, trail) + lane);
         vector best = vector_at(ROW(block, best_close) + lane), low = vector_all(-INFINITY), high = vector_all(INFINITY);
         vector_mask is_long = vector_less(zero, units), is_short = vector_less(units, zero);
         vector_mask is_distance = vector_equal(vector_at(ROW(block, trail_kind) + lane), vector_all((double) DISTANCE));
-        vector move = vector_select(is_distance, trail, vector_times(best, trail)), level, at;
-        move = vector_minus(move, vector_all(settings->tick)); /* it is rounded toward the price */
+        vector share = vector_select(is_long, vector_minus(one, trail), vector_plus(one, trail)), level, at;
+        vector away = vector_select(is_long, vector_minus(best, trail), vector_plus(best, trail));
+        vector trails = vector_select(is_distance, away, vector_times(best, share));
         vector stop = vector_at(ROW(block, stop) + lane), target = vector_at(ROW(block, target) + lane);
         /* of a long: stop, trail and liquidation below, target above */
         level = vector_select(is_long, stop, vector_select(is_short, target, none));
         low = vector_max(low, level);
-        low = vector_max(low, vector_select(is_long, vector_minus(best, move), none));
+        /* A trail is rounded to the tick toward the price. */
+        low = vector_max(low, vector_select(is_long, vector_plus(trails, tick), none));
         level = vector_select(is_long, target, vector_select(is_short, stop, none));
         high = vector_min(high, level);
-        high = vector_min(high, vector_select(is_short, vector_plus(best, move), none));
+        high = vector_min(high, vector_select(is_short, vector_minus(trails, tick), none));
         if (settings->maintenance_margin > 0.0) {
             vector cash = vector_at(ROW(block, cash) + lane), maintenance = vector_all(settings->maintenance_margin);
             vector worth = vector_times(vector_abs(units), vector_all(settings->multiplier));
@@ -129,8 +133,8 @@ static void find_nearest(machine_block *block, uint64_t stale)
             high = vector_min(high, action->kind == BUY ? stops : limits);
         }
         /* Levels are > 0; a trail's may be below. */
-        vector_to(block->nearest_low + lane, vector_plus(low, vector_times(vector_abs(low), vector_all(1e-14))));
-        vector_to(block->nearest_high + lane, vector_minus(high, vector_times(vector_abs(high), vector_all(1e-14))));
+        vector_to(block->nearest_low + lane, vector_plus(low, vector_times(vector_abs(low), slack)));
+        vector_to(block->nearest_high + lane, vector_minus(high, vector_times(vector_abs(high), slack)));
     }
     block->is_stale &= ~stale;
 }

@@ -122,7 +122,8 @@ cdef inline void run_block(Block *block, Code *code, int64_t first_row, Sums *su
         if records != NULL:
             fill_row(block.paid, 0.0)
         carry_rows(block, close, bar, code.tracks_age, code.tracks_best, code.tracks_worst)
-        if code.has_trails:
+        # A trail follows the best close, and the liquidation price what holding costs.
+        if code.has_trails or (settings.maintenance_margin > 0.0 and settings.has_carrying_costs):
             block.is_stale |= block.is_held
         groups = block.is_held | block.has_moved
         value_rows(block, groups, close)

@@ -252,7 +252,7 @@ def random_settings(rnd, n_bars):
         multiplier=now_and_then(0.2, 0.5, 1.0),
         tick=now_and_then(0.2, 0.25, 0.0),
         liquidation_fee=now_and_then(0.3, 0.01, 0.0),
-        funding=rnd.normal(0.0, 0.001, n_bars) if rnd.random() < 0.2 else np.empty(0),
+        funding=rnd.normal(0.0, float(rnd.choice([0.001, 0.02])), n_bars) if rnd.random() < 0.2 else np.empty(0),
     )
 
 
