@@ -63,7 +63,7 @@ PARAMS = {
     ],
     "perpetual": [
         {"fast": 10, "slow": 40, "share": 0.9, "stop": 0.2},
-        {"fast": 5, "slow": 20, "share": 4.5, "stop": 0.3},
+        {"fast": 20, "slow": 60, "share": 4.0, "stop": 0.9},
         {"fast": 3, "slow": 10, "share": 8.0, "stop": 0.5},
     ],
     "pyramid": [
@@ -80,7 +80,7 @@ PARAMS = {
 #: Of the perpetual future: fields of Costs and of Execution, one pair for each set of parameters.
 MARGIN = [
     ({"funding": 0.0001, "liquidation_fee": 0.005}, {"leverage": 1.0, "maintenance_margin": 0.02}),
-    ({"funding": -0.0002, "liquidation_fee": 0.01}, {"leverage": 5.0, "maintenance_margin": 0.05}),
+    ({"funding": 0.002, "liquidation_fee": 0.01}, {"leverage": 5.0, "maintenance_margin": 0.05}),  # moves what ruins
     ({"funding": 0.0001, "liquidation_fee": 0.0}, {"leverage": 20.0, "maintenance_margin": 0.01}),
 ]
 
