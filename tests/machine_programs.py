@@ -106,7 +106,7 @@ class Writer:
     def price(self, names):
         """Something that is near to the market, and > 0."""
         base = self.pick("bar.close", "bar.close", "bar.low", "bar.high", "bar.fast", "bar.slow", "middle(bar, 0.25)")
-        if self.chance(0.004):  # not always > 0: a fault
+        if self.chance(0.01):  # not always > 0: a fault
             return f"{base} - {self.real(2, 9)} * bar.atr * bar.atr"
         if self.chance(0.25):
             return f"max(0.5, min({self.number(names)}, 1.5 * bar.close))"
@@ -174,7 +174,7 @@ class Writer:
             )
             return f"{kind}=max(0.01, min({self.number(names)}, {most}))"
         options = [
-            f"share={self.pick('p.share', self.real(0.1, 0.9), '1.0', self.real(0.02, 0.3))}",
+            f"share={self.pick('p.share', 'p.share * p.gear', self.real(0.1, 0.9), '1.0', self.real(0.02, 0.3))}",
             f"units={self.pick('1', self.real(0.5, 40), '10.0')}",
             f"value={self.pick(self.real(50, 900), 'account.equity / 3.0', '500')}",
         ]
@@ -230,7 +230,8 @@ class Writer:
         if self.chance(0.4):
             given.append(f"{upper}={self.pick(self.above(f'({at})'), f'bt.above_entry({self.real(0.004, 0.08)})')}")
         if self.chance(0.2):
-            given.append(f"trailing_stop={self.pick(self.real(0.01, 0.1), 'bt.distance(2.0 * bar.atr)', 'p.wide')}")
+            wild = ("0.999", "1.5", "bt.distance(20.0 * bar.close)") if self.chance(0.2) else ()
+            given.append(f"trailing_stop={self.pick(self.real(0.01, 0.1), 'bt.distance(2.0 * bar.atr)', 'p.wide', *wild)}")
         return given
 
     def move(self, depth, names):
@@ -366,7 +367,7 @@ def params_of(seed):
     """Its parameters."""
     rng = random.Random(f"params {seed}")
     chosen = {name: rng.randint(*ends) if isinstance(ends[0], int) else rng.uniform(*ends) for name, ends in PARAMS.items()}
-    return chosen | {"n_fast": rng.randint(2, 5), "edge": rng.uniform(0.01, 0.05)}
+    return chosen | {"n_fast": rng.randint(2, 5), "edge": rng.uniform(0.01, 0.05), "gear": rng.choice([1.0, 1.0, 2.0, 5.0, 9.0])}
 
 
 def bars_of(seed):
@@ -398,7 +399,7 @@ def costs_of(seed):
         "borrow_rate": rng.choice([0.0, 0.3]),
     }
     if rng.random() < 0.2:
-        some["funding"] = rng.choice([0.001, -0.002, lines.atr(3) / lines.close / 20.0])
+        some["funding"] = rng.choice([0.001, -0.002, 0.03, -0.02, lines.atr(3) / lines.close / 20.0])
         some["liquidation_fee"] = rng.choice([0.0, 0.01])
     return bt.Costs(fee_rate=rng.choice([0.0, 0.001, 0.005]), **some)
 

@@ -132,7 +132,7 @@ class Account:
         """Most units whose value and cost fit, by bisection on that very rule."""
 
         def fits(units):
-            return units * price * self.rules.multiplier + self.cost(units, price) <= budget
+            return units * (price * self.rules.multiplier) + self.cost(units, price) <= budget  # of what a unit is worth
 
         if not fits(0.0):
             return 0.0

@@ -121,7 +121,7 @@ def test_numbers_are_floats_and_do_not_raise(capsys):
 
     step = next(stepping(numbers, {"whole": 3}))
     assert step.state == {"n": math.inf}
-    assert capsys.readouterr().out == "nan -inf nan 1.5 10.0 -0.0 2.0\n"
+    assert capsys.readouterr().out == "nan -inf nan 1.5 10 0 2.0\n"
 
 
 @pytest.mark.parametrize(
@@ -239,3 +239,27 @@ def test_worked_strategies_step_as_they_run(name):
     assert steps.equity.tobytes() == run.equity.to_numpy().tobytes()
     assert steps.orders.tobytes() == run._replay.orders.tobytes()
     assert steps.sums.tobytes() == run.sums.tobytes()
+
+
+SMALL, FEW = np.float32(0.1), np.int64(3)
+
+
+def test_what_is_printed_is_as_written(capsys):
+    @bt.on_bar
+    def printing(bar, account, state, p):
+        print("-" * FEW, LIMIT * "=", round(bar.close, 1), f"{bar.close:.{2}f}", 1 / (bar.close - bar.close))
+
+    next(stepping(printing, {}))
+    assert capsys.readouterr().out == "--- ========== 12.0 12.00 inf\n"
+
+
+def test_numbers_of_numpy_in_the_module_are_floats():
+    @bt.on_bar
+    def sizes(bar, account, state, p):
+        account.buy(units=bar.close * SMALL * FEW + LIMIT / 3, stop=bar.close * 2)
+
+    run = bt.run(bars(), sizes, costs=COSTS, execution=bt.Execution(start=2, periods_per_year=252.0))
+    steps = stepping(sizes, {})
+    assert next(steps).orders[0].numbers[0] == 12.0 * float(SMALL) * 3.0 + 10 / 3
+    assert len(list(steps)) == 5
+    assert steps.orders.tobytes() == run._replay.orders.tobytes()

@@ -7,11 +7,14 @@ Each call on the account is told where it stands, helper functions and passes of
 from __future__ import annotations
 
 import ast
+import builtins
 import copy
 import math
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
+
+import numpy as np
 
 from backtest.machine.program import KINDS
 from backtest.machine.source import source_of
@@ -50,8 +53,9 @@ class _Rewriting(ast.NodeTransformer):
     def __init__(self, function: Any) -> None:
         self.function = function
         self.free = _free_names(function)
-        self.names: dict[str, Any] = {name: _as_float(value) for name, value in function.__globals__.items()}
-        self.names |= {_DIVIDE: divide, _ROOT: root, _PASSES: passes}
+        self.names: dict[str, Any] = function.__globals__ | {_DIVIDE: divide, _ROOT: root, _PASSES: passes}
+        self.local_names = {*function.__code__.co_varnames, *function.__code__.co_cellvars}
+        self.is_printing = False  # inside print(...), which is for reading: numbers are as they are written
         self.loops: list[str] = []  # hidden variables of the loops around a node
 
     def made(self) -> Callable[..., Any]:
@@ -72,7 +76,7 @@ class _Rewriting(ast.NodeTransformer):
         outer.body[0] = tree
         module = ast.fix_missing_locations(ast.Module([outer], []))
         exec(compile(module, self.function.__code__.co_filename, "exec"), self.names)
-        new = self.names["__outer"](*map(_as_float, self.free.values()))
+        new = self.names["__outer"](*self.free.values())
         new.__defaults__ = self.function.__defaults__ and tuple(map(_as_float, self.function.__defaults__))
         by_name = {name: _as_float(value) for name, value in (self.function.__kwdefaults__ or {}).items()}
         new.__kwdefaults__ = by_name | {TRAIL: ()}
@@ -82,7 +86,23 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Constant(self, node: ast.Constant) -> ast.expr:
         """Whole numbers are floats."""
-        return ast.copy_location(ast.Constant(_as_float(node.value)), node)
+        return node if self.is_printing else ast.copy_location(ast.Constant(_as_float(node.value)), node)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        """So are those of the module, and of functions around."""
+        return node if node.id in self.local_names else self.constant(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """So are those of other modules."""
+        self.generic_visit(node)
+        return self.constant(node)
+
+    def constant(self, node: ast.Name | ast.Attribute) -> ast.expr:
+        """A name of a number or boolean as its value; any other as it is."""
+        value = _as_float(self.known(node))
+        if self.is_printing or not isinstance(node.ctx, ast.Load) or not isinstance(value, (bool, float)):
+            return node
+        return ast.copy_location(ast.Constant(value), node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         """Division does not raise."""
@@ -113,9 +133,10 @@ class _Rewriting(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         """Calls on the account and of helpers say where they stand; square roots do not raise."""
-        place = node.lineno, node.col_offset
+        place, called, was_printing = (node.lineno, node.col_offset), self.known(node.func), self.is_printing
+        self.is_printing = was_printing or called is print
         self.generic_visit(node)
-        called = self.known(node.func)
+        self.is_printing = was_printing
         if called is math.sqrt or getattr(called, "__name__", "") == "sqrt":
             return _called(_ROOT, node.args, node)
         if isinstance(called, types.FunctionType) and not called.__module__.startswith("backtest."):
@@ -132,7 +153,10 @@ class _Rewriting(ast.NodeTransformer):
     def known(self, node: ast.expr) -> Any:
         """What a name of the text means outside the function, or None."""
         if isinstance(node, ast.Name):
-            return self.free.get(node.id, self.function.__globals__.get(node.id))
+            if node.id in self.local_names:
+                return None
+            scopes = self.free, self.function.__globals__, vars(builtins)
+            return next((scope[node.id] for scope in scopes if node.id in scope), None)
         if isinstance(node, ast.Attribute):
             return getattr(self.known(node.value), node.attr, None)
         return None
@@ -150,8 +174,10 @@ def _free_names(function: Any) -> Mapping[str, Any]:
 
 
 def _as_float(value: Any) -> Any:
-    """A whole number as a float; anything else as it is."""
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    """A number as a float, a boolean of NumPy as a bool; anything else as it is."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    return float(value) if isinstance(value, (int, np.integer, np.floating)) and not isinstance(value, bool) else value
 
 
 def _called(name: str, arguments: list[ast.expr], at: ast.AST) -> ast.Call:

@@ -161,7 +161,7 @@ class AccountView:
         self._note("move_take_profit", given, {"take_profit_kind": 1}, {"take_profit": price, "share": share}, text)
 
     def _order(self, method: str, given: dict[str, Any]) -> None:
-        trail = given.pop(TRAIL)
+        trail = given.pop(TRAIL, None)
         action, numbers = {"reduce_only": 0, "once": 0}, {}
         for name, value in given.items():
             if name in SIZE_KINDS and name:
@@ -178,7 +178,9 @@ class AccountView:
         self._note(method, {TRAIL: trail}, action, numbers, named(given))
 
     def _note(self, method: str, given: dict[str, Any], action: dict[str, int], numbers: dict[str, Any], text: str) -> None:
-        site = self._sites[given[TRAIL]]
+        site = self._sites.get(given.get(TRAIL))
+        if site is None:  # the program ignores print and what is in it
+            raise InputError(f"account.{method} must be called on a line of its own, not inside print(...)")
         of_action = dict.fromkeys(_KINDS, 0) | {"kind": KINDS.index(method), "slot": site.slot, "line": site.line} | action
         operands = [None if numbers.get(name) is None else float(numbers[name]) for name in _OPERANDS]
         self._calls.append(Called(site, of_action, operands, f"{method}({text})"))
