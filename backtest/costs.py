@@ -324,7 +324,7 @@ class Execution:
         for name in ("multiplier", "lot", "tick"):
             value = getattr(self, name)
             if value is not None or name == "multiplier":
-                object.__setattr__(self, name, number(name, value, low=0.0, open_low=True, high=MOST))
+                object.__setattr__(self, name, number(name, value, low=1.0 / MOST, high=MOST))
         if self.lot is not None and self.whole_units:
             raise InputError(f"lot must be left out with whole_units=True, which is lot=1, got {self.lot!r}")
 

@@ -555,3 +555,19 @@ def test_the_choice_of_a_search_knows_that_lanes_cost_nothing(monkeypatch):
     del evaluate.lanes
     bt.search.choose(evaluate, space, timeout=1e9)
     assert calls == [1, 64, 1, 4]
+
+
+@pytest.mark.parametrize("given", [{"tick": 0.25}, {"tick": 1e-30}, {"lot": 1e-30}, {"lot": 1e29}], ids=str)
+def test_rounding_to_ticks_and_lots_of_any_size(given, backend):
+    @bt.on_bar
+    def far(bar, account, state, p):
+        if account.is_flat:
+            account.buy(share=0.5, take_profit=bt.above_entry(1e308), limit=bar.close, valid_bars=3)
+        elif account.bars_held > 5:
+            account.close()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bt.NumericsWarning)  # a lot may be more than there is money for
+        run = bt.run(bt.Bars.sample("GOOG")[:60], far, costs=bt.Costs.zero(), execution=bt.Execution(**given))
+    assert np.isfinite(run.equity).all()
+    assert (run.fills["units"] != 0).any() == (given != {"lot": 1e29})

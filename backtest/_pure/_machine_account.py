@@ -6,7 +6,6 @@ The twin of ``ext/_machine_account.pxd``.  Orders are in ``_machine_orders``, th
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 from backtest._pure._costs import order_cost
@@ -24,6 +23,8 @@ from backtest._pure._machine_layout import (
     TARGET,
     TICK_TOLERANCE,
     TRAIL,
+    ceil,
+    floor,
 )
 from backtest._pure._machine_orders import Order, end_orders_of_position
 from backtest._pure._sums import CandidateSums
@@ -321,9 +322,9 @@ def on_tick(price: float, side: int, tick: float) -> float:
     if not tick > 0.0 or price != price:
         return price
     steps = price / tick
-    nearest = math.floor(steps + 0.5)
+    nearest = floor(steps + 0.5)
     if abs(steps - nearest) > TICK_TOLERANCE * steps:
-        nearest = math.floor(steps) if side > 0 else math.ceil(steps)
+        nearest = floor(steps) if side > 0 else ceil(steps)
     return nearest * tick
 
 

@@ -32,3 +32,13 @@ TICK_TOLERANCE = 2.0**-50
 #: Units within this share of a whole number of lots are that number: what was added up in lots is some.
 LOT_TOLERANCE = 1e-12
 NAN, INF = math.nan, math.inf
+
+
+def floor(number: float) -> float:
+    """The largest whole number that is not larger, as C has it: infinite numbers and NaN stay."""
+    return float(math.floor(number)) if math.isfinite(number) else number
+
+
+def ceil(number: float) -> float:
+    """The smallest whole number that is not smaller, as C has it."""
+    return float(math.ceil(number)) if math.isfinite(number) else number

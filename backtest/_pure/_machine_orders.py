@@ -45,6 +45,7 @@ from backtest._pure._machine_layout import (
     SIGNAL,
     UNAFFORDABLE,
     UNITS,
+    floor,
 )
 
 
@@ -143,7 +144,7 @@ def find_fault(account: Any, index: int, action: Any, numbers: Any) -> tuple[int
     largest = 1.0 if action["size_kind"] == SHARE_OF_POSITION else INF
     if not (0.0 < size <= largest and size < INF):
         return FAULT_SIZE, index, bar, size
-    if valid is not None and not (1.0 <= valid < INF and valid == math.floor(valid)):
+    if valid is not None and not (1.0 <= valid < INF and valid == floor(valid)):
         return FAULT_VALID, index, bar, valid
     reference = limit if limit is not None else stop if stop is not None else float(account.bars.close[bar])
     is_buy = action["kind"] == BUY
@@ -296,7 +297,7 @@ def whole_lots(units: float, lot: float) -> float:
     """Units rounded toward 0 to whole lots, within rounding: 0.3 is three lots of 0.1."""
     if not lot > 0.0:
         return units
-    lots = float(math.floor(units / lot))
+    lots = floor(units / lot)
     if (lots + 1.0) * lot <= units * (1.0 + LOT_TOLERANCE):
         lots += 1.0
     return lots * lot
@@ -307,7 +308,7 @@ def affordable_lots(settings: Any, budget: float, price: float, lot: float) -> f
     units = affordable_units(settings, budget, price, False)
     if not lot > 0.0 or not math.isfinite(units):
         return units
-    lots = float(math.floor(units / lot))
+    lots = floor(units / lot)
     # The divisions may have rounded across a whole number; the rule itself decides.
     more, fewer = (lots + 1.0) * lot, (lots - 1.0) * lot
     units = lots * lot

@@ -1,0 +1,19 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Words = NDArray[np.uint64]
+
+LAYOUT: dict[str, int]
+
+def spread(values: Floats, row: int, coarse: Ints) -> None: ...
+def compare(
+    lines: Floats, coarse: Ints, pairs: Any, is_strict: bool, n_bars: int, start: int, stop: int, masks: Words
+) -> None: ...
+def crosses(lines: Floats, coarse: Ints, pairs: Any, n_bars: int, start: int, stop: int, above: Words, below: Words) -> None: ...
+def trim(masks: Words, warm: NDArray[np.int64], n_bars: int, start: int, stop: int) -> None: ...
+def pack_rows(signals: NDArray[np.uint8], start: int, stop: int, masks: Words) -> None: ...
+def pack_columns(signals: NDArray[np.uint8], start: int, stop: int, masks: Words) -> None: ...
