@@ -28,6 +28,7 @@ Flags = NDArray[np.bool_]
 WIDTH = 130
 #: Of call sites that have no order.
 NEVER = "no order: its condition was never true"
+NO_CALLS = "The function has no call that places orders."
 NEVER_HELD = "no order: it was never reached with a position"
 #: What ended a position's level, by the name of the level in a strategy.
 LEVEL_REASONS = {"stop_loss": "stop", "take_profit": "target", "trailing_stop": "trail"}
@@ -49,7 +50,7 @@ class Explanation:
         self.title, self.table = title, table
 
     def __repr__(self) -> str:
-        return f"{self.title}\n\n" + "\n".join(_lines(self._rows()))
+        return "\n".join([self.title, *([""] if len(self.table) else []), *_lines(self._rows())])
 
     def __rich__(self) -> Any:
         return of_rows(self.title, self._columns(), self._rows())
@@ -71,7 +72,7 @@ class Explanation:
                 is_none = row["n"] == 0
                 first, last = ("", "") if is_none else (_moment(row, "first"), _moment(row, "last"))
                 rows.append((f"  {row['end']}", "" if is_none else f"{row['n']:,}", first, last))
-        return rows
+        return rows or [(NO_CALLS, "", "", "")]
 
 
 def explain(run: Run) -> Explanation:

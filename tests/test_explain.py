@@ -153,3 +153,19 @@ def test_bars_without_times_are_counted_by_number():
 def test_only_runs_are_explained():
     with pytest.raises(bt.InputError, match="run must be a Run, got 3"):
         bt.explain(3)
+
+
+@bt.on_bar
+def watches(bar, account, state, p):
+    if account.is_long:
+        account.move_stop_loss(bar.low)
+
+
+def test_a_function_without_orders_is_said_to_have_none():
+    explanation = bt.explain(bt.run(bt.Bars.sample("GOOG"), watches, costs=FREE))
+    assert len(explanation.table) == 0
+    assert str(explanation).splitlines() == [explanation.title, "The function has no call that places orders."]
+    console = Console(width=120, file=io.StringIO())
+    console.print(explanation)
+    assert "The function has no call that places orders." in console.file.getvalue()
+    assert "<td>The function has no call that places orders.</td>" in explanation._repr_html_()

@@ -73,7 +73,7 @@ def test_a_function_of_a_module_beside_the_configuration(folder, backend):
     assert "4 of 4 candidates evaluated" in out
     loaded = bt.load(folder / "found")
     assert loaded.provenance["engine"] == "machine"
-    assert loaded.provenance["strategy"] == "BarStrategy(dips: n, stop=0.1)"
+    assert loaded.provenance["strategy"] == "BarStrategy(dips: n, stop (default 0.1))"
     assert (folder / "found" / "trades.csv").exists()
     code, out = invoke("run", "c.toml", "--out", "one")
     assert code == 0, out

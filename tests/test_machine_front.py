@@ -459,7 +459,7 @@ def test_parameters_and_their_defaults():
         "fast=lines.sma(lines.close, bt.param('n', 20)), params={'size': 2, 'on': True}",
     )
     assert strategy.params == {"n": 20.0, "on": True, "size": 2.0}
-    assert repr(strategy) == "BarStrategy(strategy: n=20.0, on=True, size=2.0)"
+    assert repr(strategy) == "BarStrategy(strategy: n (default 20.0), on (default True), size (default 2.0))"
     assert strategy.value_names == ("on", "size", "n")
 
 

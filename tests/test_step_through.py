@@ -263,3 +263,29 @@ def test_numbers_of_numpy_in_the_module_are_floats():
     assert next(steps).orders[0].numbers[0] == 12.0 * float(SMALL) * 3.0 + 10 / 3
     assert len(list(steps)) == 5
     assert steps.orders.tobytes() == run._replay.orders.tobytes()
+
+
+@bt.on_bar
+def takes_half_once(bar, account, state, p):
+    if account.is_flat:
+        account.buy(units=10)
+    elif bar.index == 6:
+        account.close()
+    else:
+        account.sell(share_of_position=0.5, once=True)
+
+
+def test_an_order_that_once_holds_back_is_said_not_to_be_placed():
+    close = np.linspace(10.0, 12.0, 12)
+    flat = bt.Bars(open=close, high=close, low=close, close=close)
+    execution = bt.Execution(start=2, periods_per_year=252.0)
+    stepping = bt.step_through(takes_half_once, flat, costs=COSTS, execution=execution)
+    steps = list(stepping)
+    sells = [(step.bar, call.is_placed) for step in steps for call in step.orders if call.text.startswith("sell")]
+    assert sells == [(3, True), (4, False), (5, False), (8, True), (9, False), (10, False), (11, False)]
+    held_back = steps[2].orders[0]
+    assert str(held_back) == "sell(share_of_position=0.5, once=True), not placed: once"
+    line = held_back.site.line
+    assert f"    called   sell(share_of_position=0.5, once=True)  (line {line}), not placed: once" in str(steps[2]).splitlines()
+    assert f"    called   sell(share_of_position=0.5, once=True)  (line {line})" in str(steps[1]).splitlines()
+    assert len(stepping.orders) == sum(call.is_placed for step in steps for call in step.orders)

@@ -92,7 +92,7 @@ class BarStrategy(Frozen):
         vars(self).update(__wrapped__=found.function, __doc__=found.function.__doc__)
 
     def __repr__(self) -> str:
-        given = [name if default is REQUIRED else f"{name}={default!r}" for name, default in self.params.items()]
+        given = [name if default is REQUIRED else f"{name} (default {default!r})" for name, default in self.params.items()]
         return f"BarStrategy({self.name}: {', '.join(given)})" if given else f"BarStrategy({self.name})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:

@@ -52,7 +52,7 @@ class Step:
     state_before, state : dict of str to value
         The function's state before and after the call.
     orders : list of Called
-        Its calls on the account, in order; ``str`` of each is readable.
+        Its calls on the account, in order; ``str`` of each is readable, and ``is_placed`` is False where ``once`` held it back.
     resting : list of str
         Orders that wait, after them.
     equity, units : float
@@ -85,7 +85,7 @@ class Step:
             changed = {name: value for name, value in self.state.items() if value is not self.state_before[name]}
             changes = [f"{name}: {short(self.state_before[name])} -> {short(value)}" for name, value in changed.items()]
             lines.append(f"    state    {', '.join(changes) or named(self.state)}")
-        lines += [f"    called   {call}  (line {call.site.line})" for call in self.orders]
+        lines += [f"    called   {call.text}  (line {call.site.line})" + call.remark for call in self.orders]
         lines += [f"    waits    {text}" for text in self.resting]
         return "\n".join(lines)
 
@@ -211,8 +211,8 @@ def _bars(problem: Problem, account: Any, function: Callable[..., Any]) -> Itera
                 view = AccountView(account.fields(float(problem.bars.close[bar])), account.flags(), problem.sites)
                 seen = {name: getattr(view, name) for name in (*FIELDS, *FLAGS) if name != "index"}
                 function(BarView(problem.columns, bar), view, state, p)
-                calls = view._calls
-                for call in calls:
+                for call in view._calls:
+                    calls.append(call._replace(is_placed=not _is_held_back(account, call)))
                     machine.act(account, call.site.action, call.action, call.numbers)
                     if account.fault is not None:
                         raise problem.fault(account.fault)
@@ -235,6 +235,11 @@ def _bars(problem: Problem, account: Any, function: Callable[..., Any]) -> Itera
             equity=value,
             units=account.units,
         )
+
+
+def _is_held_back(account: Any, call: Called) -> bool:
+    """Whether ``once`` keeps a call from placing its order: it has placed one in this position, or since the last one."""
+    return bool(call.action["once"]) and account.once_epochs[call.site.slot] == account.epoch
 
 
 def _grown(rows: NDArray[Any], needed: int) -> NDArray[Any]:

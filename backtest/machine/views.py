@@ -40,9 +40,15 @@ class Called(NamedTuple):
     action: dict[str, int]
     numbers: list[float | None]  # in the order of program.OPERANDS
     text: str
+    is_placed: bool = True  # False where ``once`` holds it back
+
+    @property
+    def remark(self) -> str:
+        """What is to be said of it beside its text."""
+        return "" if self.is_placed else ", not placed: once"
 
     def __str__(self) -> str:
-        return self.text
+        return self.text + self.remark
 
 
 def unknown(what: str, name: str, known: Sequence[str]) -> NoReturn:
