@@ -25,10 +25,10 @@ FAMILIES = {
     "weighing": (made.weighings, (range(110, 174, 4), (0.5, 1.0, 1.5, 2.0), (0.1, 0.3, 0.5, 0.7))),
 }
 TOLERANCE = 1e-8
-#: Times ours that others take at least.
-LEAST = {"pure": 50.0, "plain": 3.0, "numba": 0.04}
+#: Times ours that others take at least, in short calls whose tables cost as much as their bars; bench/peers.py has long ones.
+LEAST = {"pure": 200.0, "plain": 10.0, "numba": 0.15}
 #: Decorating one function over parsing the file it is in, with four of them.
-MOST_OF_PARSING = 10.0
+MOST_OF_PARSING = 20.0
 
 compiled = pytest.mark.skipif(_backend.chosen().name != "cython", reason="times the compiled kernel")
 
