@@ -26,7 +26,7 @@ FAMILIES = {
 }
 TOLERANCE = 1e-8
 #: Times ours that others take at least, in short calls whose tables cost as much as their bars; bench/peers.py has long ones.
-LEAST = {"pure": 200.0, "plain": 10.0, "numba": 0.15}
+LEAST = {"pure": 200.0, "plain": 10.0, "numba": 0.05}
 #: Decorating one function over parsing the file it is in, with four of them.
 MOST_OF_PARSING = 20.0
 
