@@ -22,13 +22,13 @@ COUNTS = (
 )
 CASH = "max(account.cash, account.equity / 16.0)"  # of what is all invested, cash is rounding
 MONEY = ("account.profit", "account.last_result", "account.equity", "account.peak_equity", CASH)
-#: Of several entries at one price the average may be that price but for rounding: not compared with the last one itself.
+#: Of several entries at one price the average may be that price but for rounding: not compared with one of them.
 HELD = (
     "account.entry_price",
     "account.last_entry_price * 1.0009",
     "account.best_close",
     "account.worst_close",
-    "account.last_exit_price",
+    "account.last_exit_price * 1.0011",
 )
 LEVELS = ("account.stop_loss", "account.take_profit", "account.last_exit_bar", "account.units", "bar.index")
 NUMBERS = ("p.wide", "p.cool", "p.odds", "STEP")
@@ -107,7 +107,7 @@ class Writer:
         """Something that is near to the market, and > 0."""
         base = self.pick("bar.close", "bar.close", "bar.low", "bar.high", "bar.fast", "bar.slow", "middle(bar, 0.25)")
         if self.chance(0.01):  # not always > 0: a fault
-            return f"{base} - {self.real(2, 9)} * bar.atr * bar.atr"
+            return f"{base} - {self.real(9, 90)} * bar.atr"
         if self.chance(0.25):
             return f"max(0.5, min({self.number(names)}, 1.5 * bar.close))"
         return self.pick(base, f"max(0.5, {base} - {self.real(0.1, 1.5)} * bar.atr)", f"{base} * {self.real(0.97, 1.03)}")
@@ -174,7 +174,7 @@ class Writer:
             )
             return f"{kind}=max(0.01, min({self.number(names)}, {most}))"
         options = [
-            f"share={self.pick('p.share', 'p.share * p.gear', self.real(0.1, 0.9), '1.0', self.real(0.02, 0.3))}",
+            f"share={self.pick('p.share', 'p.share * p.gear', 'p.gear', self.real(0.1, 0.9), '1.0', self.real(0.02, 0.3))}",
             f"units={self.pick('1', self.real(0.5, 40), '10.0')}",
             f"value={self.pick(self.real(50, 900), 'account.equity / 3.0', '500')}",
         ]
@@ -414,8 +414,8 @@ def execution_of(seed):
         "whole_units": rng.random() < 0.25,
         "start_cash": rng.choice([1000.0, 1000.0, 100_000.0]),
     }
-    if rng.random() < 0.35:
-        given |= {"leverage": rng.choice([1.0, 3.0, 10.0]), "maintenance_margin": rng.choice([0.0, 0.02, 0.09])}
+    if rng.random() < 0.5:
+        given |= {"leverage": rng.choice([1.0, 3.0, 10.0, 10.0]), "maintenance_margin": rng.choice([0.0, 0.04, 0.09])}
         given |= {"multiplier": rng.choice([1.0, 5.0]), "tick": rng.choice([None, 0.25, 0.01])}
         if not given["whole_units"]:
             given["lot"] = rng.choice([None, 0.1, 2.0])

@@ -95,7 +95,9 @@ class Account:
         self.costs, self.rules = costs, rules
         self.cash, self.units = rules.start_cash, 0.0
         self.orders, self.ended, self.fills, self.placed_once = [], [], [], {}
-        self.ties = []  # bars whose two ways differ by about as much as rounding does: another order of sums may choose the other
+        #: Bars whose two ways, or two levels on the way, differ by about as much as rounding does: another order of sums may
+        #: choose the other.
+        self.ties = []
         self.epoch = 0  # counts openings and endings of positions
         self.last_exit = {"reason": 0, "bar": -math.inf, "price": 0.0, "result": 0.0}
         self.n_trades, self.peak = 0, rules.start_cash
@@ -350,6 +352,8 @@ class Account:
                 if not ahead or point == price:
                     break
                 level, place = max(ahead) if down else min(ahead, key=lambda each: (each[0], -each[1]))
+                if any(0 < abs(other - level) <= ROUNDING * level for other, _ in ahead):
+                    self.ties.append(bar)
                 price = min(max(level, low), high)
                 self.act(self.triggers()[-place][2], price, bar)
             price = point
