@@ -32,7 +32,7 @@ def test_output_shown_below_a_block_is_its_output(tmp_path):
     text = (ROOT / "docs" / "machine.md").read_text(encoding="utf-8")
     block = r"^```{}\n((?:(?!```).*\n)*)```\n"
     shown = re.findall(block.format("python") + r"\n" + block.format("text"), text, re.M)
-    assert len(shown) == 3
+    assert len(shown) == 4
     for code, output in shown:
         script = tmp_path / "block.py"
         script.write_text(code, encoding="utf-8")
