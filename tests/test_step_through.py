@@ -289,3 +289,19 @@ def test_an_order_that_once_holds_back_is_said_not_to_be_placed():
     assert f"    called   sell(share_of_position=0.5, once=True)  (line {line}), not placed: once" in str(steps[2]).splitlines()
     assert f"    called   sell(share_of_position=0.5, once=True)  (line {line})" in str(steps[1]).splitlines()
     assert len(stepping.orders) == sum(call.is_placed for step in steps for call in step.orders)
+
+
+def sqrt(x):
+    return x * 0.25
+
+
+@bt.on_bar
+def buys_by_a_helper(bar, account, state, p):
+    if account.is_flat:
+        account.buy(units=sqrt(40.0))
+
+
+def test_a_helper_called_sqrt_is_the_users_own():
+    steps = bt.step_through(buys_by_a_helper, bt.Bars.sample("GOOG")[:10], costs=bt.Costs.zero())
+    list(steps)
+    assert steps.fills["units"][0] == 10.0

@@ -137,7 +137,7 @@ class _Rewriting(ast.NodeTransformer):
         self.is_printing = was_printing or called is print
         self.generic_visit(node)
         self.is_printing = was_printing
-        if called is math.sqrt or getattr(called, "__name__", "") == "sqrt":
+        if called is math.sqrt:
             return _called(_ROOT, node.args, node)
         if isinstance(called, types.FunctionType) and not called.__module__.startswith("backtest."):
             name = f"__helper_{place[0]}_{place[1]}"
