@@ -230,19 +230,21 @@ class Writer:
         if self.chance(0.4):
             given.append(f"{upper}={self.pick(self.above(f'({at})'), f'bt.above_entry({self.real(0.004, 0.08)})')}")
         if self.chance(0.2):
-            wild = ("0.999", "1.5", "bt.distance(20.0 * bar.close)") if self.chance(0.2) else ()
+            wide = "p.gear" if buys else "1.5"  # a constant from 1 is refused for buys
+            wild = ("0.999", wide, "bt.distance(20.0 * bar.close)") if self.chance(0.2) else ()
             given.append(f"trailing_stop={self.pick(self.real(0.01, 0.1), 'bt.distance(2.0 * bar.atr)', 'p.wide', *wild)}")
         return given
 
     def move(self, depth, names):
+        """A level moved; + 0.0 hides that it may start from itself, which is refused for a second move on a path."""
         price = self.price(names)
         share = self.pick("", "", ", share=0.5", f", share={self.real(0.1, 0.9)}")
         self.say(
             depth,
             self.pick(
-                f"account.move_stop_loss({price})",
-                "account.move_stop_loss(min(max(account.stop_loss, bar.close - 2.0 * bar.atr, 0.1), 2.0 * bar.close))",
-                f"account.move_take_profit({price}{share})",
+                f"account.move_stop_loss({price} + 0.0)",
+                "account.move_stop_loss(min(max(account.stop_loss, bar.close - 2.0 * bar.atr, 0.1), 2.0 * bar.close) + 0.0)",
+                f"account.move_take_profit({price} + 0.0{share})",
                 f"account.move_take_profit(max(1.0, account.entry_price) * {self.real(0.98, 1.06)}{share})",
             ),
         )

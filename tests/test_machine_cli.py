@@ -136,7 +136,7 @@ def test_a_fault_says_where(folder, backend):
     write(folder, **{"n = 20": "n = 20\nstop = 1.5"})
     code, out = invoke("run", "c.toml")
     assert code == 2
-    assert "bt.below_entry of stop_loss must be > 0 and < 1, got 1.5: account.buy(" in out
+    assert "bt.below_entry of stop_loss must be > 0 and < 1 (a fraction: 0.05 for 5 %), got 1.5: account.buy(" in out
     assert "machine_own.py:8), bar 1" in out
 
 

@@ -443,6 +443,15 @@ def moves(bar, account, state, p):
         account.sell(share_of_position=p.x)
 
 
+@bt.on_bar(params={"target": 1e6, "roof": 1e6})
+def spoiled(bar, account, state, p):
+    """Levels that parameters put on the wrong side."""
+    if bar.index == 3:
+        account.buy(share=0.5, take_profit=p.target)
+    if bar.index == 6:
+        account.sell(units=1e-3, stop_loss=p.roof)
+
+
 @pytest.mark.parametrize(
     ("strategy", "params", "message"),
     [
@@ -452,7 +461,29 @@ def moves(bar, account, state, p):
             r"units must be > 0, got -2.0: account.buy\(units=p.x, .*\) in asks \(.*test_machine_doors.py:\d+\), bar 5",
         ),
         (asks, {"y": -1.0}, r"limit must be > 0, got -\d.*, bar 5 \(2001-01-06\), y = -1.0$"),
-        (moves, {"x": 1.5}, r"bt.below_entry of stop_loss must be > 0 and < 1, got 1.5: .* bar 3 \(2001-01-04\), x = 1.5$"),
+        (
+            moves,
+            {"x": 1.5},
+            r"bt.below_entry of stop_loss must be > 0 and < 1 \(a fraction: 0.05 for 5 %\), got 1.5: .* bar 3 "
+            r"\(2001-01-04\), x = 1.5$",
+        ),
+        (
+            spoiled,
+            {"target": 0.05},
+            r"take_profit must be above the price of the order \(a buy\), got 0.05: .*, bar 3 \(2001-01-04\), target = 0.05; "
+            r"a fraction of the entry price is bt.above_entry\(0.05\)$",
+        ),
+        (
+            spoiled,
+            {"roof": 0.03},
+            r"stop_loss must be above the price of the order \(a sale\), got 0.03: .*, bar 6 \(2001-01-07\), roof = 0.03; "
+            r"a fraction of the entry price is bt.above_entry\(0.03\)$",
+        ),
+        (
+            spoiled,
+            {"target": 2.0},
+            r"take_profit must be above the price of the order \(a buy\), got 2.0: .*, bar 3 \(2001-01-04\), target = 2.0$",
+        ),
     ],
 )
 def test_a_fault_names_argument_rule_value_call_bar_and_parameters(backend, strategy, params, message):

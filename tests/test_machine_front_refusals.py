@@ -10,6 +10,8 @@ from machine_front import written
 import backtest as bt
 
 HEAD = """import numpy as np
+NUMBERS = np.ones(3)
+FACTORS = [1.0, 2.0]
 TEXT = "text"
 THRESHOLD = 1.0
 HUGE = 2**60 + 1
@@ -35,7 +37,11 @@ def strategy(bar, account, state, p):
 """
 #: Bodies and what is said of them; "{1}" stands for the function's name and the body's first line, "{2}" for its second.
 REFUSED = [
-    ("x = bar.close // 2", "{1} must not use //, got bar.close // 2; write / , and count whole numbers in state"),
+    (
+        "x = bar.close // 2",
+        "{1} must not use //, got bar.close // 2; write / ; bt.Execution(whole_units=True) rounds the units of orders, and "
+        "state counts whole numbers",
+    ),
     ("x = bar.close % 2", "{1} must not use %, got bar.close % 2; count bars in state and start again at the limit"),
     (
         "x = bar.close ** 2",
@@ -46,22 +52,22 @@ REFUSED = [
     (
         "x = round(bar.close)",
         (
-            "{1} must not use round(...), got round(bar.close); all numbers are float64; count whole numbers in "
-            "state, or round in a line (@bt.line)"
+            "{1} must not use round(...), got round(bar.close); all numbers are float64; bt.Execution(whole_units=True) "
+            "rounds the units of orders, state counts whole numbers, and a line (@bt.line) may round"
         ),
     ),
     (
         "x = int(bar.close)",
         (
-            "{1} must not use int(...), got int(bar.close); all numbers are float64; count whole numbers in "
-            "state, or round in a line (@bt.line)"
+            "{1} must not use int(...), got int(bar.close); all numbers are float64; bt.Execution(whole_units=True) "
+            "rounds the units of orders, state counts whole numbers, and a line (@bt.line) may round"
         ),
     ),
     (
         "x = math.floor(bar.close)",
         (
-            "{1} must not use floor(...), got math.floor(bar.close); all numbers are float64; count whole "
-            "numbers in state, or round in a line (@bt.line)"
+            "{1} must not use floor(...), got math.floor(bar.close); all numbers are float64; bt.Execution(whole_units=True) "
+            "rounds the units of orders, state counts whole numbers, and a line (@bt.line) may round"
         ),
     ),
     (
@@ -453,16 +459,16 @@ REFUSED = [
     (
         "x = helper_partly(bar)",
         (
-            "helper_partly (strategy.py:7) must return a value on every path or on none, got some of both; "
+            "helper_partly (strategy.py:9) must return a value on every path or on none, got some of both; "
             "return a number at its end too"
         ),
     ),
     (
         "x = helper_self(bar)",
-        ("helper_self (strategy.py:11) must not call itself, got helper_self(bar); write for name in range(constant)"),
+        ("helper_self (strategy.py:13) must not call itself, got helper_self(bar); write for name in range(constant)"),
     ),
     ("x = helper_one(bar)", "{1} must call helper_one(bar, n), got helper_one(bar): missing a required argument: 'n'"),
-    ("x = helper_lambda(bar)", "a strategy must be a function with a name, got a lambda (strategy.py:12); write def"),
+    ("x = helper_lambda(bar)", "a strategy must be a function with a name, got a lambda (strategy.py:14); write def"),
     ("x = helper_star(bar)", "{1} must call functions with plain parameters, got helper_star(bar), which takes * or **"),
     ("x = helper_one(*bar)", "{1} must not use * and ** in calls, got helper_one(*bar); write the arguments one by one"),
     ("helper_nothing(bar) + 1", "{1} must use numbers and booleans, got helper_nothing(bar), which has no value"),
@@ -503,6 +509,161 @@ REFUSED = [
     ("break_me = TEXT", "{1} must assign numbers and booleans, got 'text'; constants are int, float or bool"),
 ]
 
+KNOWN = "{1} must know the arguments of an order ("
+KNOWN += (
+    "units, share, value, share_of_position, limit, stop, valid_bars, stop_loss, take_profit, trailing_stop, reduce_only, once)"
+)
+UNKNOWN = "{1} must know its names when it is decorated, got "
+WEEKDAY = (
+    "got a name that is not there; the time of a bar is a line: @bt.line() above def weekday_of(bars): return "
+    "bars.times().day_of_week, then @bt.on_bar(weekday=weekday_of()) and bar.weekday"
+)
+NO_FUTURE = (
+    "{1} must know bar.next, got a name that is not there; what comes after this bar is not known when it is decided; "
+    "bar.previous(1) is the bar before"
+)
+NO_NONE = "a level that is not set is infinite, and account.is_flat is known"
+LOOK_BACK = "bar.previous(k).close is the close k bars ago; other series are lines"
+SIZE = "units= (how many), share= (a part of the equity) or value= (money)"
+WHOLE = (
+    "all numbers are float64; bt.Execution(whole_units=True) rounds the units of orders, state counts whole numbers, and a line "
+    "(@bt.line) may round"
+)
+FIXED = "and a fixed price below 1 is a parameter, p.name"
+FRACTION = "{1} must have trailing_stop of account.buy > 0 and < 1 (a fraction: 0.05 for 5 %), got "
+ONCE = "that before both, so that the last move alone would count: move it once, to the min or max of all"
+#: Habits from other tools, each with what to write here.
+HABITS = [
+    (
+        "position.close()",
+        UNKNOWN + "'position', which is not defined above it; account.close() closes the position, account.units is its size and "
+        "account.is_flat tells that there is none",
+    ),
+    (
+        "self.buy(units=1.0)",
+        UNKNOWN + "'self', which is not defined above it; a strategy is a function without self: bar.close, account.buy(...), "
+        "state.name and p.name",
+    ),
+    (
+        "x = data.Close",
+        UNKNOWN + "'data', which is not defined above it; bar.close is the close of this bar, bar.previous(1).close that of the "
+        "bar before",
+    ),
+    (
+        "x = trade.pl",
+        UNKNOWN + "'trade', which is not defined above it; account.entry_price, account.profit and account.units are of the open "
+        "position; account.close() closes it",
+    ),
+    (
+        "order.cancel()",
+        UNKNOWN
+        + "'order', which is not defined above it; account.cancel() cancels every resting order; an order gives nothing back",
+    ),
+    ("buy(units=1.0)", UNKNOWN + "'buy', which is not defined above it; write account.buy(...)"),
+    ("x = close", UNKNOWN + "'close', which is not defined above it; write bar.close"),
+    ("x = equity", UNKNOWN + "'equity', which is not defined above it; write account.equity"),
+    ("account.buy(units=1.0, sl=2.0)", KNOWN + ", got sl; write stop_loss="),
+    ("account.buy(units=1.0, tp=2.0)", KNOWN + ", got tp; write take_profit="),
+    ("account.buy(units=1.0, trail=0.1)", KNOWN + ", got trail; write trailing_stop="),
+    ("account.buy(size=1.0)", KNOWN + ", got size; write " + SIZE),
+    ("account.buy(qty=1.0)", KNOWN + ", got qty; write " + SIZE),
+    ("account.buy(percent=0.5)", KNOWN + ", got percent; write share= (a part of the equity: 0.5 for 50 %)"),
+    (
+        "account.buy(units=1.0, price=2.0)",
+        KNOWN + ", got price; write limit= or stop=, without which an order fills at the market",
+    ),
+    ("x = bar.next(1)", NO_FUTURE),
+    ("x = bar.next.close", NO_FUTURE),
+    ("x = bar.time", "{1} must know bar.time, " + WEEKDAY),
+    ("x = bar.date.weekday()", "{1} must know bar.date, " + WEEKDAY),
+    ("x = bar.weekday", "{1} must know bar.weekday, " + WEEKDAY),
+    ("x = bar.hour", "{1} must know bar.hour, " + WEEKDAY.replace("day_of_week", "hour").replace("weekday", "hour")),
+    ("x = account.stop_loss == None", "{1} must not use None, got account.stop_loss == None; " + NO_NONE),
+    ("x = None != account.stop_loss", "{1} must not use None, got None != account.stop_loss; " + NO_NONE),
+    ("x = None is account.stop_loss", "{1} must not use None, got None is account.stop_loss; " + NO_NONE),
+    ("x = p['fast']", "{1} must not use [...], got p['fast']; write p.fast"),
+    ("x = p['a b']", "{1} must not use [...], got p['a b']; write p.name"),
+    ("x = p.get('fast')", "{1} must call functions only, got p.get('fast'); write p.name"),
+    ("x = state['a']", "{1} must not use [...], got state['a']; write state.a"),
+    ("x = account['equity']", "{1} must not use [...], got account['equity']; write account.equity"),
+    ("x = bar['close']", "{1} must not use [...], got bar['close']; write bar.close"),
+    ("x = bar[-1]", "{1} must not use [...], got bar[-1]; " + LOOK_BACK),
+    ("x = bar.close[-1]", "{1} must not use [...], got bar.close[-1]; " + LOOK_BACK),
+    ("x = FACTORS[0]", "{1} must not use [...], got FACTORS[0]; each number needs a name of its own: first, second = 1.0, 2.0"),
+    ("x = NUMBERS[0]", "{1} must not use [...], got NUMBERS[0]; a series is a line (@bt.line)"),
+    ("x = account.is_flat()", "{1} must call functions only, got account.is_flat(); write account.is_flat, without parentheses"),
+    (
+        "bar.close()",
+        "{1} must call functions only, got bar.close(); write bar.close, without parentheses; account.close() closes "
+        "the position",
+    ),
+    ("x = bar.high()", "{1} must call functions only, got bar.high(); write bar.high, without parentheses"),
+    (
+        "account.buy(units=int(account.equity / bar.close))",
+        "{1} must not use int(...), got int(account.equity / bar.close); " + WHOLE,
+    ),
+    (
+        "account.buy(units=1.0, stop_loss=0.05)",
+        "{1} must have stop_loss a price, got 0.05; bt.below_entry(0.05) is 5 % below the entry, " + FIXED,
+    ),
+    (
+        "account.buy(units=1.0, take_profit=THRESHOLD / 10)",
+        "{1} must have take_profit a price, got 0.1; bt.above_entry(0.1) is 10 % above the entry, " + FIXED,
+    ),
+    (
+        "account.sell(units=1.0, stop_loss=0.07)",
+        "{1} must have stop_loss a price, got 0.07; bt.above_entry(0.07) is 7 % above the entry, " + FIXED,
+    ),
+    (
+        "account.sell(units=1.0, take_profit=0.07)",
+        "{1} must have take_profit a price, got 0.07; bt.below_entry(0.07) is 7 % below the entry, " + FIXED,
+    ),
+    (
+        "account.move_stop_loss(0.05)",
+        "{1} must move a level to a price, got 0.05; account.entry_price * (1 - 0.05) is 5 % below the entry, " + FIXED,
+    ),
+    (
+        "account.move_take_profit(0.05, 0.5)",
+        "{1} must move a level to a price, got 0.05; account.entry_price * (1 + 0.05) is 5 % above the entry, " + FIXED,
+    ),
+    ("account.buy(units=1.0, trailing_stop=5)", FRACTION + "5.0; bt.distance(points) is a distance in units of the price"),
+    ("account.buy(units=1.0, trailing_stop=1.0)", FRACTION + "1.0; bt.distance(points) is a distance in units of the price"),
+    (
+        "account.move_stop_loss(max(account.stop_loss, bar.low))\n"
+        "if bar.close > 2: account.move_stop_loss(max(account.stop_loss, bar.slow))",
+        "{2} must move a level once, got account.move_stop_loss(max(account.stop_loss, bar.slow)) after "
+        "account.move_stop_loss(max(account.stop_loss, bar.low)) of line {line}; account.stop_loss is " + ONCE,
+    ),
+    (
+        "if account.is_long and bar.close > 2: account.move_take_profit(bar.high)\n"
+        "account.move_take_profit(min(bar.slow, max(account.take_profit, 1.0)))",
+        "{2} must move a level once, got account.move_take_profit(min(bar.slow, max(account.take_profit, 1.0))) after "
+        "account.move_take_profit(bar.high) of line {line}; account.take_profit is " + ONCE,
+    ),
+    (
+        "for i in range(2): account.move_stop_loss(max(account.stop_loss, bar.low - i))",
+        "{1} must move a level once, got account.move_stop_loss(max(account.stop_loss, bar.low - i)) after "
+        "account.move_stop_loss(max(account.stop_loss, bar.low - i)) of line {line}; account.stop_loss is " + ONCE,
+    ),
+]
+#: What looks like these and is right: levels below 1 that are no constants, trails of shorts, moves of which one counts.
+ACCEPTED = [
+    "account.buy(units=1.0, stop_loss=p.level, take_profit=bar.close * 1.1, trailing_stop=p.trail)",
+    "account.buy(units=1.0, stop_loss=1.0, trailing_stop=0.999)",
+    "account.sell(units=1.0, trailing_stop=1.5)",
+    "account.buy(units=1.0, trailing_stop=bt.distance(5))",
+    "account.move_stop_loss(bar.low)\nif bar.close > 2: account.move_stop_loss(bar.slow)",
+    "account.move_stop_loss(max(account.stop_loss, bar.low))\naccount.move_take_profit(min(account.take_profit, bar.high))",
+    "account.move_stop_loss(bar.low)\naccount.move_take_profit(max(account.stop_loss, bar.high))",
+    "if bar.close > 2:\n    account.move_stop_loss(max(account.stop_loss, bar.low))\n"
+    "elif bar.close > 1:\n    account.move_stop_loss(max(account.stop_loss, bar.slow))\n"
+    "else:\n    account.move_stop_loss(max(account.stop_loss, bar.open))",
+    "if bar.close > 2:\n    account.move_stop_loss(max(account.stop_loss, bar.low))\n    return\n"
+    "account.move_stop_loss(max(account.stop_loss, bar.slow))",
+    "if bar.close > 2: account.move_stop_loss(max(account.stop_loss, bar.low))\n"
+    "if bar.open > 2: account.move_stop_loss(max(account.stop_loss, bar.slow))",
+]
+
 
 def said_of(body, decorator=""):
     """What is said of a strategy with this body, with {1} for where its first line is."""
@@ -512,17 +673,24 @@ def said_of(body, decorator=""):
     return str(error.value), error.value
 
 
-@pytest.mark.parametrize(("body", "expected"), REFUSED, ids=[body for body, _ in REFUSED])
+@pytest.mark.parametrize(("body", "expected"), REFUSED + HABITS, ids=[body for body, _ in REFUSED + HABITS])
 def test_refused(body, expected):
     first = len(HEAD.splitlines())
     said, error = said_of(body)
     for line in range(1, 6):
         expected = expected.replace(f"{{{line}}}", f"strategy (strategy.py:{first + line})")
+    expected = expected.replace("{line}", str(first + 1))
     assert said == expected
     assert isinstance(error, bt.InputError)
     assert (error.filename, f"({error.filename}:{error.lineno})" in said) == ("strategy.py", True)
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.lineno) == (said, error.lineno)
+
+
+@pytest.mark.parametrize("body", ACCEPTED)
+def test_accepted(body):
+    text = HEAD + "".join(f"    {line}\n" for line in body.splitlines())
+    assert len(written(text)["strategy"].calls) == body.count("account.buy(") + body.count("account.sell(") + body.count("move_")
 
 
 DECORATORS = [
@@ -569,6 +737,34 @@ def test_four_arguments(arguments):
         written(f"@bt.on_bar\ndef strategy({arguments}):\n    pass\n")
     rule = "must take four arguments, f(bar, account, state, p)"
     assert str(error.value) == f"strategy (strategy.py:2) {rule}, got ({arguments})"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        ("self, bar, account, p", "must take the bar first, got ({}); the function stands outside the class, as "),
+        ("self, bar, account, state, p", "must take the bar first, got ({}); the function stands outside the class, as "),
+        ("account, bar, state, p", "must take its arguments in this order, f(bar, account, state, p), got ({})"),
+        ("bar, account, p, state", "must take its arguments in this order, f(bar, account, state, p), got ({})"),
+    ],
+)
+def test_the_order_of_the_arguments(arguments, rule):
+    with pytest.raises(bt.StrategyError) as error:
+        written(f"@bt.on_bar\ndef strategy({arguments}):\n    account.buy(units=1.0)\n")
+    end = "f(bar, account, state, p)" if rule.endswith("as ") else ""
+    assert str(error.value) == f"strategy (strategy.py:2) {rule.format(arguments)}{end}"
+
+
+def test_the_arguments_may_have_other_names():
+    text = "@bt.on_bar\ndef strategy(b, a, s, params):\n    a.buy(units=params.size + b.close)\n"
+    assert list(written(text)["strategy"].params) == ["size"]
+
+
+@pytest.mark.parametrize("body", ["account.close()", "yield 1"])
+def test_async(body):
+    with pytest.raises(bt.StrategyError) as error:
+        written(f"@bt.on_bar\nasync def strategy(bar, account, state, p):\n    {body}\n")
+    assert str(error.value) == "strategy (strategy.py:1) must not be async, got async def strategy; write def strategy"
 
 
 def test_what_is_no_function():

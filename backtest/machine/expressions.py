@@ -13,7 +13,7 @@ from typing import Any
 from backtest._errors import StrategyError
 from backtest.machine import relative
 from backtest.machine.program import FIELDS, FLAGS
-from backtest.machine.refusals import EXPRESSIONS, FUNCTIONS, OPERATORS, nearest
+from backtest.machine.refusals import EXPRESSIONS, FUNCTIONS, OF_BAR, OPERATORS, nearest
 from backtest.machine.walk import Account, Bar, Level, Meaning, Method, Params, State, Static, Unusable, Walk
 
 PRICES = ("open", "high", "low", "close", "volume")
@@ -155,6 +155,8 @@ def _of_bar(walk: Walk, node: ast.Attribute, bar: Bar) -> Meaning:
     if name == "previous":
         return Method(bar, name)
     known = [*walk.parameters, *walk.numbers, *walk.masks, "index", "previous"]
+    if name in OF_BAR:
+        raise walk.place(node).error(f"must know {walk.place(node).text}, got a name that is not there; {OF_BAR[name]}")
     raise _unknown(walk, node, known, "; lines are declared with the decorator: @bt.on_bar(name=line)")
 
 
@@ -220,7 +222,7 @@ def _all_or_any(walk: Walk, node: ast.BoolOp, read: Callable[[Walk, ast.expr], i
 def _comparison(walk: Walk, node: ast.Compare) -> Meaning:
     graph = walk.graph
     for op, side in zip(node.ops, node.comparators, strict=True):
-        if isinstance(op, ast.Is | ast.IsNot) and isinstance(side, ast.Constant) and side.value is None:
+        if any(isinstance(each, ast.Constant) and each.value is None for each in (node.left, side)):
             raise walk.place(node).use_error("None", "a level that is not set is infinite, and account.is_flat is known")
         if type(op) in OPERATORS:
             raise walk.place(node).use_error(*OPERATORS[type(op)])
@@ -255,7 +257,16 @@ def _call(walk: Walk, node: ast.Call) -> Meaning:
             return _previous(walk, node, target.owner)
         raise place.error(f"must place orders on lines of their own, got {place.text}; an order gives nothing back")
     if not isinstance(target, Static):
-        raise place.error(f"must call functions only, got {place.text}")
+        text = ast.unparse(node.func)
+        has_arguments = bool(node.args or node.keywords)
+        remedy = f"; write {text}, without parentheses" if isinstance(target, int) and not has_arguments else ""
+        if isinstance(node.func, ast.Attribute):
+            owner = meaning(walk, node.func.value)
+            if isinstance(owner, Bar) and node.func.attr == "close":
+                remedy += "; account.close() closes the position"
+            elif isinstance(owner, Params | State) and has_arguments:
+                remedy = f"; write {ast.unparse(node.func.value)}.name"
+        raise place.error(f"must call functions only, got {place.text}{remedy}")
     function = target.value
     name = getattr(function, "__name__", "")
     if function in (builtins.min, builtins.max, builtins.abs, builtins.float, builtins.bool, math.sqrt):
@@ -281,6 +292,20 @@ def _call(walk: Walk, node: ast.Call) -> Meaning:
         f"must call min, max, abs, math.sqrt, bt.below_entry, bt.above_entry, bt.distance or plain Python functions, "
         f"got {place.text}; compute it in a line (@bt.line)"
     )
+
+
+def _subscript(walk: Walk, node: ast.Subscript) -> Meaning:
+    """Refused, with what to write for what it is of."""
+    owner, key, text = meaning(walk, node.value), node.slice, ast.unparse(node.value)
+    named = str(key.value) if isinstance(key, ast.Constant) and isinstance(key.value, str) else ""
+    named = named if named.isidentifier() else "name"
+    what, remedy = EXPRESSIONS[ast.Subscript]
+    if isinstance(owner, Params | State | Account) or (isinstance(owner, Bar) and named != "name"):
+        remedy = f"write {text}.{named}"
+    elif isinstance(owner, Static):
+        is_series = hasattr(owner.value, "dtype")
+        remedy = "a series is a line (@bt.line)" if is_series else "each number needs a name of its own: first, second = 1.0, 2.0"
+    raise walk.place(node).use_error(what, remedy)
 
 
 def _arguments(walk: Walk, node: ast.Call, least: int, most: int | None = None) -> list[int]:
@@ -337,4 +362,5 @@ _READERS: Mapping[type[ast.AST], Callable[[Walk, Any], Meaning]] = {
     ast.Compare: _comparison,
     ast.IfExp: _conditional,
     ast.Call: _call,
+    ast.Subscript: _subscript,
 }

@@ -32,6 +32,7 @@ def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Map
     with_params = "".join(f", {key} = {shown(each)}" for key, each in params.items())
     return InputError(
         f"{name} must be {rule}, got {value!r}: {call.text} in {call.function} ({call.file}:{call.line}), {when}{with_params}"
+        f"{hint(name, program.actions[place], value)}"
     )
 
 
@@ -51,9 +52,17 @@ def broken_rule(code: int, action: Any, value: float) -> tuple[str, str]:
     if name in ("stop_loss", "take_profit") and is_number:
         kind = LEVEL_KINDS[action[f"{name}_kind"]]
         if kind == "below_entry":
-            return f"bt.below_entry of {name}", "> 0 and < 1"
+            return f"bt.below_entry of {name}", "> 0 and < 1 (a fraction: 0.05 for 5 %)"
         return (f"bt.above_entry of {name}" if kind == "above_entry" else name), rule
     if "side of" in rule:
         side = "below" if (name == "stop_loss") == (action["kind"] == BUY) else "above"
         return name, f"{side} the price of the order ({'a buy' if action['kind'] == BUY else 'a sale'})"
     return name, rule
+
+
+def hint(name: str, action: Any, value: float) -> str:
+    """What to write where a price of an order is below 1, as fractions are."""
+    if name not in ("stop_loss", "take_profit") or not 0.0 < value < 1.0:
+        return ""
+    side = "below" if (name == "stop_loss") == (action["kind"] == BUY) else "above"
+    return f"; a fraction of the entry price is bt.{side}_entry({value:g})"

@@ -7,7 +7,9 @@ import math
 
 from backtest._checks import did_you_mean
 from backtest.machine.expressions import meaning, object_error
+from backtest.machine.graph import Graph
 from backtest.machine.program import BUY, CANCEL, CLOSE, KINDS, LEVEL_KINDS, MAX_SLOTS, SELL, SIZE_KINDS, TRAIL_KINDS
+from backtest.machine.refusals import ARGUMENTS
 from backtest.machine.walk import NOTHING, Action, Call, Level, Meaning, Walk
 
 SIZES = SIZE_KINDS[1:]
@@ -28,6 +30,7 @@ def place_order(walk: Walk, node: ast.Call, name: str) -> None:
         fields, operands = {"reason": _SIGNAL if kind == CLOSE else 0}, {}
     else:
         fields, operands = _move(walk, node, name)
+        _refuse_a_lost_move(walk, node, kind, operands)
     slot = -1
     if kind in (BUY, SELL, CLOSE):
         slot, walk.n_slots = walk.n_slots, walk.n_slots + 1
@@ -54,6 +57,8 @@ def _order(walk: Walk, node: ast.Call, kind: int) -> tuple[dict[str, int], dict[
             raise place.use_error("**", "write the arguments one by one")
         if keyword.arg not in KEYWORDS:
             near = did_you_mean(keyword.arg, KEYWORDS)
+            if keyword.arg in ARGUMENTS:
+                near = f"; write {ARGUMENTS[keyword.arg]}"
             raise place.error(f"must know the arguments of an order ({', '.join(KEYWORDS)}), got {keyword.arg}{near}")
         given[keyword.arg] = keyword.value
     meanings = {key: meaning(walk, value) for key, value in given.items()}
@@ -102,12 +107,41 @@ def _move(walk: Walk, node: ast.Call, name: str) -> tuple[dict[str, int], dict[s
     operand = "stop_loss" if name == "move_stop_loss" else "take_profit"
     fields = {f"{operand}_kind": LEVEL_KINDS.index("price")}
     operands = {operand: _positive(walk, given["price"], "price", price)}
+    side = ("1 - {0}", "below") if operand == "stop_loss" else ("1 + {0}", "above")
+    _refuse_a_fraction(walk, given["price"], "move a level to", operands[operand], f"account.entry_price * ({side[0]})", side[1])
     if operand == "take_profit":
         share = given.get("share")
         operands["share"] = (
             walk.graph.constant(1.0) if share is None else _positive(walk, share, "share", meaning(walk, share), most=1.0)
         )
     return fields, operands
+
+
+def _refuse_a_lost_move(walk: Walk, node: ast.Call, kind: int, operands: dict[str, int]) -> None:
+    """A level moved twice from where it is, on one path: the account is as it was before both, so that the first is lost."""
+    field, graph, here = ("stop_loss" if KINDS[kind] == "move_stop_loss" else "take_profit"), walk.graph, walk.path()
+    stack, is_from_itself = [operands[field]], False
+    while stack:
+        op, *args = graph.nodes[stack.pop()]
+        stack += args if op in ("MIN", "MAX") else []
+        is_from_itself = is_from_itself or (op, *args) == ("field", field)
+    for action, call in zip(walk.actions, walk.calls, strict=True):
+        together = here in _all_of(graph, action.where) or action.where in _all_of(graph, here)
+        if is_from_itself and action.fields["kind"] == kind and together:
+            raise walk.place(node).error(
+                f"must move a level once, got {walk.place(node).text} after {call.text} of line {call.line}; account.{field} is "
+                "that before both, so that the last move alone would count: move it once, to the min or max of all"
+            )
+
+
+def _all_of(graph: Graph, condition: int) -> set[int]:
+    """Words that are true wherever a condition is, as it is built."""
+    found, stack = {graph.true}, [condition]
+    while stack:
+        found.add(node := stack.pop())
+        op, *args = graph.nodes[node]
+        stack += args if op == "AND" else args[:1] if op == "ANDNOT" else []
+    return found
 
 
 def _flag(walk: Walk, node: ast.expr, key: str, value: Meaning) -> int:
@@ -136,6 +170,16 @@ def _positive(walk: Walk, node: ast.expr, key: str, value: Meaning, most: float 
     return number
 
 
+def _refuse_a_fraction(walk: Walk, node: ast.expr, rule: str, operand: int, remedy: str, side: str) -> None:
+    """A constant below 1 as a price is mostly meant as a fraction of the entry price; where it is not, it is a parameter."""
+    known = walk.graph.known(operand)
+    if known is not None and known < 1.0:
+        raise walk.place(node).error(
+            f"must {rule} a price, got {known!r}; {remedy.format(f'{known:g}')} is {100.0 * known:g} % {side} the entry, and "
+            "a fixed price below 1 is a parameter, p.name"
+        )
+
+
 def _valid_bars(walk: Walk, node: ast.expr, value: Meaning, rests: bool) -> int:
     if not rests:
         raise walk.place(node).error(
@@ -153,7 +197,17 @@ def _level(walk: Walk, node: ast.expr, key: str, value: Meaning, kind: int) -> t
     place, graph = walk.place(node), walk.graph
     kinds = TRAIL_KINDS if key == "trailing_stop" else LEVEL_KINDS
     if not isinstance(value, Level):
-        return 1, _positive(walk, node, key, value)
+        operand = _positive(walk, node, key, value)
+        known = graph.known(operand)
+        if key != "trailing_stop":
+            side = "below" if (key == "stop_loss") == (kind == BUY) else "above"
+            _refuse_a_fraction(walk, node, f"have {key}", operand, f"bt.{side}_entry({{0}})", side)
+        elif kind == BUY and known is not None and known >= 1.0:
+            raise place.error(
+                f"must have trailing_stop of account.buy > 0 and < 1 (a fraction: 0.05 for 5 %), got {known!r}; "
+                "bt.distance(points) is a distance in units of the price"
+            )
+        return 1, operand
     if value.kind not in kinds:
         remedy = (
             "a fraction (0.05 for 5 %) or bt.distance(points)"

@@ -50,7 +50,7 @@ EXPRESSIONS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Starred: ("*", "write the arguments one by one"),
 }
 OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
-    ast.FloorDiv: ("//", "write / , and count whole numbers in state"),
+    ast.FloorDiv: ("//", "write / ; bt.Execution(whole_units=True) rounds the units of orders, and state counts whole numbers"),
     ast.Mod: ("%", "count bars in state and start again at the limit"),
     ast.Pow: ("**", "write x * x, or math.sqrt(x); powers of prices belong into a line (@bt.line)"),
     ast.MatMult: ("@", "write + - * /"),
@@ -65,7 +65,10 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.In: ("in", "write a == x or b == x"),
     ast.NotIn: ("not in", "write a != x and b != x"),
 }
-_WHOLE = "all numbers are float64; count whole numbers in state, or round in a line (@bt.line)"
+_WHOLE = (
+    "all numbers are float64; bt.Execution(whole_units=True) rounds the units of orders, state counts whole numbers, and a line "
+    "(@bt.line) may round"
+)
 _LINE = "compute it in a line (@bt.line), which is shared between candidates"
 FUNCTIONS: dict[str, str] = {
     "round": _WHOLE,
@@ -115,6 +118,46 @@ ELSEWHERE: dict[str, str] = {
     "tp": "take_profit",
     "in_position": "is_long or is_short",
     "n_bars": "bars_held",
+}
+#: Names that people bring along from other tools and that are nothing here: what to write.
+NAMES: dict[str, str] = {
+    "position": "account.close() closes the position, account.units is its size and account.is_flat tells that there is none",
+    "self": "a strategy is a function without self: bar.close, account.buy(...), state.name and p.name",
+    "data": "bar.close is the close of this bar, bar.previous(1).close that of the bar before",
+    **dict.fromkeys(("order", "orders"), "account.cancel() cancels every resting order; an order gives nothing back"),
+    **dict.fromkeys(
+        ("trade", "trades"),
+        "account.entry_price, account.profit and account.units are of the open position; account.close() closes it",
+    ),
+    **{name: f"write account.{name}(...)" for name in ("buy", "sell", "cancel")},
+    **{name: f"write bar.{name}" for name in ("high", "low", "close", "volume", "index")},
+    **{name: f"write account.{name}" for name in ("equity", "cash", "units", "entry_price")},
+}
+#: Arguments of orders that other tools have: what to write.
+ARGUMENTS: dict[str, str] = {
+    "sl": "stop_loss=",
+    "tp": "take_profit=",
+    "target": "take_profit=",
+    **dict.fromkeys(("trail", "trailing", "trailing_sl"), "trailing_stop="),
+    **dict.fromkeys(
+        ("size", "qty", "quantity", "amount", "volume", "lots"),
+        "units= (how many), share= (a part of the equity) or value= (money)",
+    ),
+    **dict.fromkeys(("percent", "pct", "fraction", "weight"), "share= (a part of the equity: 0.5 for 50 %)"),
+    "price": "limit= or stop=, without which an order fills at the market",
+}
+_TIME = (
+    "the time of a bar is a line: @bt.line() above def {0}(bars): return bars.times().{1}, then @bt.on_bar({2}={0}()) and bar.{2}"
+)
+#: Names of a bar that people expect, and how to get them.
+OF_BAR: dict[str, str] = {
+    **dict.fromkeys(
+        ("next", "next_bar", "next_open", "following", "future", "tomorrow"),
+        "what comes after this bar is not known when it is decided; bar.previous(1) is the bar before",
+    ),
+    **{each: _TIME.format(f"{each}_of", each, each) for each in ("hour", "minute", "day", "month", "year", "dayofweek")},
+    "weekday": _TIME.format("weekday_of", "day_of_week", "weekday"),
+    **dict.fromkeys(("time", "date", "datetime", "timestamp"), _TIME.format("weekday_of", "day_of_week", "weekday")),
 }
 
 

@@ -60,6 +60,8 @@ def source_of(function: types.FunctionType) -> Source:
     where = f"{name} ({file}:{first})"
     if name == "<lambda>":
         raise StrategyError(f"a strategy must be a function with a name, got a lambda ({file}:{first}); write def", file, first)
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        raise StrategyError(f"{where} must not be async, got async def {name}; write def {name}", file, first)
     linecache.checkcache(file)
     lines = linecache.getlines(file, function.__globals__)
     if not 0 < first <= len(lines):

@@ -31,17 +31,25 @@ from backtest.machine.walk import (
     Walk,
 )
 
+#: What a strategy's function takes, in this order, whatever it calls them.
+_ARGUMENTS = ("bar", "account", "state", "p")
+
 
 def walk_strategy(walk: Walk, function: types.FunctionType, source: Source) -> None:
     """Walk a strategy's function once; afterwards ``walk`` has its graph, actions, and what its states become."""
     arguments = source.node.args
     names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-    if len(names) != 4 or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
-        raise_at = Frame(function, source, {})
-        walk.frames.append(raise_at)
-        raise walk.place(source.node).error(
-            f"must take four arguments, f(bar, account, state, p), got ({ast.unparse(arguments)})"
-        )
+    got = f"got ({ast.unparse(arguments)})"
+    rule = ""
+    if names[:1] in (["self"], ["cls"]):
+        rule = f"must take the bar first, {got}; the function stands outside the class, as f(bar, account, state, p)"
+    elif len(names) != 4 or arguments.vararg or arguments.kwarg or arguments.kwonlyargs:
+        rule = f"must take four arguments, f(bar, account, state, p), {got}"
+    elif any(name in _ARGUMENTS and _ARGUMENTS[at] != name for at, name in enumerate(names)):
+        rule = f"must take its arguments in this order, f(bar, account, state, p), {got}"
+    if rule:
+        walk.frames.append(Frame(function, source, {}))
+        raise walk.place(source.node).error(rule)
     objects: list[Meaning] = [Bar(0), Account(), State(), Params()]
     walk.inline = _inline
     walk.frames.append(Frame(function, source, dict(zip(names, objects, strict=True))))

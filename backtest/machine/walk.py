@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from backtest.machine.graph import Graph
-from backtest.machine.refusals import Place, nearest
+from backtest.machine.refusals import NAMES, Place, nearest
 from backtest.machine.source import Source
 
 #: Most operations of a strategy, and most functions called inside each other.
@@ -225,9 +225,9 @@ class Walk:
             try:
                 value = frame.static(name)
             except LookupError:
+                remedy = f"; {NAMES[name]}" if name in NAMES else nearest(name, frame.known_names())
                 raise self.place(node).error(
-                    f"must know its names when it is decorated, got {name!r}, which is not defined above it"
-                    f"{nearest(name, frame.known_names())}"
+                    f"must know its names when it is decorated, got {name!r}, which is not defined above it{remedy}"
                 ) from None
             return self.static(value, node)
         if isinstance(meaning, Unusable):
