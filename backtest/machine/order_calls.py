@@ -125,9 +125,14 @@ def _refuse_a_lost_move(walk: Walk, node: ast.Call, kind: int, operands: dict[st
         op, *args = graph.nodes[stack.pop()]
         stack += args if op in ("MIN", "MAX") else []
         is_from_itself = is_from_itself or (op, *args) == ("field", field)
+    if not is_from_itself:
+        return
+    all_of_here = _all_of(graph, here)
     for action, call in zip(walk.actions, walk.calls, strict=True):
-        together = here in _all_of(graph, action.where) or action.where in _all_of(graph, here)
-        if is_from_itself and action.fields["kind"] == kind and together:
+        if action.fields["kind"] != kind:
+            continue
+        # What a condition is made of has smaller numbers than itself.
+        if action.where in all_of_here or (here < action.where and here in _all_of(graph, action.where)):
             raise walk.place(node).error(
                 f"must move a level once, got {walk.place(node).text} after {call.text} of line {call.line}; account.{field} is "
                 "that before both, so that the last move alone would count: move it once, to the min or max of all"
