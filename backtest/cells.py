@@ -134,6 +134,9 @@ class Cells(Generic[E]):
             with self._naming(cell.symbol):
                 self.evaluators[cell.symbol].bounds(cell.window)
         warn_if_undated(all(each.is_annual for each in self.evaluators.values()))
+        strategy: Any = getattr(next(iter(self.evaluators.values())), "strategy", None)
+        if hasattr(strategy, "warn_if_changed"):  # a function
+            strategy.warn_if_changed()
 
     def by_symbol(self, value: Callable[[E], Any]) -> Any:
         """``value(evaluator)`` of the only symbol, or of each by symbol."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os.path
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest._checks import instance
+from backtest._checks import InputError, instance, listed
+from backtest._said import shown
 from backtest.candidate_table import CandidateTable
 from backtest.expr import Condition
 from backtest.pending import candidate_of
@@ -91,6 +92,8 @@ def explain(run: Run) -> Explanation:
         cancelled or unaffordable, or are pending.  Of rules: each condition, on how many bars it was true once conflicts are
         resolved, and what became of the decisions; and each level that closed positions.
     """
+    if isinstance(run, Mapping) and run:
+        raise InputError(f"run must be of one symbol, got {len(run)} ({listed(run)}); write runs[{shown(next(iter(run)))}]")
     instance("run", run, Run)
     rows = _of_rules(run) if isinstance(run.strategy, Strategy) else _of_calls(run)
     return Explanation(f"{run!r}", _table(run, rows))

@@ -17,6 +17,7 @@ from backtest.cells import Aggregate, Cells, Window, checked_symbols, evaluator_
 from backtest.costs import Costs, Execution
 from backtest.evaluation import BarsEvaluator
 from backtest.machine.decorate import BarStrategy
+from backtest.machine.unaffordable import why_unaffordable
 from backtest.metrics import SWEEP, optimistic, sweep_metrics, walk_metrics, warn_if_undated
 from backtest.periods import Periods
 from backtest.records import Unexecuted
@@ -73,14 +74,14 @@ class Run(Simulation):
         if self.n_unaffordable:
             unexecuted = self._replay.unexecuted
             bar = unexecuted.decision_bar[unexecuted.status.index("unaffordable")]
-            orders = self._replay.orders
+            orders, why = self._replay.orders, ""
             if isinstance(self.strategy, Strategy) or orders is None:  # rules say what to enter, functions what to order
                 entries, n_entries = "entries", self.n_unaffordable + int(np.count_nonzero(self.fills["position_before"] == 0))
             else:
-                entries, n_entries = "orders", len(orders)
+                entries, n_entries, why = "orders", len(orders), why_unaffordable(self)
             warnings.warn(
                 f"{self.n_unaffordable:,} of {n_entries:,} {entries} could not be paid for, or were rounded to 0 units; the "
-                f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable)",
+                f"first was decided at the close of bar {bar} (run.orders lists them as unaffordable){why}",
                 NumericsWarning,
                 stacklevel=caller_level(),
             )
@@ -245,6 +246,8 @@ def run(
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
     columns: dict[str, Parameter] = {name: Choice(name, [value]) for name, value in ({} if params is None else params).items()}
     execution = Execution() if execution is None else execution
+    if isinstance(strategy, BarStrategy):
+        strategy.warn_if_changed()
     if isinstance(bars, Mapping):
         runs = {}
         for symbol, its_bars in checked_symbols(bars).items():

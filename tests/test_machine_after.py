@@ -131,7 +131,7 @@ def busy(bar, account, state, p):
     if bar.close > 1000.0:
         account.sell(units=1.0)
     if account.is_flat:
-        account.buy(share=3.0)
+        account.buy(value=3e9)
     if account.is_long and bar.index > 1:
         account.sell(share_of_position=0.5, limit=150.0)
     if bar.index == 4:
@@ -159,7 +159,7 @@ class TestExplain:
             (order, helper, "expired", 1, 1, 1),
             (order, helper, "filled", 1, 1, 1),
             ("account.sell(units=1.0)", 9, "no order: its condition was never true", 0, -1, -1),
-            ("account.buy(share=3.0)", 11, "unaffordable", 1, 0, 0),
+            ("account.buy(value=3e9)", 11, "unaffordable", 1, 0, 0),
             (half, 13, "replaced", 2, 2, 3),
             (half, 13, "cancelled: asked", 1, 4, 4),
             (half, 13, "pending", 1, 5, 5),

@@ -124,7 +124,7 @@ class CandidateBlocks:
         candidates : Candidates
             Theirs, valid until the next.
         """
-        values = self._values(block)
+        values = self.values(block)
         words, found = self.masks.masks(list(self.mask_nodes), block)
         mask_rows, n_masks = np.empty((len(block), len(self.mask_nodes)), dtype=np.int64), 0
         for column, each in enumerate(found):
@@ -147,7 +147,7 @@ class CandidateBlocks:
             line_rows[:, column] = at[inverse]
         return line_rows
 
-    def _values(self, block: Block) -> Floats:
+    def values(self, block: Block) -> Floats:
         """Parameters that the program reads, as numbers; True is 1."""
         values = np.empty((len(block), len(self.value_names)))
         for column, name in enumerate(self.value_names):

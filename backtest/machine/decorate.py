@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from backtest._checks import Frozen, InputError, did_you_mean, number
+from backtest._checks import Frozen, InputError, NumericsWarning, caller_level, did_you_mean, number
 from backtest._said import shown
 from backtest.expr import REQUIRED, Condition, Node, Value, merged_params
+from backtest.machine.frozen import changed_text, changes, numbers_read
 from backtest.machine.program import Program
 
 if TYPE_CHECKING:
@@ -89,7 +92,9 @@ class BarStrategy(Frozen):
         self.state_names = found.state_names
         self.params = _all_params(self.name, self.lines.values(), found.params_read, defaults)
         self.key = found.key(self.params)
-        vars(self).update(__wrapped__=found.function, __doc__=found.function.__doc__)
+        vars(self).update(
+            __wrapped__=found.function, __doc__=found.function.__doc__, _numbers=numbers_read(cast(FunctionType, found.function))
+        )
 
     def __repr__(self) -> str:
         given = [name if default is REQUIRED else f"{name} (default {default!r})" for name, default in self.params.items()]
@@ -122,8 +127,18 @@ class BarStrategy(Frozen):
                 raise InputError(
                     f"the function of {self.name} must be importable here, got no {module}.{qualname} that is the same"
                 )
-            vars(self).update(__wrapped__=found.function, __doc__=found.function.__doc__)
+            vars(self).update(vars(found))
         return cast(Callable[..., None], vars(self)["__wrapped__"])
+
+    def changes(self) -> str:
+        """Which numbers that the function reads from its module are others now, in words; empty where that is not known."""
+        return changes(vars(self).get("_numbers", ()))
+
+    def warn_if_changed(self) -> None:
+        """Warn that numbers of the module are not those that were frozen when the function was decorated."""
+        found = self.changes()
+        if found:
+            warnings.warn(changed_text(self.name, found), NumericsWarning, stacklevel=caller_level())
 
     @property
     def n_columns(self) -> None:

@@ -22,7 +22,8 @@ from backtest.expr import Value
 from backtest.line_values import Combinations
 from backtest.machine.candidates import LANES, CandidateBlocks, Candidates
 from backtest.machine.decorate import BarStrategy
-from backtest.machine.faults import fault_error
+from backtest.machine.faults import fault_error, limit_error
+from backtest.machine.limits import OrderLimits
 from backtest.machine.lower import Lowered, unexecuted_of_rules
 from backtest.machine.program import FAULT, ORDER, ORDER_STATUSES, SIZE_KINDS, Program
 from backtest.metrics import SUMS, SWEEP
@@ -177,6 +178,7 @@ class MachineEvaluator(BarsEvaluator):
             )
         self._take_params(dict(strategy.params))
         self.program: Program = strategy.program()
+        self.limits = OrderLimits(self.program, execution.leverage)
         self.tables = CandidateBlocks(
             self.program,
             strategy.value_names,
@@ -199,6 +201,7 @@ class MachineEvaluator(BarsEvaluator):
 
     def replayed(self, batch: Floats, settings: Settings) -> Replay:
         """The only candidate of a batch, replayed with its ledger and orders."""
+        self.check_orders(batch)
         [(_, candidates)] = self.tables.parts(self._block(batch), settings.first)
         replay, fault = replayed(self.bars, self.program, candidates, settings)
         self._check_faults(fault, batch)
@@ -208,6 +211,7 @@ class MachineEvaluator(BarsEvaluator):
         sums = np.zeros((1 + self.scores_both, len(batch)), dtype=SUMS)
         numbers = sums.view(np.float64).reshape(*sums.shape, -1)  # copied in a quarter of the time that records take
         faults = np.zeros(len(batch), dtype=FAULT)
+        self.check_orders(batch)
         for rows, candidates in self.tables.parts(self._block(batch), settings.first):
             for order, each in enumerate(self._passes(settings)):
                 found, wrong = np.zeros(len(rows), dtype=SUMS), np.zeros(len(rows), dtype=FAULT)
@@ -244,9 +248,18 @@ class MachineEvaluator(BarsEvaluator):
         """Refuse the first candidate that asked for what cannot be."""
         wrong = np.flatnonzero(faults["code"])
         if len(wrong):
-            row = batch[wrong[0]]
-            params = {name: column.decode(value) for (name, column), value in zip(self.parameters.items(), row, strict=True)}
+            params = self._params(batch[wrong[0]])
             raise fault_error(faults[wrong[0]], self.program, self.strategy, params, self.bars)
+
+    def check_orders(self, batch: Floats) -> None:
+        """Refuse the first candidate with an order that can never do what it says."""
+        wrong = self.limits.first_wrong(self.tables.values(self._block(batch)))
+        if wrong is not None:
+            raise limit_error(wrong, self.strategy, self._params(batch[wrong.row]))
+
+    def _params(self, row: Floats) -> dict[str, Any]:
+        """The parameters of a candidate."""
+        return {name: column.decode(value) for (name, column), value in zip(self.parameters.items(), row, strict=True)}
 
 
 class RulesOnMachine(StrategyEvaluator):

@@ -10,7 +10,9 @@ from backtest._checks import InputError
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.machine.decorate import BarStrategy
+from backtest.machine.limits import Wrong
 from backtest.machine.program import BUY, FAULTS, LEVEL_KINDS, MOVE_STOP, MOVE_TARGET, SIZE_KINDS, Program
+from backtest.machine.walk import Call
 
 
 def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Mapping[str, Any], bars: Bars) -> InputError:
@@ -29,11 +31,25 @@ def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Map
     call, time = strategy.calls[place], bars.times()[bar]
     name, rule = broken_rule(int(fault["code"]), program.actions[place], value)
     when = f"bar {bar}" if bars.index is None else f"bar {bar} ({str(time).removesuffix(' 00:00:00')})"
-    with_params = "".join(f", {key} = {shown(each)}" for key, each in params.items())
     return InputError(
-        f"{name} must be {rule}, got {value!r}: {call.text} in {call.function} ({call.file}:{call.line}), {when}{with_params}"
+        f"{name} must be {rule}, got {value!r}: {_where(call)}, {when}{_with(params)}"
         f"{hint(name, program.actions[place], value)}"
     )
+
+
+def limit_error(wrong: Wrong, strategy: BarStrategy, params: Mapping[str, Any]) -> InputError:
+    """The error of an order that can never do what it says: argument, rule and value; the call and the candidate."""
+    return InputError(
+        f"{wrong.name} must be {wrong.rule}, got {wrong.value!r}: {_where(strategy.calls[wrong.action])}{_with(params)}"
+    )
+
+
+def _where(call: Call) -> str:
+    return f"{call.text} in {call.function} ({call.file}:{call.line})"
+
+
+def _with(params: Mapping[str, Any]) -> str:
+    return "".join(f", {key} = {shown(each)}" for key, each in params.items())
 
 
 def broken_rule(code: int, action: Any, value: float) -> tuple[str, str]:

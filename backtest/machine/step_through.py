@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backtest import _backend
-from backtest._checks import InputError, instance
+from backtest._checks import InputError, instance, listed
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.costs import Costs, Execution
@@ -19,11 +19,13 @@ from backtest.line_values import Block
 from backtest.machine.decorate import BarStrategy
 from backtest.machine.evaluator import MachineEvaluator
 from backtest.machine.faults import fault_error
+from backtest.machine.frozen import changed_text
 from backtest.machine.program import FAULT, FIELDS, FLAGS, ORDER
 from backtest.machine.views import AccountView, BarView, Called, Params, Site, State, named, short
 from backtest.masks import unpack
 from backtest.metrics import SUMS
 from backtest.records import FILL, MOMENTS, REASONS
+from backtest.rules import Strategy
 from backtest.space import Choice, Parameter
 
 Floats = NDArray[np.float64]
@@ -313,7 +315,7 @@ def step_through(
     ...     if len(step.fills):
     ...         print(step)
     """
-    instance("strategy", strategy, BarStrategy)
+    _check_one(strategy, bars)
     _check_unchanged(strategy)
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a mapping of names to values, got {shown(params)}")
@@ -324,6 +326,7 @@ def step_through(
     batch = np.zeros((1, len(columns)))
     evaluator.fix_start(evaluator.combinations(batch))
     values = {name: default for name, default in evaluator.params.items() if default is not REQUIRED} | given
+    evaluator.check_orders(batch)
     sites = {
         call.trail: Site(at, int(strategy.program().actions["slot"][at]), call.line) for at, call in enumerate(strategy.calls)
     }
@@ -346,14 +349,29 @@ def step_through(
     )
 
 
+def _check_one(strategy: Any, bars: Any) -> None:
+    """Refuse what is no function, and several symbols."""
+    if isinstance(strategy, Strategy):
+        raise InputError(
+            f"strategy must be a function with @bt.on_bar, got the rules {shown(strategy)}; bt.explain(run) says what became of "
+            "each condition of rules"
+        )
+    instance("strategy", strategy, BarStrategy)
+    if isinstance(bars, Mapping) and bars:
+        raise InputError(f"bars must be of one symbol, got {len(bars)} ({listed(bars)}); write bars[{shown(next(iter(bars)))}]")
+
+
 def _check_unchanged(strategy: BarStrategy) -> None:
     """Refuse a function whose constants or helpers are not those that it was decorated with."""
     from backtest.machine.compile import compiled
 
     if compiled(strategy.function, strategy.lines, strategy.states).key(strategy.params) != strategy.key:
+        found = strategy.changes()
+        if found:
+            raise InputError(changed_text(strategy.name, found))
         raise InputError(
-            f"{strategy.name} must be what it was when it was decorated, got another number or helper in its module; numbers "
-            "that change are parameters (p.name) or state"
+            f"{strategy.name} must be what it was when it was decorated, got another number or helper in its module; decorate it "
+            "again (run the cell with the decorator); numbers that change are parameters (p.name) or state"
         )
 
 
