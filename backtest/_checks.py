@@ -235,7 +235,10 @@ def did_you_mean(word: Any, known: Iterable[Any]) -> str:
     text = word if isinstance(word, str) else shown(word)
     if len(text) > SHOWN:
         return ""
-    near = difflib.get_close_matches(text, [str(each) for each in known], n=1)
+    words = [str(each) for each in known]
+    near = difflib.get_close_matches(text, words, n=1)
+    if not near and len(text) >= 3:  # the beginning of one: fee of fee_rate
+        near = [each for each in words if each.startswith(f"{text}_")][:1]
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from backtest._checks import InputError, ObjectiveError, choice
 from backtest._said import shown
 from backtest.costs import Execution
-from backtest.evaluation import BarsEvaluator
+from backtest.evaluation import MAX_BLOCK, BarsEvaluator
 from backtest.evaluator import Evaluator
 from backtest.metrics import MetricInputs, warn_if_undated
 from backtest.periods import Periods
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Window = slice | Sequence[slice] | None
 Aggregate = str | Callable[[Floats], Any]
+#: Least candidates of a sweep's batch: work for some threads.  It does not depend on their number, since stores know batches.
+LEAST_BATCH = 512
 
 
 class SymbolEvaluator(Evaluator, Protocol):
@@ -164,6 +166,13 @@ class Cells(Generic[E]):
     def lanes(self) -> int:
         """Candidates that take no longer than one."""
         return getattr(next(iter(self.evaluators.values())), "lanes", 1)
+
+    def batch_size(self) -> int | None:
+        """Candidates of a sweep's batch, by the bars of all cells; None where they take little time."""
+        work: int | None = getattr(next(iter(self.evaluators.values())), "batch_work", None)
+        if work is None:
+            return None
+        return min(MAX_BLOCK, max(LEAST_BATCH, work // self.n_bars() // self.lanes * self.lanes))
 
     def n_bars(self) -> int:
         """Bars on which each candidate may decide, in all cells."""

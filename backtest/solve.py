@@ -117,7 +117,8 @@ def solve(cells: Cells[Any], space: Space, options: SearchOptions, subject: Subj
     logger.info("search: %s over a space of %s candidates, %s", method, _count(space.size), reason)
     memory = None if context is None else _memory(cells, space, options, is_sweep and method == "grid", ranking, context)
     with _Progress(method, metric, options.progress) as bar, memory or contextlib.nullcontext():
-        outcome = _search(method, batch_size, options.sampler)(
+        search_with = _search(method, batch_size, options.sampler, cells.batch_size() if is_sweep else None)
+        outcome = search_with(
             cells if memory is None else memory,
             space,
             n_trials=options.n_trials,
@@ -175,11 +176,13 @@ def _context(cells: Cells[Any], subject: Subject) -> dict[str, Any]:
     return provenance.store_context(cells, subject.provenance(), subject.depends_on, subject.more_context())
 
 
-def _search(method: str, batch_size: int | None, sampler: Any) -> Callable[..., Any]:
+def _search(method: str, batch_size: int | None, sampler: Any, sweep_size: int | None) -> Callable[..., Any]:
     if method == "optuna":
         return functools.partial(optuna_search, sampler=sampler)
     if method != "grid":
         return functools.partial(search.cube, engine=method)
+    if sweep_size is not None:
+        return functools.partial(search.grid, batch_size=sweep_size)
     return search.grid if batch_size is None else functools.partial(search.grid, batch_size=batch_size, seconds=SECONDS)
 
 

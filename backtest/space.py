@@ -75,7 +75,9 @@ class Space(Frozen):
     _enumeration: Enumeration
 
     def __init__(self, parameters: Mapping[str, Any], where: str | None = None) -> None:
-        if not isinstance(parameters, Mapping) or not parameters:
+        if isinstance(parameters, Mapping) and not parameters:
+            raise SpaceError("parameters must name at least one parameter that varies, got none; bt.run runs one candidate")
+        if not isinstance(parameters, Mapping):
             raise SpaceError(f"parameters must be a mapping of names to ranges or choices, got {shown(parameters)}")
         flat = {name: split_when(given) for name, given in flatten(parameters).items()}
         if not flat:

@@ -1,7 +1,10 @@
 """What a function's orders can never be is said before it runs; what has changed since it was decorated is said too."""
 
 import pickle
+import threading
+import time
 import warnings
+from contextlib import nullcontext as does_not_raise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,9 @@ import pytest
 from cases import random_bars
 
 import backtest as bt
+from backtest.cells import Cells, evaluator_of
+from backtest.compute.threads import run_rows
+from backtest.config import optimize, sections
 from backtest.machine.evaluator import MachineEvaluator
 from backtest.space import Choice
 
@@ -241,6 +247,87 @@ def swept(bar, account, state, p):
         account.buy(share=p.x)
 
 
+def long_bars(n_bars):
+    close = 100.0 + np.sin(np.arange(n_bars) / 9.0)
+    return bt.Bars(
+        open=close, high=close + 0.1, low=close - 0.1, close=close, index=_DAYS[0].astype("datetime64[m]") + np.arange(n_bars)
+    )
+
+
+def cells_on(bars, strategy=trails, **execution):
+    space = bt.Space({"t": [0.1]}).parameters if strategy is trails else {}
+    cells = Cells(
+        bars, None, "median", lambda of, _: evaluator_of(of, strategy, space, costs=ZERO, execution=bt.Execution(**execution))
+    )
+    cells.by_symbol(lambda each: each.fix_start(each.combinations(np.zeros((1, len(space))))))
+    return cells
+
+
+RULES = bt.Strategy(enter_long=bt.lines.close > 100.0, exit_long=bt.lines.close < 100.0)
+
+
+class TestInterruption:
+    def test_batches_of_functions_are_bounded_by_their_bars(self):
+        assert cells_on(BARS).batch_size() == 16_384
+        assert cells_on(long_bars(20_000)).batch_size() == 4992
+        assert cells_on(long_bars(300_000)).batch_size() == 512
+        assert cells_on({"a": long_bars(20_000), "b": long_bars(20_000)}).batch_size() == 2496
+        assert cells_on(long_bars(20_000), RULES).batch_size() is None
+
+    @pytest.mark.parametrize(("n_threads", "block"), [(1, 2496), (2, 4992), (3, 7488)])
+    def test_blocks_too_by_bars_and_threads(self, n_threads, block):
+        made = MachineEvaluator(long_bars(20_000), shares, {}, costs=ZERO, execution=bt.Execution(), n_threads=n_threads)
+        assert made.block == block
+
+    @pytest.mark.parametrize("stored", [False, True])
+    def test_ctrl_c_returns_the_result_so_far(self, monkeypatch, tmp_path, stored):
+        monkeypatch.setattr(MachineEvaluator, "batch_work", 512 * len(BARS))
+        store = {"store": f"sqlite:///{tmp_path}/a.db"} if stored else {}
+        space = {"t": {"low": 0.001, "high": 0.9, "step": 0.0005}}
+
+        def search():
+            return bt.optimize(BARS, trails, space, costs=ZERO, method="grid", progress=False, min_trades=0, n_threads=1, **store)
+
+        replay, calls = MachineEvaluator._replay_block, []
+
+        def interrupted(self, *args):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            replay(self, *args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(MachineEvaluator, "_replay_block", interrupted)
+            found = search()
+            assert found.is_interrupted
+            assert found.n_evaluated == 1024
+            calls[:] = [1, 1]
+            with (
+                pytest.raises(KeyboardInterrupt, match="interrupted before its first batch ended")
+                if not stored
+                else does_not_raise()
+            ):
+                assert search().n_evaluated == 1024  # what a store has is read again
+        whole = search()
+        assert not whole.is_interrupted
+        assert whole.n_evaluated == 1799
+
+    def test_what_has_not_begun_does_not_begin_after_an_interruption(self):
+        begun, go_on = [], threading.Event()
+
+        def work(start, stop):
+            begun.append(start)
+            if start == 0:
+                raise KeyboardInterrupt
+            go_on.wait(10.0)
+
+        with pytest.raises(KeyboardInterrupt):
+            run_rows(work, 64, 2, 1000.0, blocks_each=8)
+        go_on.set()
+        time.sleep(0.05)
+        assert len(begun) < 16
+
+
 class TestOneSymbol:
     def test_rules_are_explained_not_stepped_through(self):
         with pytest.raises(bt.InputError, match=r"^strategy must be a function with @bt.on_bar, got the rules .*; bt.explain"):
@@ -255,3 +342,17 @@ class TestOneSymbol:
         with pytest.raises(bt.InputError) as error:
             bt.explain(runs)
         assert str(error.value) == "run must be of one symbol, got 2 (GOOG, AAPL); write runs['GOOG']"
+
+
+class TestConfiguration:
+    def test_a_strategy_behind_a_section(self, tmp_path):
+        (tmp_path / "a.toml").write_text('[costs]\nfee_rate = 0.0\n[search]\nmetric = "sharpe"\nstrategy = "mine:f"\n')
+        with pytest.raises(bt.InputError) as error:
+            optimize.read(tmp_path / "a.toml")
+        assert str(error.value) == (
+            'strategy must stand before the first section, got it in [search]; or write a section [strategy] with name = "mine:f"'
+        )
+
+    def test_the_beginning_of_a_name_is_enough(self):
+        with pytest.raises(bt.InputError, match=r"key of \[costs\] 'fee' is not known .*; did you mean 'fee_rate'\?$"):
+            sections.costs({"costs": {"fee": 0.001}})

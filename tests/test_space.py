@@ -134,7 +134,7 @@ def test_bad_parameters_are_refused(given, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "parameters must be a mapping of names to ranges or choices"),
+        ({}, "parameters must name at least one parameter that varies, got none; bt.run runs one candidate"),
         ([1], "parameters must be a mapping"),
         (None, "parameters must be a mapping"),
         ({"a b": [1]}, "parameter name must be an identifier"),

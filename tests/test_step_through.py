@@ -176,7 +176,7 @@ def test_a_window_is_a_part(backend):
 
 def test_a_number_that_has_changed_since_is_refused(monkeypatch):
     monkeypatch.setitem(ladder.function.__globals__, "LIMIT", 11)
-    with pytest.raises(bt.InputError, match="ladder must be what it was when it was decorated, got another number or helper"):
+    with pytest.raises(bt.InputError, match="ladder was decorated with LIMIT = 10, which is now 11; decorate it again"):
         stepping()
 
 

@@ -76,8 +76,13 @@ def run_rows(work: Callable[[int, int], None], n_rows: int, n_threads: int | Non
     n_blocks = min(n_rows, blocks_each * count)
     edges = [n_rows * block // n_blocks for block in range(n_blocks + 1)]
     futures = [shared_pool(count).submit(work, start, stop) for start, stop in itertools.pairwise(edges)]
-    for future in futures:
-        future.result()
+    try:
+        for future in futures:
+            future.result()
+    except BaseException:  # Ctrl-C too: what has not begun is not wanted
+        for future in futures:
+            future.cancel()
+        raise
 
 
 def scratch(n_bytes: int) -> NDArray[np.uint8]:

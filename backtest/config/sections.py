@@ -54,6 +54,11 @@ def _checked(tables: dict[str, Any], sections: Iterable[str], told: Mapping[str,
     if isinstance(tables.get("strategy"), str):  # strategy = "package.module:name" is short for its section
         tables = tables | {"strategy": {"name": tables["strategy"]}}
     for name, table in tables.items():
+        if isinstance(table, Mapping) and isinstance(table.get("strategy"), str) and name not in ("space", "params", "symbols"):
+            raise InputError(
+                f"strategy must stand before the first section, got it in [{name}]; or write a section [strategy] with "
+                f"name = {json.dumps(table['strategy'])}"
+            )
         if not isinstance(table, Mapping):
             raise InputError(f"section {name!r} must be a table [{name}], got {shown(table)}")
         if "window" in table and name not in (window, "space", "params", "symbols"):  # whose keys are names of the user's

@@ -15,7 +15,7 @@ from backtest._checks import InputError
 from backtest._said import shown
 from backtest.bars import Bars
 from backtest.candidate_table import CandidateTable
-from backtest.compute.threads import run_rows
+from backtest.compute.threads import run_rows, thread_count
 from backtest.costs import Costs, Execution, OrderCosts
 from backtest.evaluation import MAX_BLOCK, TOUCH_TOLERANCE, BarsEvaluator, Replay, UseSums
 from backtest.expr import Value
@@ -40,6 +40,9 @@ LINES_BYTES, MASKS_BYTES = 64 << 20, 32 << 20
 CHUNK = 4096
 #: Measured: microseconds per bar of a candidate that trades rarely.
 BAR_US = 0.005
+#: Candidates times bars of a batch of a sweep, which Ctrl-C or a crash may lose, and of a thread's part of a block, which Ctrl-C
+#: waits for: about one second on one thread, and half a second.
+BATCH_WORK, BLOCK_WORK = 100_000_000, 50_000_000
 #: Names of ``Execution.intrabar`` by the kernel's code; ``both`` is two passes.
 INTRABAR = ("pessimistic", "optimistic", "nearest")
 _NO_FUNDING = np.empty(0)
@@ -101,6 +104,12 @@ def _funding(evaluator: BarsEvaluator, window: slice | None) -> Floats:
     return np.ascontiguousarray(rates)
 
 
+def _bounded_block(most: int, n_bars: int, n_threads: int | None) -> int:
+    """Candidates of a block that end soon enough for Ctrl-C, at least one group of lanes for each thread."""
+    count = thread_count(n_threads)
+    return min(most, max(LANES * count, BLOCK_WORK * count // n_bars // LANES * LANES))
+
+
 def check_execution(execution: Execution, costs: Costs) -> None:
     """Refuse what the machine does not have."""
     if execution.profile is not None:
@@ -142,7 +151,7 @@ def unexecuted(orders: NDArray[Any], program: Program) -> Unexecuted:
 class MachineEvaluator(BarsEvaluator):
     """Evaluates candidates of a function with ``bt.on_bar``; parameters as of :class:`backtest.evaluation.BarsEvaluator`."""
 
-    engine, lanes = "machine", LANES
+    engine, lanes, batch_work = "machine", LANES, BATCH_WORK
 
     def __init__(
         self,
@@ -188,8 +197,9 @@ class MachineEvaluator(BarsEvaluator):
             masks=self.masks,
             max_bytes=LINES_BYTES // memo_share,
         )
+        self.block = _bounded_block(MAX_BLOCK, len(bars), self.n_threads)
         if strategy.mask_nodes:
-            self.block = int(min(MAX_BLOCK, max(LANES, 8 * MASKS_BYTES // (len(bars) * len(strategy.mask_nodes)))))
+            self.block = int(min(self.block, max(LANES, 8 * MASKS_BYTES // (len(bars) * len(strategy.mask_nodes)))))
 
     def warm_up(self, combinations: Combinations) -> int:
         """Longest warm-up of any candidate among ``combinations``."""
@@ -265,11 +275,12 @@ class MachineEvaluator(BarsEvaluator):
 class RulesOnMachine(StrategyEvaluator):
     """Evaluates candidates of rules on the machine: the event engine's tables, the machine's program and kernel."""
 
-    engine, lanes = "machine", LANES
+    engine, lanes, batch_work = "machine", LANES, BATCH_WORK
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         check_execution(self.execution, self.costs)
+        self.block = _bounded_block(self.block, len(self.bars), self.n_threads)
         self.lowered = Lowered(self.conditions, self.sampled, self.strategy.max_bars, self.execution)
 
     def settings(self, window: slice | None = None) -> Any:

@@ -119,7 +119,7 @@ def grid(
         result.status = INTERRUPTED
     if not result.nfev:
         if result.status == INTERRUPTED:
-            raise KeyboardInterrupt  # nothing was evaluated, so there is nothing to return
+            raise KeyboardInterrupt("the search was interrupted before its first batch ended: there is no result so far")
         so_far = f": {limit.message(space)}" if limit.n_empty else ""
         if result.status == DONE:
             raise SpaceError(f"where must leave at least one candidate, got none{so_far}")
