@@ -32,8 +32,7 @@ def fault_error(fault: Any, program: Program, strategy: BarStrategy, params: Map
     name, rule = broken_rule(int(fault["code"]), program.actions[place], value)
     when = f"bar {bar}" if bars.index is None else f"bar {bar} ({str(time).removesuffix(' 00:00:00')})"
     return InputError(
-        f"{name} must be {rule}, got {value!r}: {_where(call)}, {when}{_with(params)}"
-        f"{hint(name, program.actions[place], value)}"
+        f"{name} must be {rule}, got {value!r}: {_where(call)}, {when}{_with(params)}{hint(name, program.actions[place], value)}"
     )
 
 
