@@ -30,9 +30,15 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def long(*values):
+    """A parameter of a test that takes minutes: more random cases of what others test."""
+    return pytest.param(*values, marks=[pytest.mark.slow, pytest.mark.long])
+
+
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="a skipped test fails the run (CI installs everything)")
     parser.addoption("--slow", action="store_true", help="run slow tests too")
+    parser.addoption("--long", action="store_true", help="run slow tests, and thousands of random cases where some are run else")
     parser.addoption("--fuzz-calls", type=int, default=25, help="calls of each door in tests/test_fuzz_doors.py")
 
 
@@ -68,8 +74,10 @@ def pytest_collection_modifyitems(config, items):
     """Leave out slow tests, unless asked for; and without compiled kernels, tests that compare the twins with them."""
     left_out = ["compiled"] if len(BACKENDS) == 1 else []
     named = any("::" in each for each in config.args) or "slow" in config.option.markexpr
-    if not (config.getoption("--slow") or named):
+    if not (config.getoption("--slow") or config.getoption("--long") or named):
         left_out.append("slow")
+    if not (config.getoption("--long") or named):
+        left_out.append("long")
     deselected = [item for item in items if any(item.get_closest_marker(name) for name in left_out)]
     if deselected:
         config.hook.pytest_deselected(items=deselected)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from cases import UNPAID, cases, random_bars, strategy_of
-from conftest import slow
+from conftest import long, slow
 from engine_cases import pick, random_case, random_costs, random_execution
 from hypothesis import given, settings
 
@@ -67,7 +67,7 @@ def assert_same(events, machine, case):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("seeds", [range(60), slow(range(60, 2000))], ids=["some", "many"])
+@pytest.mark.parametrize("seeds", [range(60), slow(range(60, 300)), long(range(300, 2000))], ids=["some", "more", "many"])
 def test_rules_do_the_same_on_both_engines(seeds):
     """Stops, targets, trails, time exits, both fills, all sides, whole units, all costs, busts, what cannot be paid for."""
     seen = {"reasons": set(), "n_ambiguous": 0, "n_unaffordable": 0, "n_bust": 0, "n_pending": 0, "n_fills": 0}

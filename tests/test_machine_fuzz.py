@@ -7,7 +7,7 @@ import machine_programs
 import numpy as np
 import order_oracle
 import pytest
-from conftest import slow
+from conftest import long, slow
 
 import backtest as bt
 from backtest import _backend, lines
@@ -21,11 +21,11 @@ from backtest.metrics import SUMS, SWEEP
 from backtest.records import FILL
 from backtest.space import Choice
 
-#: Programs of a fast run, and of all; one test has this many.
-N_FAST, N_ALL, N_EACH = 20, 2000, 10
+#: Programs of a fast run, of a slow one, and of all; one test has this many.
+N_FAST, N_SLOW, N_ALL, N_EACH = 20, 120, 2000, 10
 #: Fills and orders of one of them, at most.
 MOST = 10_000
-BATCHES = [begin if begin < N_FAST else slow(begin) for begin in range(0, N_ALL, N_EACH)]
+BATCHES = [begin if begin < N_FAST else (slow if begin < N_SLOW else long)(begin) for begin in range(0, N_ALL, N_EACH)]
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import long, slow
 from machine_cases import random_case, random_settings
 
 from backtest import _backend, metrics, records
@@ -77,8 +78,7 @@ def test_a_candidate_does_not_depend_on_its_neighbours(seed):
         assert_equal((sums, faults), (expected[0][row : row + 1], expected[1][row : row + 1]))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1000, 2000))
+@pytest.mark.parametrize("seed", [*map(slow, range(1000, 1060)), *map(long, range(1060, 2000))])
 def test_many_random_programs_give_equal_bits(seed):
     case = random_case(seed, n_candidates=3)
     expected, one = evaluated(pure, case), replayed(pure, case, 0)
